@@ -1,0 +1,217 @@
+//! What the runtime is asked for and what it reports: CRI's shapes, as Rust types.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Identity of a pod sandbox: 64 hex digits, as CRI has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SandboxId(pub String);
+
+/// Identity of a container: 64 hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ContainerId(pub String);
+
+/// Guaranteed, Burstable or BestEffort: where in the cgroup tree a pod lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QosClass {
+    Guaranteed,
+    Burstable,
+    BestEffort,
+}
+
+/// cgroup v2 values; `None` leaves the kernel's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// cpu.weight, 1–10000.
+    pub cpu_weight: Option<u64>,
+    /// cpu.max quota and period in microseconds.
+    pub cpu_max: Option<(i64, u64)>,
+    /// memory.max in bytes.
+    pub memory_max: Option<i64>,
+    /// pids.max.
+    pub pids_max: Option<i64>,
+    pub oom_score_adj: Option<i32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    pub pod_uid: String,
+    pub name: String,
+    pub namespace: String,
+    /// Counts sandboxes made for the same pod.
+    pub attempt: u32,
+    pub hostname: String,
+    pub host_network: bool,
+    pub host_ipc: bool,
+    pub host_pid: bool,
+    /// One PID namespace for all containers of the pod.
+    pub share_process_namespace: bool,
+    pub qos: QosClass,
+    pub resources: Resources,
+    pub sysctls: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// /var/log/pods/<ns>_<name>_<uid>
+    pub log_directory: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    Private,
+    HostToContainer,
+    Bidirectional,
+}
+
+/// A bind mount into the container; everything Kubernetes mounts is one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    pub host_path: PathBuf,
+    pub container_path: PathBuf,
+    pub readonly: bool,
+    pub propagation: Propagation,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    pub name: String,
+    /// Restart count; part of the log file's name.
+    pub attempt: u32,
+    /// Image id as `ImageStore::pull`/`status` returned it.
+    pub image_id: String,
+    /// The reference the pod named, for reports.
+    pub image: String,
+    /// Replaces the image's ENTRYPOINT when not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's CMD when not empty.
+    pub args: Vec<String>,
+    pub working_dir: Option<String>,
+    /// In order; added after the image's own environment, same name replaces.
+    pub env: Vec<(String, String)>,
+    pub mounts: Vec<Mount>,
+    pub run_as_user: Option<u32>,
+    pub run_as_group: Option<u32>,
+    pub supplemental_groups: Vec<u32>,
+    /// Names without CAP_ prefix, as Kubernetes writes them; `ALL` is known.
+    pub capabilities_add: Vec<String>,
+    pub capabilities_drop: Vec<String>,
+    pub privileged: bool,
+    pub no_new_privs: bool,
+    pub readonly_rootfs: bool,
+    pub tty: bool,
+    pub stdin: bool,
+    pub resources: Resources,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// Relative to the sandbox's log_directory, e.g. `app/0.log`.
+    pub log_path: PathBuf,
+    /// Signal that stops it: the image's StopSignal or SIGTERM when None.
+    pub stop_signal: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SandboxState {
+    Ready,
+    /// Its supervisor or namespaces are gone.
+    NotReady,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerState {
+    Created,
+    Running,
+    Exited,
+    /// The supervisor died before it could tell an exit code.
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    pub id: ContainerId,
+    pub name: String,
+    pub attempt: u32,
+    pub state: ContainerState,
+    pub image: String,
+    pub image_id: String,
+    pub pid: Option<u32>,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// 128 + signal when killed by one.
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    /// "Completed", "Error", "OOMKilled", "ContainerCannotRun"...
+    pub reason: Option<String>,
+    pub message: Option<String>,
+    pub log_path: PathBuf,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SandboxStatus {
+    pub id: SandboxId,
+    pub spec: SandboxSpec,
+    pub state: SandboxState,
+    pub created_at: Timestamp,
+    /// None for host-network sandboxes.
+    pub netns: Option<PathBuf>,
+    /// Pid of the pod's vetch-shim.
+    pub shim_pid: Option<u32>,
+    pub containers: Vec<ContainerStatus>,
+}
+
+/// Something changed in a sandbox; read `Runtime::list` for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeEvent {
+    pub pod_uid: String,
+    pub sandbox: SandboxId,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ExecOutput {
+    pub exit_code: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub timed_out: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct RegistryAuth {
+    pub username: String,
+    pub password: String,
+}
+
+/// What an image's configuration says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageStatus {
+    /// `sha256:<config digest>`
+    pub id: String,
+    pub repo_tags: Vec<String>,
+    pub repo_digests: Vec<String>,
+    pub size_bytes: u64,
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub working_dir: String,
+    /// As the image says it: uid, name, uid:gid, or empty.
+    pub user: String,
+    pub stop_signal: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// Images, layers, writable layers. Must not itself be an overlayfs.
+    pub root_dir: PathBuf,
+    /// Namespace mounts, shim sockets and state; a tmpfs directory.
+    pub run_dir: PathBuf,
+    /// The unified mount, e.g. /sys/fs/cgroup.
+    pub cgroup_root: PathBuf,
+    pub shim: PathBuf,
+    /// Registry traffic goes through this network namespace.
+    pub pull_netns: Option<PathBuf>,
+    pub insecure_registries: Vec<String>,
+}
+
