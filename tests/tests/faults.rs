@@ -1,0 +1,194 @@
+//! Daemons killed with SIGKILL under load: nothing acknowledged is lost, no request fails.
+//!
+//! Each scenario holds the cluster alone, because it stops parts that others stand on.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use vetch_tests::{Cluster, Namespace, eventually};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn deploy<'a>(cluster: &'a Cluster, prefix: &str) -> Result<(Namespace<'a>, String)> {
+    let namespace = Namespace::create(cluster, prefix)?;
+    namespace.apply_example("echo.yaml")?;
+    namespace.wait_endpoints("echo", 3)?;
+    let ip = namespace.field("service/echo", "/spec/clusterIP")?;
+    let url = format!("http://{}/", ip.as_str().context("clusterIP")?);
+    Ok((namespace, url))
+}
+
+/// Restart counts and container ids: what changes when a pod is disturbed.
+fn containers(namespace: &Namespace<'_>) -> Result<Vec<(String, Value, Value)>> {
+    Ok(namespace
+        .pods("app=echo")?
+        .iter()
+        .map(|pod| {
+            let status = &pod["status"]["containerStatuses"][0];
+            (
+                pod["metadata"]["name"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
+                status["containerID"].clone(),
+                status["restartCount"].clone(),
+            )
+        })
+        .collect())
+}
+
+fn wait_node(cluster: &Cluster, node: &str, status: &str, limit: Duration) -> Result<()> {
+    eventually(limit, &format!("{node} is {status}"), || {
+        let line = cluster
+            .kubectl(&["get", "node", node, "--no-headers"])?
+            .ok()?;
+        if line.split_whitespace().nth(1) == Some(status) {
+            return Ok(());
+        }
+        bail!("{line}")
+    })
+}
+
+#[test]
+fn node_daemons_die_and_pods_do_not_notice() -> Result<()> {
+    let cluster = Cluster::exclusive()?;
+    let (namespace, url) = deploy(&cluster, "nodekill")?;
+    namespace.apply(
+        &json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "counter"},
+            "spec": {"nodeName": cluster.nodes[0].name, "containers": [{
+                "name": "app", "image": "vetch.local/echo:v1", "imagePullPolicy": "IfNotPresent",
+                "command": ["sh", "-c", "i=0; while true; do echo $i; i=$((i+1)); sleep 0.05; done"],
+            }]},
+        })
+        .to_string(),
+    )?;
+    namespace.wait_field("pod/counter", "/status/phase", &json!("Running"), MINUTE)?;
+    let before = containers(&namespace)?;
+    let load = cluster.nodes[0].start_load(&url, 120)?;
+
+    for node in &cluster.nodes {
+        cluster.xtask(&["node", "kill", &node.name])?;
+    }
+    for node in &cluster.nodes {
+        cluster.xtask(&["node", "start", &node.name])?;
+    }
+    for node in &cluster.nodes {
+        wait_node(&cluster, &node.name, "Ready", MINUTE)?;
+    }
+    let logs = eventually(MINUTE, "logs are served again", || {
+        namespace.kubectl(&["logs", "counter"])?.ok()
+    })?;
+    load.stop()?.assert_lossless()?;
+
+    ensure!(
+        containers(&namespace)? == before,
+        "pods were disturbed: {before:?}"
+    );
+    let numbers: Vec<u64> = logs.lines().map(str::parse).collect::<Result<_, _>>()?;
+    ensure!(numbers.len() > 20, "only {} lines", numbers.len());
+    ensure!(
+        numbers
+            .iter()
+            .enumerate()
+            .all(|(index, number)| *number == index as u64),
+        "a log line is missing"
+    );
+    // A replacement still works: the daemons adopted what they found.
+    namespace.kubectl(&["delete", "pod", &before[0].0])?.ok()?;
+    namespace.wait_endpoints("echo", 3)?;
+    cluster.nodes[0].requests(&url, 300)?.assert_balanced(3)
+}
+
+#[test]
+fn control_plane_and_etcd_die_and_nothing_acknowledged_is_lost() -> Result<()> {
+    let cluster = Cluster::exclusive()?;
+    let (namespace, url) = deploy(&cluster, "ctlkill")?;
+    let before = containers(&namespace)?;
+    let load = cluster.nodes[0].start_load(&url, 180)?;
+
+    let mut acknowledged = Vec::new();
+    for (round, part) in ["control", "etcd"].iter().enumerate() {
+        for number in 0..20 {
+            let name = format!("kept-{round}-{number}");
+            // Killed in the middle of the writes: a refused one is not counted, an acknowledged one is.
+            if number == 10 {
+                cluster.xtask(&[part, "kill"])?;
+            }
+            if namespace.kubectl(&["create", "configmap", &name])?.success {
+                acknowledged.push(name);
+            } else if number < 10 {
+                bail!("{name} was refused before the kill");
+            }
+        }
+        cluster.xtask(&[part, "start"])?;
+        eventually(MINUTE, "the API answers again", || {
+            cluster.kubectl(&["get", "--raw", "/readyz"])?.ok()
+        })?;
+    }
+    let kept = namespace
+        .kubectl(&["get", "configmaps", "-o", "name"])?
+        .ok()?;
+    for name in &acknowledged {
+        ensure!(
+            kept.contains(&format!("configmap/{name}\n")),
+            "{name} was acknowledged and is lost:\n{kept}"
+        );
+    }
+    // The controllers work again.
+    namespace.kubectl(&["delete", "pod", &before[0].0])?.ok()?;
+    namespace.wait_endpoints("echo", 3)?;
+    let after = containers(&namespace)?;
+    for pod in &before[1..] {
+        ensure!(after.contains(pod), "{pod:?} was disturbed: {after:?}");
+    }
+    load.stop()?.assert_lossless()
+}
+
+#[test]
+fn a_lost_node_turns_not_ready_and_its_pods_start_elsewhere() -> Result<()> {
+    let cluster = Cluster::exclusive()?;
+    let namespace = Namespace::create(&cluster, "lostnode")?;
+    let toleration = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1});
+    namespace.apply(
+        &json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "mover"},
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": {"app": "mover"}},
+                "template": {
+                    "metadata": {"labels": {"app": "mover"}},
+                    "spec": {
+                        "tolerations": [toleration("node.kubernetes.io/not-ready"), toleration("node.kubernetes.io/unreachable")],
+                        "containers": [{"name": "app", "image": "vetch.local/echo:v1", "imagePullPolicy": "IfNotPresent"}],
+                    },
+                },
+            },
+        })
+        .to_string(),
+    )?;
+    namespace
+        .kubectl(&["rollout", "status", "deployment/mover", "--timeout=60s"])?
+        .ok()?;
+    let lost = namespace.pods("app=mover")?[0]["spec"]["nodeName"]
+        .as_str()
+        .context("nodeName")?
+        .to_owned();
+    cluster.xtask(&["node", "kill", &lost])?;
+    let outcome = (|| {
+        wait_node(&cluster, &lost, "NotReady", 2 * MINUTE)?;
+        eventually(2 * MINUTE, "a replacement runs elsewhere", || {
+            let pods = namespace.pods("app=mover")?;
+            pods.iter()
+                .find(|pod| {
+                    pod["spec"]["nodeName"] != lost.as_str() && pod["status"]["phase"] == "Running"
+                })
+                .map(drop)
+                .with_context(|| format!("{} pods, none running elsewhere", pods.len()))
+        })
+    })();
+    cluster.xtask(&["node", "start", &lost])?;
+    outcome?;
+    wait_node(&cluster, &lost, "Ready", MINUTE)
+}

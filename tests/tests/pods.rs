@@ -1,0 +1,353 @@
+//! The life of a pod: restarts, failures in Kubernetes' words, phases, init containers.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use vetch_tests::registry::Registry;
+use vetch_tests::{Cluster, Namespace, eventually};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A pod of one busybox container.
+fn pod(name: &str, script: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "app", "image": "vetch.local/echo:v1", "imagePullPolicy": "IfNotPresent",
+                "command": ["sh", "-c", script],
+            }],
+        },
+    })
+}
+
+fn waiting_reason(namespace: &Namespace<'_>, pod: &str, wanted: &str) -> Result<Value> {
+    eventually(MINUTE, &format!("{pod} waits with {wanted}"), || {
+        let state = namespace.field(pod, "/status/containerStatuses/0/state")?;
+        if state["waiting"]["reason"] == wanted {
+            return Ok(state["waiting"].clone());
+        }
+        bail!("state is {state}")
+    })
+}
+
+#[test]
+fn a_killed_process_is_restarted_and_told() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "killed")?;
+    namespace.apply(&pod("victim", "exec sleep 3600").to_string())?;
+    let running = "/status/containerStatuses/0/state/running/startedAt";
+    eventually(MINUTE, "the pod runs", || {
+        namespace.field("pod/victim", running)
+    })?;
+
+    let object = namespace.get(&["pod/victim"])?;
+    let text = |pointer: &str| -> Result<String> {
+        Ok(object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .context("field is missing")?
+            .to_owned())
+    };
+    let node = cluster.node(&text("/spec/nodeName")?)?;
+    let container = text("/status/containerStatuses/0/containerID")?;
+    let container = container
+        .split_once("://")
+        .context("containerID has no scheme")?
+        .1;
+    for pid in node.container_pids(&text("/metadata/uid")?, container)? {
+        kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+    }
+
+    namespace.wait_field(
+        "pod/victim",
+        "/status/containerStatuses/0/restartCount",
+        &json!(1),
+        MINUTE,
+    )?;
+    let described = namespace.kubectl(&["describe", "pod", "victim"])?.ok()?;
+    for words in [
+        "Last State:     Terminated",
+        "Reason:       Error",
+        "Exit Code:    137",
+        "Restart Count:  1",
+    ] {
+        ensure!(
+            described.contains(words),
+            "describe has no {words:?}:\n{described}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn an_unknown_image_backs_off_in_the_registrys_words() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let registry = Registry::start()?;
+    let namespace = Namespace::create(&cluster, "image")?;
+    let mut manifest = pod("missing", "true");
+    manifest["spec"]["containers"][0]["image"] = json!(format!("{}/no/such:tag", registry.address));
+    namespace.apply(&manifest.to_string())?;
+    waiting_reason(&namespace, "pod/missing", "ErrImagePull")?;
+    waiting_reason(&namespace, "pod/missing", "ImagePullBackOff")?;
+    let events = namespace.kubectl(&["get", "events"])?.ok()?;
+    for words in [
+        "Failed to pull image",
+        "Error: ErrImagePull",
+        "Back-off pulling image",
+    ] {
+        ensure!(events.contains(words), "no event says {words:?}:\n{events}");
+    }
+    ensure!(
+        events.contains("not found") || events.contains("manifest unknown"),
+        "the registry's words are missing:\n{events}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_image_comes_from_a_real_registry() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let registry = Registry::start()?;
+    let image = registry.push_echo("pulled")?;
+    let namespace = Namespace::create(&cluster, "pull")?;
+    let mut manifest = pod("pulled", "echo from $VERSION");
+    manifest["spec"]["restartPolicy"] = json!("Never");
+    manifest["spec"]["containers"][0]["image"] = json!(image);
+    manifest["spec"]["containers"][0]["imagePullPolicy"] = json!("Always");
+    namespace.apply(&manifest.to_string())?;
+    namespace.wait_field("pod/pulled", "/status/phase", &json!("Succeeded"), MINUTE)?;
+    let logs = namespace.kubectl(&["logs", "pulled"])?.ok()?;
+    ensure!(logs == "from pulled\n", "logs: {logs:?}");
+    let events = namespace.kubectl(&["get", "events"])?.ok()?;
+    ensure!(
+        events.contains("Successfully pulled image"),
+        "events: {events}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_crashing_container_backs_off_longer_each_time() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "crash")?;
+    namespace.apply(&pod("crash", "echo attempt; exit 3").to_string())?;
+    let first = waiting_reason(&namespace, "pod/crash", "CrashLoopBackOff")?;
+    let message = first["message"].as_str().unwrap_or_default();
+    ensure!(
+        message.starts_with("back-off 10s restarting failed container=app pod=crash_"),
+        "{message}"
+    );
+    eventually(2 * MINUTE, "the back-off doubles", || {
+        let message = namespace.field(
+            "pod/crash",
+            "/status/containerStatuses/0/state/waiting/message",
+        )?;
+        if message
+            .as_str()
+            .is_some_and(|text| text.starts_with("back-off 20s"))
+        {
+            return Ok(());
+        }
+        bail!("message is {message}")
+    })?;
+    let last = namespace.field(
+        "pod/crash",
+        "/status/containerStatuses/0/lastState/terminated",
+    )?;
+    ensure!(
+        last["exitCode"] == 3 && last["reason"] == "Error",
+        "lastState: {last}"
+    );
+    let listed = namespace.kubectl(&["get", "pods"])?.ok()?;
+    ensure!(
+        listed.contains("CrashLoopBackOff") || listed.contains("Error"),
+        "{listed}"
+    );
+    let previous = namespace.kubectl(&["logs", "--previous", "crash"])?.ok()?;
+    ensure!(previous == "attempt\n", "previous log: {previous:?}");
+    Ok(())
+}
+
+#[test]
+fn no_room_stays_pending_and_says_why() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "room")?;
+    let mut manifest = pod("huge", "true");
+    manifest["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1000"}});
+    namespace.apply(&manifest.to_string())?;
+    let count = cluster.nodes.len();
+    eventually(MINUTE, "a FailedScheduling event", || {
+        let events = namespace.kubectl(&["get", "events"])?.ok()?;
+        let wanted = format!("0/{count} nodes are available: {count} Insufficient cpu.");
+        if events.contains("FailedScheduling") && events.contains(&wanted) {
+            return Ok(());
+        }
+        bail!("no {wanted:?} in\n{events}")
+    })?;
+    let phase = namespace.field("pod/huge", "/status/phase")?;
+    ensure!(phase == "Pending", "phase is {phase}");
+    let condition = namespace.field("pod/huge", "/status/conditions/0")?;
+    ensure!(
+        condition["type"] == "PodScheduled" && condition["reason"] == "Unschedulable",
+        "condition: {condition}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_failing_init_container_holds_the_app_back() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "init")?;
+    let init = |script: &str| {
+        json!([{
+            "name": "prepare", "image": "vetch.local/echo:v1", "imagePullPolicy": "IfNotPresent",
+            "command": ["sh", "-c", script],
+        }])
+    };
+    let mut manifest = pod("held", "echo must not run");
+    manifest["spec"]["initContainers"] = init("exit 1");
+    namespace.apply(&manifest.to_string())?;
+    eventually(MINUTE, "the init container crashes", || {
+        let listed = namespace.kubectl(&["get", "pod", "held"])?.ok()?;
+        if listed.contains("Init:CrashLoopBackOff") || listed.contains("Init:Error") {
+            return Ok(());
+        }
+        bail!("{listed}")
+    })?;
+    let app = namespace.field("pod/held", "/status/containerStatuses/0/state")?;
+    ensure!(
+        app["waiting"]["reason"] == "PodInitializing",
+        "app state: {app}"
+    );
+
+    let mut manifest = pod("ordered", "cat /shared/said");
+    manifest["spec"]["restartPolicy"] = json!("Never");
+    manifest["spec"]["volumes"] = json!([{"name": "shared", "emptyDir": {}}]);
+    let mounts = json!([{"name": "shared", "mountPath": "/shared"}]);
+    manifest["spec"]["containers"][0]["volumeMounts"] = mounts.clone();
+    manifest["spec"]["initContainers"] = init("echo prepared > /shared/said");
+    manifest["spec"]["initContainers"][0]["volumeMounts"] = mounts;
+    namespace.apply(&manifest.to_string())?;
+    namespace.wait_field("pod/ordered", "/status/phase", &json!("Succeeded"), MINUTE)?;
+    ensure!(
+        namespace.kubectl(&["logs", "ordered"])?.ok()? == "prepared\n",
+        "the app ran before its init container"
+    );
+    Ok(())
+}
+
+#[test]
+fn restart_policy_never_ends_in_succeeded_or_failed() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "phase")?;
+    for (name, script, phase, code) in [
+        ("good", "exit 0", "Succeeded", 0),
+        ("bad", "exit 7", "Failed", 7),
+    ] {
+        let mut manifest = pod(name, script);
+        manifest["spec"]["restartPolicy"] = json!("Never");
+        namespace.apply(&manifest.to_string())?;
+        let object = format!("pod/{name}");
+        namespace.wait_field(&object, "/status/phase", &json!(phase), MINUTE)?;
+        let ended = namespace.field(&object, "/status/containerStatuses/0/state/terminated")?;
+        ensure!(ended["exitCode"] == code, "{name} ended with {ended}");
+        ensure!(
+            namespace.field(&object, "/status/containerStatuses/0/restartCount")? == 0,
+            "{name} was restarted"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_failing_liveness_probe_restarts_the_container() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "liveness")?;
+    let mut manifest = pod(
+        "live",
+        "touch /tmp/alive; sleep 3; rm /tmp/alive; exec sleep 3600",
+    );
+    manifest["spec"]["containers"][0]["livenessProbe"] = json!({
+        "exec": {"command": ["cat", "/tmp/alive"]}, "periodSeconds": 1, "failureThreshold": 2,
+    });
+    namespace.apply(&manifest.to_string())?;
+    namespace.wait_field(
+        "pod/live",
+        "/status/containerStatuses/0/restartCount",
+        &json!(1),
+        MINUTE,
+    )?;
+    let events = namespace.kubectl(&["get", "events"])?.ok()?;
+    for words in [
+        "Liveness probe failed: cat:",
+        "Container app failed liveness probe, will be restarted",
+    ] {
+        ensure!(events.contains(words), "no event says {words:?}:\n{events}");
+    }
+    Ok(())
+}
+
+#[test]
+fn configuration_reaches_the_container() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "config")?;
+    namespace
+        .kubectl(&[
+            "create",
+            "configmap",
+            "settings",
+            "--from-literal=greeting=hello",
+        ])?
+        .ok()?;
+    namespace
+        .kubectl(&[
+            "create",
+            "secret",
+            "generic",
+            "hidden",
+            "--from-literal=word=sesame",
+        ])?
+        .ok()?;
+    let mut manifest = pod(
+        "configured",
+        "echo $GREETING $WORD $(cat /etc/settings/greeting) $(cat /etc/hidden/word) $POD_IP; \
+         hostname; grep -c configured /etc/hosts; id -u; \
+         ls /var/run/secrets/kubernetes.io/serviceaccount | tr '\\n' ' '",
+    );
+    manifest["spec"]["restartPolicy"] = json!("Never");
+    manifest["spec"]["volumes"] = json!([
+        {"name": "settings", "configMap": {"name": "settings"}},
+        {"name": "hidden", "secret": {"secretName": "hidden"}},
+    ]);
+    let container = &mut manifest["spec"]["containers"][0];
+    container["volumeMounts"] = json!([
+        {"name": "settings", "mountPath": "/etc/settings"},
+        {"name": "hidden", "mountPath": "/etc/hidden"},
+    ]);
+    container["securityContext"] = json!({"runAsUser": 1234});
+    container["env"] = json!([
+        {"name": "GREETING", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "greeting"}}},
+        {"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "hidden", "key": "word"}}},
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+    ]);
+    namespace.apply(&manifest.to_string())?;
+    namespace.wait_field(
+        "pod/configured",
+        "/status/phase",
+        &json!("Succeeded"),
+        MINUTE,
+    )?;
+    let ip = namespace.field("pod/configured", "/status/podIP")?;
+    let logs = namespace.kubectl(&["logs", "configured"])?.ok()?;
+    let wanted = format!(
+        "hello sesame hello sesame {}\nconfigured\n1\n1234\nca.crt namespace token ",
+        ip.as_str().unwrap_or_default()
+    );
+    ensure!(logs == wanted, "logs {logs:?}, wanted {wanted:?}");
+    Ok(())
+}
