@@ -1,21 +1,51 @@
-//! The pod network of one node.
+//! The pod network of one node: an address, a veth pair and routes for each
+//! sandbox, and routes to the pods of the other nodes. All by rtnetlink.
+//!
+//! A pod has its address as a /32 on `eth0` and a default route through a
+//! link-local gateway; the node has a /32 route to the pod's host link
+//! (`vt<12 hex>`). Nothing is bridged and nothing is translated.
+//!
+//! Every step is idempotent: killed anywhere and called again, it arrives.
+//! The network namespace is the one of the thread that calls
+//! [`Network::open`]; sysctls are written only for links of that namespace
+//! that are the node's own.
 
 use std::{
     collections::HashSet,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tracing::{debug, info, warn};
+
+mod ipam;
+mod link;
+mod netns;
+mod route;
+mod sysctl;
+
+pub use ipam::IpamError;
+pub use link::LinkError;
+pub use netns::NetnsError;
+pub use sysctl::SysctlError;
+
+use ipam::Ipam;
+use link::{GATEWAY, Link, POD_LINK, Pair};
+use netns::{Netlink, Netns};
 
 /// What the node knows about itself before it has a pod CIDR.
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {
     pub node_name: String,
+    /// An address of one of the node's links; other nodes reach its pods there.
     pub node_ip: IpAddr,
+    /// Where the address records live; survives the daemon.
     pub state_dir: PathBuf,
+    /// Of the pods' links; the one of the node's own link when absent.
     pub mtu: Option<u32>,
 }
 
@@ -36,41 +66,159 @@ pub struct Peer {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    #[error("the node has no pod CIDR yet")]
-    NoPodCidr,
+    #[error("no link of this node has the address {node_ip}: the node's address must be one of its own")]
+    NodeAddress { node_ip: IpAddr },
+    #[error("the veth pair of sandbox {sandbox_id} vanished while it was set up: its namespace ended")]
+    Vanished { sandbox_id: String },
+    #[error("address record of the pod network")]
+    Ipam(#[from] IpamError),
+    #[error("pod network")]
+    Netns(#[from] NetnsError),
+    #[error("pod network")]
+    Link(#[from] LinkError),
+    #[error("pod network")]
+    Sysctl(#[from] SysctlError),
 }
 
+/// Cheap to clone; all clones are one network.
 #[derive(Clone)]
 pub struct Network {
-    inner: Arc<NetworkConfig>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node_ip: IpAddr,
+    mtu: u32,
+    netns: Netns,
+    netlink: Netlink,
+    /// Held over the record's sync to disk, not over netlink.
+    ipam: Mutex<Ipam>,
 }
 
 impl Network {
     pub async fn open(config: NetworkConfig) -> Result<Self, Error> {
-        Ok(Self { inner: Arc::new(config) })
+        let netns = Netns::current()?;
+        let netlink = netns.netlink()?;
+        let uplink = link::owning(&netlink, config.node_ip)
+            .await?
+            .ok_or(Error::NodeAddress { node_ip: config.node_ip })?;
+        netns.run(|| sysctl::forward_from(&uplink.name))??;
+        let ipam = Ipam::open(&config.state_dir)?;
+        // Loopback's 64 KiB are no measure for a pod's link.
+        let mtu = config.mtu.unwrap_or(uplink.mtu.min(9000));
+        info!(node = config.node_name, uplink = uplink.name, mtu, "pod network open");
+        let inner = Inner { node_ip: config.node_ip, mtu, netns, netlink, ipam: Mutex::new(ipam) };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    pub async fn set_pod_cidrs(&self, _cidrs: &[IpNet]) -> Result<(), Error> {
+    /// Takes the addresses of new sandboxes from `cidrs`.
+    pub async fn set_pod_cidrs(&self, cidrs: &[IpNet]) -> Result<(), Error> {
+        self.inner.ipam.lock().await.set_cidrs(cidrs);
         Ok(())
     }
 
-    pub async fn set_peers(&self, _peers: &[Peer]) -> Result<(), Error> {
+    /// Routes the peers' pods via their nodes and forgets vanished peers.
+    pub async fn set_peers(&self, peers: &[Peer]) -> Result<(), Error> {
+        let wanted = route::wanted(peers, self.inner.node_ip);
+        Ok(route::reconcile_peers(&self.inner.netlink, &wanted).await?)
+    }
+
+    /// Gives the sandbox an address and connects its namespace. Calling it
+    /// again repairs what is missing and returns the same address.
+    pub async fn attach(&self, sandbox_id: &str, netns: &Path) -> Result<PodAddresses, Error> {
+        let netns = Netns::open(netns)?;
+        let addresses = self.inner.ipam.lock().await.allocate(sandbox_id)?;
+        let pair = Pair::of(sandbox_id);
+        let pod = netns.netlink()?;
+        let (host_link, pod_link) = self.inner.pair(sandbox_id, &pair, &netns, &pod).await?;
+        for ip in &addresses.ips {
+            if let IpAddr::V4(address) = ip {
+                self.inner.connect(&pair, &host_link, &pod_link, &pod, *address).await?;
+            }
+        }
+        debug!(sandbox_id, link = pair.host_name, addresses = ?addresses.ips, "attached");
+        Ok(addresses)
+    }
+
+    /// Takes the link away, then frees the address.
+    pub async fn detach(&self, sandbox_id: &str) -> Result<(), Error> {
+        let name = Pair::of(sandbox_id).host_name;
+        if let Some(link) = link::by_name(&self.inner.netlink, &name).await? {
+            link::delete(&self.inner.netlink, &link).await?;
+        }
+        self.inner.ipam.lock().await.free(sandbox_id)?;
+        debug!(sandbox_id, link = name, "detached");
         Ok(())
     }
 
-    pub async fn attach(&self, _sandbox_id: &str, _netns: &Path) -> Result<PodAddresses, Error> {
-        Ok(PodAddresses { ips: vec![self.inner.node_ip] })
+    pub async fn addresses(&self, sandbox_id: &str) -> Option<PodAddresses> {
+        self.inner.ipam.lock().await.get(sandbox_id).cloned()
     }
 
-    pub async fn detach(&self, _sandbox_id: &str) -> Result<(), Error> {
+    /// Frees what belongs to no sandbox in `live`: for the start of the
+    /// daemon, before it attaches anything new.
+    pub async fn retain(&self, live: &HashSet<String>) -> Result<(), Error> {
+        let leaked: Vec<String> = {
+            let ipam = self.inner.ipam.lock().await;
+            ipam.sandboxes().map(|(id, _)| id).filter(|id| !live.contains(*id)).cloned().collect()
+        };
+        for sandbox_id in leaked {
+            warn!(sandbox_id, "freeing the address of a sandbox that is gone");
+            self.detach(&sandbox_id).await?;
+        }
+        let names: HashSet<String> = live.iter().map(|id| Pair::of(id).host_name).collect();
+        for link in link::list(&self.inner.netlink).await? {
+            if link.is_veth && Pair::is_host_name(&link.name) && !names.contains(&link.name) {
+                link::delete(&self.inner.netlink, &link).await?;
+            }
+        }
         Ok(())
     }
+}
 
-    pub async fn addresses(&self, _sandbox_id: &str) -> Option<PodAddresses> {
-        None
+impl Inner {
+    /// The two sides of the sandbox's pair, made if they are not there.
+    async fn pair(&self, sandbox_id: &str, pair: &Pair, netns: &Netns, pod: &Netlink) -> Result<(Link, Link), Error> {
+        if let Some(found) = self.existing_pair(pair, pod).await? {
+            return Ok(found);
+        }
+        // A host side without its pod side leads to an earlier namespace.
+        if let Some(stale) = link::by_name(&self.netlink, &pair.host_name).await? {
+            link::delete(&self.netlink, &stale).await?;
+        }
+        link::create_pair(&self.netlink, pair, netns.file(), self.mtu).await?;
+        self.existing_pair(pair, pod).await?.ok_or_else(|| Error::Vanished { sandbox_id: sandbox_id.to_owned() })
     }
 
-    pub async fn retain(&self, _live: &HashSet<String>) -> Result<(), Error> {
-        Ok(())
+    async fn existing_pair(&self, pair: &Pair, pod: &Netlink) -> Result<Option<(Link, Link)>, Error> {
+        let host_link = link::by_name(&self.netlink, &pair.host_name).await?;
+        let pod_link = link::by_name(pod, POD_LINK).await?;
+        Ok(host_link
+            .zip(pod_link)
+            .filter(|(host, pod)| host.peer == Some(pod.index) && pod.peer == Some(host.index)))
+    }
+
+    async fn connect(
+        &self,
+        pair: &Pair,
+        host_link: &Link,
+        pod_link: &Link,
+        pod: &Netlink,
+        address: Ipv4Addr,
+    ) -> Result<(), Error> {
+        const LOOPBACK: u32 = 1;
+        link::set_up(pod, LOOPBACK, None).await?;
+        link::add_address(pod, pod_link.index, address).await?;
+        link::set_up(pod, pod_link.index, Some(self.mtu)).await?;
+        link::add_neighbour(pod, pod_link.index, GATEWAY, pair.host_mac).await?;
+        route::add_pod_default(pod, pod_link.index).await?;
+
+        self.netns.run(|| {
+            sysctl::forward_from(&host_link.name)?;
+            sysctl::check_source(&host_link.name)
+        })??;
+        link::set_up(&self.netlink, host_link.index, Some(self.mtu)).await?;
+        link::add_neighbour(&self.netlink, host_link.index, address, pair.pod_mac).await?;
+        Ok(route::add_pod(&self.netlink, host_link.index, address, self.node_ip).await?)
     }
 }

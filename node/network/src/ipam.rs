@@ -1,0 +1,256 @@
+//! Which sandbox has which address: one durable record per sandbox.
+//!
+//! `<dir>/sandboxes/<sandbox id>` holds the sandbox's addresses. It is written
+//! and synced before the address is handed out, and freeing is one rename to
+//! `<dir>/freed/<address>`, so a crash between any two steps leaves an address
+//! either recorded or free, never both. The modification time of a freed
+//! record orders reuse: the address freed last is used again last.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use ipnet::IpNet;
+
+use crate::PodAddresses;
+
+#[cfg(test)]
+mod tests;
+
+#[derive(Debug, thiserror::Error)]
+pub enum IpamError {
+    #[error("the node has no IPv4 pod CIDR yet: Node.spec.podCIDRs is empty")]
+    NoPodCidr,
+    #[error("no free address left in {cidrs:?}: {used} sandboxes hold one")]
+    Full { cidrs: Vec<IpNet>, used: usize },
+    #[error("{id:?} cannot name a record: a sandbox id is 1 to 128 letters, digits, '-', '_' or '.'")]
+    SandboxId { id: String },
+    #[error("{path} is in use by another process")]
+    Locked { path: PathBuf },
+    #[error("cannot {step} {path}")]
+    Io { step: &'static str, path: PathBuf, #[source] source: io::Error },
+    #[error("{path} is not an address record")]
+    Record { path: PathBuf, #[source] source: serde_json::Error },
+    #[error("{address} is recorded for two sandboxes, {first} and {second}: remove one of the records in {dir}")]
+    Duplicate { address: IpAddr, first: String, second: String, dir: PathBuf },
+}
+
+#[derive(Debug)]
+pub struct Ipam {
+    sandboxes: PathBuf,
+    freed_dir: PathBuf,
+    /// Keeps a second daemon off the same records for as long as it is open.
+    _lock: File,
+    cidrs: Vec<IpNet>,
+    records: HashMap<String, PodAddresses>,
+    used: HashSet<IpAddr>,
+    /// The oldest first.
+    freed: VecDeque<IpAddr>,
+}
+
+impl Ipam {
+    pub fn open(dir: &Path) -> Result<Self, IpamError> {
+        let sandboxes = dir.join("sandboxes");
+        let freed_dir = dir.join("freed");
+        for path in [&sandboxes, &freed_dir] {
+            fs::create_dir_all(path).map_err(io_error("create", path))?;
+        }
+        let lock = lock(&dir.join("lock"))?;
+        let records = read_records(&sandboxes)?;
+        let used = addresses_once(&records, dir)?;
+        let freed = read_freed(&freed_dir, &used)?;
+        Ok(Self { sandboxes, freed_dir, _lock: lock, cidrs: Vec::new(), records, used, freed })
+    }
+
+    /// Records of sandboxes outside the new CIDRs stay as they are.
+    pub fn set_cidrs(&mut self, cidrs: &[IpNet]) {
+        self.cidrs = cidrs.iter().filter(|cidr| cidr.addr().is_ipv4()).map(IpNet::trunc).collect();
+    }
+
+    pub fn get(&self, sandbox_id: &str) -> Option<&PodAddresses> {
+        self.records.get(sandbox_id)
+    }
+
+    pub fn sandboxes(&self) -> impl Iterator<Item = (&String, &PodAddresses)> {
+        self.records.iter()
+    }
+
+    /// The sandbox's address: the recorded one, or a free one recorded now.
+    pub fn allocate(&mut self, sandbox_id: &str) -> Result<PodAddresses, IpamError> {
+        if let Some(addresses) = self.records.get(sandbox_id) {
+            return Ok(addresses.clone());
+        }
+        check_id(sandbox_id)?;
+        let address = self.next_free()?;
+        let addresses = PodAddresses { ips: vec![address] };
+        write_synced(&self.sandboxes, sandbox_id, &addresses)?;
+        self.used.insert(address);
+        self.records.insert(sandbox_id.to_owned(), addresses.clone());
+        if let Some(at) = self.freed.iter().position(|freed| *freed == address) {
+            self.freed.remove(at);
+            remove(&self.freed_dir.join(address.to_string()))?;
+        }
+        Ok(addresses)
+    }
+
+    /// Frees the sandbox's address; a sandbox without one is fine.
+    pub fn free(&mut self, sandbox_id: &str) -> Result<(), IpamError> {
+        let Some(addresses) = self.records.get(sandbox_id).cloned() else {
+            return Ok(());
+        };
+        let record = self.sandboxes.join(sandbox_id);
+        // The time of the change of ownership, not of the allocation.
+        File::options()
+            .append(true)
+            .open(&record)
+            .and_then(|file| file.set_modified(SystemTime::now()))
+            .map_err(io_error("touch", &record))?;
+        let Some(address) = addresses.ips.first() else {
+            return remove(&record);
+        };
+        let freed = self.freed_dir.join(address.to_string());
+        fs::rename(&record, &freed).map_err(io_error("rename", &record))?;
+        sync_dir(&self.sandboxes)?;
+        sync_dir(&self.freed_dir)?;
+        self.records.remove(sandbox_id);
+        self.used.remove(address);
+        self.freed.push_back(*address);
+        Ok(())
+    }
+
+    fn next_free(&self) -> Result<IpAddr, IpamError> {
+        if self.cidrs.is_empty() {
+            return Err(IpamError::NoPodCidr);
+        }
+        let freed: HashSet<&IpAddr> = self.freed.iter().collect();
+        let fresh = self
+            .cidrs
+            .iter()
+            .flat_map(usable)
+            .find(|address| !self.used.contains(address) && !freed.contains(address));
+        fresh
+            .or_else(|| self.freed.iter().copied().find(|address| self.cidrs.iter().any(|cidr| is_usable(cidr, *address))))
+            .ok_or_else(|| IpamError::Full { cidrs: self.cidrs.clone(), used: self.used.len() })
+    }
+}
+
+/// The addresses of a CIDR that a pod may have: not the network's, the
+/// broadcast's or the first, which is kept for the node.
+fn usable(cidr: &IpNet) -> impl Iterator<Item = IpAddr> + use<> {
+    let skip = if cidr.prefix_len() >= 31 { 0 } else { 1 };
+    cidr.hosts().skip(skip)
+}
+
+fn is_usable(cidr: &IpNet, address: IpAddr) -> bool {
+    let small = cidr.prefix_len() >= 31;
+    cidr.contains(&address)
+        && (small || (address != cidr.network() && address != cidr.broadcast() && cidr.hosts().next() != Some(address)))
+}
+
+fn check_id(id: &str) -> Result<(), IpamError> {
+    let fits = (1..=128).contains(&id.len())
+        && !id.starts_with('.')
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if fits { Ok(()) } else { Err(IpamError::SandboxId { id: id.to_owned() }) }
+}
+
+fn lock(path: &Path) -> Result<File, IpamError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(io_error("open", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(IpamError::Locked { path: path.into() }),
+        Err(TryLockError::Error(source)) => Err(IpamError::Io { step: "lock", path: path.into(), source }),
+    }
+}
+
+fn read_records(dir: &Path) -> Result<HashMap<String, PodAddresses>, IpamError> {
+    let mut records = HashMap::new();
+    for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
+        let path = entry.map_err(io_error("list", dir))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            // A record that was never renamed into place: its address was not handed out.
+            remove(&path)?;
+            continue;
+        }
+        let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+        let addresses = serde_json::from_slice(&bytes).map_err(|source| IpamError::Record { path, source })?;
+        records.insert(name, addresses);
+    }
+    Ok(records)
+}
+
+fn addresses_once(records: &HashMap<String, PodAddresses>, dir: &Path) -> Result<HashSet<IpAddr>, IpamError> {
+    let mut holders: HashMap<IpAddr, &String> = HashMap::new();
+    for (id, addresses) in records {
+        for address in &addresses.ips {
+            if let Some(first) = holders.insert(*address, id) {
+                return Err(IpamError::Duplicate {
+                    address: *address,
+                    first: first.clone(),
+                    second: id.clone(),
+                    dir: dir.into(),
+                });
+            }
+        }
+    }
+    Ok(holders.into_keys().collect())
+}
+
+fn read_freed(dir: &Path, used: &HashSet<IpAddr>) -> Result<VecDeque<IpAddr>, IpamError> {
+    let mut freed = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
+        let entry = entry.map_err(io_error("list", dir))?;
+        let path = entry.path();
+        let address = entry.file_name().to_string_lossy().parse::<IpAddr>();
+        match address {
+            Ok(address) if !used.contains(&address) => {
+                let time = entry.metadata().and_then(|meta| meta.modified()).map_err(io_error("stat", &path))?;
+                freed.push((time, address));
+            }
+            // Taken again before the crash, or not ours to read.
+            _ => remove(&path)?,
+        }
+    }
+    freed.sort_unstable();
+    Ok(freed.into_iter().map(|(_, address)| address).collect())
+}
+
+fn write_synced(dir: &Path, name: &str, addresses: &PodAddresses) -> Result<(), IpamError> {
+    let temporary = dir.join(format!(".{name}"));
+    let path = dir.join(name);
+    let bytes = serde_json::to_vec(addresses).map_err(|source| IpamError::Record { path: path.clone(), source })?;
+    File::create(&temporary)
+        .and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.sync_all()
+        })
+        .map_err(io_error("write", &temporary))?;
+    fs::rename(&temporary, &path).map_err(io_error("rename", &temporary))?;
+    sync_dir(dir)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), IpamError> {
+    File::open(dir).and_then(|file| file.sync_all()).map_err(io_error("sync", dir))
+}
+
+fn remove(path: &Path) -> Result<(), IpamError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn io_error(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IpamError + use<> {
+    let path = path.to_owned();
+    move |source| IpamError::Io { step, path, source }
+}

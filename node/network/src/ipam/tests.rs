@@ -1,0 +1,100 @@
+use std::collections::HashSet;
+
+use super::*;
+
+fn cidr(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn open(dir: &Path, pod_cidr: &str) -> Ipam {
+    let mut ipam = Ipam::open(dir).unwrap();
+    ipam.set_cidrs(&[cidr(pod_cidr)]);
+    ipam
+}
+
+fn address(ipam: &mut Ipam, id: &str) -> String {
+    ipam.allocate(id).unwrap().ips[0].to_string()
+}
+
+#[test]
+fn one_address_each_and_never_the_reserved_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ipam = open(dir.path(), "10.244.1.0/28");
+    let all: HashSet<String> = (0..13).map(|n| address(&mut ipam, &format!("s{n}"))).collect();
+    assert_eq!(all.len(), 13);
+    for reserved in ["10.244.1.0", "10.244.1.1", "10.244.1.15"] {
+        assert!(!all.contains(reserved), "{reserved} was handed out");
+    }
+    let full = ipam.allocate("one-more").unwrap_err();
+    assert!(matches!(full, IpamError::Full { used: 13, .. }), "{full}");
+    assert_eq!(address(&mut ipam, "s4"), address(&mut ipam, "s4"));
+}
+
+#[test]
+fn freed_addresses_come_back_last_and_in_order_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ipam = open(dir.path(), "10.244.1.0/29");
+    for n in 0..4 {
+        address(&mut ipam, &format!("s{n}"));
+    }
+    ipam.free("s2").unwrap();
+    ipam.free("s0").unwrap();
+    drop(ipam);
+    let mut ipam = open(dir.path(), "10.244.1.0/29");
+    let next: Vec<String> = (0..3).map(|n| address(&mut ipam, &format!("t{n}"))).collect();
+    assert_eq!(next, ["10.244.1.6", "10.244.1.4", "10.244.1.2"]);
+    assert!(matches!(ipam.allocate("t3"), Err(IpamError::Full { .. })));
+}
+
+#[test]
+fn without_a_cidr_there_is_no_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ipam = Ipam::open(dir.path()).unwrap();
+    assert!(matches!(ipam.allocate("a"), Err(IpamError::NoPodCidr)));
+    ipam.set_cidrs(&[cidr("fd00::/64")]);
+    assert!(matches!(ipam.allocate("a"), Err(IpamError::NoPodCidr)));
+}
+
+#[test]
+fn a_second_process_and_a_strange_id_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ipam = open(dir.path(), "10.244.1.0/24");
+    assert!(matches!(Ipam::open(dir.path()), Err(IpamError::Locked { .. })));
+    for id in ["", "../x", ".hidden", "a/b", "é"] {
+        assert!(matches!(ipam.allocate(id), Err(IpamError::SandboxId { .. })), "{id:?}");
+    }
+}
+
+/// What a SIGKILL leaves between any two steps of allocate and free.
+#[test]
+fn a_crash_between_any_two_steps_never_hands_an_address_out_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ipam = open(dir.path(), "10.244.1.0/29");
+    address(&mut ipam, "live");
+    address(&mut ipam, "gone");
+    ipam.free("gone").unwrap();
+    drop(ipam);
+    // Killed before the record was renamed into place.
+    fs::write(dir.path().join("sandboxes/.half"), b"{\"ips\":[\"10.2").unwrap();
+    // Killed after the record of a reused address, before its freed mark went.
+    fs::write(dir.path().join("sandboxes/reused"), b"{\"ips\":[\"10.244.1.3\"]}").unwrap();
+    let mut ipam = open(dir.path(), "10.244.1.0/29");
+    assert!(ipam.get("half").is_none());
+    assert_eq!(address(&mut ipam, "reused"), "10.244.1.3");
+    let mut seen: HashSet<String> = ["live", "reused"].iter().map(|id| address(&mut ipam, id)).collect();
+    for n in 0..3 {
+        assert!(seen.insert(address(&mut ipam, &format!("n{n}"))));
+    }
+    assert!(matches!(ipam.allocate("n3"), Err(IpamError::Full { .. })));
+}
+
+#[test]
+fn two_records_of_one_address_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path(), "10.244.1.0/29"));
+    for id in ["a", "b"] {
+        fs::write(dir.path().join("sandboxes").join(id), b"{\"ips\":[\"10.244.1.3\"]}").unwrap();
+    }
+    let error = Ipam::open(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("10.244.1.3") && error.contains("two sandboxes"), "{error}");
+}

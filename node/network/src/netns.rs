@@ -1,0 +1,102 @@
+//! Working in a network namespace without the process leaving its own.
+//!
+//! A socket stays in the namespace it was created in, so one short-lived
+//! thread enters the namespace, opens a netlink socket there and ends; the
+//! socket is then used from anywhere.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::sched::{CloneFlags, setns};
+use rtnetlink::Handle;
+use tokio::task::AbortHandle;
+
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    #[error("cannot open the network namespace {path}")]
+    Open { path: PathBuf, #[source] source: io::Error },
+    #[error("cannot enter the network namespace {path}")]
+    Enter { path: PathBuf, #[source] source: io::Error },
+    #[error("cannot open a netlink socket in {path}")]
+    Socket { path: PathBuf, #[source] source: io::Error },
+}
+
+/// An open network namespace: the file keeps it alive.
+#[derive(Debug)]
+pub struct Netns {
+    path: PathBuf,
+    file: File,
+}
+
+impl Netns {
+    pub fn open(path: &Path) -> Result<Self, NetnsError> {
+        let file = File::open(path).map_err(|source| NetnsError::Open { path: path.into(), source })?;
+        Ok(Self { path: path.into(), file })
+    }
+
+    /// The namespace of the calling thread.
+    pub fn current() -> Result<Self, NetnsError> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Runs `job` on a thread of its own inside the namespace.
+    ///
+    /// The thread ends with the job: a thread that has entered a namespace
+    /// must never return to a pool.
+    pub fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+        let enter = |source| NetnsError::Enter { path: self.path.clone(), source };
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("netns".into())
+                .spawn_scoped(scope, || {
+                    setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| enter(errno.into()))?;
+                    Ok(job())
+                })
+                .map_err(enter)?
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// A netlink connection that speaks for this namespace.
+    pub fn netlink(&self) -> Result<Netlink, NetnsError> {
+        let runtime = tokio::runtime::Handle::current();
+        let (connection, handle, _) = self
+            .run(|| {
+                let _context = runtime.enter();
+                rtnetlink::new_connection()
+            })?
+            .map_err(|source| NetnsError::Socket { path: self.path.clone(), source })?;
+        let task = tokio::spawn(connection).abort_handle();
+        Ok(Netlink { handle, task })
+    }
+}
+
+/// A netlink connection that closes its socket when dropped, and with it its
+/// hold on the namespace.
+#[derive(Debug)]
+pub struct Netlink {
+    handle: Handle,
+    task: AbortHandle,
+}
+
+impl std::ops::Deref for Netlink {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

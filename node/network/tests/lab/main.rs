@@ -1,0 +1,4 @@
+//! The pod network on nodes made of namespaces: needs root, leaves nothing.
+
+mod namespace;
+mod pods;

@@ -1,0 +1,118 @@
+//! Namespaces for tests. They live as long as their file is open: no bind
+//! mount, nothing to clean up, also when a test dies.
+
+use std::{
+    fs::File,
+    net::Ipv4Addr,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
+
+use futures::TryStreamExt;
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
+use nix::sched::{CloneFlags, setns, unshare};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+pub struct Namespace {
+    file: File,
+}
+
+impl Namespace {
+    pub fn new() -> Self {
+        let file = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET): these tests need root");
+            File::open("/proc/thread-self/ns/net").unwrap()
+        })
+        .join()
+        .unwrap();
+        Self { file }
+    }
+
+    /// A path by which this process opens the namespace.
+    pub fn path(&self) -> PathBuf {
+        Path::new("/proc/self/fd").join(self.file.as_raw_fd().to_string())
+    }
+
+    /// Runs `job` on a thread inside.
+    pub fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                self.enter();
+                job()
+            });
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Moves the calling thread inside, for good.
+    pub fn enter(&self) {
+        setns(&self.file, CloneFlags::CLONE_NEWNET).unwrap();
+    }
+
+    pub fn netlink(&self) -> Handle {
+        let runtime = tokio::runtime::Handle::current();
+        let (connection, handle, _) = self.run(|| {
+            let _context = runtime.enter();
+            rtnetlink::new_connection().unwrap()
+        });
+        tokio::spawn(connection);
+        handle
+    }
+
+    pub async fn links(&self) -> Vec<String> {
+        use netlink_packet_route::link::LinkAttribute;
+        let messages: Vec<_> = self.netlink().link().get().execute().try_collect().await.unwrap();
+        let name = |attribute: &LinkAttribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        };
+        messages.iter().flat_map(|message| message.attributes.iter().find_map(name)).collect()
+    }
+
+    pub async fn index(&self, name: &str) -> u32 {
+        index(&self.netlink(), name).await
+    }
+}
+
+async fn index(netlink: &Handle, name: &str) -> u32 {
+    let link = netlink.link().get().match_name(name).execute().try_next().await;
+    link.unwrap().unwrap_or_else(|| panic!("no link {name}")).header.index
+}
+
+/// A bridge in a namespace of its own, for nodes to plug into.
+pub struct Bridge {
+    namespace: Namespace,
+    index: u32,
+}
+
+impl Bridge {
+    pub async fn new() -> Self {
+        let namespace = Namespace::new();
+        let netlink = namespace.netlink();
+        netlink.link().add(LinkBridge::new("br0").up().build()).execute().await.unwrap();
+        let index = index(&netlink, "br0").await;
+        Self { namespace, index }
+    }
+
+    /// A node: a namespace whose eth0 has `address`/24 on this bridge.
+    pub async fn node(&self, address: Ipv4Addr) -> Namespace {
+        let node = Namespace::new();
+        let peer = LinkMessageBuilder::<LinkUnspec>::new().name("eth0").setns_by_fd(node.file.as_raw_fd()).build();
+        let port = format!("port{}", address.octets()[3]);
+        let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(port.clone())
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .controller(self.index)
+            .up()
+            .build();
+        let netlink = self.namespace.netlink();
+        netlink.link().add(pair).execute().await.unwrap();
+        let inside = node.netlink();
+        let eth0 = index(&inside, "eth0").await;
+        inside.address().add(eth0, address.into(), 24).execute().await.unwrap();
+        for link in [1, eth0] {
+            inside.link().set(LinkUnspec::new_with_index(link).up().build()).execute().await.unwrap();
+        }
+        node
+    }
+}

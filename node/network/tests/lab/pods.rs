@@ -1,0 +1,215 @@
+use std::{
+    collections::HashSet,
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use vetch_network::{Error, IpamError, Network, NetworkConfig, Peer, PodAddresses};
+
+use crate::namespace::{Bridge, Namespace};
+
+const NODE_1: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 11);
+const NODE_2: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 12);
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+struct Node {
+    namespace: Namespace,
+    network: Network,
+    state: tempfile::TempDir,
+}
+
+/// Opens the network of the node on this thread, which moves inside: the
+/// process of a real node lives there too.
+async fn open(namespace: &Namespace, ip: Ipv4Addr, state: &tempfile::TempDir, pod_cidr: &str) -> Network {
+    namespace.enter();
+    let config =
+        NetworkConfig { node_name: "test".into(), node_ip: ip.into(), state_dir: state.path().into(), mtu: None };
+    let network = Network::open(config).await.unwrap();
+    network.set_pod_cidrs(&[pod_cidr.parse().unwrap()]).await.unwrap();
+    network
+}
+
+async fn node(bridge: &Bridge, ip: Ipv4Addr, pod_cidr: &str) -> Node {
+    let namespace = bridge.node(ip).await;
+    let state = tempfile::tempdir().unwrap();
+    let network = open(&namespace, ip, &state, pod_cidr).await;
+    Node { namespace, network, state }
+}
+
+impl Node {
+    async fn pod(&self, id: &str) -> (Namespace, IpAddr) {
+        let pod = Namespace::new();
+        let addresses = self.network.attach(id, &pod.path()).await.unwrap();
+        (pod, addresses.ips[0])
+    }
+}
+
+/// A TCP round trip; returns the address the server saw the client at.
+fn tcp(client: &Namespace, server: &Namespace, ip: IpAddr) -> IpAddr {
+    let listener = server.run(|| TcpListener::bind("0.0.0.0:0").unwrap());
+    let target = SocketAddr::new(ip, listener.local_addr().unwrap().port());
+    let mut stream = client.run(|| TcpStream::connect_timeout(&target, TIMEOUT)).unwrap();
+    let (mut accepted, from) = listener.accept().unwrap();
+    stream.write_all(b"ping").unwrap();
+    let mut bytes = [0; 4];
+    accepted.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"ping");
+    from.ip()
+}
+
+fn udp(client: &Namespace, server: &Namespace, ip: IpAddr) {
+    let bind = || UdpSocket::bind("0.0.0.0:0").unwrap();
+    let (client, server) = (client.run(bind), server.run(bind));
+    for socket in [&client, &server] {
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    }
+    let mut bytes = [0; 16];
+    client.send_to(b"ping", (ip, server.local_addr().unwrap().port())).unwrap();
+    let (n, from) = server.recv_from(&mut bytes).unwrap();
+    server.send_to(&bytes[..n], from).unwrap();
+    assert_eq!(client.recv_from(&mut bytes).unwrap().1.ip(), ip);
+}
+
+#[tokio::test]
+async fn pods_of_one_node_reach_each_other_the_node_and_are_reached_by_it() {
+    let bridge = Bridge::new().await;
+    let node = node(&bridge, NODE_1, "10.244.1.0/24").await;
+    let (a, a_ip) = node.pod("a").await;
+    let (b, b_ip) = node.pod("b").await;
+    assert_ne!(a_ip, b_ip);
+    assert_eq!(tcp(&a, &b, b_ip), a_ip);
+    assert_eq!(tcp(&b, &a, a_ip), b_ip);
+    udp(&a, &b, b_ip);
+    assert_eq!(tcp(&a, &node.namespace, NODE_1.into()), a_ip);
+    assert_eq!(tcp(&node.namespace, &b, b_ip), IpAddr::from(NODE_1));
+    assert_eq!(tcp(&a, &a, a_ip), a_ip, "a pod reaches itself");
+    assert_eq!(tcp(&a, &a, Ipv4Addr::LOCALHOST.into()), IpAddr::from(Ipv4Addr::LOCALHOST));
+}
+
+#[tokio::test]
+async fn pods_of_two_nodes_reach_each_other_until_the_peer_goes() {
+    let bridge = Bridge::new().await;
+    let one = node(&bridge, NODE_1, "10.244.1.0/24").await;
+    let two = node(&bridge, NODE_2, "10.244.2.0/24").await;
+    let peer = |name: &str, cidr: &str, ip: Ipv4Addr| Peer {
+        name: name.into(),
+        pod_cidrs: vec![cidr.parse().unwrap()],
+        node_ip: ip.into(),
+    };
+    // Every node is handed all of them, itself too, and again and again.
+    let peers = [peer("one", "10.244.1.0/24", NODE_1), peer("two", "10.244.2.0/24", NODE_2)];
+    for _ in 0..2 {
+        one.network.set_peers(&peers).await.unwrap();
+        two.network.set_peers(&peers).await.unwrap();
+    }
+    let (a, a_ip) = one.pod("a").await;
+    let (b, b_ip) = two.pod("b").await;
+    assert_eq!(tcp(&a, &b, b_ip), a_ip);
+    assert_eq!(tcp(&b, &a, a_ip), b_ip);
+    udp(&b, &a, a_ip);
+    assert_eq!(tcp(&one.namespace, &b, b_ip), IpAddr::from(NODE_1));
+
+    // The peer's range moves to another node, then the peer goes.
+    one.network.set_peers(&[peer("two", "10.244.2.0/24", Ipv4Addr::new(172, 30, 0, 13))]).await.unwrap();
+    one.network.set_peers(&peers).await.unwrap();
+    assert_eq!(tcp(&a, &b, b_ip), a_ip);
+    one.network.set_peers(&peers[..1]).await.unwrap();
+    let gone = a.run(|| TcpStream::connect_timeout(&SocketAddr::new(b_ip, 1), TIMEOUT)).unwrap_err();
+    assert_eq!(gone.raw_os_error(), Some(nix::Error::ENETUNREACH as i32), "{gone}");
+    assert_eq!(tcp(&a, &one.namespace, NODE_1.into()), a_ip, "the pod's own routes stay");
+}
+
+#[tokio::test]
+async fn attach_and_detach_may_be_repeated() {
+    let bridge = Bridge::new().await;
+    let node = node(&bridge, NODE_1, "10.244.1.0/24").await;
+    let (a, a_ip) = node.pod("a").await;
+    let before = (node.namespace.links().await, a.index("eth0").await);
+    let again = node.network.attach("a", &a.path()).await.unwrap();
+    assert_eq!(again, PodAddresses { ips: vec![a_ip] });
+    assert_eq!(before, (node.namespace.links().await, a.index("eth0").await));
+    assert_eq!(node.network.addresses("a").await, Some(again));
+
+    for _ in 0..2 {
+        node.network.detach("a").await.unwrap();
+    }
+    assert_eq!(node.network.addresses("a").await, None);
+    assert_eq!(a.links().await, ["lo"]);
+    assert_eq!(node.namespace.links().await, ["lo", "eth0"]);
+    node.network.detach("never-attached").await.unwrap();
+}
+
+#[tokio::test]
+async fn attach_repairs_what_was_half_done() {
+    let bridge = Bridge::new().await;
+    let node = node(&bridge, NODE_1, "10.244.1.0/24").await;
+    let (b, b_ip) = node.pod("b").await;
+    let (a, a_ip) = node.pod("a").await;
+    // Killed before the pod's side was set up.
+    let inside = a.netlink();
+    let eth0 = a.index("eth0").await;
+    inside.link().set(rtnetlink::LinkUnspec::new_with_index(eth0).down().build()).execute().await.unwrap();
+    node.network.attach("a", &a.path()).await.unwrap();
+    assert_eq!(tcp(&a, &b, b_ip), a_ip);
+    // The same sandbox in a new namespace, while the old one still lives.
+    let again = Namespace::new();
+    node.network.attach("a", &again.path()).await.unwrap();
+    assert_eq!(tcp(&again, &b, b_ip), a_ip);
+    assert_eq!(a.links().await, ["lo"]);
+}
+
+#[tokio::test]
+async fn a_restart_keeps_addresses_and_links_and_frees_what_leaked() {
+    let bridge = Bridge::new().await;
+    let Node { namespace, network, state } = node(&bridge, NODE_1, "10.244.1.0/29").await;
+    let (a, leaked) = (Namespace::new(), Namespace::new());
+    let a_ip = network.attach("a", &a.path()).await.unwrap().ips[0];
+    let leaked_ip = network.attach("leaked", &leaked.path()).await.unwrap().ips[0];
+    drop(network);
+    // The namespace of the leaked one is gone; its address is still recorded.
+    drop(leaked);
+
+    let network = open(&namespace, NODE_1, &state, "10.244.1.0/29").await;
+    let node = Node { namespace, network, state };
+    assert_eq!(node.network.addresses("a").await, Some(PodAddresses { ips: vec![a_ip] }));
+    let (b, b_ip) = node.pod("b").await;
+    assert!(![a_ip, leaked_ip].contains(&b_ip));
+    assert_eq!(tcp(&b, &a, a_ip), b_ip);
+    let live = HashSet::from(["a".to_owned(), "b".to_owned()]);
+    node.network.retain(&live).await.unwrap();
+    assert_eq!(node.network.addresses("leaked").await, None);
+    assert_eq!(tcp(&b, &a, a_ip), b_ip);
+    assert_eq!(node.namespace.links().await.iter().filter(|name| name.starts_with("vt")).count(), 2);
+    let records = std::fs::read_dir(node.state.path().join("sandboxes")).unwrap().count();
+    assert_eq!(records, 2);
+}
+
+#[tokio::test]
+async fn a_full_node_says_so_and_has_room_again_after_a_detach() {
+    let bridge = Bridge::new().await;
+    let node = node(&bridge, NODE_1, "10.244.1.0/30").await;
+    let (_a, a_ip) = node.pod("a").await;
+    let b = Namespace::new();
+    let full = node.network.attach("b", &b.path()).await.unwrap_err();
+    assert!(matches!(full, Error::Ipam(IpamError::Full { used: 1, .. })), "{full:?}");
+    assert_eq!(b.links().await, ["lo"]);
+    node.network.detach("a").await.unwrap();
+    assert_eq!(node.network.attach("b", &b.path()).await.unwrap().ips, [a_ip]);
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_the_nodes_is_refused() {
+    let bridge = Bridge::new().await;
+    let namespace = bridge.node(NODE_1).await;
+    namespace.enter();
+    let state = tempfile::tempdir().unwrap();
+    let config = NetworkConfig {
+        node_name: "test".into(),
+        node_ip: NODE_2.into(),
+        state_dir: state.path().into(),
+        mtu: None,
+    };
+    let error = Network::open(config).await.err().unwrap();
+    assert!(error.to_string().contains("172.30.0.12"), "{error}");
+}
