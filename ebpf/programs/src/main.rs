@@ -1,0 +1,29 @@
+//! The programs in the kernel: services at the socket.
+//!
+//! A socket that dials a service's address is pointed at a backend before
+//! there is a packet; the address the application sees stays the service's.
+//! One file per hook; what they share is [`redirect`], [`balance`], [`reverse`]
+//! and [`maps`].
+//! Minimum kernel: 5.18, for `bpf_set_retval`.
+
+#![no_std]
+#![no_main]
+
+mod address;
+mod balance;
+mod connect4;
+mod getpeername4;
+mod maps;
+mod recvmsg4;
+mod redirect;
+mod reverse;
+mod sendmsg4;
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 11] = *b"Apache-2.0\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
