@@ -1,1 +1,16 @@
+//! The API server's state: etcd, and a cache of it that serves every list and watch.
+//!
+//! etcd is listed once and watched once, however many clients there are ([`feed`]). Each resource
+//! has a [`Cache`] with its objects and a window of the last events. Objects are serialised once.
+//! All caches share one revision, so a bookmark is true for every kind.
 
+mod cache;
+mod error;
+mod feed;
+mod object;
+mod store;
+
+pub use cache::{Cache, Listing, Watch};
+pub use error::Error;
+pub use object::{Event, EventKind, Object};
+pub use store::{Precondition, Store, Write};

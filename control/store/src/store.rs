@@ -1,0 +1,234 @@
+//! Reads and transactions on etcd.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{
+    Client, Compare, CompareOp, ConnectOptions, GetOptions, Txn, TxnOp, TxnOpResponse,
+};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::cache::Cache;
+use crate::feed::Feed;
+use crate::object::{Object, stored_bytes};
+
+/// etcd's own default request time limit is 5 s plus election time; a client is told sooner.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// What must be true of a key for a transaction to go through.
+#[derive(Clone, Debug)]
+pub enum Precondition {
+    Absent(String),
+    /// The key's mod_revision.
+    At(String, i64),
+}
+
+/// One effect of a transaction.
+#[derive(Clone, Debug)]
+pub enum Write {
+    Put(String, Value),
+    Delete(String),
+}
+
+/// The door to etcd. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    client: Client,
+    caches: Arc<HashMap<String, Cache>>,
+    revision: watch::Receiver<i64>,
+}
+
+impl Store {
+    /// Connects lazily, and starts the feed for these prefixes (each ending in `/`).
+    pub async fn open(
+        endpoints: &[String],
+        prefixes: &[String],
+        shutdown: CancellationToken,
+    ) -> Result<Store, Error> {
+        let options = ConnectOptions::new()
+            .with_connect_timeout(Duration::from_secs(2))
+            .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
+            .with_tcp_keepalive(Duration::from_secs(10));
+        let client = Client::connect(endpoints, Some(options)).await?;
+        let (sender, revision) = watch::channel(0);
+        let caches: HashMap<String, Cache> = prefixes
+            .iter()
+            .map(|prefix| (prefix.clone(), Cache::new(revision.clone())))
+            .collect();
+        let mut ordered: Vec<(String, Cache)> = caches
+            .iter()
+            .map(|(prefix, cache)| (prefix.clone(), cache.clone()))
+            .collect();
+        ordered.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        let feed = Feed {
+            client: client.clone(),
+            caches: ordered,
+            revision: sender,
+        };
+        tokio::spawn(feed.run(shutdown));
+        Ok(Store {
+            client,
+            caches: Arc::new(caches),
+            revision,
+        })
+    }
+
+    /// Waits until the caches have read etcd once.
+    pub async fn ready(&self) {
+        let mut revision = self.revision.clone();
+        // The sender lives as long as the process; an error means shutdown.
+        let _ = revision.wait_for(|now| *now > 0).await;
+    }
+
+    pub fn is_ready(&self) -> bool {
+        *self.revision.borrow() > 0
+    }
+
+    pub fn cache(&self, prefix: &str) -> Option<&Cache> {
+        self.caches.get(prefix)
+    }
+
+    /// etcd's current revision, by a linearizable read: everything acknowledged is at or below it.
+    pub async fn current_revision(&self) -> Result<i64, Error> {
+        let options = GetOptions::new().with_keys_only().with_limit(1);
+        let response = limited(self.client.clone().get("/registry", Some(options))).await?;
+        Ok(response
+            .header()
+            .map_or(0, etcd_client::ResponseHeader::revision))
+    }
+
+    /// The object as etcd has it now.
+    pub async fn get(&self, key: &str) -> Result<Option<Arc<Object>>, Error> {
+        let response = limited(self.client.clone().get(key, None)).await?;
+        response
+            .kvs()
+            .first()
+            .map(|kv| self.known_or_parsed(key, kv))
+            .transpose()
+    }
+
+    /// Spares the parsing where the cache already has this very revision.
+    fn known_or_parsed(&self, key: &str, kv: &etcd_client::KeyValue) -> Result<Arc<Object>, Error> {
+        let known = self
+            .caches
+            .iter()
+            .find(|(prefix, _)| key.starts_with(prefix.as_str()))
+            .and_then(|(_, cache)| cache.get(key))
+            .filter(|object| object.revision == kv.mod_revision());
+        match known {
+            Some(object) => Ok(object),
+            None => Object::parse(key, kv.value(), kv.mod_revision()),
+        }
+    }
+
+    pub async fn create(&self, key: &str, value: Value) -> Result<Arc<Object>, Error> {
+        let conditions = [Precondition::Absent(key.to_owned())];
+        let revision = self
+            .commit(&conditions, &[Write::Put(key.to_owned(), value.clone())])
+            .await?;
+        Ok(Object::new(key.to_owned(), value, revision))
+    }
+
+    pub async fn update(&self, key: &str, value: Value, at: i64) -> Result<Arc<Object>, Error> {
+        let conditions = [Precondition::At(key.to_owned(), at)];
+        let revision = self
+            .commit(&conditions, &[Write::Put(key.to_owned(), value.clone())])
+            .await?;
+        Ok(Object::new(key.to_owned(), value, revision))
+    }
+
+    pub async fn delete(&self, key: &str, at: i64) -> Result<i64, Error> {
+        self.commit(
+            &[Precondition::At(key.to_owned(), at)],
+            &[Write::Delete(key.to_owned())],
+        )
+        .await
+    }
+
+    /// All writes or none, if every precondition holds. Answers with the revision of the writes.
+    pub async fn commit(
+        &self,
+        conditions: &[Precondition],
+        writes: &[Write],
+    ) -> Result<i64, Error> {
+        let compares: Vec<Compare> = conditions
+            .iter()
+            .map(|condition| match condition {
+                Precondition::Absent(key) => {
+                    Compare::create_revision(key.as_str(), CompareOp::Equal, 0)
+                }
+                Precondition::At(key, revision) => {
+                    Compare::mod_revision(key.as_str(), CompareOp::Equal, *revision)
+                }
+            })
+            .collect();
+        let effects: Vec<TxnOp> = writes
+            .iter()
+            .map(|write| match write {
+                Write::Put(key, value) => TxnOp::put(key.as_str(), stored_bytes(value), None),
+                Write::Delete(key) => TxnOp::delete(key.as_str(), None),
+            })
+            .collect();
+        // Where it does not hold, the keys' present state tells which condition failed.
+        let otherwise: Vec<TxnOp> = conditions
+            .iter()
+            .map(|condition| {
+                let (Precondition::Absent(key) | Precondition::At(key, _)) = condition;
+                TxnOp::get(key.as_str(), Some(GetOptions::new().with_keys_only()))
+            })
+            .collect();
+        let txn = Txn::new()
+            .when(compares)
+            .and_then(effects)
+            .or_else(otherwise);
+        let response = limited(self.client.clone().txn(txn)).await?;
+        if response.succeeded() {
+            return Ok(response
+                .header()
+                .map_or(0, etcd_client::ResponseHeader::revision));
+        }
+        Err(failed_condition(conditions, &response.op_responses()))
+    }
+
+    /// Forgets what no client can ask for any more.
+    pub async fn compact(&self, revision: i64) -> Result<(), Error> {
+        limited(self.client.clone().compact(revision, None)).await?;
+        Ok(())
+    }
+}
+
+fn failed_condition(conditions: &[Precondition], present: &[TxnOpResponse]) -> Error {
+    for (condition, response) in conditions.iter().zip(present) {
+        let TxnOpResponse::Get(response) = response else {
+            continue;
+        };
+        let found = response
+            .kvs()
+            .first()
+            .map(etcd_client::KeyValue::mod_revision);
+        match (condition, found) {
+            (Precondition::Absent(key), Some(_)) => return Error::Exists { key: key.clone() },
+            (Precondition::At(key, _), None) => return Error::NotFound { key: key.clone() },
+            (Precondition::At(key, at), Some(now)) if *at != now => {
+                return Error::Conflict { key: key.clone() };
+            }
+            _ => {}
+        }
+    }
+    Error::Conflict { key: String::new() }
+}
+
+async fn limited<T>(
+    request: impl Future<Output = Result<T, etcd_client::Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(REQUEST_LIMIT, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::Unavailable(etcd_client::Error::IoError(
+            std::io::ErrorKind::TimedOut.into(),
+        ))),
+    }
+}
