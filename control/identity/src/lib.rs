@@ -1,0 +1,5 @@
+//! Who a client is, and what it may do.
+
+mod user;
+
+pub use user::User;
