@@ -41,6 +41,16 @@ impl FrontendKey {
         Self { addr, port, protocol, pad: 0 }
     }
 
+    /// As the map has it.
+    pub const fn bytes(self) -> [u8; 8] {
+        let ([a, b, c, d], [e, f]) = (self.addr, self.port);
+        [a, b, c, d, e, f, self.protocol, self.pad]
+    }
+
+    pub const fn from_bytes([a, b, c, d, e, f, protocol, pad]: [u8; 8]) -> Self {
+        Self { addr: [a, b, c, d], port: [e, f], protocol, pad }
+    }
+
     #[inline(always)]
     pub const fn addr(&self) -> [u8; 4] {
         self.addr

@@ -1,27 +1,67 @@
-//! The service proxy of one node.
+//! The service proxy of one node: Services and EndpointSlices → eBPF maps.
+//!
+//! [`run`] watches, [`wanted`] and [`diff`] decide without touching anything,
+//! [`maps`] and [`programs`] act. Programs, links and maps are pinned and
+//! outlive the process: a daemon that dies or is replaced costs no connection.
+//!
+//! A frontend (address, port, protocol) leads to the number of a service-port,
+//! that to one 8-byte word, the word to a block of slots with a backend each.
+//! A change of backends writes a new block and then the word, so that every
+//! client moves at one instant and none ever finds half a change.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use tokio_util::sync::CancellationToken;
+
+mod diff;
+mod index;
+mod maps;
+mod model;
+mod programs;
+mod proxy;
+mod slots;
+mod sys;
+mod trace;
+mod wanted;
+mod watch;
+
+pub use index::ObjectName;
+pub use maps::MapsError;
+pub use model::{Backend, Frontend, ServicePort};
+pub use programs::{ProgramsError, remove};
+pub use proxy::{Proxy, dump};
+pub use vetch_ebpf_common::Protocol;
+
+/// What the kernel holds: each frontend with its backends.
+pub type Dump = BTreeMap<Frontend, Vec<Backend>>;
 
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
     pub node_name: String,
     pub node_ips: Vec<IpAddr>,
-    /// The cgroup v2 directory the programs are attached at.
+    /// The cgroup v2 directory the programs are attached at: all processes
+    /// below it, pods and the node's own, reach services.
     pub cgroup: PathBuf,
-    /// Where maps and links are pinned: a directory on a bpffs.
+    /// Where maps and links are pinned: a directory of this node alone, on a
+    /// bpffs. Its parent must exist or be made on one.
     pub pin_dir: PathBuf,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    #[error("built without eBPF programs: run cargo xtask build")]
-    NoPrograms,
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+    #[error(transparent)]
+    Maps(#[from] MapsError),
 }
 
-pub async fn run(_client: kube::Client, _config: ProxyConfig, shutdown: CancellationToken) -> Result<(), Error> {
-    shutdown.cancelled().await;
-    Ok(())
+/// Serves until `shutdown`; leaves everything in the kernel as it is then.
+pub async fn run(client: kube::Client, config: ProxyConfig, shutdown: CancellationToken) -> Result<(), Error> {
+    let mut proxy = Proxy::open(&config)?;
+    let logger = trace::logger(proxy.programs().ebpf());
+    tokio::select! {
+        result = watch::keep_in_step(client, proxy, shutdown) => result,
+        () = trace::forward(logger) => Ok(()),
+    }
 }

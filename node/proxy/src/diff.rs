@@ -1,0 +1,129 @@
+//! What the maps hold → what they should hold, as steps in a safe order. Pure.
+//!
+//! After every single step each frontend that was and stays wanted answers with
+//! its old or its new backends, never with none in between: blocks of backends
+//! are published before frontends point at them, frontends go before the
+//! service they pointed at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Backend, Frontend, ServicePort};
+
+#[cfg(test)]
+mod tests;
+
+/// A service-port's number in the maps.
+pub type ServiceId = u32;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MapOp {
+    /// All clients of the service-port move to these backends at one instant.
+    Publish { service: ServiceId, backends: Vec<Backend> },
+    /// The address starts to be, or is from now on, the service-port's.
+    Point { frontend: Frontend, service: ServiceId },
+    /// The address is nobody's service any more.
+    Unpoint { frontend: Frontend },
+    /// No frontend leads to the service-port; its number may be used again
+    /// when nobody can still be reading.
+    Retire { service: ServiceId },
+}
+
+/// What the maps hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Current {
+    pub frontends: BTreeMap<Frontend, ServiceId>,
+    pub services: BTreeMap<ServiceId, Vec<Backend>>,
+}
+
+impl Current {
+    pub fn record(&mut self, op: &MapOp) {
+        match op {
+            MapOp::Publish { service, backends } => {
+                self.services.insert(*service, backends.clone());
+            }
+            MapOp::Point { frontend, service } => {
+                self.frontends.insert(*frontend, *service);
+            }
+            MapOp::Unpoint { frontend } => {
+                self.frontends.remove(frontend);
+            }
+            MapOp::Retire { service } => {
+                self.services.remove(service);
+            }
+        }
+    }
+}
+
+/// The steps that make `scope` of the maps what `wanted` says; frontends
+/// outside the scope are not looked at. Every wanted frontend must be in the
+/// scope. `fresh` gives numbers that are not in use; when it ends, the
+/// service-ports that found none are left out and returned.
+pub fn diff(
+    current: &Current,
+    scope: &BTreeSet<Frontend>,
+    wanted: &[ServicePort],
+    fresh: &mut impl Iterator<Item = ServiceId>,
+) -> (Vec<MapOp>, Vec<ServicePort>) {
+    let mut plan = Plan::default();
+    let mut left_out = Vec::new();
+    let mut claimed = BTreeSet::new();
+    let mut keep: BTreeSet<&Frontend> = BTreeSet::new();
+    let stays: BTreeSet<&Frontend> = wanted.iter().flat_map(|port| &port.frontends).collect();
+    let mut users: BTreeMap<ServiceId, Vec<&Frontend>> = BTreeMap::new();
+    for frontend in scope {
+        if let Some(service) = current.frontends.get(frontend) {
+            users.entry(*service).or_default().push(frontend);
+        }
+    }
+    for port in wanted {
+        let mut known = port.frontends.iter().filter_map(|frontend| current.frontends.get(frontend).copied());
+        let kept = known.find(|service| {
+            // Publishing moves every frontend that leads there: none may be
+            // among them that is on its way to another service-port.
+            let alone = || users[service].iter().all(|user| port.frontends.contains(user) || !stays.contains(user));
+            !claimed.contains(service) && (current.services.get(service) == Some(&port.backends) || alone())
+        });
+        let Some(service) = kept.or_else(|| fresh.next()) else {
+            left_out.push(port.clone());
+            continue;
+        };
+        claimed.insert(service);
+        keep.extend(&port.frontends);
+        if current.services.get(&service) != Some(&port.backends) {
+            plan.publish.push(MapOp::Publish { service, backends: port.backends.clone() });
+        }
+        for frontend in &port.frontends {
+            if current.frontends.get(frontend) != Some(&service) {
+                plan.point.push(MapOp::Point { frontend: *frontend, service });
+            }
+        }
+    }
+    let mut given_up = BTreeSet::new();
+    for frontend in scope {
+        let Some(service) = current.frontends.get(frontend) else {
+            continue;
+        };
+        if !claimed.contains(service) {
+            given_up.insert(*service);
+        }
+        if !keep.contains(frontend) {
+            plan.unpoint.push(MapOp::Unpoint { frontend: *frontend });
+        }
+    }
+    plan.retire.extend(given_up.into_iter().map(|service| MapOp::Retire { service }));
+    (plan.in_order(), left_out)
+}
+
+#[derive(Default)]
+struct Plan {
+    publish: Vec<MapOp>,
+    point: Vec<MapOp>,
+    unpoint: Vec<MapOp>,
+    retire: Vec<MapOp>,
+}
+
+impl Plan {
+    fn in_order(self) -> Vec<MapOp> {
+        [self.publish, self.point, self.unpoint, self.retire].concat()
+    }
+}

@@ -1,0 +1,194 @@
+//! Loading the programs and keeping them attached.
+//!
+//! ```text
+//! <pin_dir>/maps-<layout>/   the maps, adopted by every daemon of the same layout
+//! <pin_dir>/links/<hook>     the cgroup links: they, not the daemon, hold the programs
+//! ```
+//! A daemon that starts loads its own programs over the pinned maps and, once
+//! those are filled, swaps them into the pinned links: at every moment exactly
+//! one program answers a hook.
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    pin::PinError,
+    programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, links::{FdLink, LinkError}},
+};
+use nix::sys::statfs;
+use tracing::{debug, info};
+use vetch_ebpf_common::LAYOUT;
+
+use crate::sys;
+
+/// Made by `cargo xtask build-ebpf`; empty where that was not done.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vetch-ebpf"));
+
+/// The names of the programs, which are those of the hooks.
+const HOOKS: [&str; 4] = ["recvmsg4", "getpeername4", "sendmsg4", "connect4"];
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramsError {
+    #[error("built without eBPF programs: run cargo xtask build")]
+    NoPrograms,
+    #[error("{path} is not on a BPF file system: mount -t bpf bpf {path} first")]
+    NotBpffs { path: PathBuf },
+    #[error("cannot {step} {path}")]
+    Io { step: &'static str, path: PathBuf, #[source] source: io::Error },
+    #[error("the kernel does not take the eBPF programs (5.18 and root are needed)")]
+    Load(#[source] Box<EbpfError>),
+    #[error("the kernel does not take the program {hook}")]
+    Program { hook: &'static str, #[source] source: Box<ProgramError> },
+    #[error("the program {hook} is missing from the object: run cargo xtask build")]
+    Missing { hook: &'static str },
+    #[error("cannot link {hook} to {cgroup}")]
+    Link { hook: &'static str, cgroup: PathBuf, #[source] source: Box<LinkError> },
+    #[error("cannot pin the link of {hook}")]
+    Pin { hook: &'static str, #[source] source: Box<PinError> },
+}
+
+/// The loaded programs.
+pub struct Programs {
+    ebpf: Ebpf,
+    pin_dir: PathBuf,
+    cgroup: PathBuf,
+}
+
+impl Programs {
+    /// Loads the programs over the maps pinned under `pin_dir`, which are made
+    /// when they are not there. Nothing is attached yet.
+    pub fn load(pin_dir: &Path, cgroup: &Path, log_level: u8) -> Result<Self, ProgramsError> {
+        if OBJECT.is_empty() {
+            return Err(ProgramsError::NoPrograms);
+        }
+        require_bpffs(pin_dir)?;
+        for dir in [maps_dir(pin_dir), pin_dir.join("links")] {
+            fs::create_dir_all(&dir).map_err(io_error("create", &dir))?;
+        }
+        let mut ebpf = EbpfLoader::new()
+            .default_map_pin_directory(maps_dir(pin_dir))
+            // Read-only data of the program: the verifier removes the code of
+            // levels that are off.
+            .override_global(aya_log::LEVEL, &log_level, true)
+            .load(OBJECT)
+            .map_err(|error| ProgramsError::Load(Box::new(error)))?;
+        for hook in HOOKS {
+            let program = program(&mut ebpf, hook)?;
+            program.load().map_err(|error| ProgramsError::Program { hook, source: Box::new(error) })?;
+        }
+        Ok(Self { ebpf, pin_dir: pin_dir.to_owned(), cgroup: cgroup.to_owned() })
+    }
+
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Puts the loaded programs where calls pass; those that undo come before
+    /// those that do. What is attached right stays as it is.
+    pub fn attach(&mut self) -> Result<(), ProgramsError> {
+        let cgroup_file = fs::File::open(&self.cgroup).map_err(io_error("open", &self.cgroup))?;
+        let cgroup_id = cgroup_file.metadata().map_err(io_error("stat", &self.cgroup))?.ino();
+        for hook in HOOKS {
+            let path = self.pin_dir.join("links").join(hook);
+            let program = program(&mut self.ebpf, hook)?;
+            let program_error = |error| ProgramsError::Program { hook, source: Box::new(error) };
+            let program_id = program.info().map_err(program_error)?.id();
+            if let Some((link, info)) = pinned_link(&path)?
+                && info.cgroup_id == cgroup_id
+            {
+                if info.program_id != program_id {
+                    let program = program.fd().map_err(program_error)?;
+                    sys::link_update(&link, program).map_err(io_error("replace the program of", &path))?;
+                    debug!(hook, "program replaced");
+                }
+                continue;
+            }
+            // Links to a cgroup always allow others beside them.
+            let id = program.attach(&cgroup_file, CgroupAttachMode::Single).map_err(program_error)?;
+            let link = program.take_link(id).map_err(program_error)?;
+            let link = FdLink::try_from(link).map_err(|error| ProgramsError::Link {
+                hook,
+                cgroup: self.cgroup.clone(),
+                source: Box::new(error),
+            })?;
+            pin(link, hook, &path)?;
+            info!(hook, cgroup = %self.cgroup.display(), "program attached");
+        }
+        Ok(())
+    }
+
+    /// Forgets maps of other layouts; call when the programs that used them
+    /// have been replaced.
+    pub fn remove_other_layouts(&self) -> Result<(), ProgramsError> {
+        let keep = maps_dir(&self.pin_dir);
+        for entry in fs::read_dir(&self.pin_dir).map_err(io_error("list", &self.pin_dir))? {
+            let path = entry.map_err(io_error("list", &self.pin_dir))?.path();
+            let maps = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("maps-"));
+            if maps && path != keep {
+                fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Detaches the programs and forgets the maps: for the end of a node, not of a
+/// daemon. Calls to services go unanswered from here on.
+pub fn remove(pin_dir: &Path) -> Result<(), ProgramsError> {
+    match fs::remove_dir_all(pin_dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", pin_dir)(error)),
+        _ => Ok(()),
+    }
+}
+
+pub fn maps_dir(pin_dir: &Path) -> PathBuf {
+    pin_dir.join(format!("maps-{LAYOUT:08x}"))
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, hook: &'static str) -> Result<&'a mut CgroupSockAddr, ProgramsError> {
+    let program = ebpf.program_mut(hook).ok_or(ProgramsError::Missing { hook })?;
+    program.try_into().map_err(|error| ProgramsError::Program { hook, source: Box::new(error) })
+}
+
+fn pinned_link(path: &Path) -> Result<Option<(OwnedFd, sys::LinkInfo)>, ProgramsError> {
+    let link = match sys::obj_get(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(io_error("open", path))?,
+    };
+    let info = sys::link_info(link.as_fd()).map_err(io_error("inspect", path))?;
+    Ok(Some((link, info)))
+}
+
+/// Under another name first: the rename replaces a link to another or a dead
+/// cgroup at one instant.
+fn pin(link: FdLink, hook: &'static str, path: &Path) -> Result<(), ProgramsError> {
+    // bpffs takes no dots in names.
+    let temporary = path.with_file_name(format!("{hook}-new"));
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("remove", &temporary)(error)),
+        _ => {}
+    }
+    link.pin(&temporary).map_err(|error| ProgramsError::Pin { hook, source: Box::new(error) })?;
+    fs::rename(&temporary, path).map_err(io_error("rename", &temporary))
+}
+
+fn require_bpffs(pin_dir: &Path) -> Result<(), ProgramsError> {
+    let existing = pin_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let kind = statfs::statfs(existing).map_err(|errno| io_error("stat", existing)(errno.into()))?.filesystem_type();
+    if kind != statfs::BPF_FS_MAGIC {
+        return Err(ProgramsError::NotBpffs { path: existing.to_owned() });
+    }
+    Ok(())
+}
+
+fn io_error(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ProgramsError + use<> {
+    let path = path.to_owned();
+    move |source| ProgramsError::Io { step, path, source }
+}

@@ -1,0 +1,149 @@
+//! One writer that brings the maps to what the services want.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Instant,
+};
+
+use tracing::{debug, warn};
+
+use crate::{
+    Error, ProxyConfig,
+    diff::{MapOp, diff},
+    index::ObjectName,
+    maps::{Maps, Writer},
+    model::{Frontend, ServicePort},
+    programs::{Programs, maps_dir},
+    trace,
+};
+
+/// The service proxy without the watching: maps and programs of one node.
+pub struct Proxy {
+    programs: Programs,
+    writer: Writer,
+    /// Whose frontends are whose; empty until the first full sync.
+    owned: BTreeMap<ObjectName, BTreeSet<Frontend>>,
+    owner: BTreeMap<Frontend, ObjectName>,
+}
+
+impl Proxy {
+    /// Loads the programs and adopts the pinned maps. What an earlier daemon
+    /// attached keeps answering, from the same maps.
+    pub fn open(config: &ProxyConfig) -> Result<Self, Error> {
+        let programs = Programs::load(&config.pin_dir, &config.cgroup, trace::level())?;
+        let writer = Writer::adopt(Maps::open(&maps_dir(&config.pin_dir))?)?;
+        Ok(Self { programs, writer, owned: BTreeMap::new(), owner: BTreeMap::new() })
+    }
+
+    pub fn programs(&mut self) -> &mut Programs {
+        &mut self.programs
+    }
+
+    /// The first sync, and the one after a drift: `all` is everything wanted,
+    /// and what else is in the maps goes.
+    pub fn sync_all(&mut self, all: &BTreeMap<ObjectName, Vec<ServicePort>>) -> Vec<ObjectName> {
+        self.owned.clear();
+        self.owner.clear();
+        let scope = self.writer.current().frontends.keys().copied().collect();
+        self.sync_scope(scope, all)
+    }
+
+    /// Brings the maps to what the changed services want, and only theirs.
+    /// Returns the services that could not be served wholly.
+    pub fn sync(&mut self, changed: &BTreeMap<ObjectName, Vec<ServicePort>>) -> Vec<ObjectName> {
+        let before = changed.keys().filter_map(|name| self.owned.get(name)).flatten();
+        // An address that another service has taken since is that service's.
+        let scope = before.filter(|frontend| self.owner.get(frontend).is_none_or(|owner| changed.contains_key(owner)));
+        let scope = scope.copied().collect();
+        self.sync_scope(scope, changed)
+    }
+
+    fn sync_scope(
+        &mut self,
+        mut scope: BTreeSet<Frontend>,
+        changed: &BTreeMap<ObjectName, Vec<ServicePort>>,
+    ) -> Vec<ObjectName> {
+        let now = Instant::now();
+        self.writer.reap(now);
+        scope.extend(changed.values().flatten().flat_map(|port| &port.frontends));
+        let ports: Vec<ServicePort> = changed.values().flatten().cloned().collect();
+        let (ops, left_out) = diff(self.writer.current(), &scope, &ports, &mut self.writer.fresh());
+        let mut failed: BTreeSet<Frontend> = left_out.into_iter().flat_map(|port| port.frontends).collect();
+        if !failed.is_empty() {
+            warn!(frontends = failed.len(), "no number left for these service-ports");
+        }
+        let mut unpublished = BTreeSet::new();
+        for op in &ops {
+            if let MapOp::Point { frontend, service } = op
+                && unpublished.contains(service)
+            {
+                failed.insert(*frontend);
+                continue;
+            }
+            debug!(?op, "map");
+            if let Err(error) = self.writer.apply(op, now) {
+                warn!(error = chain(&error), "a service is not served as it should be; trying again later");
+                match op {
+                    MapOp::Publish { service, .. } | MapOp::Retire { service } => {
+                        unpublished.insert(*service);
+                        let current = &self.writer.current().frontends;
+                        failed.extend(scope.iter().filter(|frontend| current.get(frontend) == Some(service)));
+                    }
+                    MapOp::Point { frontend, .. } | MapOp::Unpoint { frontend } => {
+                        failed.insert(*frontend);
+                    }
+                }
+            }
+        }
+        self.record_owners(changed);
+        failed.iter().filter_map(|frontend| self.owner.get(frontend)).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn record_owners(&mut self, changed: &BTreeMap<ObjectName, Vec<ServicePort>>) {
+        for name in changed.keys() {
+            for frontend in self.owned.remove(name).unwrap_or_default() {
+                if self.owner.get(&frontend) == Some(name) {
+                    self.owner.remove(&frontend);
+                }
+            }
+        }
+        for (name, ports) in changed {
+            let frontends: BTreeSet<Frontend> = ports.iter().flat_map(|port| &port.frontends).copied().collect();
+            for frontend in &frontends {
+                if let Some(other) = self.owner.insert(*frontend, name.clone()) {
+                    warn!(%frontend, service = %name, %other, "two services have one address; the first is not served there");
+                }
+            }
+            if !frontends.is_empty() {
+                self.owned.insert(name.clone(), frontends);
+            }
+        }
+    }
+
+    /// Whether somebody else changed the maps; then what they hold is the
+    /// truth from now on, and [`Proxy::sync_all`] is called for.
+    pub fn drifted(&mut self) -> Result<bool, Error> {
+        self.writer.reap(Instant::now());
+        if self.writer.agrees()? {
+            return Ok(false);
+        }
+        self.writer.reload()?;
+        Ok(true)
+    }
+
+    pub fn frontends(&self) -> usize {
+        self.writer.current().frontends.len()
+    }
+}
+
+/// Frontends and their backends as the kernel has them, whoever wrote them.
+pub fn dump(pin_dir: &Path) -> Result<crate::Dump, Error> {
+    Ok(crate::maps::dump(&maps_dir(pin_dir))?)
+}
+
+/// An error with its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,153 @@
+//! The calls to the kernel that aya 0.14 has no door for: mapping an array, and
+//! replacing the program of a cgroup link.
+
+#![expect(unsafe_code, reason = "bpf(2) and mmap(2) have no safe wrapper")]
+
+use std::{
+    ffi::CString,
+    io,
+    ops::Deref,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+    ptr::NonNull,
+    sync::atomic::AtomicU64,
+};
+
+/// The values of an array map with BPF_F_MMAPABLE (5.5), as words.
+#[derive(Debug)]
+pub struct Words {
+    start: NonNull<AtomicU64>,
+    len: usize,
+}
+
+// SAFETY: the mapping is valid until drop, and atomics are for sharing.
+unsafe impl Send for Words {}
+// SAFETY: as above.
+unsafe impl Sync for Words {}
+
+impl Words {
+    /// `len` in words; the kernel refuses more than the map has.
+    pub fn map(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        // SAFETY: a new shared mapping at an address of the kernel's choice
+        // touches nothing of ours; failure is checked below.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len * size_of::<u64>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
+        Ok(Self { start, len })
+    }
+}
+
+impl Deref for Words {
+    type Target = [AtomicU64];
+
+    fn deref(&self) -> &[AtomicU64] {
+        // SAFETY: `map` made it `len` words long, page-aligned and readable and
+        // writable until drop; others write it only by aligned words too.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `map` mapped; no borrow outlives self.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * size_of::<u64>()) };
+    }
+}
+
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+
+#[repr(C)]
+struct ObjGet {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+#[repr(C)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+#[repr(C)]
+struct InfoByFd {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// The head of `struct bpf_link_info`, with the arm for cgroup links.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LinkInfo {
+    kind: u32,
+    id: u32,
+    pub program_id: u32,
+    pad: u32,
+    /// 0 once the cgroup is gone.
+    pub cgroup_id: u64,
+    attach_type: u32,
+    pad_end: u32,
+}
+
+/// Opens what is pinned at `path`.
+pub fn obj_get(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjGet { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    let fd = bpf(BPF_OBJ_GET, &mut attr)?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel just gave us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Puts another program in the link's place at one instant (5.7).
+pub fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
+    let mut attr = LinkUpdate {
+        link_fd: raw(&link),
+        new_prog_fd: raw(&program),
+        flags: 0,
+        old_prog_fd: 0,
+    };
+    bpf(BPF_LINK_UPDATE, &mut attr).map(|_| ())
+}
+
+pub fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
+    let mut info = LinkInfo::default();
+    let mut attr = InfoByFd {
+        bpf_fd: raw(&link),
+        info_len: size_of::<LinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info)
+}
+
+fn raw(fd: &impl AsFd) -> u32 {
+    // Descriptors are never negative.
+    fd.as_fd().as_raw_fd().unsigned_abs()
+}
+
+fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: `attr` is the command's part of union bpf_attr with its true
+    // size; pointers inside it are alive in the callers' frames.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
