@@ -1,0 +1,177 @@
+//! Inside a new container process: from fork to exec.
+//!
+//! Everything here runs in the child, in mount (and PID) namespaces of its
+//! own, so that whatever it mounts vanishes with the container.
+
+mod console;
+mod filesystems;
+mod mounts;
+mod privileges;
+mod program;
+mod rootfs;
+mod user;
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use vetch_shim::protocol::{Bundle, Exec};
+
+use crate::failure::{Context, Failure};
+use crate::sys;
+
+/// First byte of what the child says to the supervisor before it execs.
+pub const SAYS_CONSOLE: u8 = b'C';
+pub const SAYS_ERROR: u8 = b'E';
+
+/// The child's ends of its standard descriptors.
+pub struct Stdio {
+    pub stdin: OwnedFd,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+}
+
+pub enum Job<'a> {
+    /// A container's first process. `None`: it gets a terminal of its own.
+    Start {
+        rootfs: &'a Path,
+        shm: &'a Path,
+        stdio: Option<Stdio>,
+    },
+    /// One more process in a running container, whose first one `target` is.
+    Exec {
+        target: BorrowedFd<'a>,
+        request: &'a Exec,
+        stdio: Stdio,
+    },
+}
+
+/// Becomes the container's program, or tells `sync` why not.
+pub fn become_process(bundle: &Bundle, job: Job<'_>, sync: &OwnedFd) -> ! {
+    let failure = match prepare(bundle, job, sync) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    };
+    let mut message = vec![SAYS_ERROR];
+    message.extend_from_slice(failure.0.as_bytes());
+    // The supervisor sees the end of the socket in any case.
+    let _ = rustix::net::send(sync, &message, SendFlags::NOSIGNAL);
+    sys::exit_now(128)
+}
+
+fn prepare(
+    bundle: &Bundle,
+    job: Job<'_>,
+    sync: &OwnedFd,
+) -> Result<std::convert::Infallible, Failure> {
+    sys::reset_signals().context(|| "resetting signals".into())?;
+    rustix::process::setsid().context(|| "setsid".into())?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    // Lowering it may be refused; a container is no worse for it.
+    if let Some(score) = bundle.oom_score_adj {
+        let _ = fs::write("/proc/self/oom_score_adj", score.to_string());
+    }
+    let mut env = bundle.env.clone();
+    let args = match job {
+        Job::Start { rootfs, shm, stdio } => {
+            unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "cgroup namespace".into())?;
+            rootfs::enter(bundle, rootfs, shm)?;
+            match stdio {
+                Some(stdio) => become_stdio(stdio)?,
+                None => send_console(sync, console::open()?)?,
+            }
+            &bundle.args
+        }
+        Job::Exec {
+            target,
+            request,
+            stdio,
+        } => {
+            setns(
+                target,
+                CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP,
+            )
+            .context(|| "joining the container's namespaces".into())?;
+            become_stdio(stdio)?;
+            if request.tty {
+                rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+                    .context(|| "controlling terminal".into())?;
+            }
+            program::merge_env(&mut env, &request.env);
+            &request.args
+        }
+    };
+    let identity = user::resolve(&bundle.user)?;
+    if !env.iter().any(|(name, _)| name == "HOME") {
+        env.push(("HOME".into(), identity.home.clone()));
+    }
+    own_stdio(identity.uid);
+    // Root may enter what the user may not and the other way round (NFS).
+    let entered = rustix::process::chdir(bundle.cwd.as_str());
+    privileges::drop_to(&identity, bundle.capabilities, bundle.no_new_privs)?;
+    if entered.is_err() {
+        rustix::process::chdir(bundle.cwd.as_str())
+            .context(|| format!("chdir to cwd ({:?}) set in config.json failed", bundle.cwd))?;
+    }
+    let program = program::find(args, &env)?;
+    // Changing the user cleared it; a container does not outlive its supervisor.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .context(|| "parent death signal".into())?;
+    if orphaned(sync) {
+        return Err(Failure("the supervisor is gone".into()));
+    }
+    sys::close_on_exec_from(3).context(|| "closing descriptors".into())?;
+    program.exec(args, &env)
+}
+
+/// Whether the supervisor died before the death signal was set.
+fn orphaned(sync: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(sync, PollFlags::empty())];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
+}
+
+fn become_stdio(stdio: Stdio) -> Result<(), Failure> {
+    let step = || "standard descriptors".to_owned();
+    rustix::stdio::dup2_stdin(stdio.stdin).context(step)?;
+    rustix::stdio::dup2_stdout(stdio.stdout).context(step)?;
+    rustix::stdio::dup2_stderr(stdio.stderr).context(step)
+}
+
+/// /dev/stdout must open again for a user that is not root.
+fn own_stdio(uid: u32) {
+    for fd in [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ] {
+        // /dev/null is everybody's already; a terminal and a pipe are not.
+        let pipe = rustix::fs::fstat(fd).is_ok_and(|stat| {
+            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo
+        });
+        if pipe || rustix::termios::isatty(fd) {
+            let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None);
+        }
+    }
+}
+
+fn send_console(sync: &OwnedFd, master: OwnedFd) -> Result<(), Failure> {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [master.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    sendmsg(
+        sync,
+        &[std::io::IoSlice::new(&[SAYS_CONSOLE])],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )
+    .context(|| "handing the console over".into())?;
+    Ok(())
+}

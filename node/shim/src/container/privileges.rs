@@ -1,0 +1,51 @@
+//! User, groups and capabilities.
+
+use rustix::process::{Gid, Uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities,
+    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+
+use super::user::Identity;
+use crate::failure::{Context, Failure};
+use crate::sys;
+
+/// Leaves `wanted` in the permitted, effective and bounding sets; inheritable
+/// and ambient stay empty, as containerd has them. A user that is not root
+/// loses the first two at exec.
+pub fn drop_to(identity: &Identity, wanted: u64, no_new_privs: bool) -> Result<(), Failure> {
+    for capability in 0..64 {
+        match sys::bounding_set_has(capability) {
+            None => break,
+            Some(has) if has && wanted & (1 << capability) == 0 => {
+                sys::drop_from_bounding_set(capability)
+                    .context(|| "dropping capabilities".into())?;
+            }
+            Some(_) => {}
+        }
+    }
+    set_keep_capabilities(true).context(|| "keeping capabilities".into())?;
+    let groups: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    set_thread_groups(&groups).context(|| "supplementary groups".into())?;
+    let gid = Gid::from_raw(identity.gid);
+    set_thread_res_gid(gid, gid, gid).context(|| format!("group {}", identity.gid))?;
+    let uid = Uid::from_raw(identity.uid);
+    set_thread_res_uid(uid, uid, uid).context(|| format!("user {}", identity.uid))?;
+    let step = || "setting capabilities".to_owned();
+    // The node itself may lack some.
+    let held = capabilities(None).context(step)?.permitted;
+    let granted = CapabilitySet::from_bits_retain(wanted) & held;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: granted,
+            permitted: granted,
+            inheritable: CapabilitySet::empty(),
+        },
+    )
+    .context(step)?;
+    if no_new_privs {
+        set_no_new_privs(true).context(|| "no_new_privs".into())?;
+    }
+    Ok(())
+}

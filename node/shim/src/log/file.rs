@@ -1,0 +1,122 @@
+//! The file behind a container's log, and its rotation.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::time::{now, utc};
+
+/// The kubelet's defaults: containerLogMaxSize and containerLogMaxFiles.
+const MAX_SIZE: u64 = 10 << 20;
+const MAX_FILES: usize = 5;
+
+pub struct LogFile {
+    path: PathBuf,
+    file: File,
+    size: u64,
+}
+
+impl LogFile {
+    pub fn open(path: &Path) -> io::Result<LogFile> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let file = append(path)?;
+        let size = file.metadata()?.len();
+        Ok(LogFile {
+            path: path.to_owned(),
+            file,
+            size,
+        })
+    }
+
+    /// A full disk loses lines; it must not stop the container.
+    pub fn write(&mut self, entries: &[u8]) {
+        if self.size >= MAX_SIZE
+            && let Err(error) = self.rotate()
+        {
+            eprintln!("rotating {}: {error}", self.path.display());
+        }
+        match self.file.write_all(entries) {
+            Ok(()) => self.size += entries.len() as u64,
+            Err(error) => eprintln!("writing {}: {error}", self.path.display()),
+        }
+    }
+
+    /// Old files are named by the time at which they were full, as the
+    /// kubelet names them.
+    fn rotate(&mut self) -> io::Result<()> {
+        let t = utc(now());
+        let stamp = format!(
+            "{:04}{:02}{:02}-{:02}{:02}{:02}.{:09}",
+            t.year, t.month, t.day, t.hour, t.minute, t.second, t.nanos
+        );
+        fs::rename(&self.path, suffixed(&self.path, &stamp))?;
+        self.file = append(&self.path)?;
+        self.size = 0;
+        for old in surplus(rotated(&self.path)?, MAX_FILES - 1) {
+            fs::remove_file(old)?;
+        }
+        Ok(())
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let prefix = suffixed(path, "");
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let path = entry?.path();
+        if path.as_os_str().as_encoded_bytes().starts_with(prefix.as_os_str().as_encoded_bytes()) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The oldest, which sort first by name.
+fn surplus(mut files: Vec<PathBuf>, keep: usize) -> Vec<PathBuf> {
+    files.sort();
+    files.truncate(files.len().saturating_sub(keep));
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_files_of_ten_mebibytes() {
+        let dir = std::env::temp_dir().join(format!("vetch-shim-log-{}", std::process::id()));
+        let path = dir.join("app/0.log");
+        let mut log = LogFile::open(&path).unwrap();
+        let chunk = vec![b'x'; 1 << 20];
+        for _ in 0..75 {
+            log.write(&chunk);
+        }
+        let mut sizes: Vec<u64> = rotated(&path)
+            .unwrap()
+            .iter()
+            .map(|path| fs::metadata(path).unwrap().len())
+            .collect();
+        sizes.push(fs::metadata(&path).unwrap().len());
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(sizes, [10 << 20, 10 << 20, 10 << 20, 10 << 20, 5 << 20]);
+    }
+}

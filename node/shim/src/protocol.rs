@@ -1,0 +1,182 @@
+//! Requests, replies and the files of a sandbox directory.
+//!
+//! ```text
+//! <run-dir>/sandboxes/<id>/
+//!   shim.json          ShimConfig, written before the supervisor starts
+//!   lock               flock held by the supervisor as long as it lives
+//!   dead               made under the lock by a daemon that gave the sandbox up
+//!   shim.sock          requests
+//!   state.json         State, replaced atomically at each change
+//!   shim.log           the supervisor's own stderr
+//!   ns/{net,ipc,uts}   bind mounts of the namespaces
+//!   shm/               tmpfs, every container's /dev/shm
+//!   containers/<id>/   bundle.json (Bundle), rootfs (empty mount point)
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub const CONFIG_FILE: &str = "shim.json";
+pub const LOCK_FILE: &str = "lock";
+pub const DEAD_FILE: &str = "dead";
+pub const SOCKET_FILE: &str = "shim.sock";
+pub const STATE_FILE: &str = "state.json";
+pub const LOG_FILE: &str = "shim.log";
+pub const NAMESPACE_DIR: &str = "ns";
+pub const SHM_DIR: &str = "shm";
+pub const CONTAINER_DIR: &str = "containers";
+pub const BUNDLE_FILE: &str = "bundle.json";
+pub const ROOTFS_DIR: &str = "rootfs";
+
+/// What a supervisor makes before it says that it is ready.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ShimConfig {
+    /// cgroup v2 leaf it lives in.
+    pub cgroup: Option<PathBuf>,
+    pub hostname: String,
+    pub host_network: bool,
+    pub host_ipc: bool,
+    pub host_pid: bool,
+    pub share_process_namespace: bool,
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// A container, ready to run: everything is resolved but what only the root
+/// file system knows (users, symlinks, PATH).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Bundle {
+    /// The container's cgroup v2 directory; it exists.
+    pub cgroup: PathBuf,
+    /// Unpacked layers, topmost first.
+    pub lower: Vec<PathBuf>,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub cwd: String,
+    pub user: User,
+    /// In the order in which they are mounted.
+    pub mounts: Vec<BindMount>,
+    /// Bit n is capability n.
+    pub capabilities: u64,
+    pub privileged: bool,
+    pub no_new_privs: bool,
+    pub readonly_rootfs: bool,
+    pub tty: bool,
+    /// Keep standard input open; without it, it is /dev/null.
+    pub stdin: bool,
+    pub oom_score_adj: Option<i32>,
+    pub log: PathBuf,
+    pub masked_paths: Vec<String>,
+    pub readonly_paths: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct User {
+    /// The image's USER: uid, name, uid:gid, name:group, or empty.
+    pub image: String,
+    /// Replaces the image's.
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    /// Added to the groups /etc/group lists for the user.
+    pub groups: Vec<u32>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BindMount {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    pub readonly: bool,
+    pub propagation: Propagation,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    Private,
+    HostToContainer,
+    Bidirectional,
+}
+
+/// One request a connection at a time; replies come in order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// → `State`
+    State,
+    /// → `State`, then `Changed` for ever.
+    Subscribe,
+    /// Runs a container whose bundle.json is written. → `Started` or `Failed`
+    Start { container: String },
+    /// To the container's first process, or to all of it. → `Done` or `Failed`
+    Kill {
+        container: String,
+        signal: i32,
+        all: bool,
+    },
+    /// Comes with three descriptors: stdin, stdout, stderr.
+    /// → `Started` or `Failed`, then `Exited`. Closing the connection kills it.
+    Exec(Exec),
+    /// Kills every container, releases the namespaces, exits. → `Done`
+    Shutdown,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Exec {
+    pub container: String,
+    pub args: Vec<String>,
+    /// Added to the container's own.
+    pub env: Vec<(String, String)>,
+    /// The descriptors are a terminal; it becomes the controlling one.
+    pub tty: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Reply {
+    State(State),
+    Changed {
+        container: String,
+        record: ContainerRecord,
+    },
+    Started {
+        pid: i32,
+    },
+    Exited {
+        exit_code: i32,
+    },
+    Done,
+    Failed {
+        message: String,
+    },
+}
+
+/// What the supervisor knows; also its state file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub pid: i32,
+    /// Its namespaces are released and nothing of it runs.
+    pub stopped: bool,
+    /// Only containers that were asked to start.
+    pub containers: BTreeMap<String, ContainerRecord>,
+}
+
+/// Times are nanoseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    pub pid: i32,
+    pub started_at: i64,
+    pub finished_at: Option<i64>,
+    /// 128 + signal when killed by one.
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    /// The kernel killed in its cgroup for want of memory.
+    pub oom_killed: bool,
+    /// It never ran: why.
+    pub error: Option<String>,
+}
+
+impl ContainerRecord {
+    pub fn running(&self) -> bool {
+        self.finished_at.is_none()
+    }
+}

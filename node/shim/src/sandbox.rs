@@ -1,0 +1,161 @@
+//! The pod's namespaces, made around the supervisor itself.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use rustix::process::{WaitOptions, wait};
+use vetch_shim::protocol::{NAMESPACE_DIR, SHM_DIR, ShimConfig};
+
+use crate::failure::{Context, Failure};
+use crate::sys;
+
+/// Namespaces with a bind mount below ns/.
+const NAMES: [&str; 3] = ["net", "ipc", "uts"];
+
+pub struct Sandbox {
+    /// To come back from another PID namespace after a fork into it.
+    pub own_pid_namespace: OwnedFd,
+    /// First process of the PID namespace that all containers share.
+    pub pod_init: Option<(i32, OwnedFd)>,
+}
+
+impl Sandbox {
+    /// To be called in the sandbox directory.
+    pub fn make(config: &ShimConfig) -> Result<Sandbox, Failure> {
+        let own_pid_namespace: OwnedFd = File::open("/proc/self/ns/pid")
+            .context(|| "opening the PID namespace".into())?
+            .into();
+        unshare(wanted(config)).context(|| "making namespaces".into())?;
+        if !config.host_network {
+            rustix::system::sethostname(config.hostname.as_bytes())
+                .context(|| format!("hostname {:?}", config.hostname))?;
+        }
+        for (key, value) in &config.sysctls {
+            let path = sysctl_path(key)?;
+            fs::write(&path, value).context(|| format!("sysctl {key}={value}"))?;
+        }
+        bind_namespaces(config)?;
+        make_shm(config)?;
+        let pod_init = if config.share_process_namespace && !config.host_pid {
+            Some(start_pod_init()?)
+        } else {
+            None
+        };
+        Ok(Sandbox {
+            own_pid_namespace,
+            pod_init,
+        })
+    }
+}
+
+fn wanted(config: &ShimConfig) -> CloneFlags {
+    let mut flags = CloneFlags::empty();
+    if !config.host_network {
+        flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
+    }
+    if !config.host_ipc {
+        flags |= CloneFlags::CLONE_NEWIPC;
+    }
+    flags
+}
+
+/// /proc/sys shows the network, IPC and UTS namespaces of who looks.
+fn sysctl_path(key: &str) -> Result<String, Failure> {
+    let path = if key.contains('/') {
+        key.to_owned()
+    } else {
+        key.replace('.', "/")
+    };
+    if path.split('/').any(|part| part.is_empty() || part == "..") {
+        return Err(Failure(format!("invalid sysctl {key:?}")));
+    }
+    Ok(format!("/proc/sys/{path}"))
+}
+
+/// In the mount namespace the daemon started us in: its paths to them stay
+/// good even if we die. A daemon in another one uses /proc/<pid>/ns.
+fn bind_namespaces(config: &ShimConfig) -> Result<(), Failure> {
+    fs::create_dir_all(NAMESPACE_DIR).context(|| "making ns/".into())?;
+    for name in NAMES {
+        let host = match name {
+            "ipc" => config.host_ipc,
+            _ => config.host_network,
+        };
+        if host {
+            continue;
+        }
+        let target = Path::new(NAMESPACE_DIR).join(name);
+        File::create(&target).context(|| format!("making ns/{name}"))?;
+        mount_bind(format!("/proc/self/ns/{name}"), &target)
+            .context(|| format!("binding the {name} namespace"))?;
+    }
+    Ok(())
+}
+
+/// The pod's /dev/shm, 64 MiB as containerd's.
+fn make_shm(config: &ShimConfig) -> Result<(), Failure> {
+    if config.host_ipc {
+        return Ok(());
+    }
+    fs::create_dir_all(SHM_DIR).context(|| "making shm/".into())?;
+    mount(
+        "shm",
+        SHM_DIR,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        c"mode=1777,size=67108864",
+    )
+    .context(|| "mounting shm".into())
+}
+
+/// Undoes the mounts. To be called in the sandbox directory.
+pub fn release() {
+    for name in NAMES {
+        // Gone already is as good.
+        let _ = unmount(Path::new(NAMESPACE_DIR).join(name), UnmountFlags::DETACH);
+    }
+    let _ = unmount(SHM_DIR, UnmountFlags::DETACH);
+}
+
+/// A PID namespace lives as long as its first process; with no pause
+/// process, that is a copy of the supervisor that only reaps.
+fn start_pod_init() -> Result<(i32, OwnedFd), Failure> {
+    match sys::clone3(libc::CLONE_NEWPID, None).context(|| "PID namespace".into())? {
+        sys::Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        sys::Cloned::Child => reap_for_ever(),
+    }
+}
+
+fn reap_for_ever() -> ! {
+    // Above all the lock: it must not look held when the supervisor is gone.
+    let _ = sys::close_inherited();
+    let _ = rustix::thread::set_name(c"vetch-init");
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let children = nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGCHLD);
+    loop {
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        // Blocked since before the fork, so none is lost in between.
+        let _ = children.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sysctl_names() {
+        for (key, want) in [
+            ("net.ipv4.ip_forward", Some("/proc/sys/net/ipv4/ip_forward")),
+            ("net/ipv4/conf/eth0.1/forwarding", Some("/proc/sys/net/ipv4/conf/eth0.1/forwarding")),
+            ("net/../kernel/core_pattern", None),
+            ("kernel..shm", None),
+            ("", None),
+        ] {
+            assert_eq!(sysctl_path(key).ok().as_deref(), want, "{key}");
+        }
+    }
+}

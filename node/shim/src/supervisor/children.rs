@@ -1,0 +1,260 @@
+//! From fork to exit code.
+
+use std::fs;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, wait};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use vetch_shim::protocol::{Bundle, Reply};
+
+use super::Supervisor;
+use super::output::Pump;
+use crate::container::{SAYS_CONSOLE, SAYS_ERROR};
+use crate::failure::{Context, Failure};
+use crate::launch::Launched;
+use crate::log::LogFile;
+use crate::sys;
+use crate::time::now;
+
+pub struct Running {
+    pub pidfd: OwnedFd,
+    pub bundle: Bundle,
+    /// Open until the child has become its program.
+    pub sync: Option<OwnedFd>,
+    pub pumps: Vec<Pump>,
+    pub log: LogFile,
+    error: Option<String>,
+    /// Who asked for it.
+    starter: u64,
+    /// Held so that the program does not see its input end.
+    _stdin: Option<OwnedFd>,
+}
+
+impl Running {
+    pub fn new(launched: Launched, bundle: Bundle, log: LogFile, starter: u64) -> Running {
+        let pumps = match launched.output {
+            Some((stdout, stderr)) => {
+                vec![Pump::new(stdout, "stdout"), Pump::new(stderr, "stderr")]
+            }
+            None => Vec::new(),
+        };
+        Running {
+            pidfd: launched.pidfd,
+            bundle,
+            sync: Some(launched.sync),
+            pumps,
+            log,
+            error: None,
+            starter,
+            _stdin: launched.stdin,
+        }
+    }
+
+    /// The whole cgroup, and its first process in case there is no cgroup.kill.
+    pub fn kill_all(&self) -> Result<(), Failure> {
+        let killed = fs::write(self.bundle.cgroup.join("cgroup.kill"), "1");
+        match sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL) {
+            Ok(()) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            Err(error) if killed.is_err() => Err(error).context(|| "SIGKILL".into()),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The kernel counts OOM kills where there is a memory controller.
+    fn oom_killed(&self) -> bool {
+        fs::read_to_string(self.bundle.cgroup.join("memory.events"))
+            .is_ok_and(|events| counts_oom_kill(&events))
+    }
+}
+
+fn counts_oom_kill(events: &str) -> bool {
+    events
+        .lines()
+        .filter_map(|line| line.strip_prefix("oom_kill "))
+        .any(|count| count.trim() != "0")
+}
+
+/// A process a client asked for.
+pub struct Executed {
+    pub pidfd: OwnedFd,
+    pub sync: Option<OwnedFd>,
+    pub error: Option<String>,
+    pub connection: u64,
+}
+
+/// What the child said before it became its program.
+enum Said {
+    Nothing,
+    Console(OwnedFd),
+    Error(String),
+    /// exec closed the socket, or the child died.
+    End,
+}
+
+fn listen(sync: &OwnedFd) -> Said {
+    let mut bytes = [0; 2048];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(
+        sync,
+        &mut [std::io::IoSliceMut::new(&mut bytes)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
+    );
+    let length = match received {
+        Ok(received) => received.bytes,
+        Err(Errno::AGAIN | Errno::INTR) => return Said::Nothing,
+        Err(_) => 0,
+    };
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    match (bytes[..length].split_first(), fd) {
+        (Some((&SAYS_CONSOLE, _)), Some(fd)) => Said::Console(fd),
+        (Some((&SAYS_ERROR, text)), _) => Said::Error(String::from_utf8_lossy(text).into_owned()),
+        _ => Said::End,
+    }
+}
+
+impl Supervisor {
+    pub(super) fn read_sync(&mut self, container: &str) {
+        let Some(running) = self.running.get_mut(container) else {
+            return;
+        };
+        while let Some(sync) = &running.sync {
+            match listen(sync) {
+                Said::Nothing => return,
+                Said::Console(master) => {
+                    let _ = rustix::io::ioctl_fionbio(&master, true);
+                    running.pumps.push(Pump::new(master, "stdout"));
+                }
+                Said::Error(message) => running.error = Some(message),
+                Said::End => running.sync = None,
+            }
+        }
+        if running.error.is_none() {
+            let starter = running.starter;
+            let pid = self.state.containers.get(container).map_or(0, |record| record.pid);
+            self.publish(container);
+            self.reply(starter, &Reply::Started { pid });
+        }
+    }
+
+    pub(super) fn read_exec_sync(&mut self, pid: i32) {
+        let Some(executed) = self.execs.get_mut(&pid) else {
+            return;
+        };
+        while let Some(sync) = &executed.sync {
+            match listen(sync) {
+                Said::Nothing => return,
+                Said::Console(_) => {}
+                Said::Error(message) => executed.error = Some(message),
+                Said::End => executed.sync = None,
+            }
+        }
+        let connection = executed.connection;
+        let reply = match executed.error.clone() {
+            Some(message) => Reply::Failed { message },
+            None => Reply::Started { pid },
+        };
+        self.reply(connection, &reply);
+    }
+
+    pub(super) fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let pid = pid.as_raw_nonzero().get();
+            if let Some(code) = status.exit_status() {
+                self.exited(pid, code, None);
+            } else if let Some(signal) = status.terminating_signal() {
+                self.exited(pid, 128 + signal, Some(signal));
+            }
+        }
+    }
+
+    fn exited(&mut self, pid: i32, code: i32, signal: Option<i32>) {
+        if self.execs.contains_key(&pid) {
+            self.exec_exited(pid, code);
+        } else if self.sandbox.pod_init.as_ref().is_some_and(|(init, _)| *init == pid) {
+            self.sandbox.pod_init = None;
+        } else if let Some(container) = self
+            .state
+            .containers
+            .iter()
+            .find(|(_, record)| record.pid == pid && record.running())
+            .map(|(container, _)| container.clone())
+        {
+            self.container_exited(&container, code, signal);
+        }
+        // Anything else is an orphan of a container without its own init.
+    }
+
+    fn container_exited(&mut self, container: &str, code: i32, signal: Option<i32>) {
+        self.read_sync(container);
+        self.finish_output(container);
+        let Some(running) = self.running.remove(container) else {
+            return;
+        };
+        // In a shared PID namespace its other processes live on.
+        if let Err(failure) = running.kill_all() {
+            eprintln!("{failure}");
+        }
+        let Some(record) = self.state.containers.get_mut(container) else {
+            return;
+        };
+        record.finished_at = Some(now());
+        record.exit_code = Some(code);
+        record.signal = signal;
+        record.oom_killed = running.oom_killed();
+        record.error = running.error.clone();
+        self.publish(container);
+        if let Some(message) = running.error {
+            self.reply(running.starter, &Reply::Failed { message });
+        }
+    }
+
+    fn exec_exited(&mut self, pid: i32, exit_code: i32) {
+        self.read_exec_sync(pid);
+        let Some(executed) = self.execs.remove(&pid) else {
+            return;
+        };
+        if let Some(connection) = self.connections.get_mut(&executed.connection) {
+            connection.exec = None;
+        }
+        if executed.error.is_none() {
+            self.reply(executed.connection, &Reply::Exited { exit_code });
+        }
+    }
+
+    /// It leads a session of its own: its children go with it where they
+    /// stayed in its group.
+    pub(super) fn kill_exec(&mut self, pid: i32) {
+        if let Some(executed) = self.execs.get(&pid) {
+            // Not reaped yet, so the pid, and the group's number, are its own.
+            let _ = nix::sys::signal::killpg(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+            let _ = sys::pidfd_send_signal(executed.pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
+
+    pub(super) fn nothing_runs(&self) -> bool {
+        self.running.is_empty() && self.execs.is_empty() && self.sandbox.pod_init.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counts_oom_kill;
+
+    #[test]
+    fn oom_kills_are_counted() {
+        assert!(counts_oom_kill("low 0\noom 1\noom_kill 1\n"));
+        assert!(!counts_oom_kill("low 0\noom 1\noom_kill 0\noom_group_kill 3\n"));
+        assert!(!counts_oom_kill(""));
+    }
+}

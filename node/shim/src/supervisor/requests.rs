@@ -1,0 +1,148 @@
+//! What clients ask for.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use vetch_shim::protocol::{ContainerRecord, Exec, Reply, Request};
+
+use super::Supervisor;
+use super::children::{Executed, Running};
+use crate::container::Stdio;
+use crate::failure::{Context, Failure};
+use crate::launch;
+use crate::log::LogFile;
+use crate::sys;
+use crate::time::now;
+
+impl Supervisor {
+    pub(super) fn read_connection(&mut self, id: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        match connection.read() {
+            Ok(requests) => {
+                for (request, fds) in requests {
+                    self.handle(id, request, fds);
+                }
+            }
+            Err(_) => self.close(id),
+        }
+    }
+
+    fn handle(&mut self, id: u64, request: Request, fds: Vec<OwnedFd>) {
+        let outcome = match request {
+            Request::State => Ok(Some(Reply::State(self.state.clone()))),
+            Request::Subscribe => {
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.subscribed = true;
+                }
+                Ok(Some(Reply::State(self.state.clone())))
+            }
+            Request::Start { container } => self.start(id, container).map(|()| None),
+            Request::Kill {
+                container,
+                signal,
+                all,
+            } => self.kill(&container, signal, all).map(|()| Some(Reply::Done)),
+            Request::Exec(exec) => self.exec(id, &exec, fds).map(|()| None),
+            Request::Shutdown => {
+                self.stop(Some(id));
+                Ok(None)
+            }
+        };
+        match outcome {
+            Ok(Some(reply)) => self.reply(id, &reply),
+            Ok(None) => {}
+            Err(Failure(message)) => self.reply(id, &Reply::Failed { message }),
+        }
+    }
+
+    /// Answered when the child has exec'd or failed.
+    fn start(&mut self, connection: u64, container: String) -> Result<(), Failure> {
+        if self.stopping.is_some() {
+            return Err(Failure("the sandbox is being stopped".into()));
+        }
+        if self.state.containers.contains_key(&container) {
+            return Err(Failure("the container was started before".into()));
+        }
+        let bundle = launch::read_bundle(&container)?;
+        let log = LogFile::open(&bundle.log)
+            .context(|| format!("opening log {}", bundle.log.display()))?;
+        let launched = launch::start(&container, &bundle, &self.config, &self.sandbox)?;
+        self.state.containers.insert(
+            container.clone(),
+            ContainerRecord {
+                pid: launched.pid,
+                started_at: now(),
+                ..ContainerRecord::default()
+            },
+        );
+        self.running
+            .insert(container, Running::new(launched, bundle, log, connection));
+        Ok(())
+    }
+
+    /// One that is dead already is as good as killed.
+    fn kill(&mut self, container: &str, signal: i32, all: bool) -> Result<(), Failure> {
+        match self.running.get(container) {
+            Some(running) if all => running.kill_all(),
+            Some(running) => match sys::pidfd_send_signal(running.pidfd.as_fd(), signal) {
+                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                    Err(error).context(|| format!("signal {signal}"))
+                }
+                _ => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Answered when the child has exec'd or failed, again when it exits.
+    fn exec(&mut self, connection: u64, exec: &Exec, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        let running = self
+            .running
+            .get(&exec.container)
+            .filter(|running| running.sync.is_none())
+            .ok_or_else(|| Failure("the container is not running".into()))?;
+        let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds)
+            .map_err(|fds| Failure(format!("exec needs 3 descriptors, got {}", fds.len())))?;
+        let stdio = Stdio {
+            stdin,
+            stdout,
+            stderr,
+        };
+        let launched = launch::exec(
+            &running.pidfd,
+            &running.bundle,
+            &self.config,
+            &self.sandbox,
+            exec,
+            stdio,
+        )?;
+        if let Some(connection) = self.connections.get_mut(&connection) {
+            connection.exec = Some(launched.pid);
+        }
+        self.execs.insert(
+            launched.pid,
+            Executed {
+                pidfd: launched.pidfd,
+                sync: Some(launched.sync),
+                error: None,
+                connection,
+            },
+        );
+        Ok(())
+    }
+
+    /// Kills everything; the loop ends when the last child is reaped.
+    pub(super) fn stop(&mut self, connection: Option<u64>) {
+        self.stopping.get_or_insert_default().extend(connection);
+        for running in self.running.values() {
+            if let Err(failure) = running.kill_all() {
+                eprintln!("{failure}");
+            }
+        }
+        if let Some((_, pidfd)) = &self.sandbox.pod_init {
+            // It may be dead already.
+            let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
+}
