@@ -13,15 +13,20 @@ fn main() {
     println!("cargo:rerun-if-changed={}", object.display());
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("vetch-ebpf");
     if object.exists() {
-        fs::copy(&object, &out).unwrap_or_else(|error| panic!("copy {}: {error}", object.display()));
+        fs::copy(&object, &out)
+            .unwrap_or_else(|error| panic!("copy {}: {error}", object.display()));
     } else {
-        println!("cargo:warning=no eBPF programs at {}: run cargo xtask build", object.display());
+        println!(
+            "cargo:warning=no eBPF programs at {}: run cargo xtask build",
+            object.display()
+        );
         fs::write(&out, []).unwrap_or_else(|error| panic!("write {}: {error}", out.display()));
     }
 }
 
 fn default_object() -> PathBuf {
-    let crate_dir = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let crate_dir =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let workspace = crate_dir.ancestors().nth(2).unwrap_or(Path::new("/"));
     workspace.join("target/ebpf/vetch-ebpf")
 }

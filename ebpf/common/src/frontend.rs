@@ -38,7 +38,12 @@ const _: () = assert!(size_of::<FrontendKey>() == 8);
 impl FrontendKey {
     #[inline(always)]
     pub const fn new(addr: [u8; 4], port: [u8; 2], protocol: u8) -> Self {
-        Self { addr, port, protocol, pad: 0 }
+        Self {
+            addr,
+            port,
+            protocol,
+            pad: 0,
+        }
     }
 
     /// As the map has it.
@@ -48,7 +53,12 @@ impl FrontendKey {
     }
 
     pub const fn from_bytes([a, b, c, d, e, f, protocol, pad]: [u8; 8]) -> Self {
-        Self { addr: [a, b, c, d], port: [e, f], protocol, pad }
+        Self {
+            addr: [a, b, c, d],
+            port: [e, f],
+            protocol,
+            pad,
+        }
     }
 
     #[inline(always)]

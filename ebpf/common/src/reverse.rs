@@ -14,7 +14,11 @@ const _: () = assert!(size_of::<Endpoint>() == 8);
 impl Endpoint {
     #[inline(always)]
     pub const fn new(addr: [u8; 4], port: [u8; 2]) -> Self {
-        Self { addr, port, pad: [0; 2] }
+        Self {
+            addr,
+            port,
+            pad: [0; 2],
+        }
     }
 
     #[inline(always)]
@@ -56,7 +60,12 @@ const _: () = assert!(size_of::<ReverseKey>() == 24);
 impl ReverseKey {
     #[inline(always)]
     pub const fn new(cookie: u64, backend: Endpoint, protocol: u8) -> Self {
-        Self { cookie, backend, protocol: protocol as u32, pad: 0 }
+        Self {
+            cookie,
+            backend,
+            protocol: protocol as u32,
+            pad: 0,
+        }
     }
 }
 
@@ -67,7 +76,10 @@ mod tests {
     #[test]
     fn an_endpoint_is_its_bytes() {
         let endpoint = Endpoint::new([10, 96, 0, 1], [0x01, 0xbb]);
-        assert_eq!(endpoint.bits().to_ne_bytes(), [10, 96, 0, 1, 0x01, 0xbb, 0, 0]);
+        assert_eq!(
+            endpoint.bits().to_ne_bytes(),
+            [10, 96, 0, 1, 0x01, 0xbb, 0, 0]
+        );
         assert_eq!(Endpoint::from_bits(endpoint.bits()), endpoint);
     }
 }

@@ -65,11 +65,18 @@ mod tests {
 
     #[test]
     fn fields_do_not_touch_each_other() {
-        for (base, backends, generation) in
-            [(0, 0, 0), ((1 << 26) - 1, 0, 0), (0, u16::MAX, 0), (0, 0, (1 << 22) - 1), (12345, 678, 90)]
-        {
+        for (base, backends, generation) in [
+            (0, 0, 0),
+            ((1 << 26) - 1, 0, 0),
+            (0, u16::MAX, 0),
+            (0, 0, (1 << 22) - 1),
+            (12345, 678, 90),
+        ] {
             let word = ServiceWord::new(base, backends, generation);
-            assert_eq!((word.slot_base(), word.backends(), word.generation()), (base, backends.into(), generation));
+            assert_eq!(
+                (word.slot_base(), word.backends(), word.generation()),
+                (base, backends.into(), generation)
+            );
             assert_eq!(ServiceWord::from_bits(word.bits()), word);
         }
     }

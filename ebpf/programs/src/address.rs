@@ -36,5 +36,8 @@ pub fn cookie(ctx: &SockAddrContext) -> u64 {
 /// For log lines.
 #[inline(always)]
 pub fn parts(endpoint: Endpoint) -> (u32, u16) {
-    (u32::from_be_bytes(endpoint.addr()), u16::from_be_bytes(endpoint.port()))
+    (
+        u32::from_be_bytes(endpoint.addr()),
+        u16::from_be_bytes(endpoint.port()),
+    )
 }

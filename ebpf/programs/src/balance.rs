@@ -37,7 +37,10 @@ pub fn choose(to: Endpoint, protocol: Protocol, seed: u32) -> Choice {
             return Choice::NoBackends;
         }
         let offset = (u64::from(seed) * u64::from(word.backends()) >> 32) as u32;
-        if let Some(endpoint) = read_slot(word.slot_base() + offset, Slot::tag(service, word.generation())) {
+        if let Some(endpoint) = read_slot(
+            word.slot_base() + offset,
+            Slot::tag(service, word.generation()),
+        ) {
             return Choice::Backend(endpoint);
         }
     }
@@ -48,6 +51,11 @@ pub fn choose(to: Endpoint, protocol: Protocol, seed: u32) -> Choice {
 fn read_slot(index: u32, tag: u64) -> Option<Endpoint> {
     let words = SLOTS.get_ptr(index)?.cast::<u64>();
     // SAFETY: a slot is two aligned words; the order is the one `Slot` asks for.
-    let (endpoint, found) = unsafe { (words.read_volatile(), words.add(Slot::TAG_WORD).read_volatile()) };
+    let (endpoint, found) = unsafe {
+        (
+            words.read_volatile(),
+            words.add(Slot::TAG_WORD).read_volatile(),
+        )
+    };
     (found == tag).then(|| Endpoint::from_bits(endpoint))
 }

@@ -6,12 +6,13 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap},
 };
 use vetch_ebpf_common::{
-    Endpoint, Frontend, FrontendKey, MAX_FRONTENDS, MAX_REVERSE, MAX_SERVICES, MAX_SLOTS, ReverseKey, ServiceWord,
-    Slot,
+    Endpoint, Frontend, FrontendKey, MAX_FRONTENDS, MAX_REVERSE, MAX_SERVICES, MAX_SLOTS,
+    ReverseKey, ServiceWord, Slot,
 };
 
 #[map]
-pub static FRONTENDS: HashMap<FrontendKey, Frontend> = HashMap::pinned(MAX_FRONTENDS, BPF_F_NO_PREALLOC);
+pub static FRONTENDS: HashMap<FrontendKey, Frontend> =
+    HashMap::pinned(MAX_FRONTENDS, BPF_F_NO_PREALLOC);
 
 /// Mapped by the daemon (5.5), so that a word is stored at one instant.
 #[map]

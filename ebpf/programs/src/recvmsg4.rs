@@ -10,7 +10,10 @@ use crate::{address, reverse};
 pub fn recvmsg4(ctx: SockAddrContext) -> i32 {
     if let Some((backend, service)) = reverse::restore(&ctx) {
         let ((at, at_port), (to, to_port)) = (address::parts(backend), address::parts(service));
-        debug!(&ctx, "answer of {:i}:{} shown as {:i}:{}", at, at_port, to, to_port);
+        debug!(
+            &ctx,
+            "answer of {:i}:{} shown as {:i}:{}", at, at_port, to, to_port
+        );
     }
     1
 }

@@ -30,7 +30,10 @@ pub fn to_backend(ctx: &SockAddrContext, protocol: Protocol, seed: u32) -> i32 {
     }
     address::set_remote(ctx, backend);
     let ((to, to_port), (at, at_port)) = (address::parts(service), address::parts(backend));
-    debug!(ctx, "{:i}:{} protocol {} -> {:i}:{}", to, to_port, protocol as u8, at, at_port);
+    debug!(
+        ctx,
+        "{:i}:{} protocol {} -> {:i}:{}", to, to_port, protocol as u8, at, at_port
+    );
     PROCEED
 }
 

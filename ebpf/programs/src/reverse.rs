@@ -8,8 +8,17 @@ use crate::{address, maps::REVERSE};
 /// Must come before the call is pointed at the backend: an answer may be
 /// faster than what follows.
 #[inline(always)]
-pub fn remember(ctx: &SockAddrContext, service: Endpoint, backend: Endpoint, protocol: Protocol) -> Result<(), i32> {
-    REVERSE.insert(ReverseKey::new(address::cookie(ctx), backend, protocol as u8), service, 0)
+pub fn remember(
+    ctx: &SockAddrContext,
+    service: Endpoint,
+    backend: Endpoint,
+    protocol: Protocol,
+) -> Result<(), i32> {
+    REVERSE.insert(
+        ReverseKey::new(address::cookie(ctx), backend, protocol as u8),
+        service,
+        0,
+    )
 }
 
 /// Shows the application the service address instead of the backend's.

@@ -28,16 +28,34 @@ pub enum IpamError {
     NoPodCidr,
     #[error("no free address left in {cidrs:?}: {used} sandboxes hold one")]
     Full { cidrs: Vec<IpNet>, used: usize },
-    #[error("{id:?} cannot name a record: a sandbox id is 1 to 128 letters, digits, '-', '_' or '.'")]
+    #[error(
+        "{id:?} cannot name a record: a sandbox id is 1 to 128 letters, digits, '-', '_' or '.'"
+    )]
     SandboxId { id: String },
     #[error("{path} is in use by another process")]
     Locked { path: PathBuf },
     #[error("cannot {step} {path}")]
-    Io { step: &'static str, path: PathBuf, #[source] source: io::Error },
+    Io {
+        step: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("{path} is not an address record")]
-    Record { path: PathBuf, #[source] source: serde_json::Error },
-    #[error("{address} is recorded for two sandboxes, {first} and {second}: remove one of the records in {dir}")]
-    Duplicate { address: IpAddr, first: String, second: String, dir: PathBuf },
+    Record {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error(
+        "{address} is recorded for two sandboxes, {first} and {second}: remove one of the records in {dir}"
+    )]
+    Duplicate {
+        address: IpAddr,
+        first: String,
+        second: String,
+        dir: PathBuf,
+    },
 }
 
 #[derive(Debug)]
@@ -64,20 +82,32 @@ impl Ipam {
         let records = read_records(&sandboxes)?;
         let used = addresses_once(&records, dir)?;
         let freed = read_freed(&freed_dir, &used)?;
-        Ok(Self { sandboxes, freed_dir, _lock: lock, cidrs: Vec::new(), records, used, freed })
+        Ok(Self {
+            sandboxes,
+            freed_dir,
+            _lock: lock,
+            cidrs: Vec::new(),
+            records,
+            used,
+            freed,
+        })
     }
 
     /// Records of sandboxes outside the new CIDRs stay as they are.
     pub fn set_cidrs(&mut self, cidrs: &[IpNet]) {
-        self.cidrs = cidrs.iter().filter(|cidr| cidr.addr().is_ipv4()).map(IpNet::trunc).collect();
+        self.cidrs = cidrs
+            .iter()
+            .filter(|cidr| cidr.addr().is_ipv4())
+            .map(IpNet::trunc)
+            .collect();
     }
 
     pub fn get(&self, sandbox_id: &str) -> Option<&PodAddresses> {
         self.records.get(sandbox_id)
     }
 
-    pub fn sandboxes(&self) -> impl Iterator<Item = (&String, &PodAddresses)> {
-        self.records.iter()
+    pub fn sandboxes(&self) -> impl Iterator<Item = &String> {
+        self.records.keys()
     }
 
     /// The sandbox's address: the recorded one, or a free one recorded now.
@@ -90,7 +120,8 @@ impl Ipam {
         let addresses = PodAddresses { ips: vec![address] };
         write_synced(&self.sandboxes, sandbox_id, &addresses)?;
         self.used.insert(address);
-        self.records.insert(sandbox_id.to_owned(), addresses.clone());
+        self.records
+            .insert(sandbox_id.to_owned(), addresses.clone());
         if let Some(at) = self.freed.iter().position(|freed| *freed == address) {
             self.freed.remove(at);
             remove(&self.freed_dir.join(address.to_string()))?;
@@ -134,8 +165,16 @@ impl Ipam {
             .flat_map(usable)
             .find(|address| !self.used.contains(address) && !freed.contains(address));
         fresh
-            .or_else(|| self.freed.iter().copied().find(|address| self.cidrs.iter().any(|cidr| is_usable(cidr, *address))))
-            .ok_or_else(|| IpamError::Full { cidrs: self.cidrs.clone(), used: self.used.len() })
+            .or_else(|| {
+                self.freed
+                    .iter()
+                    .copied()
+                    .find(|address| self.cidrs.iter().any(|cidr| is_usable(cidr, *address)))
+            })
+            .ok_or_else(|| IpamError::Full {
+                cidrs: self.cidrs.clone(),
+                used: self.used.len(),
+            })
     }
 }
 
@@ -149,14 +188,23 @@ fn usable(cidr: &IpNet) -> impl Iterator<Item = IpAddr> + use<> {
 fn is_usable(cidr: &IpNet, address: IpAddr) -> bool {
     let small = cidr.prefix_len() >= 31;
     cidr.contains(&address)
-        && (small || (address != cidr.network() && address != cidr.broadcast() && cidr.hosts().next() != Some(address)))
+        && (small
+            || (address != cidr.network()
+                && address != cidr.broadcast()
+                && cidr.hosts().next() != Some(address)))
 }
 
 fn check_id(id: &str) -> Result<(), IpamError> {
     let fits = (1..=128).contains(&id.len())
         && !id.starts_with('.')
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if fits { Ok(()) } else { Err(IpamError::SandboxId { id: id.to_owned() }) }
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if fits {
+        Ok(())
+    } else {
+        Err(IpamError::SandboxId { id: id.to_owned() })
+    }
 }
 
 fn lock(path: &Path) -> Result<File, IpamError> {
@@ -168,7 +216,11 @@ fn lock(path: &Path) -> Result<File, IpamError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(IpamError::Locked { path: path.into() }),
-        Err(TryLockError::Error(source)) => Err(IpamError::Io { step: "lock", path: path.into(), source }),
+        Err(TryLockError::Error(source)) => Err(IpamError::Io {
+            step: "lock",
+            path: path.into(),
+            source,
+        }),
     }
 }
 
@@ -176,20 +228,28 @@ fn read_records(dir: &Path) -> Result<HashMap<String, PodAddresses>, IpamError> 
     let mut records = HashMap::new();
     for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
         let path = entry.map_err(io_error("list", dir))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if name.starts_with('.') {
             // A record that was never renamed into place: its address was not handed out.
             remove(&path)?;
             continue;
         }
         let bytes = fs::read(&path).map_err(io_error("read", &path))?;
-        let addresses = serde_json::from_slice(&bytes).map_err(|source| IpamError::Record { path, source })?;
+        let addresses =
+            serde_json::from_slice(&bytes).map_err(|source| IpamError::Record { path, source })?;
         records.insert(name, addresses);
     }
     Ok(records)
 }
 
-fn addresses_once(records: &HashMap<String, PodAddresses>, dir: &Path) -> Result<HashSet<IpAddr>, IpamError> {
+fn addresses_once(
+    records: &HashMap<String, PodAddresses>,
+    dir: &Path,
+) -> Result<HashSet<IpAddr>, IpamError> {
     let mut holders: HashMap<IpAddr, &String> = HashMap::new();
     for (id, addresses) in records {
         for address in &addresses.ips {
@@ -214,7 +274,10 @@ fn read_freed(dir: &Path, used: &HashSet<IpAddr>) -> Result<VecDeque<IpAddr>, Ip
         let address = entry.file_name().to_string_lossy().parse::<IpAddr>();
         match address {
             Ok(address) if !used.contains(&address) => {
-                let time = entry.metadata().and_then(|meta| meta.modified()).map_err(io_error("stat", &path))?;
+                let time = entry
+                    .metadata()
+                    .and_then(|meta| meta.modified())
+                    .map_err(io_error("stat", &path))?;
                 freed.push((time, address));
             }
             // Taken again before the crash, or not ours to read.
@@ -228,7 +291,10 @@ fn read_freed(dir: &Path, used: &HashSet<IpAddr>) -> Result<VecDeque<IpAddr>, Ip
 fn write_synced(dir: &Path, name: &str, addresses: &PodAddresses) -> Result<(), IpamError> {
     let temporary = dir.join(format!(".{name}"));
     let path = dir.join(name);
-    let bytes = serde_json::to_vec(addresses).map_err(|source| IpamError::Record { path: path.clone(), source })?;
+    let bytes = serde_json::to_vec(addresses).map_err(|source| IpamError::Record {
+        path: path.clone(),
+        source,
+    })?;
     File::create(&temporary)
         .and_then(|mut file| {
             file.write_all(&bytes)?;
@@ -240,12 +306,16 @@ fn write_synced(dir: &Path, name: &str, addresses: &PodAddresses) -> Result<(), 
 }
 
 fn sync_dir(dir: &Path) -> Result<(), IpamError> {
-    File::open(dir).and_then(|file| file.sync_all()).map_err(io_error("sync", dir))
+    File::open(dir)
+        .and_then(|file| file.sync_all())
+        .map_err(io_error("sync", dir))
 }
 
 fn remove(path: &Path) -> Result<(), IpamError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", path)(error))
+        }
         _ => Ok(()),
     }
 }

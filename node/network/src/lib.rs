@@ -14,12 +14,11 @@ use std::{
     collections::HashSet,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 
 mod ipam;
@@ -66,17 +65,21 @@ pub struct Peer {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    #[error("no link of this node has the address {node_ip}: the node's address must be one of its own")]
+    #[error(
+        "no link of this node has the address {node_ip}: the node's address must be one of its own"
+    )]
     NodeAddress { node_ip: IpAddr },
-    #[error("the veth pair of sandbox {sandbox_id} vanished while it was set up: its namespace ended")]
+    #[error(
+        "the veth pair of sandbox {sandbox_id} vanished while it was set up: its namespace ended"
+    )]
     Vanished { sandbox_id: String },
-    #[error("address record of the pod network")]
+    #[error(transparent)]
     Ipam(#[from] IpamError),
-    #[error("pod network")]
+    #[error(transparent)]
     Netns(#[from] NetnsError),
-    #[error("pod network")]
+    #[error(transparent)]
     Link(#[from] LinkError),
-    #[error("pod network")]
+    #[error(transparent)]
     Sysctl(#[from] SysctlError),
 }
 
@@ -91,8 +94,7 @@ struct Inner {
     mtu: u32,
     netns: Netns,
     netlink: Netlink,
-    /// Held over the record's sync to disk, not over netlink.
-    ipam: Mutex<Ipam>,
+    ipam: Arc<Mutex<Ipam>>,
 }
 
 impl Network {
@@ -101,19 +103,35 @@ impl Network {
         let netlink = netns.netlink()?;
         let uplink = link::owning(&netlink, config.node_ip)
             .await?
-            .ok_or(Error::NodeAddress { node_ip: config.node_ip })?;
+            .ok_or(Error::NodeAddress {
+                node_ip: config.node_ip,
+            })?;
         netns.run(|| sysctl::forward_from(&uplink.name))??;
         let ipam = Ipam::open(&config.state_dir)?;
         // Loopback's 64 KiB are no measure for a pod's link.
         let mtu = config.mtu.unwrap_or(uplink.mtu.min(9000));
-        info!(node = config.node_name, uplink = uplink.name, mtu, "pod network open");
-        let inner = Inner { node_ip: config.node_ip, mtu, netns, netlink, ipam: Mutex::new(ipam) };
-        Ok(Self { inner: Arc::new(inner) })
+        info!(
+            node = config.node_name,
+            uplink = uplink.name,
+            mtu,
+            "pod network open"
+        );
+        let inner = Inner {
+            node_ip: config.node_ip,
+            mtu,
+            netns,
+            netlink,
+            ipam: Arc::new(Mutex::new(ipam)),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Takes the addresses of new sandboxes from `cidrs`.
     pub async fn set_pod_cidrs(&self, cidrs: &[IpNet]) -> Result<(), Error> {
-        self.inner.ipam.lock().await.set_cidrs(cidrs);
+        let cidrs = cidrs.to_vec();
+        self.inner.ipam(move |ipam| ipam.set_cidrs(&cidrs)).await;
         Ok(())
     }
 
@@ -127,13 +145,16 @@ impl Network {
     /// again repairs what is missing and returns the same address.
     pub async fn attach(&self, sandbox_id: &str, netns: &Path) -> Result<PodAddresses, Error> {
         let netns = Netns::open(netns)?;
-        let addresses = self.inner.ipam.lock().await.allocate(sandbox_id)?;
+        let id = sandbox_id.to_owned();
+        let addresses = self.inner.ipam(move |ipam| ipam.allocate(&id)).await?;
         let pair = Pair::of(sandbox_id);
         let pod = netns.netlink()?;
         let (host_link, pod_link) = self.inner.pair(sandbox_id, &pair, &netns, &pod).await?;
         for ip in &addresses.ips {
             if let IpAddr::V4(address) = ip {
-                self.inner.connect(&pair, &host_link, &pod_link, &pod, *address).await?;
+                self.inner
+                    .connect(&pair, &host_link, &pod_link, &pod, *address)
+                    .await?;
             }
         }
         debug!(sandbox_id, link = pair.host_name, addresses = ?addresses.ips, "attached");
@@ -146,23 +167,25 @@ impl Network {
         if let Some(link) = link::by_name(&self.inner.netlink, &name).await? {
             link::delete(&self.inner.netlink, &link).await?;
         }
-        self.inner.ipam.lock().await.free(sandbox_id)?;
+        let id = sandbox_id.to_owned();
+        self.inner.ipam(move |ipam| ipam.free(&id)).await?;
         debug!(sandbox_id, link = name, "detached");
         Ok(())
     }
 
     pub async fn addresses(&self, sandbox_id: &str) -> Option<PodAddresses> {
-        self.inner.ipam.lock().await.get(sandbox_id).cloned()
+        let id = sandbox_id.to_owned();
+        self.inner.ipam(move |ipam| ipam.get(&id).cloned()).await
     }
 
     /// Frees what belongs to no sandbox in `live`: for the start of the
     /// daemon, before it attaches anything new.
     pub async fn retain(&self, live: &HashSet<String>) -> Result<(), Error> {
-        let leaked: Vec<String> = {
-            let ipam = self.inner.ipam.lock().await;
-            ipam.sandboxes().map(|(id, _)| id).filter(|id| !live.contains(*id)).cloned().collect()
-        };
-        for sandbox_id in leaked {
+        let recorded = self
+            .inner
+            .ipam(|ipam| ipam.sandboxes().cloned().collect::<Vec<_>>())
+            .await;
+        for sandbox_id in recorded.into_iter().filter(|id| !live.contains(id)) {
             warn!(sandbox_id, "freeing the address of a sandbox that is gone");
             self.detach(&sandbox_id).await?;
         }
@@ -177,8 +200,29 @@ impl Network {
 }
 
 impl Inner {
+    /// Works on the address records, off the runtime: a sync waits for a disk.
+    async fn ipam<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Ipam) -> T + Send + 'static,
+    ) -> T {
+        let ipam = self.ipam.clone();
+        let work = move || job(&mut ipam.lock().unwrap_or_else(PoisonError::into_inner));
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            // The runtime is on its way down, and so is this task.
+            Err(error) if error.is_cancelled() => std::future::pending().await,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
     /// The two sides of the sandbox's pair, made if they are not there.
-    async fn pair(&self, sandbox_id: &str, pair: &Pair, netns: &Netns, pod: &Netlink) -> Result<(Link, Link), Error> {
+    async fn pair(
+        &self,
+        sandbox_id: &str,
+        pair: &Pair,
+        netns: &Netns,
+        pod: &Netlink,
+    ) -> Result<(Link, Link), Error> {
         if let Some(found) = self.existing_pair(pair, pod).await? {
             return Ok(found);
         }
@@ -187,10 +231,18 @@ impl Inner {
             link::delete(&self.netlink, &stale).await?;
         }
         link::create_pair(&self.netlink, pair, netns.file(), self.mtu).await?;
-        self.existing_pair(pair, pod).await?.ok_or_else(|| Error::Vanished { sandbox_id: sandbox_id.to_owned() })
+        self.existing_pair(pair, pod)
+            .await?
+            .ok_or_else(|| Error::Vanished {
+                sandbox_id: sandbox_id.to_owned(),
+            })
     }
 
-    async fn existing_pair(&self, pair: &Pair, pod: &Netlink) -> Result<Option<(Link, Link)>, Error> {
+    async fn existing_pair(
+        &self,
+        pair: &Pair,
+        pod: &Netlink,
+    ) -> Result<Option<(Link, Link)>, Error> {
         let host_link = link::by_name(&self.netlink, &pair.host_name).await?;
         let pod_link = link::by_name(pod, POD_LINK).await?;
         Ok(host_link

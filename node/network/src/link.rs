@@ -57,13 +57,29 @@ impl Pair {
         let hash = Sha256::digest(sandbox_id);
         let name: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
         // Locally administered unicast; set by us, so that udev leaves them alone.
-        let mac = |last: u8| [0x0a, hash[0], hash[1], hash[2], hash[3], (hash[4] & 0xfe) | last];
-        Self { host_name: format!("{HOST_PREFIX}{name}"), host_mac: mac(0), pod_mac: mac(1) }
+        let mac = |last: u8| {
+            [
+                0x0a,
+                hash[0],
+                hash[1],
+                hash[2],
+                hash[3],
+                (hash[4] & 0xfe) | last,
+            ]
+        };
+        Self {
+            host_name: format!("{HOST_PREFIX}{name}"),
+            host_mac: mac(0),
+            pod_mac: mac(1),
+        }
     }
 
     pub fn is_host_name(name: &str) -> bool {
         name.strip_prefix(HOST_PREFIX).is_some_and(|hex| {
-            hex.len() == 12 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+            hex.len() == 12
+                && hex
+                    .bytes()
+                    .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
         })
     }
 }
@@ -82,11 +98,21 @@ pub async fn by_name(netlink: &Handle, name: &str) -> Result<Option<Link>, LinkE
 }
 
 pub async fn list(netlink: &Handle) -> Result<Vec<Link>, LinkError> {
-    netlink.link().get().execute().map_ok(parse).try_collect().await.map_err(failed("list links"))
+    netlink
+        .link()
+        .get()
+        .execute()
+        .map_ok(parse)
+        .try_collect()
+        .await
+        .map_err(failed("list links"))
 }
 
 /// The link that has `address`, by which the node is reached.
-pub async fn owning(netlink: &Handle, address: std::net::IpAddr) -> Result<Option<Link>, LinkError> {
+pub async fn owning(
+    netlink: &Handle,
+    address: std::net::IpAddr,
+) -> Result<Option<Link>, LinkError> {
     let mut found = netlink.address().get().execute();
     let mut index = None;
     while let Some(message) = found.try_next().await.map_err(failed("list addresses"))? {
@@ -98,14 +124,22 @@ pub async fn owning(netlink: &Handle, address: std::net::IpAddr) -> Result<Optio
         }
     }
     Ok(match index {
-        Some(index) => list(netlink).await?.into_iter().find(|link| link.index == index),
+        Some(index) => list(netlink)
+            .await?
+            .into_iter()
+            .find(|link| link.index == index),
         None => None,
     })
 }
 
 /// Makes the pair with its pod side born in the pod's namespace: it is never
 /// seen in the node's, and there is no rename or move to be killed between.
-pub async fn create_pair(netlink: &Handle, pair: &Pair, netns: &File, mtu: u32) -> Result<(), LinkError> {
+pub async fn create_pair(
+    netlink: &Handle,
+    pair: &Pair,
+    netns: &File,
+    mtu: u32,
+) -> Result<(), LinkError> {
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(POD_LINK)
         .mtu(mtu)
@@ -118,7 +152,12 @@ pub async fn create_pair(netlink: &Handle, pair: &Pair, netns: &File, mtu: u32) 
         .address(pair.host_mac.to_vec())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
-    netlink.link().add(message).execute().await.map_err(failed(format!("create the veth pair {}", pair.host_name)))
+    netlink
+        .link()
+        .add(message)
+        .execute()
+        .await
+        .map_err(failed(format!("create the veth pair {}", pair.host_name)))
 }
 
 pub async fn delete(netlink: &Handle, link: &Link) -> Result<(), LinkError> {
@@ -134,15 +173,28 @@ pub async fn set_up(netlink: &Handle, index: u32, mtu: Option<u32>) -> Result<()
     if let Some(mtu) = mtu {
         message = message.mtu(mtu);
     }
-    netlink.link().set(message.build()).execute().await.map_err(failed(format!("set link {index} up")))
+    netlink
+        .link()
+        .set(message.build())
+        .execute()
+        .await
+        .map_err(failed(format!("set link {index} up")))
 }
 
 pub async fn add_address(netlink: &Handle, index: u32, address: Ipv4Addr) -> Result<(), LinkError> {
     let request = netlink.address().add(index, address.into(), 32).replace();
-    request.execute().await.map_err(failed(format!("add address {address} to link {index}")))
+    request
+        .execute()
+        .await
+        .map_err(failed(format!("add address {address} to link {index}")))
 }
 
-pub async fn add_neighbour(netlink: &Handle, index: u32, address: Ipv4Addr, mac: [u8; 6]) -> Result<(), LinkError> {
+pub async fn add_neighbour(
+    netlink: &Handle,
+    index: u32,
+    address: Ipv4Addr,
+    mac: [u8; 6],
+) -> Result<(), LinkError> {
     netlink
         .neighbours()
         .add(index, address.into())
@@ -155,15 +207,22 @@ pub async fn add_neighbour(netlink: &Handle, index: u32, address: Ipv4Addr, mac:
 }
 
 fn parse(message: LinkMessage) -> Link {
-    let mut link =
-        Link { index: message.header.index, name: String::new(), mtu: 0, peer: None, is_veth: false };
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mtu: 0,
+        peer: None,
+        is_veth: false,
+    };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Link(peer) => link.peer = Some(peer),
             LinkAttribute::LinkInfo(infos) => {
-                link.is_veth = infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Veth)));
+                link.is_veth = infos
+                    .iter()
+                    .any(|info| matches!(info, LinkInfo::Kind(InfoKind::Veth)));
             }
             _ => {}
         }
@@ -188,7 +247,13 @@ mod tests {
 
     #[test]
     fn other_links_are_not_taken_for_ours() {
-        for name in ["vt0", "vtap0123456789", "eth0", "vt0123456789AB", "vt0123456789abc"] {
+        for name in [
+            "vt0",
+            "vtap0123456789",
+            "eth0",
+            "vt0123456789AB",
+            "vt0123456789abc",
+        ] {
             assert!(!Pair::is_host_name(name), "{name}");
         }
     }

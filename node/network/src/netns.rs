@@ -17,11 +17,23 @@ use tokio::task::AbortHandle;
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
     #[error("cannot open the network namespace {path}")]
-    Open { path: PathBuf, #[source] source: io::Error },
+    Open {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot enter the network namespace {path}")]
-    Enter { path: PathBuf, #[source] source: io::Error },
+    Enter {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot open a netlink socket in {path}")]
-    Socket { path: PathBuf, #[source] source: io::Error },
+    Socket {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// An open network namespace: the file keeps it alive.
@@ -33,8 +45,14 @@ pub struct Netns {
 
 impl Netns {
     pub fn open(path: &Path) -> Result<Self, NetnsError> {
-        let file = File::open(path).map_err(|source| NetnsError::Open { path: path.into(), source })?;
-        Ok(Self { path: path.into(), file })
+        let file = File::open(path).map_err(|source| NetnsError::Open {
+            path: path.into(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.into(),
+            file,
+        })
     }
 
     /// The namespace of the calling thread.
@@ -51,12 +69,16 @@ impl Netns {
     /// The thread ends with the job: a thread that has entered a namespace
     /// must never return to a pool.
     pub fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
-        let enter = |source| NetnsError::Enter { path: self.path.clone(), source };
+        let enter = |source| NetnsError::Enter {
+            path: self.path.clone(),
+            source,
+        };
         std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("netns".into())
                 .spawn_scoped(scope, || {
-                    setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| enter(errno.into()))?;
+                    setns(&self.file, CloneFlags::CLONE_NEWNET)
+                        .map_err(|errno| enter(errno.into()))?;
                     Ok(job())
                 })
                 .map_err(enter)?
@@ -73,7 +95,10 @@ impl Netns {
                 let _context = runtime.enter();
                 rtnetlink::new_connection()
             })?
-            .map_err(|source| NetnsError::Socket { path: self.path.clone(), source })?;
+            .map_err(|source| NetnsError::Socket {
+                path: self.path.clone(),
+                source,
+            })?;
         let task = tokio::spawn(connection).abort_handle();
         Ok(Netlink { handle, task })
     }

@@ -7,7 +7,9 @@ use std::{
 
 use futures::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope,
+};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use crate::{
@@ -21,7 +23,12 @@ const PROTOCOL: RouteProtocol = RouteProtocol::Other(86);
 
 /// The node's side: `address` is behind `index`, and the node talks to it with
 /// the address others know it by.
-pub async fn add_pod(netlink: &Handle, index: u32, address: Ipv4Addr, node_ip: IpAddr) -> Result<(), LinkError> {
+pub async fn add_pod(
+    netlink: &Handle,
+    index: u32,
+    address: Ipv4Addr,
+    node_ip: IpAddr,
+) -> Result<(), LinkError> {
     let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(address, 32)
         .output_interface(index)
@@ -30,7 +37,12 @@ pub async fn add_pod(netlink: &Handle, index: u32, address: Ipv4Addr, node_ip: I
     if let IpAddr::V4(node_ip) = node_ip {
         route = route.pref_source(node_ip);
     }
-    replace(netlink, route.build(), format!("route {address} to link {index}")).await
+    replace(
+        netlink,
+        route.build(),
+        format!("route {address} to link {index}"),
+    )
+    .await
 }
 
 /// The pod's side: everything goes to the gateway, which is on this link.
@@ -40,9 +52,22 @@ pub async fn add_pod_default(netlink: &Handle, index: u32) -> Result<(), LinkErr
         .output_interface(index)
         .scope(RouteScope::Link)
         .build();
-    replace(netlink, gateway, format!("route the gateway to link {index}")).await?;
-    let default = RouteMessageBuilder::<Ipv4Addr>::new().gateway(GATEWAY).output_interface(index).build();
-    replace(netlink, default, format!("set the default route of link {index}")).await
+    replace(
+        netlink,
+        gateway,
+        format!("route the gateway to link {index}"),
+    )
+    .await?;
+    let default = RouteMessageBuilder::<Ipv4Addr>::new()
+        .gateway(GATEWAY)
+        .output_interface(index)
+        .build();
+    replace(
+        netlink,
+        default,
+        format!("set the default route of link {index}"),
+    )
+    .await
 }
 
 /// The routes the peers ask for: an address range and the node that has it.
@@ -58,11 +83,20 @@ pub fn wanted(peers: &[Peer], node_ip: IpAddr) -> BTreeMap<Ipv4Net, Ipv4Addr> {
         .collect()
 }
 
-/// Makes the peers' routes in the kernel those of `wanted`; new ones first.
-pub async fn reconcile_peers(netlink: &Handle, wanted: &BTreeMap<Ipv4Net, Ipv4Addr>) -> Result<(), LinkError> {
+/// Makes the peers' routes in the kernel those of `wanted`; new ones first. A
+/// peer that cannot be routed to does not keep the others from it: the first
+/// error is returned at the end.
+pub async fn reconcile_peers(
+    netlink: &Handle,
+    wanted: &BTreeMap<Ipv4Net, Ipv4Addr>,
+) -> Result<(), LinkError> {
     let present = peer_routes(netlink).await?;
+    let mut result = Ok(());
     for (cidr, via) in wanted {
-        if present.iter().any(|(have, to, _)| have == cidr && to == via) {
+        if present
+            .iter()
+            .any(|(have, to, _)| have == cidr && to == via)
+        {
             continue;
         }
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -70,7 +104,8 @@ pub async fn reconcile_peers(netlink: &Handle, wanted: &BTreeMap<Ipv4Net, Ipv4Ad
             .gateway(*via)
             .protocol(PROTOCOL)
             .build();
-        replace(netlink, route, format!("route {cidr} via {via}")).await?;
+        let routed = replace(netlink, route, format!("route {cidr} via {via}")).await;
+        result = result.and(routed);
     }
     for (cidr, via, message) in present {
         if wanted.contains_key(&cidr) {
@@ -78,13 +113,18 @@ pub async fn reconcile_peers(netlink: &Handle, wanted: &BTreeMap<Ipv4Net, Ipv4Ad
         }
         match netlink.route().del(message).execute().await {
             Err(error) if is_errno(&error, nix::Error::ESRCH as i32) => {}
-            result => result.map_err(failed(format!("remove the route to {cidr} via {via}")))?,
+            removed => {
+                let step = format!("remove the route to {cidr} via {via}");
+                result = result.and(removed.map_err(failed(step)));
+            }
         }
     }
-    Ok(())
+    result
 }
 
-async fn peer_routes(netlink: &Handle) -> Result<Vec<(Ipv4Net, Ipv4Addr, RouteMessage)>, LinkError> {
+async fn peer_routes(
+    netlink: &Handle,
+) -> Result<Vec<(Ipv4Net, Ipv4Addr, RouteMessage)>, LinkError> {
     let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
     let mut routes = netlink.route().get(all).execute();
     let mut ours = Vec::new();
@@ -96,7 +136,9 @@ async fn peer_routes(netlink: &Handle) -> Result<Vec<(Ipv4Net, Ipv4Addr, RouteMe
         let mut gateway = None;
         for attribute in &message.attributes {
             match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = Some(*address),
+                RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+                    destination = Some(*address)
+                }
                 RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
                 _ => {}
             }
@@ -112,7 +154,13 @@ async fn peer_routes(netlink: &Handle) -> Result<Vec<(Ipv4Net, Ipv4Addr, RouteMe
 }
 
 async fn replace(netlink: &Handle, route: RouteMessage, step: String) -> Result<(), LinkError> {
-    netlink.route().add(route).replace().execute().await.map_err(failed(step))
+    netlink
+        .route()
+        .add(route)
+        .replace()
+        .execute()
+        .await
+        .map_err(failed(step))
 }
 
 #[cfg(test)]
@@ -133,7 +181,10 @@ mod tests {
             peer("six", &["10.244.3.0/24"], "fd00::1"),
         ];
         let routes = wanted(&peers, "172.30.0.11".parse().unwrap());
-        let routes: Vec<String> = routes.iter().map(|(cidr, via)| format!("{cidr} {via}")).collect();
+        let routes: Vec<String> = routes
+            .iter()
+            .map(|(cidr, via)| format!("{cidr} {via}"))
+            .collect();
         assert_eq!(routes, ["10.244.1.0/24 172.30.0.12"]);
     }
 }

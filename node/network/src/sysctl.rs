@@ -24,10 +24,16 @@ pub fn check_source(link: &str) -> Result<(), SysctlError> {
 }
 
 fn set(link: &str, name: &str, value: &'static str) -> Result<(), SysctlError> {
-    let path = PathBuf::from("/proc/sys/net/ipv4/conf").join(link).join(name);
+    let path = PathBuf::from("/proc/sys/net/ipv4/conf")
+        .join(link)
+        .join(name);
     // A machine may have /proc/sys read-only and the value already right.
     if fs::read_to_string(&path).is_ok_and(|current| current.trim() == value) {
         return Ok(());
     }
-    fs::write(&path, value).map_err(|source| SysctlError { path, value, source })
+    fs::write(&path, value).map_err(|source| SysctlError {
+        path,
+        value,
+        source,
+    })
 }

@@ -18,9 +18,15 @@ pub type ServiceId = u32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MapOp {
     /// All clients of the service-port move to these backends at one instant.
-    Publish { service: ServiceId, backends: Vec<Backend> },
+    Publish {
+        service: ServiceId,
+        backends: Vec<Backend>,
+    },
     /// The address starts to be, or is from now on, the service-port's.
-    Point { frontend: Frontend, service: ServiceId },
+    Point {
+        frontend: Frontend,
+        service: ServiceId,
+    },
     /// The address is nobody's service any more.
     Unpoint { frontend: Frontend },
     /// No frontend leads to the service-port; its number may be used again
@@ -76,12 +82,20 @@ pub fn diff(
         }
     }
     for port in wanted {
-        let mut known = port.frontends.iter().filter_map(|frontend| current.frontends.get(frontend).copied());
+        let mut known = port
+            .frontends
+            .iter()
+            .filter_map(|frontend| current.frontends.get(frontend).copied());
         let kept = known.find(|service| {
             // Publishing moves every frontend that leads there: none may be
             // among them that is on its way to another service-port.
-            let alone = || users[service].iter().all(|user| port.frontends.contains(user) || !stays.contains(user));
-            !claimed.contains(service) && (current.services.get(service) == Some(&port.backends) || alone())
+            let alone = || {
+                users[service]
+                    .iter()
+                    .all(|user| port.frontends.contains(user) || !stays.contains(user))
+            };
+            !claimed.contains(service)
+                && (current.services.get(service) == Some(&port.backends) || alone())
         });
         let Some(service) = kept.or_else(|| fresh.next()) else {
             left_out.push(port.clone());
@@ -90,11 +104,17 @@ pub fn diff(
         claimed.insert(service);
         keep.extend(&port.frontends);
         if current.services.get(&service) != Some(&port.backends) {
-            plan.publish.push(MapOp::Publish { service, backends: port.backends.clone() });
+            plan.publish.push(MapOp::Publish {
+                service,
+                backends: port.backends.clone(),
+            });
         }
         for frontend in &port.frontends {
             if current.frontends.get(frontend) != Some(&service) {
-                plan.point.push(MapOp::Point { frontend: *frontend, service });
+                plan.point.push(MapOp::Point {
+                    frontend: *frontend,
+                    service,
+                });
             }
         }
     }
@@ -107,10 +127,16 @@ pub fn diff(
             given_up.insert(*service);
         }
         if !keep.contains(frontend) {
-            plan.unpoint.push(MapOp::Unpoint { frontend: *frontend });
+            plan.unpoint.push(MapOp::Unpoint {
+                frontend: *frontend,
+            });
         }
     }
-    plan.retire.extend(given_up.into_iter().map(|service| MapOp::Retire { service }));
+    plan.retire.extend(
+        given_up
+            .into_iter()
+            .map(|service| MapOp::Retire { service }),
+    );
     (plan.in_order(), left_out)
 }
 

@@ -32,7 +32,10 @@ impl fmt::Display for ObjectName {
 
 impl ObjectName {
     fn of(object: &impl ResourceExt) -> Self {
-        Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+        Self {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        }
     }
 }
 
@@ -47,7 +50,11 @@ struct Mirror<V> {
 
 impl<V> Default for Mirror<V> {
     fn default() -> Self {
-        Self { items: HashMap::new(), listing: None, listed: false }
+        Self {
+            items: HashMap::new(),
+            listing: None,
+            listed: false,
+        }
     }
 }
 
@@ -75,8 +82,15 @@ impl<V> Mirror<V> {
             Event::InitDone => {
                 self.listed = true;
                 let seen = self.listing.take().unwrap_or_default();
-                let gone: Vec<ObjectName> = self.items.keys().filter(|name| !seen.contains(name)).cloned().collect();
-                gone.into_iter().filter_map(|name| self.remove(name)).collect()
+                let gone: Vec<ObjectName> = self
+                    .items
+                    .keys()
+                    .filter(|name| !seen.contains(name))
+                    .cloned()
+                    .collect();
+                gone.into_iter()
+                    .filter_map(|name| self.remove(name))
+                    .collect()
             }
         }
     }
@@ -159,7 +173,10 @@ impl Index {
 
     /// The changed services with all they want; those that are gone want nothing.
     pub fn take_changes(&mut self) -> BTreeMap<ObjectName, Vec<ServicePort>> {
-        std::mem::take(&mut self.changed).into_iter().map(|name| (name.clone(), self.wanted(&name))).collect()
+        std::mem::take(&mut self.changed)
+            .into_iter()
+            .map(|name| (name.clone(), self.wanted(&name)))
+            .collect()
     }
 
     /// Every service, as if all had changed.
@@ -173,16 +190,27 @@ impl Index {
             return Vec::new();
         };
         let slices = self.by_service.get(name).into_iter().flatten();
-        wanted(service, slices.filter_map(|slice| self.slices.items.get(slice)).map(|owned| &owned.slice))
+        wanted(
+            service,
+            slices
+                .filter_map(|slice| self.slices.items.get(slice))
+                .map(|owned| &owned.slice),
+        )
     }
 }
 
 impl OwnedSlice {
     fn read(slice: &discovery::v1::EndpointSlice) -> Self {
-        let service = slice.labels().get(SERVICE_NAME_LABEL).map(|service| ObjectName {
-            namespace: slice.namespace().unwrap_or_default(),
-            name: service.clone(),
-        });
-        Self { service, slice: Slice::from(slice) }
+        let service = slice
+            .labels()
+            .get(SERVICE_NAME_LABEL)
+            .map(|service| ObjectName {
+                namespace: slice.namespace().unwrap_or_default(),
+                name: service.clone(),
+            });
+        Self {
+            service,
+            slice: Slice::from(slice),
+        }
     }
 }

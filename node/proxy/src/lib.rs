@@ -57,7 +57,11 @@ pub enum Error {
 }
 
 /// Serves until `shutdown`; leaves everything in the kernel as it is then.
-pub async fn run(client: kube::Client, config: ProxyConfig, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(
+    client: kube::Client,
+    config: ProxyConfig,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let mut proxy = Proxy::open(&config)?;
     let logger = trace::logger(proxy.programs().ebpf());
     tokio::select! {

@@ -28,14 +28,28 @@ const WORDS_PER_SLOT: usize = size_of::<Slot>() / size_of::<u64>();
 #[derive(Debug, thiserror::Error)]
 pub enum MapsError {
     #[error("cannot open the pinned map {name}")]
-    Open { name: &'static str, #[source] source: Box<MapError> },
+    Open {
+        name: &'static str,
+        #[source]
+        source: Box<MapError>,
+    },
     #[error("cannot map {name} into memory")]
-    Mmap { name: &'static str, #[source] source: io::Error },
+    Mmap {
+        name: &'static str,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot read the frontends")]
     Read(#[source] Box<MapError>),
     #[error("cannot write frontend {frontend}: {MAX_SERVICES} fit")]
-    Write { frontend: Frontend, #[source] source: Box<MapError> },
-    #[error("no room for {backends} backends of service-port {service}: {MAX_SLOTS} slots fit, and 65535 a port")]
+    Write {
+        frontend: Frontend,
+        #[source]
+        source: Box<MapError>,
+    },
+    #[error(
+        "no room for {backends} backends of service-port {service}: {MAX_SLOTS} slots fit, and 65535 a port"
+    )]
     Full { service: ServiceId, backends: usize },
 }
 
@@ -50,10 +64,15 @@ pub struct Maps {
 impl Maps {
     pub fn open(dir: &Path) -> Result<Self, MapsError> {
         let frontends = pinned(dir, maps::FRONTENDS)?;
-        let frontends = HashMapMap::try_from(Map::HashMap(frontends)).map_err(open_error(maps::FRONTENDS))?;
+        let frontends =
+            HashMapMap::try_from(Map::HashMap(frontends)).map_err(open_error(maps::FRONTENDS))?;
         let services = words(dir, maps::SERVICES, MAX_SERVICES as usize)?;
         let slots = words(dir, maps::SLOTS, MAX_SLOTS as usize * WORDS_PER_SLOT)?;
-        Ok(Self { frontends, services, slots })
+        Ok(Self {
+            frontends,
+            services,
+            slots,
+        })
     }
 
     /// What a call would find now.
@@ -65,7 +84,10 @@ impl Maps {
                 continue;
             };
             current.frontends.insert(frontend, service);
-            current.services.entry(service).or_insert_with(|| self.backends(service));
+            current
+                .services
+                .entry(service)
+                .or_insert_with(|| self.backends(service));
         }
         Ok(current)
     }
@@ -75,21 +97,31 @@ impl Maps {
         let word = self.word(service);
         let tag = Slot::tag(service, word.generation());
         (word.slot_base()..word.slot_base() + word.backends())
-            .filter_map(|slot| self.slots.get(slot as usize * WORDS_PER_SLOT..)?.get(..WORDS_PER_SLOT))
+            .filter_map(|slot| {
+                self.slots
+                    .get(slot as usize * WORDS_PER_SLOT..)?
+                    .get(..WORDS_PER_SLOT)
+            })
             .filter(|slot| slot[Slot::TAG_WORD].load(Acquire) == tag)
             .map(|slot| Endpoint::from_bits(slot[0].load(Relaxed)).into())
             .collect()
     }
 
     fn word(&self, service: ServiceId) -> ServiceWord {
-        let word = self.services.get(service as usize).map(|word| word.load(Acquire));
+        let word = self
+            .services
+            .get(service as usize)
+            .map(|word| word.load(Acquire));
         ServiceWord::from_bits(word.unwrap_or_default())
     }
 
     /// In the order that [`Slot`] promises its readers.
     fn write_slots(&self, base: u32, backends: &[Backend], tag: u64) {
         let start = base as usize * WORDS_PER_SLOT;
-        for (slot, backend) in self.slots[start..].chunks_exact(WORDS_PER_SLOT).zip(backends) {
+        for (slot, backend) in self.slots[start..]
+            .chunks_exact(WORDS_PER_SLOT)
+            .zip(backends)
+        {
             slot[Slot::TAG_WORD].store(0, Release);
             slot[0].store(Endpoint::from(*backend).bits(), Release);
             slot[Slot::TAG_WORD].store(tag, Release);
@@ -167,9 +199,17 @@ impl Writer {
             // Not a block we could have made: publish it anew.
             self.current.services.remove(&service);
         }
-        self.next = self.current.services.keys().next_back().map_or(0, |last| last + 1);
-        self.free = (0..self.next).filter(|service| !self.current.services.contains_key(service)).collect();
-        self.resting.retain(|(_, rest)| matches!(rest, Rest::Block(_)));
+        self.next = self
+            .current
+            .services
+            .keys()
+            .next_back()
+            .map_or(0, |last| last + 1);
+        self.free = (0..self.next)
+            .filter(|service| !self.current.services.contains_key(service))
+            .collect();
+        self.resting
+            .retain(|(_, rest)| matches!(rest, Rest::Block(_)));
         Ok(())
     }
 
@@ -187,13 +227,21 @@ impl Writer {
                 .maps
                 .frontends
                 .insert(frontend.key().bytes(), service, 0)
-                .map_err(|error| MapsError::Write { frontend: *frontend, source: Box::new(error) })?,
-            MapOp::Unpoint { frontend } => match self.maps.frontends.remove(&frontend.key().bytes()) {
-                Err(MapError::KeyNotFound) => {}
-                result => {
-                    result.map_err(|error| MapsError::Write { frontend: *frontend, source: Box::new(error) })?;
+                .map_err(|error| MapsError::Write {
+                    frontend: *frontend,
+                    source: Box::new(error),
+                })?,
+            MapOp::Unpoint { frontend } => {
+                match self.maps.frontends.remove(&frontend.key().bytes()) {
+                    Err(MapError::KeyNotFound) => {}
+                    result => {
+                        result.map_err(|error| MapsError::Write {
+                            frontend: *frontend,
+                            source: Box::new(error),
+                        })?;
+                    }
                 }
-            },
+            }
             MapOp::Retire { service } => self.resting.push_back((now, Rest::Service(*service))),
         }
         self.current.record(op);
@@ -210,7 +258,10 @@ impl Writer {
             match rest {
                 Rest::Block(block) => self.slots.release(block),
                 Rest::Service(service) => {
-                    self.store(service, ServiceWord::new(0, 0, self.maps.word(service).generation()));
+                    self.store(
+                        service,
+                        ServiceWord::new(0, 0, self.maps.word(service).generation()),
+                    );
                     if let Some(block) = self.blocks.remove(&service) {
                         self.slots.release(block);
                     }
@@ -220,8 +271,16 @@ impl Writer {
         }
     }
 
-    fn publish(&mut self, service: ServiceId, backends: &[Backend], now: Instant) -> Result<(), MapsError> {
-        let full = || MapsError::Full { service, backends: backends.len() };
+    fn publish(
+        &mut self,
+        service: ServiceId,
+        backends: &[Backend],
+        now: Instant,
+    ) -> Result<(), MapsError> {
+        let full = || MapsError::Full {
+            service,
+            backends: backends.len(),
+        };
         let count = u16::try_from(backends.len()).map_err(|_| full())?;
         let generation = self.maps.word(service).next_generation();
         let block = match count {
@@ -229,9 +288,13 @@ impl Writer {
             _ => Some(self.slots.allocate(backends.len()).ok_or_else(full)?),
         };
         if let Some(block) = block {
-            self.maps.write_slots(block.base, backends, Slot::tag(service, generation));
+            self.maps
+                .write_slots(block.base, backends, Slot::tag(service, generation));
         }
-        self.store(service, ServiceWord::new(block.map_or(0, |block| block.base), count, generation));
+        self.store(
+            service,
+            ServiceWord::new(block.map_or(0, |block| block.base), count, generation),
+        );
         let old = match block {
             Some(block) => self.blocks.insert(service, block),
             None => self.blocks.remove(&service),
@@ -254,9 +317,15 @@ impl Writer {
 
 /// Frontends and their backends as the kernel has them.
 pub fn dump(dir: &Path) -> Result<BTreeMap<Frontend, Vec<Backend>>, MapsError> {
-    let Current { frontends, services } = Maps::open(dir)?.read()?;
+    let Current {
+        frontends,
+        services,
+    } = Maps::open(dir)?.read()?;
     let backends = |service| services.get(&service).cloned().unwrap_or_default();
-    Ok(frontends.into_iter().map(|(frontend, service)| (frontend, backends(service))).collect())
+    Ok(frontends
+        .into_iter()
+        .map(|(frontend, service)| (frontend, backends(service)))
+        .collect())
 }
 
 fn pinned(dir: &Path, name: &'static str) -> Result<MapData, MapsError> {
@@ -265,9 +334,13 @@ fn pinned(dir: &Path, name: &'static str) -> Result<MapData, MapsError> {
 
 fn words(dir: &Path, name: &'static str, len: usize) -> Result<Words, MapsError> {
     let map = pinned(dir, name)?;
-    Words::map(std::os::fd::AsFd::as_fd(map.fd()), len).map_err(|source| MapsError::Mmap { name, source })
+    Words::map(std::os::fd::AsFd::as_fd(map.fd()), len)
+        .map_err(|source| MapsError::Mmap { name, source })
 }
 
 fn open_error(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
-    move |error| MapsError::Open { name, source: Box::new(error) }
+    move |error| MapsError::Open {
+        name,
+        source: Box::new(error),
+    }
 }

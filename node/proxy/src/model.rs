@@ -29,7 +29,11 @@ pub struct ServicePort {
 
 impl Frontend {
     pub fn key(self) -> FrontendKey {
-        FrontendKey::new(self.addr.octets(), self.port.to_be_bytes(), self.protocol as u8)
+        FrontendKey::new(
+            self.addr.octets(),
+            self.port.to_be_bytes(),
+            self.protocol as u8,
+        )
     }
 }
 
@@ -53,7 +57,10 @@ impl From<Backend> for Endpoint {
 
 impl From<Endpoint> for Backend {
     fn from(endpoint: Endpoint) -> Self {
-        Self { addr: endpoint.addr().into(), port: u16::from_be_bytes(endpoint.port()) }
+        Self {
+            addr: endpoint.addr().into(),
+            port: u16::from_be_bytes(endpoint.port()),
+        }
     }
 }
 

@@ -20,7 +20,10 @@ use std::{
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     pin::PinError,
-    programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, links::{FdLink, LinkError}},
+    programs::{
+        CgroupAttachMode, CgroupSockAddr, ProgramError,
+        links::{FdLink, LinkError},
+    },
 };
 use nix::sys::statfs;
 use tracing::{debug, info};
@@ -41,17 +44,35 @@ pub enum ProgramsError {
     #[error("{path} is not on a BPF file system: mount -t bpf bpf {path} first")]
     NotBpffs { path: PathBuf },
     #[error("cannot {step} {path}")]
-    Io { step: &'static str, path: PathBuf, #[source] source: io::Error },
+    Io {
+        step: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("the kernel does not take the eBPF programs (5.18 and root are needed)")]
     Load(#[source] Box<EbpfError>),
     #[error("the kernel does not take the program {hook}")]
-    Program { hook: &'static str, #[source] source: Box<ProgramError> },
+    Program {
+        hook: &'static str,
+        #[source]
+        source: Box<ProgramError>,
+    },
     #[error("the program {hook} is missing from the object: run cargo xtask build")]
     Missing { hook: &'static str },
     #[error("cannot link {hook} to {cgroup}")]
-    Link { hook: &'static str, cgroup: PathBuf, #[source] source: Box<LinkError> },
+    Link {
+        hook: &'static str,
+        cgroup: PathBuf,
+        #[source]
+        source: Box<LinkError>,
+    },
     #[error("cannot pin the link of {hook}")]
-    Pin { hook: &'static str, #[source] source: Box<PinError> },
+    Pin {
+        hook: &'static str,
+        #[source]
+        source: Box<PinError>,
+    },
 }
 
 /// The loaded programs.
@@ -81,9 +102,16 @@ impl Programs {
             .map_err(|error| ProgramsError::Load(Box::new(error)))?;
         for hook in HOOKS {
             let program = program(&mut ebpf, hook)?;
-            program.load().map_err(|error| ProgramsError::Program { hook, source: Box::new(error) })?;
+            program.load().map_err(|error| ProgramsError::Program {
+                hook,
+                source: Box::new(error),
+            })?;
         }
-        Ok(Self { ebpf, pin_dir: pin_dir.to_owned(), cgroup: cgroup.to_owned() })
+        Ok(Self {
+            ebpf,
+            pin_dir: pin_dir.to_owned(),
+            cgroup: cgroup.to_owned(),
+        })
     }
 
     pub fn ebpf(&mut self) -> &mut Ebpf {
@@ -94,24 +122,33 @@ impl Programs {
     /// those that do. What is attached right stays as it is.
     pub fn attach(&mut self) -> Result<(), ProgramsError> {
         let cgroup_file = fs::File::open(&self.cgroup).map_err(io_error("open", &self.cgroup))?;
-        let cgroup_id = cgroup_file.metadata().map_err(io_error("stat", &self.cgroup))?.ino();
+        let cgroup_id = cgroup_file
+            .metadata()
+            .map_err(io_error("stat", &self.cgroup))?
+            .ino();
         for hook in HOOKS {
             let path = self.pin_dir.join("links").join(hook);
             let program = program(&mut self.ebpf, hook)?;
-            let program_error = |error| ProgramsError::Program { hook, source: Box::new(error) };
+            let program_error = |error| ProgramsError::Program {
+                hook,
+                source: Box::new(error),
+            };
             let program_id = program.info().map_err(program_error)?.id();
             if let Some((link, info)) = pinned_link(&path)?
                 && info.cgroup_id == cgroup_id
             {
                 if info.program_id != program_id {
                     let program = program.fd().map_err(program_error)?;
-                    sys::link_update(&link, program).map_err(io_error("replace the program of", &path))?;
+                    sys::link_update(&link, program)
+                        .map_err(io_error("replace the program of", &path))?;
                     debug!(hook, "program replaced");
                 }
                 continue;
             }
             // Links to a cgroup always allow others beside them.
-            let id = program.attach(&cgroup_file, CgroupAttachMode::Single).map_err(program_error)?;
+            let id = program
+                .attach(&cgroup_file, CgroupAttachMode::Single)
+                .map_err(program_error)?;
             let link = program.take_link(id).map_err(program_error)?;
             let link = FdLink::try_from(link).map_err(|error| ProgramsError::Link {
                 hook,
@@ -130,7 +167,9 @@ impl Programs {
         let keep = maps_dir(&self.pin_dir);
         for entry in fs::read_dir(&self.pin_dir).map_err(io_error("list", &self.pin_dir))? {
             let path = entry.map_err(io_error("list", &self.pin_dir))?.path();
-            let maps = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("maps-"));
+            let maps = path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("maps-"));
             if maps && path != keep {
                 fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
             }
@@ -143,7 +182,9 @@ impl Programs {
 /// daemon. Calls to services go unanswered from here on.
 pub fn remove(pin_dir: &Path) -> Result<(), ProgramsError> {
     match fs::remove_dir_all(pin_dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", pin_dir)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", pin_dir)(error))
+        }
         _ => Ok(()),
     }
 }
@@ -152,9 +193,17 @@ pub fn maps_dir(pin_dir: &Path) -> PathBuf {
     pin_dir.join(format!("maps-{LAYOUT:08x}"))
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, hook: &'static str) -> Result<&'a mut CgroupSockAddr, ProgramsError> {
-    let program = ebpf.program_mut(hook).ok_or(ProgramsError::Missing { hook })?;
-    program.try_into().map_err(|error| ProgramsError::Program { hook, source: Box::new(error) })
+fn program<'a>(
+    ebpf: &'a mut Ebpf,
+    hook: &'static str,
+) -> Result<&'a mut CgroupSockAddr, ProgramsError> {
+    let program = ebpf
+        .program_mut(hook)
+        .ok_or(ProgramsError::Missing { hook })?;
+    program.try_into().map_err(|error| ProgramsError::Program {
+        hook,
+        source: Box::new(error),
+    })
 }
 
 fn pinned_link(path: &Path) -> Result<Option<(OwnedFd, sys::LinkInfo)>, ProgramsError> {
@@ -172,18 +221,30 @@ fn pin(link: FdLink, hook: &'static str, path: &Path) -> Result<(), ProgramsErro
     // bpffs takes no dots in names.
     let temporary = path.with_file_name(format!("{hook}-new"));
     match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("remove", &temporary)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("remove", &temporary)(error));
+        }
         _ => {}
     }
-    link.pin(&temporary).map_err(|error| ProgramsError::Pin { hook, source: Box::new(error) })?;
+    link.pin(&temporary).map_err(|error| ProgramsError::Pin {
+        hook,
+        source: Box::new(error),
+    })?;
     fs::rename(&temporary, path).map_err(io_error("rename", &temporary))
 }
 
 fn require_bpffs(pin_dir: &Path) -> Result<(), ProgramsError> {
-    let existing = pin_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let kind = statfs::statfs(existing).map_err(|errno| io_error("stat", existing)(errno.into()))?.filesystem_type();
+    let existing = pin_dir
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
+    let kind = statfs::statfs(existing)
+        .map_err(|errno| io_error("stat", existing)(errno.into()))?
+        .filesystem_type();
     if kind != statfs::BPF_FS_MAGIC {
-        return Err(ProgramsError::NotBpffs { path: existing.to_owned() });
+        return Err(ProgramsError::NotBpffs {
+            path: existing.to_owned(),
+        });
     }
     Ok(())
 }

@@ -33,7 +33,12 @@ impl Proxy {
     pub fn open(config: &ProxyConfig) -> Result<Self, Error> {
         let programs = Programs::load(&config.pin_dir, &config.cgroup, trace::level())?;
         let writer = Writer::adopt(Maps::open(&maps_dir(&config.pin_dir))?)?;
-        Ok(Self { programs, writer, owned: BTreeMap::new(), owner: BTreeMap::new() })
+        Ok(Self {
+            programs,
+            writer,
+            owned: BTreeMap::new(),
+            owner: BTreeMap::new(),
+        })
     }
 
     pub fn programs(&mut self) -> &mut Programs {
@@ -52,9 +57,16 @@ impl Proxy {
     /// Brings the maps to what the changed services want, and only theirs.
     /// Returns the services that could not be served wholly.
     pub fn sync(&mut self, changed: &BTreeMap<ObjectName, Vec<ServicePort>>) -> Vec<ObjectName> {
-        let before = changed.keys().filter_map(|name| self.owned.get(name)).flatten();
+        let before = changed
+            .keys()
+            .filter_map(|name| self.owned.get(name))
+            .flatten();
         // An address that another service has taken since is that service's.
-        let scope = before.filter(|frontend| self.owner.get(frontend).is_none_or(|owner| changed.contains_key(owner)));
+        let scope = before.filter(|frontend| {
+            self.owner
+                .get(frontend)
+                .is_none_or(|owner| changed.contains_key(owner))
+        });
         let scope = scope.copied().collect();
         self.sync_scope(scope, changed)
     }
@@ -68,10 +80,21 @@ impl Proxy {
         self.writer.reap(now);
         scope.extend(changed.values().flatten().flat_map(|port| &port.frontends));
         let ports: Vec<ServicePort> = changed.values().flatten().cloned().collect();
-        let (ops, left_out) = diff(self.writer.current(), &scope, &ports, &mut self.writer.fresh());
-        let mut failed: BTreeSet<Frontend> = left_out.into_iter().flat_map(|port| port.frontends).collect();
+        let (ops, left_out) = diff(
+            self.writer.current(),
+            &scope,
+            &ports,
+            &mut self.writer.fresh(),
+        );
+        let mut failed: BTreeSet<Frontend> = left_out
+            .into_iter()
+            .flat_map(|port| port.frontends)
+            .collect();
         if !failed.is_empty() {
-            warn!(frontends = failed.len(), "no number left for these service-ports");
+            warn!(
+                frontends = failed.len(),
+                "no number left for these service-ports"
+            );
         }
         let mut unpublished = BTreeSet::new();
         for op in &ops {
@@ -83,12 +106,19 @@ impl Proxy {
             }
             debug!(?op, "map");
             if let Err(error) = self.writer.apply(op, now) {
-                warn!(error = chain(&error), "a service is not served as it should be; trying again later");
+                warn!(
+                    error = chain(&error),
+                    "a service is not served as it should be; trying again later"
+                );
                 match op {
                     MapOp::Publish { service, .. } | MapOp::Retire { service } => {
                         unpublished.insert(*service);
                         let current = &self.writer.current().frontends;
-                        failed.extend(scope.iter().filter(|frontend| current.get(frontend) == Some(service)));
+                        failed.extend(
+                            scope
+                                .iter()
+                                .filter(|frontend| current.get(frontend) == Some(service)),
+                        );
                     }
                     MapOp::Point { frontend, .. } | MapOp::Unpoint { frontend } => {
                         failed.insert(*frontend);
@@ -97,7 +127,13 @@ impl Proxy {
             }
         }
         self.record_owners(changed);
-        failed.iter().filter_map(|frontend| self.owner.get(frontend)).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+        failed
+            .iter()
+            .filter_map(|frontend| self.owner.get(frontend))
+            .cloned()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 
     fn record_owners(&mut self, changed: &BTreeMap<ObjectName, Vec<ServicePort>>) {
@@ -109,7 +145,11 @@ impl Proxy {
             }
         }
         for (name, ports) in changed {
-            let frontends: BTreeSet<Frontend> = ports.iter().flat_map(|port| &port.frontends).copied().collect();
+            let frontends: BTreeSet<Frontend> = ports
+                .iter()
+                .flat_map(|port| &port.frontends)
+                .copied()
+                .collect();
             for frontend in &frontends {
                 if let Some(other) = self.owner.insert(*frontend, name.clone()) {
                     warn!(%frontend, service = %name, %other, "two services have one address; the first is not served there");
@@ -145,5 +185,8 @@ pub fn dump(pin_dir: &Path) -> Result<crate::Dump, Error> {
 /// An error with its causes in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }

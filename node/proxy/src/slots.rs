@@ -12,7 +12,10 @@ pub struct Block {
 impl Block {
     /// The block that holds `len` slots from `base` on.
     pub fn of(base: u32, len: usize) -> Self {
-        Self { base, order: order(len) }
+        Self {
+            base,
+            order: order(len),
+        }
     }
 }
 
@@ -34,7 +37,8 @@ impl Slots {
     /// A block with room for `len`, or nothing when none is left.
     pub fn allocate(&mut self, len: usize) -> Option<Block> {
         let order = order(len);
-        let from = (order..self.free.len() as u32).find(|order| !self.free[*order as usize].is_empty())?;
+        let from =
+            (order..self.free.len() as u32).find(|order| !self.free[*order as usize].is_empty())?;
         let base = self.free[from as usize].pop_first()?;
         for half in (order..from).rev() {
             self.free[half as usize].insert(base + (1 << half));
@@ -46,9 +50,12 @@ impl Slots {
     pub fn reserve(&mut self, block: Block) -> bool {
         let holder = (block.order..self.free.len() as u32).find_map(|order| {
             let base = block.base >> order << order;
-            self.free[order as usize].contains(&base).then_some((order, base))
+            self.free[order as usize]
+                .contains(&base)
+                .then_some((order, base))
         });
-        let Some((from, base)) = holder.filter(|_| block.base.is_multiple_of(1 << block.order)) else {
+        let Some((from, base)) = holder.filter(|_| block.base.is_multiple_of(1 << block.order))
+        else {
             return false;
         };
         self.free[from as usize].remove(&base);
@@ -60,8 +67,13 @@ impl Slots {
     }
 
     pub fn release(&mut self, block: Block) {
-        let Block { mut base, mut order } = block;
-        while order + 1 < self.free.len() as u32 && self.free[order as usize].remove(&(base ^ (1 << order))) {
+        let Block {
+            mut base,
+            mut order,
+        } = block;
+        while order + 1 < self.free.len() as u32
+            && self.free[order as usize].remove(&(base ^ (1 << order)))
+        {
             base &= !(1 << order);
             order += 1;
         }
@@ -81,7 +93,10 @@ mod tests {
     fn blocks_do_not_overlap_and_all_room_comes_back() {
         let mut slots = Slots::new(64);
         let lens = [1, 3, 8, 5, 2, 1, 16];
-        let blocks: Vec<Block> = lens.iter().map(|len| slots.allocate(*len).unwrap()).collect();
+        let blocks: Vec<Block> = lens
+            .iter()
+            .map(|len| slots.allocate(*len).unwrap())
+            .collect();
         let mut taken = BTreeSet::new();
         for (block, len) in blocks.iter().zip(lens) {
             for slot in block.base..block.base + len as u32 {
@@ -104,7 +119,9 @@ mod tests {
         assert!(!slots.reserve(Block::of(5, 1)), "inside a taken block");
         assert!(!slots.reserve(Block::of(3, 2)), "never handed out there");
         assert!(!slots.reserve(Block::of(16, 1)), "past the end");
-        let rest: Vec<u32> = std::iter::from_fn(|| slots.allocate(1)).map(|block| block.base).collect();
+        let rest: Vec<u32> = std::iter::from_fn(|| slots.allocate(1))
+            .map(|block| block.base)
+            .collect();
         assert_eq!(rest.len(), 12);
         assert!(rest.iter().all(|base| !(4..8).contains(base)));
         for base in rest {

@@ -10,7 +10,11 @@ const TARGET: &str = "vetch_ebpf";
 
 /// 0 unless somebody listens: the programs then contain no log code at all.
 pub fn level() -> u8 {
-    if tracing::enabled!(target: TARGET, tracing::Level::DEBUG) { Level::Debug as u8 } else { 0 }
+    if tracing::enabled!(target: TARGET, tracing::Level::DEBUG) {
+        Level::Debug as u8
+    } else {
+        0
+    }
 }
 
 struct ToTracing;
@@ -32,7 +36,10 @@ pub async fn forward(logger: Option<EbpfLogger<impl Log>>) {
     let Some(logger) = logger else {
         return std::future::pending().await;
     };
-    #[expect(unsafe_code, reason = "tokio asks for the promise that the descriptor stays open and the same")]
+    #[expect(
+        unsafe_code,
+        reason = "tokio asks for the promise that the descriptor stays open and the same"
+    )]
     // SAFETY: the logger owns its ring buffer's descriptor until it is dropped,
     // with the AsyncFd that owns it, and always returns that one.
     let registered = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };

@@ -45,7 +45,10 @@ enum State {
 
 /// The service-ports of one service. A port whose slices are not there yet has
 /// no backends, and calls to it are refused.
-pub fn wanted<'a>(service: &Service, slices: impl Iterator<Item = &'a Slice> + Clone) -> Vec<ServicePort> {
+pub fn wanted<'a>(
+    service: &Service,
+    slices: impl Iterator<Item = &'a Slice> + Clone,
+) -> Vec<ServicePort> {
     if service.addresses.is_empty() {
         return Vec::new();
     }
@@ -56,7 +59,11 @@ pub fn wanted<'a>(service: &Service, slices: impl Iterator<Item = &'a Slice> + C
             frontends: service
                 .addresses
                 .iter()
-                .map(|addr| Frontend { addr: *addr, port: port.number, protocol: port.protocol })
+                .map(|addr| Frontend {
+                    addr: *addr,
+                    port: port.number,
+                    protocol: port.protocol,
+                })
                 .collect(),
             backends: backends(port, slices.clone()),
         })
@@ -68,9 +75,16 @@ fn backends<'a>(port: &Port, slices: impl Iterator<Item = &'a Slice>) -> Vec<Bac
     let mut ready = BTreeSet::new();
     let mut draining = BTreeSet::new();
     for slice in slices {
-        for target in slice.ports.iter().filter(|other| other.name == port.name && other.protocol == port.protocol) {
+        for target in slice
+            .ports
+            .iter()
+            .filter(|other| other.name == port.name && other.protocol == port.protocol)
+        {
             for (addr, state) in &slice.endpoints {
-                let backend = Backend { addr: *addr, port: target.number };
+                let backend = Backend {
+                    addr: *addr,
+                    port: target.number,
+                };
                 match state {
                     State::Ready => ready.insert(backend),
                     State::Draining => draining.insert(backend),
@@ -79,7 +93,9 @@ fn backends<'a>(port: &Port, slices: impl Iterator<Item = &'a Slice>) -> Vec<Bac
             }
         }
     }
-    if ready.is_empty() { draining } else { ready }.into_iter().collect()
+    if ready.is_empty() { draining } else { ready }
+        .into_iter()
+        .collect()
 }
 
 impl From<&core::v1::Service> for Service {
@@ -99,7 +115,10 @@ impl From<&core::v1::Service> for Service {
         let ports = spec.ports.iter().flatten().filter_map(|port| {
             Port::new(port.name.as_deref(), port.protocol.as_deref(), port.port)
         });
-        Self { addresses: addresses.into_iter().collect(), ports: ports.collect() }
+        Self {
+            addresses: addresses.into_iter().collect(),
+            ports: ports.collect(),
+        }
     }
 }
 
@@ -108,17 +127,18 @@ impl From<&discovery::v1::EndpointSlice> for Slice {
         if slice.address_type != "IPv4" {
             return Self::default();
         }
-        let ports = slice
-            .ports
-            .iter()
-            .flatten()
-            .filter_map(|port| Port::new(port.name.as_deref(), port.protocol.as_deref(), port.port?));
+        let ports = slice.ports.iter().flatten().filter_map(|port| {
+            Port::new(port.name.as_deref(), port.protocol.as_deref(), port.port?)
+        });
         let endpoints = slice.endpoints.iter().flatten().filter_map(|endpoint| {
             // Further addresses of one endpoint are the same endpoint.
             let addr = endpoint.addresses.first()?.parse().ok()?;
             Some((addr, State::of(endpoint.conditions.as_ref())))
         });
-        Self { ports: ports.collect(), endpoints: endpoints.collect() }
+        Self {
+            ports: ports.collect(),
+            endpoints: endpoints.collect(),
+        }
     }
 }
 
@@ -147,6 +167,10 @@ impl Port {
             Some(_) => return None,
         };
         let number = u16::try_from(number).ok().filter(|number| *number != 0)?;
-        Some(Self { name: name.unwrap_or_default().to_owned(), protocol, number })
+        Some(Self {
+            name: name.unwrap_or_default().to_owned(),
+            protocol,
+            number,
+        })
     }
 }

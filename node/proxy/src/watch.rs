@@ -31,7 +31,11 @@ const BATCH: Duration = Duration::from_millis(50);
 /// How often the maps are read back.
 const AUDIT: Duration = Duration::from_secs(60);
 
-pub async fn keep_in_step(client: Client, mut proxy: Proxy, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn keep_in_step(
+    client: Client,
+    mut proxy: Proxy,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let mut services = pin!(watch::<Service>(Api::all(client.clone())));
     let mut slices = pin!(watch::<EndpointSlice>(Api::all(client)));
     let mut index = Index::default();
@@ -77,7 +81,9 @@ fn first_sync(proxy: &mut Proxy, index: &mut Index) -> Result<Vec<ObjectName>, E
 /// Puts right what somebody else changed. What fails here was right once, so
 /// the next audit may find it so again.
 fn check(proxy: &mut Proxy, index: &mut Index) -> Vec<ObjectName> {
-    let drifted = proxy.drifted().inspect_err(|error| warn!(error = chain(error), "cannot check the service maps"));
+    let drifted = proxy
+        .drifted()
+        .inspect_err(|error| warn!(error = chain(error), "cannot check the service maps"));
     let failed = if drifted.unwrap_or(false) {
         warn!("the service maps were changed by somebody else; writing them anew");
         proxy.sync_all(&index.take_all())

@@ -20,7 +20,8 @@ pub struct Namespace {
 impl Namespace {
     pub fn new() -> Self {
         let file = std::thread::spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET): these tests need root");
+            unshare(CloneFlags::CLONE_NEWNET)
+                .expect("unshare(CLONE_NEWNET): these tests need root");
             File::open("/proc/thread-self/ns/net").unwrap()
         })
         .join()
@@ -40,7 +41,9 @@ impl Namespace {
                 self.enter();
                 job()
             });
-            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            inside
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -61,12 +64,22 @@ impl Namespace {
 
     pub async fn links(&self) -> Vec<String> {
         use netlink_packet_route::link::LinkAttribute;
-        let messages: Vec<_> = self.netlink().link().get().execute().try_collect().await.unwrap();
+        let messages: Vec<_> = self
+            .netlink()
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .unwrap();
         let name = |attribute: &LinkAttribute| match attribute {
             LinkAttribute::IfName(name) => Some(name.clone()),
             _ => None,
         };
-        messages.iter().flat_map(|message| message.attributes.iter().find_map(name)).collect()
+        messages
+            .iter()
+            .flat_map(|message| message.attributes.iter().find_map(name))
+            .collect()
     }
 
     pub async fn index(&self, name: &str) -> u32 {
@@ -75,8 +88,17 @@ impl Namespace {
 }
 
 async fn index(netlink: &Handle, name: &str) -> u32 {
-    let link = netlink.link().get().match_name(name).execute().try_next().await;
-    link.unwrap().unwrap_or_else(|| panic!("no link {name}")).header.index
+    let link = netlink
+        .link()
+        .get()
+        .match_name(name)
+        .execute()
+        .try_next()
+        .await;
+    link.unwrap()
+        .unwrap_or_else(|| panic!("no link {name}"))
+        .header
+        .index
 }
 
 /// A bridge in a namespace of its own, for nodes to plug into.
@@ -89,7 +111,12 @@ impl Bridge {
     pub async fn new() -> Self {
         let namespace = Namespace::new();
         let netlink = namespace.netlink();
-        netlink.link().add(LinkBridge::new("br0").up().build()).execute().await.unwrap();
+        netlink
+            .link()
+            .add(LinkBridge::new("br0").up().build())
+            .execute()
+            .await
+            .unwrap();
         let index = index(&netlink, "br0").await;
         Self { namespace, index }
     }
@@ -97,7 +124,10 @@ impl Bridge {
     /// A node: a namespace whose eth0 has `address`/24 on this bridge.
     pub async fn node(&self, address: Ipv4Addr) -> Namespace {
         let node = Namespace::new();
-        let peer = LinkMessageBuilder::<LinkUnspec>::new().name("eth0").setns_by_fd(node.file.as_raw_fd()).build();
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name("eth0")
+            .setns_by_fd(node.file.as_raw_fd())
+            .build();
         let port = format!("port{}", address.octets()[3]);
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(port.clone())
@@ -109,9 +139,19 @@ impl Bridge {
         netlink.link().add(pair).execute().await.unwrap();
         let inside = node.netlink();
         let eth0 = index(&inside, "eth0").await;
-        inside.address().add(eth0, address.into(), 24).execute().await.unwrap();
+        inside
+            .address()
+            .add(eth0, address.into(), 24)
+            .execute()
+            .await
+            .unwrap();
         for link in [1, eth0] {
-            inside.link().set(LinkUnspec::new_with_index(link).up().build()).execute().await.unwrap();
+            inside
+                .link()
+                .set(LinkUnspec::new_with_index(link).up().build())
+                .execute()
+                .await
+                .unwrap();
         }
         node
     }

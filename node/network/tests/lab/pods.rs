@@ -21,12 +21,24 @@ struct Node {
 
 /// Opens the network of the node on this thread, which moves inside: the
 /// process of a real node lives there too.
-async fn open(namespace: &Namespace, ip: Ipv4Addr, state: &tempfile::TempDir, pod_cidr: &str) -> Network {
+async fn open(
+    namespace: &Namespace,
+    ip: Ipv4Addr,
+    state: &tempfile::TempDir,
+    pod_cidr: &str,
+) -> Network {
     namespace.enter();
-    let config =
-        NetworkConfig { node_name: "test".into(), node_ip: ip.into(), state_dir: state.path().into(), mtu: None };
+    let config = NetworkConfig {
+        node_name: "test".into(),
+        node_ip: ip.into(),
+        state_dir: state.path().into(),
+        mtu: None,
+    };
     let network = Network::open(config).await.unwrap();
-    network.set_pod_cidrs(&[pod_cidr.parse().unwrap()]).await.unwrap();
+    network
+        .set_pod_cidrs(&[pod_cidr.parse().unwrap()])
+        .await
+        .unwrap();
     network
 }
 
@@ -34,7 +46,11 @@ async fn node(bridge: &Bridge, ip: Ipv4Addr, pod_cidr: &str) -> Node {
     let namespace = bridge.node(ip).await;
     let state = tempfile::tempdir().unwrap();
     let network = open(&namespace, ip, &state, pod_cidr).await;
-    Node { namespace, network, state }
+    Node {
+        namespace,
+        network,
+        state,
+    }
 }
 
 impl Node {
@@ -49,7 +65,9 @@ impl Node {
 fn tcp(client: &Namespace, server: &Namespace, ip: IpAddr) -> IpAddr {
     let listener = server.run(|| TcpListener::bind("0.0.0.0:0").unwrap());
     let target = SocketAddr::new(ip, listener.local_addr().unwrap().port());
-    let mut stream = client.run(|| TcpStream::connect_timeout(&target, TIMEOUT)).unwrap();
+    let mut stream = client
+        .run(|| TcpStream::connect_timeout(&target, TIMEOUT))
+        .unwrap();
     let (mut accepted, from) = listener.accept().unwrap();
     stream.write_all(b"ping").unwrap();
     let mut bytes = [0; 4];
@@ -65,7 +83,9 @@ fn udp(client: &Namespace, server: &Namespace, ip: IpAddr) {
         socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     }
     let mut bytes = [0; 16];
-    client.send_to(b"ping", (ip, server.local_addr().unwrap().port())).unwrap();
+    client
+        .send_to(b"ping", (ip, server.local_addr().unwrap().port()))
+        .unwrap();
     let (n, from) = server.recv_from(&mut bytes).unwrap();
     server.send_to(&bytes[..n], from).unwrap();
     assert_eq!(client.recv_from(&mut bytes).unwrap().1.ip(), ip);
@@ -84,7 +104,10 @@ async fn pods_of_one_node_reach_each_other_the_node_and_are_reached_by_it() {
     assert_eq!(tcp(&a, &node.namespace, NODE_1.into()), a_ip);
     assert_eq!(tcp(&node.namespace, &b, b_ip), IpAddr::from(NODE_1));
     assert_eq!(tcp(&a, &a, a_ip), a_ip, "a pod reaches itself");
-    assert_eq!(tcp(&a, &a, Ipv4Addr::LOCALHOST.into()), IpAddr::from(Ipv4Addr::LOCALHOST));
+    assert_eq!(
+        tcp(&a, &a, Ipv4Addr::LOCALHOST.into()),
+        IpAddr::from(Ipv4Addr::LOCALHOST)
+    );
 }
 
 #[tokio::test]
@@ -98,11 +121,24 @@ async fn pods_of_two_nodes_reach_each_other_until_the_peer_goes() {
         node_ip: ip.into(),
     };
     // Every node is handed all of them, itself too, and again and again.
-    let peers = [peer("one", "10.244.1.0/24", NODE_1), peer("two", "10.244.2.0/24", NODE_2)];
+    let peers = [
+        peer("one", "10.244.1.0/24", NODE_1),
+        peer("two", "10.244.2.0/24", NODE_2),
+    ];
     for _ in 0..2 {
         one.network.set_peers(&peers).await.unwrap();
         two.network.set_peers(&peers).await.unwrap();
     }
+    // A peer nobody can reach keeps no other from its routes.
+    let lost = peer("lost", "10.244.0.0/24", Ipv4Addr::new(192, 0, 2, 1));
+    let with_lost = [lost, peers[0].clone(), peers[1].clone()];
+    one.network.set_peers(&[]).await.unwrap();
+    let error = one.network.set_peers(&with_lost).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot route 10.244.0.0/24 via 192.0.2.1"
+    );
+
     let (a, a_ip) = one.pod("a").await;
     let (b, b_ip) = two.pod("b").await;
     assert_eq!(tcp(&a, &b, b_ip), a_ip);
@@ -111,13 +147,26 @@ async fn pods_of_two_nodes_reach_each_other_until_the_peer_goes() {
     assert_eq!(tcp(&one.namespace, &b, b_ip), IpAddr::from(NODE_1));
 
     // The peer's range moves to another node, then the peer goes.
-    one.network.set_peers(&[peer("two", "10.244.2.0/24", Ipv4Addr::new(172, 30, 0, 13))]).await.unwrap();
+    one.network
+        .set_peers(&[peer("two", "10.244.2.0/24", Ipv4Addr::new(172, 30, 0, 13))])
+        .await
+        .unwrap();
     one.network.set_peers(&peers).await.unwrap();
     assert_eq!(tcp(&a, &b, b_ip), a_ip);
     one.network.set_peers(&peers[..1]).await.unwrap();
-    let gone = a.run(|| TcpStream::connect_timeout(&SocketAddr::new(b_ip, 1), TIMEOUT)).unwrap_err();
-    assert_eq!(gone.raw_os_error(), Some(nix::Error::ENETUNREACH as i32), "{gone}");
-    assert_eq!(tcp(&a, &one.namespace, NODE_1.into()), a_ip, "the pod's own routes stay");
+    let gone = a
+        .run(|| TcpStream::connect_timeout(&SocketAddr::new(b_ip, 1), TIMEOUT))
+        .unwrap_err();
+    assert_eq!(
+        gone.raw_os_error(),
+        Some(nix::Error::ENETUNREACH as i32),
+        "{gone}"
+    );
+    assert_eq!(
+        tcp(&a, &one.namespace, NODE_1.into()),
+        a_ip,
+        "the pod's own routes stay"
+    );
 }
 
 #[tokio::test]
@@ -128,7 +177,10 @@ async fn attach_and_detach_may_be_repeated() {
     let before = (node.namespace.links().await, a.index("eth0").await);
     let again = node.network.attach("a", &a.path()).await.unwrap();
     assert_eq!(again, PodAddresses { ips: vec![a_ip] });
-    assert_eq!(before, (node.namespace.links().await, a.index("eth0").await));
+    assert_eq!(
+        before,
+        (node.namespace.links().await, a.index("eth0").await)
+    );
     assert_eq!(node.network.addresses("a").await, Some(again));
 
     for _ in 0..2 {
@@ -149,7 +201,12 @@ async fn attach_repairs_what_was_half_done() {
     // Killed before the pod's side was set up.
     let inside = a.netlink();
     let eth0 = a.index("eth0").await;
-    inside.link().set(rtnetlink::LinkUnspec::new_with_index(eth0).down().build()).execute().await.unwrap();
+    inside
+        .link()
+        .set(rtnetlink::LinkUnspec::new_with_index(eth0).down().build())
+        .execute()
+        .await
+        .unwrap();
     node.network.attach("a", &a.path()).await.unwrap();
     assert_eq!(tcp(&a, &b, b_ip), a_ip);
     // The same sandbox in a new namespace, while the old one still lives.
@@ -162,7 +219,11 @@ async fn attach_repairs_what_was_half_done() {
 #[tokio::test]
 async fn a_restart_keeps_addresses_and_links_and_frees_what_leaked() {
     let bridge = Bridge::new().await;
-    let Node { namespace, network, state } = node(&bridge, NODE_1, "10.244.1.0/29").await;
+    let Node {
+        namespace,
+        network,
+        state,
+    } = node(&bridge, NODE_1, "10.244.1.0/29").await;
     let (a, leaked) = (Namespace::new(), Namespace::new());
     let a_ip = network.attach("a", &a.path()).await.unwrap().ips[0];
     let leaked_ip = network.attach("leaked", &leaked.path()).await.unwrap().ips[0];
@@ -171,8 +232,15 @@ async fn a_restart_keeps_addresses_and_links_and_frees_what_leaked() {
     drop(leaked);
 
     let network = open(&namespace, NODE_1, &state, "10.244.1.0/29").await;
-    let node = Node { namespace, network, state };
-    assert_eq!(node.network.addresses("a").await, Some(PodAddresses { ips: vec![a_ip] }));
+    let node = Node {
+        namespace,
+        network,
+        state,
+    };
+    assert_eq!(
+        node.network.addresses("a").await,
+        Some(PodAddresses { ips: vec![a_ip] })
+    );
     let (b, b_ip) = node.pod("b").await;
     assert!(![a_ip, leaked_ip].contains(&b_ip));
     assert_eq!(tcp(&b, &a, a_ip), b_ip);
@@ -180,8 +248,18 @@ async fn a_restart_keeps_addresses_and_links_and_frees_what_leaked() {
     node.network.retain(&live).await.unwrap();
     assert_eq!(node.network.addresses("leaked").await, None);
     assert_eq!(tcp(&b, &a, a_ip), b_ip);
-    assert_eq!(node.namespace.links().await.iter().filter(|name| name.starts_with("vt")).count(), 2);
-    let records = std::fs::read_dir(node.state.path().join("sandboxes")).unwrap().count();
+    assert_eq!(
+        node.namespace
+            .links()
+            .await
+            .iter()
+            .filter(|name| name.starts_with("vt"))
+            .count(),
+        2
+    );
+    let records = std::fs::read_dir(node.state.path().join("sandboxes"))
+        .unwrap()
+        .count();
     assert_eq!(records, 2);
 }
 
@@ -192,10 +270,47 @@ async fn a_full_node_says_so_and_has_room_again_after_a_detach() {
     let (_a, a_ip) = node.pod("a").await;
     let b = Namespace::new();
     let full = node.network.attach("b", &b.path()).await.unwrap_err();
-    assert!(matches!(full, Error::Ipam(IpamError::Full { used: 1, .. })), "{full:?}");
+    assert!(
+        matches!(full, Error::Ipam(IpamError::Full { used: 1, .. })),
+        "{full:?}"
+    );
     assert_eq!(b.links().await, ["lo"]);
     node.network.detach("a").await.unwrap();
-    assert_eq!(node.network.attach("b", &b.path()).await.unwrap().ips, [a_ip]);
+    assert_eq!(
+        node.network.attach("b", &b.path()).await.unwrap().ips,
+        [a_ip]
+    );
+}
+
+/// Figures, not promises.
+#[tokio::test]
+#[ignore = "measures"]
+async fn attach_latency() {
+    let bridge = Bridge::new().await;
+    let node = node(&bridge, NODE_1, "10.244.1.0/24").await;
+    let pods: Vec<Namespace> = (0..200).map(|_| Namespace::new()).collect();
+    let (mut attach, mut detach) = (Vec::new(), Vec::new());
+    for (n, pod) in pods.iter().enumerate() {
+        let started = std::time::Instant::now();
+        node.network
+            .attach(&format!("s{n}"), &pod.path())
+            .await
+            .unwrap();
+        attach.push(started.elapsed());
+    }
+    for n in 0..pods.len() {
+        let started = std::time::Instant::now();
+        node.network.detach(&format!("s{n}")).await.unwrap();
+        detach.push(started.elapsed());
+    }
+    for (what, mut times) in [("attach", attach), ("detach", detach)] {
+        times.sort();
+        println!(
+            "{what}: p50 {:?} p99 {:?}",
+            times[times.len() / 2],
+            times[times.len() * 99 / 100]
+        );
+    }
 }
 
 #[tokio::test]

@@ -5,22 +5,36 @@ use vetch_ebpf_common::Protocol;
 use super::*;
 
 fn frontend(n: u8) -> Frontend {
-    Frontend { addr: [10, 96, 0, n].into(), port: 80, protocol: Protocol::Tcp }
+    Frontend {
+        addr: [10, 96, 0, n].into(),
+        port: 80,
+        protocol: Protocol::Tcp,
+    }
 }
 
 fn backends(ns: &[u8]) -> Vec<Backend> {
-    ns.iter().map(|n| Backend { addr: [10, 244, 0, *n].into(), port: 8080 }).collect()
+    ns.iter()
+        .map(|n| Backend {
+            addr: [10, 244, 0, *n].into(),
+            port: 8080,
+        })
+        .collect()
 }
 
 fn port(frontends: &[u8], to: &[u8]) -> ServicePort {
-    ServicePort { frontends: frontends.iter().map(|n| frontend(*n)).collect(), backends: backends(to) }
+    ServicePort {
+        frontends: frontends.iter().map(|n| frontend(*n)).collect(),
+        backends: backends(to),
+    }
 }
 
 fn current(services: &[(ServiceId, &[u8], &[u8])]) -> Current {
     let mut current = Current::default();
     for (service, frontends, to) in services {
         current.services.insert(*service, backends(to));
-        current.frontends.extend(frontends.iter().map(|n| (frontend(*n), *service)));
+        current
+            .frontends
+            .extend(frontends.iter().map(|n| (frontend(*n), *service)));
     }
     current
 }
@@ -37,8 +51,12 @@ fn read(ops: &[MapOp]) -> String {
 }
 
 fn plan(current: &Current, wanted: &[ServicePort]) -> Vec<MapOp> {
-    let scope: BTreeSet<Frontend> =
-        current.frontends.keys().copied().chain(wanted.iter().flat_map(|port| port.frontends.clone())).collect();
+    let scope: BTreeSet<Frontend> = current
+        .frontends
+        .keys()
+        .copied()
+        .chain(wanted.iter().flat_map(|port| port.frontends.clone()))
+        .collect();
     let mut fresh = (100..).filter(|id| !current.services.contains_key(id));
     let (ops, left_out) = diff(current, &scope, wanted, &mut fresh);
     assert!(left_out.is_empty());
@@ -46,47 +64,97 @@ fn plan(current: &Current, wanted: &[ServicePort]) -> Vec<MapOp> {
 }
 
 fn answer(current: &Current, frontend: &Frontend) -> Option<Vec<Backend>> {
-    current.frontends.get(frontend).map(|service| current.services.get(service).cloned().unwrap_or_default())
+    current
+        .frontends
+        .get(frontend)
+        .map(|service| current.services.get(service).cloned().unwrap_or_default())
 }
 
 /// Runs the steps one by one; a process may be killed after any of them.
 fn every_step_is_safe(case: &str, before: &Current, wanted: &[ServicePort], ops: &[MapOp]) {
     let target = |frontend: &Frontend| {
-        wanted.iter().find(|port| port.frontends.contains(frontend)).map(|port| port.backends.clone())
+        wanted
+            .iter()
+            .find(|port| port.frontends.contains(frontend))
+            .map(|port| port.backends.clone())
     };
     let mut state = before.clone();
     for op in ops {
         state.record(op);
         for (frontend, service) in &state.frontends {
-            assert!(state.services.contains_key(service), "{case}: after {op:?} {frontend} leads nowhere");
+            assert!(
+                state.services.contains_key(service),
+                "{case}: after {op:?} {frontend} leads nowhere"
+            );
             let now = answer(&state, frontend);
             // What nobody wants any more may answer with anything until it is gone.
             assert!(
-                now == answer(before, frontend) || now == target(frontend) || target(frontend).is_none(),
+                now == answer(before, frontend)
+                    || now == target(frontend)
+                    || target(frontend).is_none(),
                 "{case}: after {op:?} {frontend} answers with {now:?}"
             );
         }
-        for frontend in before.frontends.keys().filter(|frontend| target(frontend).is_some()) {
-            assert!(state.frontends.contains_key(frontend), "{case}: after {op:?} {frontend} is gone");
+        for frontend in before
+            .frontends
+            .keys()
+            .filter(|frontend| target(frontend).is_some())
+        {
+            assert!(
+                state.frontends.contains_key(frontend),
+                "{case}: after {op:?} {frontend} is gone"
+            );
         }
     }
     let end: BTreeSet<_> = state.frontends.keys().copied().collect();
-    let all: BTreeSet<_> = wanted.iter().flat_map(|port| port.frontends.clone()).collect();
+    let all: BTreeSet<_> = wanted
+        .iter()
+        .flat_map(|port| port.frontends.clone())
+        .collect();
     assert_eq!(end, all, "{case}");
     for frontend in &end {
         assert_eq!(answer(&state, frontend), target(frontend), "{case}");
     }
-    assert_eq!(state.services.len(), state.frontends.values().collect::<BTreeSet<_>>().len(), "{case}");
+    assert_eq!(
+        state.services.len(),
+        state.frontends.values().collect::<BTreeSet<_>>().len(),
+        "{case}"
+    );
 }
 
 #[test]
 fn steps_and_their_order() {
     let cases: &[(&str, Current, Vec<ServicePort>, &str)] = &[
-        ("nothing to do", current(&[(1, &[1], &[1, 2])]), vec![port(&[1], &[1, 2])], ""),
-        ("first service", current(&[]), vec![port(&[1], &[1, 2])], "+100(2) >1:100"),
-        ("service without endpoints", current(&[]), vec![port(&[1], &[])], "+100(0) >1:100"),
-        ("endpoints change", current(&[(1, &[1], &[1, 2])]), vec![port(&[1], &[2, 3])], "+1(2)"),
-        ("endpoints vanish", current(&[(1, &[1], &[1])]), vec![port(&[1], &[])], "+1(0)"),
+        (
+            "nothing to do",
+            current(&[(1, &[1], &[1, 2])]),
+            vec![port(&[1], &[1, 2])],
+            "",
+        ),
+        (
+            "first service",
+            current(&[]),
+            vec![port(&[1], &[1, 2])],
+            "+100(2) >1:100",
+        ),
+        (
+            "service without endpoints",
+            current(&[]),
+            vec![port(&[1], &[])],
+            "+100(0) >1:100",
+        ),
+        (
+            "endpoints change",
+            current(&[(1, &[1], &[1, 2])]),
+            vec![port(&[1], &[2, 3])],
+            "+1(2)",
+        ),
+        (
+            "endpoints vanish",
+            current(&[(1, &[1], &[1])]),
+            vec![port(&[1], &[])],
+            "+1(0)",
+        ),
         ("service goes", current(&[(1, &[1], &[1])]), vec![], "-1 x1"),
         (
             "one goes, one comes",
@@ -94,9 +162,24 @@ fn steps_and_their_order() {
             vec![port(&[2], &[1])],
             "+100(1) >2:100 -1 x1",
         ),
-        ("more addresses", current(&[(1, &[1], &[1])]), vec![port(&[1, 2], &[1])], ">2:1"),
-        ("fewer addresses", current(&[(1, &[1, 2], &[1])]), vec![port(&[2], &[1])], "-1"),
-        ("address and endpoints", current(&[(1, &[1], &[1])]), vec![port(&[1, 2], &[3])], "+1(1) >2:1"),
+        (
+            "more addresses",
+            current(&[(1, &[1], &[1])]),
+            vec![port(&[1, 2], &[1])],
+            ">2:1",
+        ),
+        (
+            "fewer addresses",
+            current(&[(1, &[1, 2], &[1])]),
+            vec![port(&[2], &[1])],
+            "-1",
+        ),
+        (
+            "address and endpoints",
+            current(&[(1, &[1], &[1])]),
+            vec![port(&[1, 2], &[3])],
+            "+1(1) >2:1",
+        ),
         (
             "two become one",
             current(&[(1, &[1], &[1]), (2, &[2], &[2])]),
@@ -132,7 +215,8 @@ fn steps_and_their_order() {
 /// All pairs of small states: what the table above did not think of.
 #[test]
 fn every_step_is_safe_between_any_two_states() {
-    let shapes: &[&[(ServiceId, &[u8], &[u8])]] = &[
+    type Shape<'a> = &'a [(ServiceId, &'a [u8], &'a [u8])];
+    let shapes: &[Shape<'_>] = &[
         &[],
         &[(1, &[1], &[1])],
         &[(1, &[1], &[])],
@@ -145,9 +229,17 @@ fn every_step_is_safe_between_any_two_states() {
     ];
     for before in shapes {
         for after in shapes {
-            let wanted: Vec<ServicePort> = after.iter().map(|(_, frontends, to)| port(frontends, to)).collect();
+            let wanted: Vec<ServicePort> = after
+                .iter()
+                .map(|(_, frontends, to)| port(frontends, to))
+                .collect();
             let before = current(before);
-            every_step_is_safe(&format!("{before:?} -> {after:?}"), &before, &wanted, &plan(&before, &wanted));
+            every_step_is_safe(
+                &format!("{before:?} -> {after:?}"),
+                &before,
+                &wanted,
+                &plan(&before, &wanted),
+            );
         }
     }
 }
@@ -155,7 +247,12 @@ fn every_step_is_safe_between_any_two_states() {
 #[test]
 fn what_is_outside_the_scope_is_left_alone() {
     let before = current(&[(1, &[1], &[1]), (2, &[2], &[2])]);
-    let (ops, _) = diff(&before, &BTreeSet::from([frontend(1)]), &[], &mut std::iter::empty());
+    let (ops, _) = diff(
+        &before,
+        &BTreeSet::from([frontend(1)]),
+        &[],
+        &mut std::iter::empty(),
+    );
     assert_eq!(read(&ops), "-1 x1");
 }
 

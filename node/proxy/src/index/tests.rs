@@ -20,7 +20,10 @@ fn slice(name: &str, service: &str, ip: &str) -> discovery::v1::EndpointSlice {
 
 fn changes(index: &mut Index) -> Vec<String> {
     let line = |(name, ports): (&ObjectName, &Vec<ServicePort>)| {
-        let backends = ports.iter().flat_map(|port| &port.backends).map(ToString::to_string);
+        let backends = ports
+            .iter()
+            .flat_map(|port| &port.backends)
+            .map(ToString::to_string);
         format!("{name} {}", backends.collect::<Vec<_>>().join(" "))
     };
     index.take_changes().iter().map(line).collect()
@@ -49,7 +52,10 @@ fn only_what_changed_is_looked_at() {
     index.slice(Event::Apply(slice("a-1", "a", "10.244.0.1")));
     assert!(!index.has_changes());
     index.slice(Event::Apply(slice("a-2", "a", "10.244.0.2")));
-    assert_eq!(changes(&mut index), ["ns/a 10.244.0.1:8080 10.244.0.2:8080"]);
+    assert_eq!(
+        changes(&mut index),
+        ["ns/a 10.244.0.1:8080 10.244.0.2:8080"]
+    );
     index.slice(Event::Delete(slice("a-1", "a", "10.244.0.1")));
     assert_eq!(changes(&mut index), ["ns/a 10.244.0.2:8080"]);
     index.slice(Event::Apply(slice("a-2", "b", "10.244.0.2")));
@@ -57,7 +63,11 @@ fn only_what_changed_is_looked_at() {
     index.service(Event::Delete(service("b", "10.96.0.2")));
     assert_eq!(changes(&mut index), ["ns/b "]);
     index.service(Event::Apply(service("b", "10.96.0.3")));
-    assert_eq!(changes(&mut index), ["ns/b 10.244.0.2:8080"], "slices may be there before their service");
+    assert_eq!(
+        changes(&mut index),
+        ["ns/b 10.244.0.2:8080"],
+        "slices may be there before their service"
+    );
 }
 
 #[test]
@@ -68,7 +78,11 @@ fn a_list_that_is_not_complete_takes_nothing_away() {
     index.service(Event::InitApply(service("b", "10.96.0.2")));
     assert!(!index.has_changes());
     index.service(Event::InitDone);
-    assert_eq!(changes(&mut index), ["ns/a "], "a is gone, and wants nothing");
+    assert_eq!(
+        changes(&mut index),
+        ["ns/a "],
+        "a is gone, and wants nothing"
+    );
     index.slice(Event::InitDone);
     assert_eq!(changes(&mut index), ["ns/a "]);
 }

@@ -40,7 +40,12 @@ fn web_slice(endpoints: Value) -> Slice {
     }))
 }
 
-fn endpoint(ip: &str, ready: Option<bool>, serving: Option<bool>, terminating: Option<bool>) -> Value {
+fn endpoint(
+    ip: &str,
+    ready: Option<bool>,
+    serving: Option<bool>,
+    terminating: Option<bool>,
+) -> Value {
     json!({"addresses": [ip], "conditions": {"ready": ready, "serving": serving, "terminating": terminating}})
 }
 
@@ -50,18 +55,50 @@ fn endpoint_conditions_decide_as_kube_proxy_does() {
     let b = |ready, serving, terminating| endpoint("10.244.1.2", ready, serving, terminating);
     let (yes, no) = (Some(true), Some(false));
     let table_of_cases = [
-        ("both ready", vec![a(yes, yes, no), b(yes, yes, no)], "10.244.1.1:8080 10.244.1.2:8080"),
-        ("unset means ready", vec![a(None, None, None)], "10.244.1.1:8080"),
-        ("one not ready", vec![a(yes, yes, no), b(no, no, no)], "10.244.1.1:8080"),
-        ("one draining", vec![a(yes, yes, no), b(no, yes, yes)], "10.244.1.1:8080"),
-        ("all draining", vec![a(no, yes, yes), b(no, yes, yes)], "10.244.1.1:8080 10.244.1.2:8080"),
-        ("draining but done serving", vec![a(no, no, yes), b(no, yes, yes)], "10.244.1.2:8080"),
-        ("serving, not ready, not terminating", vec![a(no, yes, no)], ""),
+        (
+            "both ready",
+            vec![a(yes, yes, no), b(yes, yes, no)],
+            "10.244.1.1:8080 10.244.1.2:8080",
+        ),
+        (
+            "unset means ready",
+            vec![a(None, None, None)],
+            "10.244.1.1:8080",
+        ),
+        (
+            "one not ready",
+            vec![a(yes, yes, no), b(no, no, no)],
+            "10.244.1.1:8080",
+        ),
+        (
+            "one draining",
+            vec![a(yes, yes, no), b(no, yes, yes)],
+            "10.244.1.1:8080",
+        ),
+        (
+            "all draining",
+            vec![a(no, yes, yes), b(no, yes, yes)],
+            "10.244.1.1:8080 10.244.1.2:8080",
+        ),
+        (
+            "draining but done serving",
+            vec![a(no, no, yes), b(no, yes, yes)],
+            "10.244.1.2:8080",
+        ),
+        (
+            "serving, not ready, not terminating",
+            vec![a(no, yes, no)],
+            "",
+        ),
         ("none", vec![], ""),
     ];
     for (case, endpoints, expected) in table_of_cases {
         let slices = [web_slice(json!(endpoints))];
-        assert_eq!(table(&web(json!({})), &slices), [format!("10.96.0.10:80/TCP -> {expected}")], "{case}");
+        assert_eq!(
+            table(&web(json!({})), &slices),
+            [format!("10.96.0.10:80/TCP -> {expected}")],
+            "{case}"
+        );
     }
 }
 
@@ -101,8 +138,11 @@ fn ports_match_by_name_and_protocol() {
         ],
         "endpoints": [{"addresses": ["10.244.1.1", "10.244.9.9"]}]
     }));
-    let expected =
-        ["10.96.0.10:53/UDP -> 10.244.1.1:5353", "10.96.0.10:53/TCP -> 10.244.1.1:5354", "10.96.0.10:9153/TCP -> "];
+    let expected = [
+        "10.96.0.10:53/UDP -> 10.244.1.1:5353",
+        "10.96.0.10:53/TCP -> 10.244.1.1:5354",
+        "10.96.0.10:9153/TCP -> ",
+    ];
     assert_eq!(table(&dns, &[slice]), expected);
 }
 
@@ -118,6 +158,14 @@ fn slices_add_up_without_duplicates_whatever_their_ports() {
         "metadata": {"name": "web-6"}, "addressType": "IPv6", "ports": [{"port": 8080}],
         "endpoints": [{"addresses": ["fd00::7"]}]
     }));
-    let slices = [web_slice(json!([{"addresses": ["10.244.1.1"]}])), other(8080), other(8081), six];
-    assert_eq!(table(&web(json!({})), &slices), ["10.96.0.10:80/TCP -> 10.244.1.1:8080 10.244.1.1:8081"]);
+    let slices = [
+        web_slice(json!([{"addresses": ["10.244.1.1"]}])),
+        other(8080),
+        other(8081),
+        six,
+    ];
+    assert_eq!(
+        table(&web(json!({})), &slices),
+        ["10.96.0.10:80/TCP -> 10.244.1.1:8080 10.244.1.1:8081"]
+    );
 }

@@ -27,19 +27,30 @@ impl Cell {
     /// Moves the calling thread, and the threads it will start, inside.
     pub fn enter() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("unshare: these tests need root");
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+            .expect("unshare: these tests need root");
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        let dir = tempfile::Builder::new().prefix("network-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("network-")
+            .tempdir()
+            .unwrap();
         for kind in ["bpf", "cgroup2"] {
             let target = dir.path().join(kind);
             fs::create_dir(&target).unwrap();
             mount(Some(kind), &target, Some(kind), MsFlags::empty(), none).unwrap();
         }
         let own = fs::read_to_string("/proc/thread-self/cgroup").unwrap();
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("a cgroup v2 hierarchy");
+        let own = own
+            .lines()
+            .find_map(|line| line.strip_prefix("0::/"))
+            .expect("a cgroup v2 hierarchy");
         let home = dir.path().join("cgroup2").join(own);
-        let cgroup = home.join(format!("network-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let cgroup = home.join(format!(
+            "network-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ));
         fs::create_dir(&cgroup).unwrap();
         // One thread of the test process, not all of it: cgroups(7), threaded mode.
         fs::write(cgroup.join("cgroup.type"), "threaded").unwrap();
@@ -70,7 +81,9 @@ impl Drop for Cell {
     fn drop(&mut self) {
         fs::write(self.home.join("cgroup.threads"), gettid().to_string()).unwrap();
         // Threads of the test may still be on their way out.
-        wait_for("the test's cgroup to be empty", || fs::remove_dir(&self.cgroup).is_ok());
+        wait_for("the test's cgroup to be empty", || {
+            fs::remove_dir(&self.cgroup).is_ok()
+        });
         for kind in ["bpf", "cgroup2"] {
             umount2(&self.dir.path().join(kind), MntFlags::MNT_DETACH).unwrap();
         }
@@ -91,12 +104,30 @@ pub type Services = BTreeMap<ObjectName, Vec<ServicePort>>;
 pub fn services(all: &[(&str, Protocol, &[SocketAddrV4])]) -> Services {
     let entry = |(address, protocol, backends): &(&str, Protocol, &[SocketAddrV4])| {
         let address: SocketAddrV4 = address.parse().unwrap();
-        let name = ObjectName { namespace: "test".into(), name: format!("{address}-{protocol:?}") };
-        let mut backends: Vec<Backend> =
-            backends.iter().map(|backend| Backend { addr: *backend.ip(), port: backend.port() }).collect();
+        let name = ObjectName {
+            namespace: "test".into(),
+            name: format!("{address}-{protocol:?}"),
+        };
+        let mut backends: Vec<Backend> = backends
+            .iter()
+            .map(|backend| Backend {
+                addr: *backend.ip(),
+                port: backend.port(),
+            })
+            .collect();
         backends.sort();
-        let frontend = Frontend { addr: *address.ip(), port: address.port(), protocol: *protocol };
-        (name, vec![ServicePort { frontends: [frontend].into(), backends }])
+        let frontend = Frontend {
+            addr: *address.ip(),
+            port: address.port(),
+            protocol: *protocol,
+        };
+        (
+            name,
+            vec![ServicePort {
+                frontends: [frontend].into(),
+                backends,
+            }],
+        )
     };
     all.iter().map(entry).collect()
 }
@@ -105,8 +136,17 @@ pub fn services(all: &[(&str, Protocol, &[SocketAddrV4])]) -> Services {
 fn loopback_up() {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
     use std::os::fd::AsRawFd;
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), None).unwrap();
-    #[expect(unsafe_code, reason = "the flags of a link have no safe wrapper in nix")]
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::empty(),
+        None,
+    )
+    .unwrap();
+    #[expect(
+        unsafe_code,
+        reason = "the flags of a link have no safe wrapper in nix"
+    )]
     // SAFETY: an all-zero ifreq is valid, the name fits with its end, and the
     // kernel reads the structure only during the call.
     let result = unsafe {

@@ -1,7 +1,6 @@
 //! The service proxy with real sockets, in network namespaces and cgroups of
 //! the tests' own. Needs root, and the eBPF programs: `cargo xtask build-ebpf`.
 
-mod api;
 mod cell;
 mod measure;
 mod restart;

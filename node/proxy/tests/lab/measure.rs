@@ -47,7 +47,10 @@ fn updates_with_a_thousand_services() {
     println!("load: {:?}", started.elapsed());
     let started = Instant::now();
     proxy.sync_all(&all);
-    println!("first sync of 1000 services with 3 backends: {:?}", started.elapsed());
+    println!(
+        "first sync of 1000 services with 3 backends: {:?}",
+        started.elapsed()
+    );
     let started = Instant::now();
     proxy.programs().attach().unwrap();
     println!("attach: {:?}", started.elapsed());
@@ -74,8 +77,9 @@ fn many(n: u16, generation: u8) -> Services {
     let one = |i: u16| {
         let [high, low] = i.to_be_bytes();
         let vip = format!("10.96.{high}.{low}:80");
-        let backends: Vec<SocketAddrV4> =
-            (0..3).map(|b| SocketAddrV4::new([10, 244, generation, b].into(), 1000 + i)).collect();
+        let backends: Vec<SocketAddrV4> = (0..3)
+            .map(|b| SocketAddrV4::new([10, 244, generation, b].into(), 1000 + i))
+            .collect();
         services(&[(&vip, Tcp, &backends)])
     };
     (0..n).flat_map(one).collect()

@@ -28,10 +28,15 @@ fn under_load(disturb: impl FnOnce(&AtomicU32)) -> (u32, Vec<String>) {
     };
     let failures = std::thread::scope(|scope| {
         let clients = [scope.spawn(client), scope.spawn(client)];
-        wait_for("the first connections", || done.load(Ordering::Relaxed) > 10);
+        wait_for("the first connections", || {
+            done.load(Ordering::Relaxed) > 10
+        });
         disturb(&done);
         stop.store(true, Ordering::Relaxed);
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+        clients
+            .into_iter()
+            .flat_map(|client| client.join().unwrap())
+            .collect()
     });
     (done.load(Ordering::Relaxed), failures)
 }
@@ -39,7 +44,9 @@ fn under_load(disturb: impl FnOnce(&AtomicU32)) -> (u32, Vec<String>) {
 /// Until clients have gone on by some connections.
 fn meanwhile(done: &AtomicU32) {
     let from = done.load(Ordering::Relaxed);
-    wait_for("clients to go on", || done.load(Ordering::Relaxed) > from + 5);
+    wait_for("clients to go on", || {
+        done.load(Ordering::Relaxed) > from + 5
+    });
 }
 
 #[test]
@@ -47,14 +54,22 @@ fn flips_under_load_lose_no_connection_and_take_effect_at_once() {
     let cell = Cell::enter();
     let servers = [0, 1, 2].map(Server::tcp);
     let [a, b, c] = servers.each_ref().map(|server| server.address);
-    let sets: [(&[_], &[u8]); 4] = [(&[a], &[0]), (&[b, c], &[1, 2]), (&[a, b, c], &[0, 1, 2]), (&[c], &[2])];
+    let sets: [(&[_], &[u8]); 4] = [
+        (&[a], &[0]),
+        (&[b, c], &[1, 2]),
+        (&[a, b, c], &[0, 1, 2]),
+        (&[c], &[2]),
+    ];
     let wanted = sets.map(|(backends, ids)| (services(&[(VIP, Tcp, backends)]), ids));
     let mut proxy = cell.proxy("a", &wanted[0].0);
     let (connections, failures) = under_load(|done| {
         for (services, ids) in wanted.iter().cycle().take(400) {
             assert_eq!(proxy.sync(services), []);
             let id = ask(VIP).unwrap();
-            assert!(ids.contains(&id), "{id} answered after the change to {ids:?}");
+            assert!(
+                ids.contains(&id),
+                "{id} answered after the change to {ids:?}"
+            );
         }
         // Faster than anything rests.
         for (services, _) in wanted.iter().cycle().take(4000) {
@@ -90,7 +105,9 @@ fn a_restart_under_load_loses_no_connection() {
     });
     assert_eq!(failures, Vec::<String>::new(), "of {connections}");
     assert_eq!(dump(), before);
-    let links = std::fs::read_dir(cell.config("a").pin_dir.join("links")).unwrap().count();
+    let links = std::fs::read_dir(cell.config("a").pin_dir.join("links"))
+        .unwrap()
+        .count();
     assert_eq!(links, 4);
 }
 

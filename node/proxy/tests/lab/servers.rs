@@ -49,11 +49,20 @@ impl Server {
         })
     }
 
-    fn start(address: SocketAddrV4, udp: bool, serve: impl FnOnce(&AtomicBool) + Send + 'static) -> Self {
+    fn start(
+        address: SocketAddrV4,
+        udp: bool,
+        serve: impl FnOnce(&AtomicBool) + Send + 'static,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = stop.clone();
         let thread = std::thread::spawn(move || serve(&seen));
-        Self { address, udp, stop, thread: Some(thread) }
+        Self {
+            address,
+            udp,
+            stop,
+            thread: Some(thread),
+        }
     }
 }
 
@@ -61,7 +70,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if self.udp {
-            let _ = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.send_to(&[0], self.address));
+            let _ = UdpSocket::bind("127.0.0.1:0")
+                .and_then(|socket| socket.send_to(&[0], self.address));
         } else {
             let _ = TcpStream::connect(self.address);
         }

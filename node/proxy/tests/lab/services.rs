@@ -4,7 +4,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vetch_proxy::{Protocol::{Tcp, Udp}, Proxy};
+use vetch_proxy::{
+    Protocol::{Tcp, Udp},
+    Proxy,
+};
 
 use crate::{
     cell::{Cell, exists, services},
@@ -23,7 +26,10 @@ fn tcp_connections_are_spread_evenly() {
     for _ in 0..3000 {
         answers[usize::from(ask(VIP).unwrap())] += 1;
     }
-    assert!(answers.iter().all(|n| (700..=1300).contains(n)), "{answers:?}");
+    assert!(
+        answers.iter().all(|n| (700..=1300).contains(n)),
+        "{answers:?}"
+    );
 }
 
 #[test]
@@ -31,7 +37,10 @@ fn the_application_sees_the_service_address() {
     let cell = Cell::enter();
     let tcp = Server::tcp(7);
     let udp = Server::udp(8);
-    let _proxy = cell.proxy("a", &services(&[(VIP, Tcp, &[tcp.address]), (VIP, Udp, &[udp.address])]));
+    let _proxy = cell.proxy(
+        "a",
+        &services(&[(VIP, Tcp, &[tcp.address]), (VIP, Udp, &[udp.address])]),
+    );
     let vip: SocketAddr = VIP.parse().unwrap();
 
     let mut stream = TcpStream::connect(VIP).unwrap();
@@ -56,7 +65,10 @@ fn unconnected_datagrams_are_spread_and_answered_by_the_service() {
     let servers = [0, 1, 2].map(Server::udp);
     let backends = servers.each_ref().map(|server| server.address);
     let other = "10.96.0.11:53";
-    let _proxy = cell.proxy("a", &services(&[(VIP, Udp, &backends), (other, Udp, &backends[..1])]));
+    let _proxy = cell.proxy(
+        "a",
+        &services(&[(VIP, Udp, &backends), (other, Udp, &backends[..1])]),
+    );
     let mut answers = [0_u32; 3];
     let mut bytes = [0; 8];
     for _ in 0..600 {
@@ -64,22 +76,34 @@ fn unconnected_datagrams_are_spread_and_answered_by_the_service() {
         let mut first = None;
         for _ in 0..3 {
             socket.send_to(b"?", VIP).unwrap();
-            assert_eq!(socket.recv_from(&mut bytes).unwrap(), (1, VIP.parse().unwrap()));
+            assert_eq!(
+                socket.recv_from(&mut bytes).unwrap(),
+                (1, VIP.parse().unwrap())
+            );
             // A conversation stays with its backend.
             assert_eq!(*first.get_or_insert(bytes[0]), bytes[0]);
         }
         answers[usize::from(bytes[0])] += 1;
     }
-    assert!(answers.iter().all(|n| (140..=260).contains(n)), "{answers:?}");
+    assert!(
+        answers.iter().all(|n| (140..=260).contains(n)),
+        "{answers:?}"
+    );
     // One socket, two services: each answer from the one that was asked.
     let socket = udp_client();
     for _ in 0..3 {
         socket.send_to(b"?", other).unwrap();
-        assert_eq!(socket.recv_from(&mut bytes).unwrap(), (1, other.parse().unwrap()));
+        assert_eq!(
+            socket.recv_from(&mut bytes).unwrap(),
+            (1, other.parse().unwrap())
+        );
     }
     // And a plain address stays plain.
     socket.send_to(b"?", servers[1].address).unwrap();
-    assert_eq!(socket.recv_from(&mut bytes).unwrap(), (1, servers[1].address.into()));
+    assert_eq!(
+        socket.recv_from(&mut bytes).unwrap(),
+        (1, servers[1].address.into())
+    );
 }
 
 #[test]
@@ -89,9 +113,19 @@ fn without_endpoints_calls_are_refused_at_once() {
     let started = Instant::now();
     assert_eq!(ask(VIP).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     let socket = udp_client();
-    assert_eq!(socket.send_to(b"?", VIP).unwrap_err().kind(), ErrorKind::ConnectionRefused);
-    assert_eq!(socket.connect(VIP).unwrap_err().kind(), ErrorKind::ConnectionRefused);
-    assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+    assert_eq!(
+        socket.send_to(b"?", VIP).unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
+    assert_eq!(
+        socket.connect(VIP).unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
+    assert!(
+        started.elapsed() < Duration::from_millis(100),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[test]
@@ -101,9 +135,18 @@ fn what_is_no_service_is_left_alone() {
     let _proxy = cell.proxy("a", &services(&[(VIP, Tcp, &[server.address])]));
     assert_eq!(ask(&server.address.to_string()).unwrap(), 1);
     // Another port, another protocol, another address: no route leads there.
-    assert_eq!(ask("10.96.0.10:81").unwrap_err().kind(), ErrorKind::NetworkUnreachable);
-    assert_eq!(ask("10.96.0.11:80").unwrap_err().kind(), ErrorKind::NetworkUnreachable);
-    assert_eq!(udp_client().send_to(b"?", VIP).unwrap_err().kind(), ErrorKind::NetworkUnreachable);
+    assert_eq!(
+        ask("10.96.0.10:81").unwrap_err().kind(),
+        ErrorKind::NetworkUnreachable
+    );
+    assert_eq!(
+        ask("10.96.0.11:80").unwrap_err().kind(),
+        ErrorKind::NetworkUnreachable
+    );
+    assert_eq!(
+        udp_client().send_to(b"?", VIP).unwrap_err().kind(),
+        ErrorKind::NetworkUnreachable
+    );
 }
 
 #[test]
@@ -134,7 +177,10 @@ fn what_somebody_else_changed_is_put_right() {
     assert!(proxy.drifted().unwrap());
     proxy.sync_all(&wanted);
     assert!(!proxy.drifted().unwrap());
-    assert_eq!(vetch_proxy::dump(&cell.config("a").pin_dir).unwrap(), before);
+    assert_eq!(
+        vetch_proxy::dump(&cell.config("a").pin_dir).unwrap(),
+        before
+    );
     assert_eq!(ask(VIP).unwrap(), 1);
 }
 

@@ -1,4 +1,13 @@
-//! The whole proxy against a fake API server: lists, watches, log lines.
+//! The whole proxy against a fake API server: lists, watches, log lines. A
+//! process of its own, because a tracing subscriber is the whole process's.
+//! Needs root and the eBPF programs, as `lab` does.
+
+#[path = "../lab/cell.rs"]
+#[expect(dead_code, reason = "shared with lab, which uses all of it")]
+mod cell;
+#[path = "../lab/servers.rs"]
+#[expect(dead_code, reason = "shared with lab, which uses all of it")]
+mod servers;
 
 use std::{
     convert::Infallible,
@@ -24,10 +33,12 @@ use crate::{
 
 const VIP: &str = "10.96.0.10:80";
 
+type Watches = Vec<(String, mpsc::UnboundedSender<Bytes>)>;
+
 /// Serves one list a kind, then what is sent through the channels.
 #[derive(Clone, Default)]
 struct Api {
-    watches: Arc<Mutex<Vec<(String, mpsc::UnboundedSender<Bytes>)>>>,
+    watches: Arc<Mutex<Watches>>,
     services: Vec<Value>,
     slices: Vec<Value>,
 }
@@ -45,14 +56,29 @@ impl Api {
     }
 
     fn answer(&self, request: &Request<Body>) -> Response<ApiBody> {
-        let kind = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-        if request.uri().query().unwrap_or_default().contains("watch=true") {
+        let kind = request
+            .uri()
+            .path()
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        if request
+            .uri()
+            .query()
+            .unwrap_or_default()
+            .contains("watch=true")
+        {
             let (sender, receiver) = mpsc::unbounded();
             self.watches.lock().unwrap().push((kind, sender));
             let frames = receiver.map(|bytes| Ok(http_body::Frame::data(bytes)));
             return Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
         }
-        let items = if kind == "services" { &self.services } else { &self.slices };
+        let items = if kind == "services" {
+            &self.services
+        } else {
+            &self.slices
+        };
         let list = json!({"metadata": {"resourceVersion": "1"}, "items": items});
         Response::new(BodyExt::boxed_unsync(Full::new(list.to_string().into())))
     }
@@ -61,7 +87,9 @@ impl Api {
     fn send(&self, kind: &str, event: &Value) -> bool {
         let watches = self.watches.lock().unwrap();
         let line = Bytes::from(format!("{event}\n"));
-        watches.iter().any(|(watched, sender)| watched == kind && sender.unbounded_send(line.clone()).is_ok())
+        watches
+            .iter()
+            .any(|(watched, sender)| watched == kind && sender.unbounded_send(line.clone()).is_ok())
     }
 }
 
@@ -84,7 +112,7 @@ fn slice(server: &Server, version: u32) -> Value {
     })
 }
 
-/// Collects log lines of this thread.
+/// Collects log lines.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -119,29 +147,58 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), met).await.unwrap_or_else(|_| panic!("waited 10 s for {what}"));
+    tokio::time::timeout(Duration::from_secs(10), met)
+        .await
+        .unwrap_or_else(|_| panic!("waited 10 s for {what}"));
 }
 
 #[tokio::test]
 async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
     let cell = Cell::enter();
     let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(lines.clone());
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(lines.clone());
+    tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
     let servers = [1, 2].map(Server::tcp);
-    let api = Api { services: vec![service()], slices: vec![slice(&servers[0], 1)], ..Api::default() };
+    let api = Api {
+        services: vec![service()],
+        slices: vec![slice(&servers[0], 1)],
+        ..Api::default()
+    };
     let shutdown = CancellationToken::new();
-    let proxy = tokio::spawn(vetch_proxy::run(api.client(), cell.config("a"), shutdown.clone()));
+    let proxy = tokio::spawn(vetch_proxy::run(
+        api.client(),
+        cell.config("a"),
+        shutdown.clone(),
+    ));
 
     until("the listed endpoint", || ask(VIP).is_ok_and(|id| id == 1)).await;
-    until("the slice watch", || api.send("endpointslices", &json!({"type": "MODIFIED", "object": slice(&servers[1], 2)})))
-        .await;
+    until("the slice watch", || {
+        api.send(
+            "endpointslices",
+            &json!({"type": "MODIFIED", "object": slice(&servers[1], 2)}),
+        )
+    })
+    .await;
     until("the new endpoint", || ask(VIP).is_ok_and(|id| id == 2)).await;
     let dump = vetch_proxy::dump(&cell.config("a").pin_dir).unwrap();
-    assert!(dump.keys().all(|frontend| frontend.protocol == Protocol::Tcp) && dump.len() == 1);
-    until("the program's log line", || lines.text().contains("10.96.0.10:80 protocol 6 -> 127.0.0.1:")).await;
+    assert!(
+        dump.keys()
+            .all(|frontend| frontend.protocol == Protocol::Tcp)
+            && dump.len() == 1
+    );
+    until("the program's log line", || {
+        lines
+            .text()
+            .contains("10.96.0.10:80 protocol 6 -> 127.0.0.1:")
+    })
+    .await;
 
-    until("the service watch", || api.send("services", &json!({"type": "DELETED", "object": service()}))).await;
+    until("the service watch", || {
+        api.send("services", &json!({"type": "DELETED", "object": service()}))
+    })
+    .await;
     until("the service to go", || ask(VIP).is_err()).await;
 
     shutdown.cancel();
