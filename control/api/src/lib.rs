@@ -1,1 +1,18 @@
+//! The registry of resources: one row a kind, and everything that can be derived from the types' schemas.
+//! Pure: nothing here does IO or reads the clock.
+
+pub mod decode;
+pub mod field;
+pub mod kinds;
+pub mod merge;
+pub mod meta;
+pub mod names;
+pub mod openapi;
+pub mod print;
+pub mod quantity;
+pub mod registry;
 pub mod resource;
+pub mod schema;
+mod value;
+
+pub use registry::{find, registry};

@@ -1,6 +1,6 @@
 //! One row a kind: everything the server needs to serve a resource without knowing its name.
-//! (Skeleton by the architect; the api builder owns and extends it, the server builder codes against it.)
 
+use schemars::SchemaGenerator;
 use serde_json::Value;
 
 /// A row of the registry. Objects travel as `serde_json::Value` that passed `decode`.
@@ -29,8 +29,11 @@ pub struct Resource {
     pub prepare_create: fn(&mut Value),
     /// Strategy.PrepareForUpdate of the main resource: keeps old status, bumps generation on spec change ...
     pub prepare_update: fn(new: &mut Value, old: &Value),
+    /// Strategy.PrepareForUpdate of the status subresource: only status (and some metadata) comes from `new`.
+    pub prepare_status: fn(new: &mut Value, old: &Value),
     pub validate_create: fn(&Value) -> Vec<FieldError>,
     pub validate_update: fn(new: &Value, old: &Value) -> Vec<FieldError>,
+    pub validate_status: fn(new: &Value, old: &Value) -> Vec<FieldError>,
     /// Fields a fieldSelector may name, with their value in this object (metadata.name/namespace are always there).
     pub selectable_fields: fn(&Value) -> Vec<(&'static str, String)>,
     pub columns: &'static [Column],
@@ -39,16 +42,39 @@ pub struct Resource {
     /// metadata.deletionGracePeriodSeconds to use when a delete names none; None = no graceful deletion for the kind.
     pub default_grace_seconds: fn(&Value) -> Option<i64>,
     pub default_propagation: Propagation,
+    /// PUT of a name that does not exist creates it.
+    pub create_on_update: bool,
+    /// PUT without metadata.resourceVersion overwrites; where false it is `must be specified for an update`.
+    pub unconditional_update: bool,
+    /// Lifetime of a stored object (events); etcd lease.
+    pub ttl_seconds: Option<i64>,
+    /// This version's form -> the form kept in etcd, and back (identity but for events.k8s.io).
+    pub to_storage: fn(Value) -> Value,
+    pub from_storage: fn(Value) -> Value,
     /// Rust type's OpenAPI name, e.g. `io.k8s.api.core.v1.Pod`.
     pub schema: &'static str,
+    /// Registers the type's schema.
+    pub types: fn(&mut SchemaGenerator),
 }
 
-pub enum Propagation { Background, Orphan }
-
-pub struct Decoded { pub value: Value, pub warnings: Vec<String> }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    Background,
+    Orphan,
+}
 
 #[derive(Debug)]
-pub struct DecodeError { pub message: String }
+pub struct Decoded {
+    pub value: Value,
+    /// Strict-decoding findings: `unknown field "spec.foo"`, `duplicate field "spec.replicas"`.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct DecodeError {
+    pub message: String,
+}
 
 /// Mirrors field.Error: `path: Type: value: detail` worded as Kubernetes does.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,9 +86,22 @@ pub struct FieldError {
     pub message: String,
 }
 
-pub struct Column { pub name: &'static str, pub kind: &'static str, pub format: &'static str, pub priority: i32, pub description: &'static str }
+pub struct Column {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub format: &'static str,
+    pub priority: i32,
+    pub description: &'static str,
+}
 
-pub struct Subresource { pub name: &'static str, pub kind: SubresourceKind, pub verbs: &'static [&'static str], pub group: &'static str, pub version: &'static str, pub object_kind: &'static str }
+pub struct Subresource {
+    pub name: &'static str,
+    pub kind: SubresourceKind,
+    pub verbs: &'static [&'static str],
+    pub group: &'static str,
+    pub version: &'static str,
+    pub object_kind: &'static str,
+}
 
 pub enum SubresourceKind {
     /// get/update/patch that only lets status (and metadata) change.
@@ -79,4 +118,51 @@ pub enum SubresourceKind {
     Finalize,
     /// pods/eviction
     Eviction,
+}
+
+impl Resource {
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    pub fn list_kind(&self) -> String {
+        format!("{}List", self.kind)
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+}
+
+pub const ALL_VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+impl Subresource {
+    pub const fn status(group: &'static str, version: &'static str, kind: &'static str) -> Subresource {
+        Subresource {
+            name: "status",
+            kind: SubresourceKind::Status,
+            verbs: &["get", "patch", "update"],
+            group,
+            version,
+            object_kind: kind,
+        }
+    }
+
+    /// Where apps/v1 keeps its replica counts.
+    pub const fn scale() -> Subresource {
+        Subresource {
+            name: "scale",
+            kind: SubresourceKind::Scale {
+                spec: "/spec/replicas",
+                status: "/status/replicas",
+                selector: "/spec/selector",
+            },
+            verbs: &["get", "patch", "update"],
+            group: "autoscaling",
+            version: "v1",
+            object_kind: "Scale",
+        }
+    }
 }

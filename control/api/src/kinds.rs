@@ -1,0 +1,16 @@
+//! One file a kind.
+
+pub mod config_map;
+pub mod controller_revision;
+pub mod deployment;
+pub mod endpoint_slice;
+pub mod endpoints;
+pub mod event;
+pub mod lease;
+pub mod namespace;
+pub mod node;
+pub mod pod;
+pub mod replica_set;
+pub mod secret;
+pub mod service;
+pub mod service_account;
