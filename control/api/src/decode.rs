@@ -252,6 +252,8 @@ fn is_pointer(definition: &str, field: &str) -> bool {
             (_, "storageClassName" | "volumeAttributesClassName" | "ingressClassName")
                 | ("ServicePort" | "EndpointPort", "appProtocol")
                 | ("PodDNSConfigOption", "value")
+                | ("HostPathVolumeSource", "type")
+                | ("GRPCAction", "service")
         )
 }
 

@@ -12,5 +12,6 @@ pub mod node;
 pub mod pod;
 pub mod replica_set;
 pub mod secret;
+pub mod selector;
 pub mod service;
 pub mod service_account;

@@ -48,11 +48,6 @@ const fn keyed(key: &'static str, map_keys: &'static [&'static str]) -> Facts {
     Facts { patch_strategy: "merge", merge_key: key, list_type: "map", map_keys, map_type: "" }
 }
 
-/// Merged by `key`, with no list type said.
-const fn merge_only(key: &'static str) -> Facts {
-    Facts { patch_strategy: "merge", merge_key: key, list_type: "", map_keys: &[], map_type: "" }
-}
-
 /// The list of scalars is a set.
 const SET: Facts = Facts { patch_strategy: "merge", merge_key: "", list_type: "set", map_keys: &[], map_type: "" };
 const ATOMIC: Facts = Facts { patch_strategy: "", merge_key: "", list_type: "atomic", map_keys: &[], map_type: "" };

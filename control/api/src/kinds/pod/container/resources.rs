@@ -1,0 +1,58 @@
+//! Resource requests and limits.
+
+use serde_json::Value;
+
+use crate::field::Path;
+use crate::names;
+use crate::quantity::Quantity;
+use crate::resource::FieldError;
+use crate::value::ValueExt;
+
+pub(super) fn validate(resources: Option<&Value>, path: &Path, errors: &mut Vec<FieldError>) {
+    let Some(resources) = resources else { return };
+    for list in ["limits", "requests"] {
+        for (name, value) in resources.map_at(&format!("/{list}")).into_iter().flatten() {
+            let at = path.child(list).key(name);
+            resource_name(name, &at, errors);
+            let Some(amount) = parsed(value) else { continue };
+            if amount.is_negative() {
+                errors.push(at.invalid(amount.to_string(), "must be greater than or equal to 0"));
+            }
+            let whole = name.contains('/') || name.starts_with("hugepages-");
+            if whole && !amount.is_integer() {
+                errors.push(at.invalid(amount.to_string(), "must be an integer"));
+            }
+        }
+    }
+    for (name, value) in resources.map_at("/requests").into_iter().flatten() {
+        let Some(request) = parsed(value) else { continue };
+        let limit = resources.map_at("/limits").and_then(|l| l.get(name)).and_then(parsed);
+        let overcommits = !name.contains('/') && !name.starts_with("hugepages-");
+        match limit {
+            Some(limit) if request != limit && !overcommits => errors.push(
+                path.child("requests")
+                    .invalid(request.to_string(), &format!("must be equal to {name} limit of {limit}")),
+            ),
+            Some(limit) if request > limit => errors.push(
+                path.child("requests")
+                    .invalid(request.to_string(), &format!("must be less than or equal to {name} limit of {limit}")),
+            ),
+            None if !overcommits => {
+                errors.push(path.child("limits").required("Limit must be set for non overcommitable resources"));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn resource_name(name: &str, path: &Path, errors: &mut Vec<FieldError>) {
+    errors.extend(names::qualified(name).iter().map(|m| path.invalid(name, m)));
+    let standard = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+    if !name.contains('/') && !standard {
+        errors.push(path.invalid(name, "must be a standard resource for containers"));
+    }
+}
+
+fn parsed(value: &Value) -> Option<Quantity> {
+    Quantity::parse(value.as_str()?).ok()
+}

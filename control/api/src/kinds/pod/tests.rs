@@ -1,0 +1,212 @@
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn defaulted(spec: Value) -> Value {
+    let mut pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec});
+    (ROW.default)(&mut pod);
+    pod
+}
+
+fn errors(pod: &Value) -> Vec<String> {
+    (ROW.validate_create)(pod).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_minimal_pod_is_defaulted_and_valid() {
+    let pod = defaulted(json!({"containers": [{"name": "a", "image": "nginx", "ports": [{"containerPort": 80}],
+        "resources": {"limits": {"cpu": "1"}},
+        "livenessProbe": {"httpGet": {"port": 80}}}], "volumes": [{"name": "v", "configMap": {"name": "c"}}]}));
+    assert_eq!(errors(&pod), Vec::<String>::new());
+    assert_eq!(
+        pod["spec"],
+        json!({
+            "containers": [{"name": "a", "image": "nginx", "imagePullPolicy": "Always",
+                "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}},
+                "livenessProbe": {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "timeoutSeconds": 1,
+                    "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3},
+                "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],
+            "dnsPolicy": "ClusterFirst", "enableServiceLinks": true, "restartPolicy": "Always",
+            "schedulerName": "default-scheduler", "securityContext": {}, "terminationGracePeriodSeconds": 30,
+            "volumes": [{"name": "v", "configMap": {"name": "c", "defaultMode": 420}}],
+        })
+    );
+    for (image, policy) in [
+        ("nginx:1.27", "IfNotPresent"),
+        ("nginx:latest", "Always"),
+        ("localhost:5000/nginx", "Always"),
+        ("nginx@sha256:00", "IfNotPresent"),
+    ] {
+        let pod = defaulted(json!({"containers": [{"name": "a", "image": image}]}));
+        assert_eq!(pod.str_at("/spec/containers/0/imagePullPolicy"), policy, "{image}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let table = [
+        (json!({}), vec!["spec.containers: Required value"]),
+        (json!({"containers": [{"image": "x"}]}), vec!["spec.containers[0].name: Required value"]),
+        (json!({"containers": [{"name": "a"}]}), vec!["spec.containers[0].image: Required value"]),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}, {"name": "a", "image": "x"}]}),
+            vec!["spec.containers[1].name: Duplicate value: \"a\""],
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x", "imagePullPolicy": "Sometimes"}]}),
+            vec![
+                "spec.containers[0].imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+            ],
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}),
+            vec!["spec.containers[0].volumeMounts[0].name: Not found: \"v\""],
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x", "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}}]}),
+            vec![
+                "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+            ],
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x", "ports": [{"containerPort": 70000}]}]}),
+            vec![
+                "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+            ],
+        ),
+        (
+            json!({"restartPolicy": "Maybe", "containers": [{"name": "a", "image": "x"}]}),
+            vec![
+                "spec.restartPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+            ],
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x", "readinessProbe": {}}]}),
+            vec!["spec.containers[0].readinessProbe: Required value: must specify a handler type"],
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "initContainers": [{"name": "a", "image": "x", "readinessProbe": {"exec": {"command": ["x"]}}}]}),
+            vec![
+                "spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
+                "spec.initContainers[0].name: Duplicate value: \"a\"",
+            ],
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "volumes": [{"name": "v", "secret": {}}, {"name": "v", "emptyDir": {}}]}),
+            vec!["spec.volumes[0].secret.secretName: Required value", "spec.volumes[1].name: Duplicate value: \"v\""],
+        ),
+    ];
+    for (spec, expected) in table {
+        assert_eq!(errors(&defaulted(spec.clone())), expected, "{spec}");
+    }
+}
+
+#[test]
+fn updates_change_images_only() {
+    let old = defaulted(json!({"containers": [{"name": "a", "image": "x"}], "tolerations": [{"key": "k", "operator": "Exists"}]}));
+    let update = |change: fn(&mut Value)| -> Vec<String> {
+        let mut new = old.clone();
+        change(&mut new);
+        (ROW.validate_update)(&new, &old).iter().map(ToString::to_string).collect()
+    };
+    assert!(update(|p| p["spec"]["containers"][0]["image"] = json!("y")).is_empty());
+    assert!(update(|p| p["spec"]["tolerations"].as_array_mut().unwrap().push(json!({"key": "z", "operator": "Exists"}))).is_empty());
+    assert!(update(|p| p["metadata"]["labels"] = json!({"a": "b"})).is_empty());
+    let errors = update(|p| p["spec"]["restartPolicy"] = json!("Never"));
+    assert!(errors[0].starts_with("spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`"));
+    let errors = update(|p| p["spec"]["tolerations"] = json!([]));
+    assert_eq!(errors, ["spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"]);
+    let errors = update(|p| p["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "b", "image": "x",
+        "imagePullPolicy": "Always", "terminationMessagePolicy": "File"})));
+    assert_eq!(errors, ["spec.containers: Forbidden: pod updates may not add or remove containers"]);
+}
+
+#[test]
+fn qos_follows_requests() {
+    let container = |resources: Value| json!({"containers": [{"resources": resources}]});
+    let table = [
+        (json!({}), "BestEffort"),
+        (json!({"requests": {"cpu": "1"}}), "Burstable"),
+        (json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1024Mi"}}), "Guaranteed"),
+        (json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}), "Burstable"),
+    ];
+    for (resources, class) in table {
+        assert_eq!(qos_class(&container(resources)), class);
+    }
+}
+
+#[test]
+fn the_status_column_reads_as_in_kubectl() {
+    let now: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
+    let running = json!({"name": "a", "ready": true, "restartCount": 0, "state": {"running": {}}});
+    let crash = json!({"name": "a", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"finishedAt": "2026-01-01T00:58:00Z", "exitCode": 1}}});
+    let table = [
+        (json!({"status": {"phase": "Pending"}}), "0/1", "Pending", "0"),
+        (json!({"status": {"phase": "Running", "containerStatuses": [running]}}), "1/1", "Running", "0"),
+        (json!({"status": {"phase": "Running", "containerStatuses": [crash]}}), "0/1", "CrashLoopBackOff", "3 (2m ago)"),
+        (
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Running", "containerStatuses": [running]}}),
+            "1/1",
+            "Terminating",
+            "0",
+        ),
+        (
+            json!({"status": {"phase": "Succeeded", "containerStatuses": [{"name": "a", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]}}),
+            "0/1",
+            "Completed",
+            "0",
+        ),
+        (
+            json!({"status": {"phase": "Failed", "containerStatuses": [{"name": "a", "state": {"terminated": {"exitCode": 137, "signal": 9}}}]}}),
+            "0/1",
+            "Signal:9",
+            "0",
+        ),
+        (
+            json!({"init": 1, "status": {"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"waiting": {"reason": "PodInitializing"}}}]}}),
+            "0/1",
+            "Init:0/1",
+            "0",
+        ),
+        (
+            json!({"init": 1, "status": {"phase": "Pending", "initContainerStatuses": [{"name": "i", "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}}),
+            "0/1",
+            "Init:CrashLoopBackOff",
+            "2",
+        ),
+        (
+            json!({"init": 1, "status": {"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}}),
+            "0/1",
+            "Init:Error",
+            "0",
+        ),
+        (
+            json!({"status": {"phase": "Pending", "containerStatuses": [{"name": "a", "state": {"waiting": {"reason": "ErrImagePull"}}}]}}),
+            "0/1",
+            "ErrImagePull",
+            "0",
+        ),
+    ];
+    for (mut pod, ready, status, restarts) in table {
+        pod["spec"] = json!({"containers": [{"name": "a"}]});
+        if pod.get("init").is_some() {
+            pod["spec"]["initContainers"] = json!([{"name": "i"}]);
+        }
+        let cells = (ROW.cells)(&pod, now);
+        assert_eq!(cells[1..4], [json!(ready), json!(status), json!(restarts)]);
+        assert_eq!(cells[5], "<none>");
+    }
+}
+
+#[test]
+fn grace_ends_with_the_run() {
+    let pod = |node: &str, phase: &str| {
+        json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 7}, "status": {"phase": phase}})
+    };
+    assert_eq!(grace_seconds(&pod("", "Pending")), Some(0));
+    assert_eq!(grace_seconds(&pod("n", "Running")), Some(7));
+    assert_eq!(grace_seconds(&pod("n", "Failed")), Some(0));
+}
