@@ -15,3 +15,4 @@ pub mod secret;
 pub mod selector;
 pub mod service;
 pub mod service_account;
+mod workload;

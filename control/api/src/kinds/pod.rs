@@ -19,6 +19,7 @@ use crate::schema::register;
 use crate::value::ValueExt;
 use crate::{meta, names};
 
+pub(crate) use affinity::EFFECTS;
 pub use qos::qos_class;
 
 pub const ROW: Resource = Resource {
