@@ -65,6 +65,23 @@ fn decode_as(
         );
         return Err(DecodeError { message: format!("couldn't get version/kind; json parse error: {cause}") });
     };
+    let own = |key: &str| object.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let (own_version, own_kind) = (own("apiVersion").unwrap_or(api_version), own("kind").unwrap_or(kind));
+    if own_kind != kind {
+        let found = own_version.rsplit('/').next().unwrap_or(own_version);
+        return Err(DecodeError {
+            message: format!(
+                "{own_kind} in version {found:?} cannot be handled as a {kind}: converting ({found}.{own_kind}) to ({version}.{kind}): unknown conversion"
+            ),
+        });
+    }
+    if own_version != api_version {
+        return Err(DecodeError {
+            message: format!(
+                "the API version in the data ({own_version}) does not match the expected API version ({api_version})"
+            ),
+        });
+    }
     let mut walker = Walker { unknown: Vec::new() };
     let mut value =
         walker.object(definition, object, &mut Paths::default()).map_err(|cause| fail(&cause))?;

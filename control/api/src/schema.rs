@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::resource::Resource;
 
+pub(crate) use facts::is_atomic_struct;
 pub use facts::{Facts, facts};
 pub(crate) use go::{go_type, short_name};
 

@@ -86,3 +86,18 @@ fn duplicates_are_found_in_bytes() {
     assert_eq!(decoded.value["spec"]["replicas"], 3);
     assert!(decode_bytes(row, b"{").is_err());
 }
+
+#[test]
+fn another_kind_is_refused() {
+    let row = find("apps", "v1", "deployments").unwrap();
+    let message = |body: Value| (row.decode)(body).unwrap_err().message;
+    assert_eq!(
+        message(json!({"apiVersion": "apps/v1beta1", "kind": "Deployment"})),
+        "the API version in the data (apps/v1beta1) does not match the expected API version (apps/v1)"
+    );
+    assert_eq!(
+        message(json!({"apiVersion": "v1", "kind": "Pod"})),
+        "Pod in version \"v1\" cannot be handled as a Deployment: converting (v1.Pod) to (v1.Deployment): unknown conversion"
+    );
+    assert!(message(json!([])).starts_with("couldn't get version/kind; json parse error: json: cannot unmarshal array"));
+}
