@@ -110,6 +110,14 @@ fn render(dialect: Dialect, name: &str, raw: &Value, reached: &mut Vec<String>) 
             }
         }
     }
+    // k8s-openapi asks kinds for their metadata; the API does not.
+    let is_kind = out.pointer("/properties/kind").is_some() && out.pointer("/properties/apiVersion").is_some();
+    if is_kind && let Some(required) = out.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(|key| key != "metadata");
+        if required.is_empty() {
+            out.as_object_mut().map(|o| o.remove("required"));
+        }
+    }
     if is_atomic_struct(name) {
         out["x-kubernetes-map-type"] = "atomic".into();
     }

@@ -215,6 +215,30 @@ static FACTS: &[(&str, &str, Facts)] = &[
     ("io.k8s.api.discovery.v1.Endpoint", "addresses", SET_ONLY),
     ("io.k8s.api.discovery.v1.EndpointHints", "forZones", ATOMIC),
     ("io.k8s.api.discovery.v1.EndpointHints", "forNodes", ATOMIC),
+    ("io.k8s.api.core.v1.CephFSVolumeSource", "monitors", ATOMIC),
+    ("io.k8s.api.core.v1.ContainerRestartRuleOnExitCodes", "values", SET_ONLY),
+    ("io.k8s.api.core.v1.FCVolumeSource", "targetWWNs", ATOMIC),
+    ("io.k8s.api.core.v1.FCVolumeSource", "wwids", ATOMIC),
+    ("io.k8s.api.core.v1.ISCSIVolumeSource", "portals", ATOMIC),
+    ("io.k8s.api.core.v1.LinuxContainerUser", "supplementalGroups", ATOMIC),
+    ("io.k8s.api.core.v1.NodeAllocatableResourceClaimStatus", "containers", SET_ONLY),
+    ("io.k8s.api.core.v1.PersistentVolumeClaimSpec", "accessModes", ATOMIC),
+    ("io.k8s.api.core.v1.PodExtendedResourceClaimStatus", "requestMappings", ATOMIC),
+    ("io.k8s.api.core.v1.RBDVolumeSource", "monitors", ATOMIC),
+    ("io.k8s.api.core.v1.ResourceStatus", "resources", map_list(&["resourceID"])),
+    (NODE_STATUS, "declaredFeatures", ATOMIC),
+    (POD_STATUS, "nodeAllocatableResourceClaimStatuses", ATOMIC),
+    (
+        POD_STATUS,
+        "resourceClaimStatuses",
+        Facts {
+            patch_strategy: "merge,retainKeys",
+            merge_key: "name",
+            list_type: "map",
+            map_keys: &["name"],
+            map_type: "",
+        },
+    ),
 ];
 
 /// A set for server-side apply, replaced as a whole by a strategic merge.
