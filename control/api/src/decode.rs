@@ -84,7 +84,7 @@ fn decode_as(
     }
     let mut walker = Walker { unknown: Vec::new() };
     let mut value =
-        walker.object(definition, object, &mut Paths::default()).map_err(|cause| fail(&cause))?;
+        walker.object(definition, object, &At::ROOT).map_err(|cause| fail(&cause))?;
     if let Some(object) = value.as_object_mut() {
         object.insert("apiVersion".into(), api_version.into());
         object.insert("kind".into(), kind.into());
@@ -96,25 +96,45 @@ fn cannot_be_handled(version: &str, kind: &str, cause: &str) -> String {
     format!("{kind} in version {version:?} cannot be handled as a {kind}: {cause}")
 }
 
-/// The two ways a place is named: `spec.containers[0].foo` for unknown fields, `spec.containers.foo` in Go's errors.
-#[derive(Default)]
-struct Paths {
-    indexed: String,
-    plain: String,
+/// Where the walker stands: steps back to the root, put together only when something is wrong there.
+struct At<'a> {
+    parent: Option<&'a At<'a>>,
+    step: Step<'a>,
 }
 
-impl Paths {
-    fn field(&self, name: &str) -> Paths {
-        let join = |at: &str| if at.is_empty() { name.to_string() } else { format!("{at}.{name}") };
-        Paths { indexed: join(&self.indexed), plain: join(&self.plain) }
+enum Step<'a> {
+    Root,
+    Field(&'a str),
+    Index(usize),
+    Key(&'a str),
+}
+
+impl<'a> At<'a> {
+    const ROOT: At<'static> = At { parent: None, step: Step::Root };
+
+    fn to(&'a self, step: Step<'a>) -> At<'a> {
+        At { parent: Some(self), step }
     }
 
-    fn index(&self, i: usize) -> Paths {
-        Paths { indexed: format!("{}[{i}]", self.indexed), plain: self.plain.clone() }
+    /// `spec.containers[0].foo`, as unknown fields are named.
+    fn indexed(&self) -> String {
+        let base = self.parent.map(At::indexed).unwrap_or_default();
+        match self.step {
+            Step::Root => base,
+            Step::Index(i) => format!("{base}[{i}]"),
+            Step::Field(name) | Step::Key(name) if base.is_empty() => name.to_string(),
+            Step::Field(name) | Step::Key(name) => format!("{base}.{name}"),
+        }
     }
 
-    fn key(&self, key: &str) -> Paths {
-        Paths { indexed: format!("{}.{key}", self.indexed), plain: self.plain.clone() }
+    /// `spec.containers.foo`, as Go's errors have it.
+    fn plain(&self) -> String {
+        let base = self.parent.map(At::plain).unwrap_or_default();
+        match self.step {
+            Step::Field(name) if base.is_empty() => name.to_string(),
+            Step::Field(name) => format!("{base}.{name}"),
+            _ => base,
+        }
     }
 }
 
@@ -133,13 +153,13 @@ impl Walker {
         &mut self,
         definition: &Definition,
         object: Map<String, Value>,
-        at: &mut Paths,
+        at: &At,
     ) -> Result<Value, String> {
         let mut out = Map::new();
         for (key, value) in object {
-            let path = at.field(&key);
+            let path = at.to(Step::Field(&key));
             let Some(field) = definition.fields.get(&key) else {
-                self.unknown.push(format!("unknown field {:?}", path.indexed));
+                self.unknown.push(format!("unknown field {:?}", path.indexed()));
                 continue;
             };
             if value.is_null() {
@@ -155,20 +175,17 @@ impl Walker {
         Ok(Value::Object(out))
     }
 
-    fn value(&mut self, ty: &Type, value: Value, at: &Paths, place: &Place) -> Result<Value, String> {
+    fn value(&mut self, ty: &Type, value: Value, at: &At, place: &Place) -> Result<Value, String> {
         match (ty, value) {
             (Type::Any, value) => Ok(value),
             (Type::Object(name), Value::Object(object)) => match schemas().get(name) {
-                Some(definition) => {
-                    let mut at = Paths { indexed: at.indexed.clone(), plain: at.plain.clone() };
-                    self.object(definition, object, &mut at)
-                }
+                Some(definition) => self.object(definition, object, at),
                 None => Ok(Value::Object(object)),
             },
             (Type::Map(items), Value::Object(object)) => {
                 let mut out = Map::new();
                 for (key, value) in object {
-                    let path = at.key(&key);
+                    let path = at.to(Step::Key(&key));
                     let value = if value.is_null() { zero(items) } else { self.value(items, value, &path, place)? };
                     out.insert(key, value);
                 }
@@ -177,7 +194,7 @@ impl Walker {
             (Type::Array(items), Value::Array(list)) => {
                 let mut out = Vec::with_capacity(list.len());
                 for (i, value) in list.into_iter().enumerate() {
-                    let path = at.index(i);
+                    let path = at.to(Step::Index(i));
                     out.push(if value.is_null() { zero(items) } else { self.value(items, value, &path, place)? });
                 }
                 Ok(Value::Array(out))
@@ -208,13 +225,13 @@ impl Walker {
     }
 }
 
-fn mismatch(found: &str, ty: &Type, at: &Paths, place: &Place) -> String {
+fn mismatch(found: &str, ty: &Type, at: &At, place: &Place) -> String {
     let of = go_type(&place.definition.name, place.field, ty);
     let holder = short_name(&place.definition.name);
-    format!("json: cannot unmarshal {found} into Go struct field {holder}.{} of type {of}", at.plain)
+    format!("json: cannot unmarshal {found} into Go struct field {holder}.{} of type {of}", at.plain())
 }
 
-fn integer(ty: &Type, n: &serde_json::Number, at: &Paths, place: &Place) -> Result<Value, String> {
+fn integer(ty: &Type, n: &serde_json::Number, at: &At, place: &Place) -> Result<Value, String> {
     let value = n.as_i64().filter(|i| *ty == Type::Int64 || i32::try_from(*i).is_ok());
     match value {
         Some(i) => Ok(i.into()),

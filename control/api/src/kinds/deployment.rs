@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn deployments_are_defaulted_and_checked() {
-        let table: &[(fn(&mut Value), &[&str])] = &[
+        type Case = (fn(&mut Value), &'static [&'static str]);
+        let table: &[Case] = &[
             (|_| {}, &[]),
             (|d| d["spec"]["replicas"] = json!(-1), &[
                 "spec.replicas: Invalid value: -1: must be greater than or equal to 0",

@@ -48,7 +48,9 @@ pub const EVENTS: Resource = Resource {
     storage_prefix: "events",
     decode: typed::<events::v1::Event>,
     validate_create: |event| validate_series(&to_core(event.clone())),
-    selectable_fields: |event| selectable_fields(&to_core(event.clone())),
+    selectable_fields: |event| {
+        selectable_fields(&to_core(event.clone())).into_iter().map(|(name, value)| (new_field(name), value)).collect()
+    },
     columns: COLUMNS,
     cells: |event, now| cells(&to_core(event.clone()), now),
     create_on_update: true,
@@ -97,9 +99,8 @@ fn validate(event: &Value) -> Vec<FieldError> {
     let path = Path::new("involvedObject").child("namespace");
     let (own, about) = (event.str_at("/metadata/namespace"), event.str_at("/involvedObject/namespace"));
     // Events about cluster-scoped objects live in default.
-    if about.is_empty() && own != "default" && !own.is_empty() {
-        errors.push(path.invalid(about, "does not match event.namespace"));
-    } else if !about.is_empty() && about != own {
+    let elsewhere = if about.is_empty() { own != "default" && !own.is_empty() } else { about != own };
+    if elsewhere {
         errors.push(path.invalid(about, "does not match event.namespace"));
     }
     errors
@@ -161,6 +162,21 @@ fn selectable_fields(event: &Value) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// A selectable field's name in events.k8s.io.
+fn new_field(name: &'static str) -> &'static str {
+    match name {
+        "involvedObject.kind" => "regarding.kind",
+        "involvedObject.namespace" => "regarding.namespace",
+        "involvedObject.name" => "regarding.name",
+        "involvedObject.uid" => "regarding.uid",
+        "involvedObject.apiVersion" => "regarding.apiVersion",
+        "involvedObject.resourceVersion" => "regarding.resourceVersion",
+        "involvedObject.fieldPath" => "regarding.fieldPath",
+        "reportingComponent" => "reportingController",
+        other => other,
+    }
+}
+
 const COLUMNS: &[Column] = &[
     column("Last Seen", "Time when this event was last observed"),
     column("Type", "Type of this event (Normal, Warning), new types could be added in the future"),
@@ -188,7 +204,7 @@ fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
         let last = if observed.is_empty() { last } else { since(observed, now) };
         (last, event.i64_at("/series/count"))
     } else {
-        (last, event.i64_at("/count").max(i64::from(event.i64_at("/count") == 0)))
+        (last, event.i64_at("/count").max(1))
     };
     let target = match event.str_at("/involvedObject/name") {
         "" => event.str_at("/involvedObject/kind").to_lowercase(),
@@ -217,4 +233,55 @@ fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
         count.into(),
         event.str_at("/metadata/name").into(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event() -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Event",
+            "metadata": {"name": "web.1", "namespace": "n"},
+            "involvedObject": {"kind": "Pod", "name": "web", "namespace": "n", "fieldPath": "spec.containers{a}"},
+            "reason": "Started", "message": "Started container a\n", "type": "Normal",
+            "source": {"component": "kubelet", "host": "node-1"},
+            "firstTimestamp": "1970-01-01T00:00:00Z", "lastTimestamp": "1970-01-01T00:01:00Z", "count": 3,
+        })
+    }
+
+    #[test]
+    fn the_two_versions_are_one_object() {
+        let new = from_core(event());
+        assert_eq!(new["apiVersion"], "events.k8s.io/v1");
+        assert_eq!((&new["note"], &new["regarding"]["name"]), (&json!("Started container a\n"), &json!("web")));
+        assert_eq!(new["deprecatedCount"], 3);
+        assert_eq!(to_core(new.clone()), event());
+        let fields = (EVENTS.selectable_fields)(&new);
+        assert!(fields.contains(&("regarding.name", "web".to_string())));
+    }
+
+    #[test]
+    fn events_read_as_in_kubectl() {
+        let now = Timestamp::from_second(90).unwrap();
+        let expected = [
+            json!("30s"), json!("Normal"), json!("Started"), json!("pod/web"), json!("spec.containers{a}"),
+            json!("kubelet, node-1"), json!("Started container a"), json!("90s"), json!(3), json!("web.1"),
+        ];
+        assert_eq!(cells(&event(), now), expected);
+        assert_eq!((EVENTS.cells)(&from_core(event()), now), expected);
+    }
+
+    #[test]
+    fn an_event_lives_where_its_object_does() {
+        assert!(validate(&event()).is_empty());
+        let mut other = event();
+        other["involvedObject"]["namespace"] = json!("m");
+        assert_eq!(
+            validate(&other)[0].to_string(),
+            "involvedObject.namespace: Invalid value: \"m\": does not match event.namespace"
+        );
+    }
 }

@@ -30,6 +30,15 @@ pub const ROW: Resource = Resource {
         {
             status.default_to("allocatable", capacity);
         }
+        // podCIDR is the first of podCIDRs.
+        if let Some(spec) = node.get_mut("spec") {
+            if let Some(first) = spec.pointer("/podCIDRs/0").cloned() {
+                spec.default_to("podCIDR", first);
+            } else if !spec.str_at("/podCIDR").is_empty() {
+                let only = spec.str_at("/podCIDR").to_string();
+                spec.default_to("podCIDRs", vec![only]);
+            }
+        }
     },
     prepare_update: meta::keep_status,
     validate_create: |node| {

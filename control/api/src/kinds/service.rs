@@ -65,6 +65,11 @@ fn default(service: &mut Value) {
             port["targetPort"] = number;
         }
     }
+    // clusterIP is the first of clusterIPs.
+    if !spec.str_at("/clusterIP").is_empty() {
+        let only = spec.str_at("/clusterIP").to_string();
+        spec.default_to("clusterIPs", vec![only]);
+    }
     let kind = spec.str_at("/type").to_string();
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         spec.default_to("externalTrafficPolicy", "Cluster");

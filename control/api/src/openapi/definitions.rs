@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::schema::{facts, is_atomic_struct, reference_name, schemas};
+use crate::schema::{enums, facts, is_atomic_struct, reference_name, schemas};
 
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 pub(super) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
@@ -107,6 +107,12 @@ fn render(dialect: Dialect, name: &str, raw: &Value, reached: &mut Vec<String>) 
         for (key, property) in properties {
             if let (Some(facts), Some(property)) = (facts(name, key), property.as_object_mut()) {
                 facts.publish(property);
+            }
+            // v2 clients of old refuse what a list of values does not name; only v3 publishes them, as upstream does.
+            if dialect == Dialect::V3
+                && let (Some(values), Some(property)) = (enums::values(name, key), property.as_object_mut())
+            {
+                property.insert("enum".into(), values.into());
             }
         }
     }

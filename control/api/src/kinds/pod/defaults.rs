@@ -26,6 +26,20 @@ pub(crate) fn pod(pod: &mut Value) {
         }
     }
     pod_spec(spec);
+    if let Some(status) = pod.get_mut("status") {
+        addresses(status, "podIP", "podIPs");
+        addresses(status, "hostIP", "hostIPs");
+    }
+}
+
+/// `podIP` is the first of `podIPs`; where the two differ, the single one was written later.
+fn addresses(status: &mut Value, single: &str, list: &str) {
+    let first = status.pointer(&format!("/{list}/0/ip")).cloned();
+    match (status.get(single).cloned(), first) {
+        (None, Some(first)) => status.default_to(single, first),
+        (Some(only), first) if Some(&only) != first.as_ref() => status[list] = json!([{"ip": only}]),
+        _ => {}
+    }
 }
 
 /// `spec.template` of a workload.

@@ -210,3 +210,17 @@ fn grace_ends_with_the_run() {
     assert_eq!(grace_seconds(&pod("n", "Running")), Some(7));
     assert_eq!(grace_seconds(&pod("n", "Failed")), Some(0));
 }
+
+#[test]
+fn the_two_forms_of_an_address_agree() {
+    let table = [
+        (json!({"podIP": "1.1.1.1"}), json!([{"ip": "1.1.1.1"}])),
+        (json!({"podIPs": [{"ip": "1.1.1.1"}, {"ip": "::1"}]}), json!([{"ip": "1.1.1.1"}, {"ip": "::1"}])),
+        (json!({"podIP": "1.1.1.1", "podIPs": [{"ip": "2.2.2.2"}]}), json!([{"ip": "1.1.1.1"}])),
+    ];
+    for (status, ips) in table {
+        let mut pod = json!({"spec": {}, "status": status});
+        (ROW.default)(&mut pod);
+        assert_eq!((&pod["status"]["podIP"], &pod["status"]["podIPs"]), (&json!("1.1.1.1"), &ips));
+    }
+}
