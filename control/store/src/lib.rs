@@ -7,10 +7,11 @@
 mod cache;
 mod error;
 mod feed;
+mod lease;
 mod object;
 mod store;
 
 pub use cache::{Cache, Listing, Watch};
 pub use error::Error;
-pub use object::{Event, EventKind, Object};
+pub use object::{Event, EventKind, Object, watch_line};
 pub use store::{Precondition, Store, Write};

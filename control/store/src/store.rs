@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, GetOptions, Txn, TxnOp, TxnOpResponse,
+    Client, Compare, CompareOp, ConnectOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
+    TxnOpResponse,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -13,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::cache::Cache;
-use crate::feed::Feed;
+use crate::feed::{Feed, range_end};
+use crate::lease::Leases;
 use crate::object::{Object, stored_bytes};
 
 /// etcd's own default request time limit is 5 s plus election time; a client is told sooner.
@@ -40,6 +42,7 @@ pub struct Store {
     client: Client,
     caches: Arc<HashMap<String, Cache>>,
     revision: watch::Receiver<i64>,
+    leases: Arc<Leases>,
 }
 
 impl Store {
@@ -74,6 +77,7 @@ impl Store {
             client,
             caches: Arc::new(caches),
             revision,
+            leases: Arc::default(),
         })
     }
 
@@ -109,6 +113,27 @@ impl Store {
             .first()
             .map(|kv| self.known_or_parsed(key, kv))
             .transpose()
+    }
+
+    /// The objects below `prefix` from key `start` on, as they were at `revision`.
+    pub async fn list_at(
+        &self,
+        start: &str,
+        prefix: &str,
+        revision: i64,
+    ) -> Result<Vec<Arc<Object>>, Error> {
+        let options = GetOptions::new()
+            .with_range(range_end(prefix))
+            .with_revision(revision)
+            .with_sort(SortTarget::Key, SortOrder::Ascend);
+        let response = limited(self.client.clone().get(start, Some(options)))
+            .await
+            .map_err(|error| past_or_future(error, revision))?;
+        response
+            .kvs()
+            .iter()
+            .map(|kv| self.known_or_parsed(&String::from_utf8_lossy(kv.key()), kv))
+            .collect()
     }
 
     /// Spares the parsing where the cache already has this very revision.
@@ -155,6 +180,21 @@ impl Store {
         conditions: &[Precondition],
         writes: &[Write],
     ) -> Result<i64, Error> {
+        self.commit_for(conditions, writes, None).await
+    }
+
+    /// As [`Store::commit`]; what is put lives for `ttl` seconds where one is given.
+    pub async fn commit_for(
+        &self,
+        conditions: &[Precondition],
+        writes: &[Write],
+        ttl: Option<i64>,
+    ) -> Result<i64, Error> {
+        let lease = match ttl {
+            Some(seconds) => Some(self.leases.get(&self.client, seconds).await?),
+            None => None,
+        };
+        let put = lease.map(|id| PutOptions::new().with_lease(id));
         let compares: Vec<Compare> = conditions
             .iter()
             .map(|condition| match condition {
@@ -169,7 +209,7 @@ impl Store {
         let effects: Vec<TxnOp> = writes
             .iter()
             .map(|write| match write {
-                Write::Put(key, value) => TxnOp::put(key.as_str(), stored_bytes(value), None),
+                Write::Put(key, value) => TxnOp::put(key.as_str(), stored_bytes(value), put.clone()),
                 Write::Delete(key) => TxnOp::delete(key.as_str(), None),
             })
             .collect();
@@ -201,6 +241,21 @@ impl Store {
     }
 }
 
+/// etcd refuses revisions it has compacted away or has not reached; clients act on the difference.
+fn past_or_future(error: Error, requested: i64) -> Error {
+    let text = match &error {
+        Error::Unavailable(cause) => cause.to_string(),
+        _ => return error,
+    };
+    if text.contains("compacted") {
+        return Error::Expired { requested, oldest: requested + 1 };
+    }
+    if text.contains("future revision") {
+        return Error::Future { requested, current: 0 };
+    }
+    error
+}
+
 fn failed_condition(conditions: &[Precondition], present: &[TxnOpResponse]) -> Error {
     for (condition, response) in conditions.iter().zip(present) {
         let TxnOpResponse::Get(response) = response else {
@@ -222,7 +277,7 @@ fn failed_condition(conditions: &[Precondition], present: &[TxnOpResponse]) -> E
     Error::Conflict { key: String::new() }
 }
 
-async fn limited<T>(
+pub(crate) async fn limited<T>(
     request: impl Future<Output = Result<T, etcd_client::Error>>,
 ) -> Result<T, Error> {
     match tokio::time::timeout(REQUEST_LIMIT, request).await {

@@ -1,0 +1,207 @@
+//! From an HTTP request to its handler: known user, allowed action, then the verb.
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::{Method, Request as HttpRequest, StatusCode, header};
+use serde_json::json;
+use vetch_api::resource::SubresourceKind;
+use vetch_identity::User;
+
+use crate::connect::Call;
+use crate::guard::{Action, refusal};
+use crate::output::Form;
+use crate::patch::Patch;
+use crate::read::json_response;
+use crate::request::{Query, Target};
+use crate::state::Server;
+use crate::status::{Result, Status};
+use crate::write::Request;
+use crate::{discovery, openapi, read, watch};
+
+/// kube-apiserver's limit for a request body.
+const BODY_LIMIT: usize = 3 * 1024 * 1024;
+
+/// The verified client certificate's user, put into a request by the TLS listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Certificate(pub User);
+
+/// A user known without credentials: requests from inside the process.
+#[derive(Clone, Debug)]
+pub(crate) struct Trusted(pub User);
+
+pub fn router(server: Server) -> Router {
+    Router::new().fallback(move |request: HttpRequest<Body>| {
+        let server = server.clone();
+        async move { handle(&server, request).await.unwrap_or_else(|status| status.into_response()) }
+    })
+}
+
+async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    if let Some(answer) = open_path(server, path).await {
+        return Ok(answer);
+    }
+    let user = match parts.extensions.get::<Trusted>() {
+        Some(Trusted(user)) => user.clone(),
+        None => {
+            let certificate = parts.extensions.get::<Certificate>().map(|Certificate(user)| user);
+            server.guard.authenticate(server, &parts.headers, certificate).await.ok_or_else(|| {
+                Status::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
+            })?
+        }
+    };
+    let query = Query::parse(&parts.uri);
+    let target = Target::parse(server.registry, path);
+    authorize(server, &user, &parts.method, path, target.as_ref(), &query).await?;
+    let Some(target) = target else {
+        return if parts.method == Method::GET {
+            plain_path(server, path, &parts.headers)
+        } else {
+            Err(Status::no_route())
+        };
+    };
+    let body = axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| {
+        let message = format!("Request entity too large: limit is {BODY_LIMIT}");
+        Status::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
+    })?;
+    let call = Call { method: parts.method.clone(), target, query, user, body };
+    if let Some(connector) = server.connectors.get(connector_key(&call.target).as_str()) {
+        return connector.call(server, call).await;
+    }
+    resource(server, &call, &parts.headers).await
+}
+
+/// `pods/log`, or `authentication.k8s.io/selfsubjectreviews`.
+fn connector_key(target: &Target) -> String {
+    match target.subresource {
+        Some(sub) => format!("{}/{}", target.resource.plural, sub.name),
+        None => format!("{}/{}", target.resource.group, target.resource.plural),
+    }
+}
+
+async fn authorize(
+    server: &Server,
+    user: &User,
+    method: &Method,
+    path: &str,
+    target: Option<&Target>,
+    query: &Query,
+) -> Result<()> {
+    let verb = method.as_str().to_lowercase();
+    let pinned = query.fields().ok();
+    let action = match target {
+        Some(target) => Action {
+            verb: target.verb(method, query.flag("watch")),
+            group: target.resource.group,
+            resource: target.resource.plural,
+            subresource: target.subresource.map_or("", |sub| sub.name),
+            namespace: target.namespace.as_deref().unwrap_or_default(),
+            // A list pinned to one name is a request for that name.
+            name: target
+                .name
+                .as_deref()
+                .or_else(|| pinned.as_ref().and_then(|fields| fields.name()))
+                .unwrap_or_default(),
+            path,
+        },
+        None => Action { verb: &verb, group: "", resource: "", subresource: "", namespace: "", name: "", path },
+    };
+    server.guard.authorize(server, user, &action).await.map_err(|why| {
+        let told = refusal(user, &action, &why);
+        let message = match target {
+            Some(target) => {
+                let qualified = crate::status::qualified(target.resource);
+                match &target.name {
+                    Some(name) => format!("{qualified} {name:?} is forbidden: {told}"),
+                    None => format!("{qualified} is forbidden: {told}"),
+                }
+            }
+            None => format!("forbidden: {told}"),
+        };
+        Status {
+            details: target.map(|target| {
+                json!({"name": target.name, "group": target.resource.group, "kind": target.resource.plural})
+            }),
+            ..Status::new(StatusCode::FORBIDDEN, "Forbidden", message)
+        }
+    })
+}
+
+async fn resource(server: &Server, call: &Call, headers: &http::HeaderMap) -> Result<Response> {
+    let Call { method, target, query, user, body } = call;
+    let form = Form::accepted(headers);
+    let request = Request { server, target, query, user, form };
+    let verb = target.verb(method, query.flag("watch"));
+    let subresource = target.subresource.map(|sub| &sub.kind);
+    let allowed = match target.subresource {
+        Some(sub) => sub.verbs.contains(&verb),
+        None => target.resource.verbs.contains(&verb),
+    };
+    if !allowed {
+        return Err(Status::method_not_allowed());
+    }
+    match (verb, subresource) {
+        ("get", Some(SubresourceKind::Scale { .. })) => request.get_scale().await,
+        ("update", Some(SubresourceKind::Scale { .. })) => request.change_scale(body, None).await,
+        ("patch", Some(SubresourceKind::Scale { .. })) => {
+            request.change_scale(body, Some(&Patch::parse(headers, body)?)).await
+        }
+        ("create", Some(SubresourceKind::Binding)) => request.bind(body).await,
+        ("create", Some(SubresourceKind::Eviction)) => request.evict(body).await,
+        ("get", _) => read::get(server, target, query, form).await,
+        ("list", None) => read::list(server, target, query, form).await,
+        ("watch", None) => watch::watch(server, target, query, form).await,
+        ("create", None) => {
+            json_body(headers)?;
+            request.create(body).await
+        }
+        ("update", None | Some(SubresourceKind::Status | SubresourceKind::Finalize)) => {
+            json_body(headers)?;
+            request.update(body).await
+        }
+        ("patch", None | Some(SubresourceKind::Status)) => request.patch(&Patch::parse(headers, body)?).await,
+        ("delete", None) => request.delete(body).await,
+        ("deletecollection", None) => request.delete_collection(body).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+fn json_body(headers: &http::HeaderMap) -> Result<()> {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("application/json");
+    match media.split(';').next().unwrap_or_default().trim() {
+        "" | "application/json" => Ok(()),
+        other => Err(Status::unsupported_media_type(format!(
+            "the body of the request was in an unknown format ({other}) - accepted media types include: application/json"
+        ))),
+    }
+}
+
+/// Paths that ask nobody who they are.
+async fn open_path(server: &Server, path: &str) -> Option<Response> {
+    match path {
+        "/healthz" | "/livez" => Some("ok".into_response()),
+        "/readyz" => {
+            let ready = server.store.is_ready() && server.store.current_revision().await.is_ok();
+            Some(match ready {
+                true => "ok".into_response(),
+                false => (StatusCode::INTERNAL_SERVER_ERROR, "[-]etcd failed: reason withheld\nreadyz check failed\n")
+                    .into_response(),
+            })
+        }
+        "/version" => Some(json_response(StatusCode::OK, discovery::version().to_string())),
+        _ => None,
+    }
+}
+
+fn plain_path(server: &Server, path: &str, headers: &http::HeaderMap) -> Result<Response> {
+    if let Some(answer) = discovery::answer(server, path, headers) {
+        return Ok(answer);
+    }
+    if let Some(answer) = openapi::answer(path, headers) {
+        return Ok(answer);
+    }
+    Err(Status::no_route())
+}
+

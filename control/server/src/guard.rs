@@ -1,0 +1,64 @@
+//! Who asks, and whether they may: the server's view of identity.
+
+use futures::future::BoxFuture;
+use http::HeaderMap;
+use vetch_identity::User;
+
+use crate::state::Server;
+
+/// What a user wants to do, in authorisation's terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action<'a> {
+    pub verb: &'a str,
+    pub group: &'a str,
+    /// Plural; empty for paths that name no resource.
+    pub resource: &'a str,
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// For paths that name no resource.
+    pub path: &'a str,
+}
+
+pub trait Guard: Send + Sync {
+    /// `None`: 401.
+    fn authenticate<'a>(
+        &'a self,
+        server: &'a Server,
+        headers: &'a HeaderMap,
+        certificate: Option<&'a User>,
+    ) -> BoxFuture<'a, Option<User>>;
+
+    /// `Err` says why not, behind Kubernetes' own sentence; it may be empty.
+    fn authorize<'a>(
+        &'a self,
+        server: &'a Server,
+        user: &'a User,
+        action: &'a Action<'a>,
+    ) -> BoxFuture<'a, Result<(), String>>;
+}
+
+/// Kubernetes' sentence for a refused action.
+pub fn refusal(user: &User, action: &Action<'_>, why: &str) -> String {
+    let mut text = if action.resource.is_empty() {
+        format!("User {:?} cannot {} path {:?}", user.name, action.verb, action.path)
+    } else {
+        let resource = match action.subresource {
+            "" => action.resource.to_owned(),
+            sub => format!("{}/{sub}", action.resource),
+        };
+        let place = match action.namespace {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace {namespace:?}"),
+        };
+        format!(
+            "User {:?} cannot {} resource {resource:?} in API group {:?} {place}",
+            user.name, action.verb, action.group
+        )
+    };
+    if !why.is_empty() {
+        text.push_str(": ");
+        text.push_str(why);
+    }
+    text
+}

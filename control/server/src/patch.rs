@@ -1,0 +1,72 @@
+//! The three kinds of patch, by media type.
+
+use http::{HeaderMap, header};
+use serde_json::Value;
+
+use crate::status::{Result, Status};
+
+/// A patch, parsed but not applied.
+pub(crate) enum Patch {
+    /// RFC 6902
+    Json(json_patch::Patch),
+    /// RFC 7386
+    Merge(Value),
+    /// Kubernetes' own, which knows lists by their merge keys.
+    Strategic(Value),
+}
+
+impl Patch {
+    pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Patch> {
+        let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let wrong = |error: serde_json::Error| Status::bad_request(format!("error decoding patch: {error}"));
+        match media.split(';').next().unwrap_or_default().trim() {
+            "application/json-patch+json" => Ok(Patch::Json(serde_json::from_slice(body).map_err(wrong)?)),
+            "application/merge-patch+json" => Ok(Patch::Merge(object(body)?)),
+            "application/strategic-merge-patch+json" => Ok(Patch::Strategic(object(body)?)),
+            media => Err(Status::unsupported_media_type(format!(
+                "the body of the request was in an unknown format ({media}) - accepted media types include: \
+                 application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"
+            ))),
+        }
+    }
+
+    /// Whether the patch itself says which version it is for.
+    pub fn names_version(&self) -> bool {
+        match self {
+            Patch::Json(patch) => patch.iter().any(|operation| {
+                operation.path().to_string() == "/metadata/resourceVersion"
+            }),
+            Patch::Merge(patch) | Patch::Strategic(patch) => {
+                patch["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty())
+            }
+        }
+    }
+
+    pub fn apply(&self, object: &Value, schema: &str) -> Result<Value> {
+        let mut patched = object.clone();
+        match self {
+            Patch::Json(patch) => json_patch::patch(&mut patched, patch).map_err(|error| {
+                Status::new(
+                    http::StatusCode::UNPROCESSABLE_ENTITY,
+                    "Invalid",
+                    format!("the server rejected our request due to an error in our request: {error}"),
+                )
+            })?,
+            Patch::Merge(patch) => json_patch::merge(&mut patched, patch),
+            Patch::Strategic(patch) => {
+                return vetch_api::merge::strategic_merge(object, patch, schema)
+                    .map_err(|error| Status::bad_request(error.to_string()));
+            }
+        }
+        Ok(patched)
+    }
+}
+
+fn object(body: &[u8]) -> Result<Value> {
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    match value.is_object() {
+        true => Ok(value),
+        false => Err(Status::bad_request("error decoding patch: the patch is no JSON object")),
+    }
+}

@@ -1,0 +1,191 @@
+//! What a request asks for: path and query taken apart, before any object is touched.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use http::{Method, Uri};
+use vetch_api::resource::{Resource, Subresource};
+
+use crate::selector::{FieldSelector, LabelSelector};
+use crate::status::{Result, Status};
+
+/// A path below /api/v1 or /apis/GROUP/VERSION that names a resource.
+#[derive(Clone)]
+pub struct Target {
+    pub resource: &'static Resource,
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+    pub subresource: Option<&'static Subresource>,
+}
+
+impl Target {
+    /// `None`: no resource is served at this path.
+    pub fn parse(registry: &'static [Resource], path: &str) -> Option<Target> {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        let (group, version) = match segments.next()? {
+            "api" => ("", segments.next()?),
+            "apis" => (segments.next()?, segments.next()?),
+            _ => return None,
+        };
+        let rest: Vec<&str> = segments.collect();
+        let find = |plural: &str, namespaced: bool| {
+            registry.iter().find(|row| {
+                row.group == group
+                    && row.version == version
+                    && row.plural == plural
+                    && row.namespaced == namespaced
+            })
+        };
+        let any = |plural: &str| {
+            registry
+                .iter()
+                .find(|row| row.group == group && row.version == version && row.plural == plural)
+        };
+        let (resource, namespace, tail) = match rest.as_slice() {
+            ["namespaces", namespace, plural, tail @ ..] if find(plural, true).is_some() => {
+                (find(plural, true)?, Some((*namespace).to_owned()), tail)
+            }
+            [plural, tail @ ..] => (any(plural)?, None, tail),
+            [] => return None,
+        };
+        let (name, subresource) = match tail {
+            [] => (None, None),
+            [name] => (Some((*name).to_owned()), None),
+            [name, sub, ..] => {
+                let subresource = resource.subresources.iter().find(|known| known.name == *sub)?;
+                (Some((*name).to_owned()), Some(subresource))
+            }
+        };
+        // A namespaced object is only reached through its namespace.
+        if resource.namespaced && name.is_some() && namespace.is_none() {
+            return None;
+        }
+        Some(Target { resource, namespace, name, subresource })
+    }
+
+    /// Key prefix of the collection this target names.
+    pub fn collection_prefix(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{}{namespace}/", storage_prefix(self.resource)),
+            None => storage_prefix(self.resource),
+        }
+    }
+
+    pub fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.collection_prefix())
+    }
+
+    /// The verb authorisation and audit know.
+    pub fn verb(&self, method: &Method, watch: bool) -> &'static str {
+        match (method, self.name.is_some()) {
+            (_, false) if watch => "watch",
+            (&Method::GET | &Method::HEAD, true) => "get",
+            (&Method::GET | &Method::HEAD, false) => "list",
+            (&Method::POST, _) => "create",
+            (&Method::PUT, _) => "update",
+            (&Method::PATCH, _) => "patch",
+            (&Method::DELETE, true) => "delete",
+            (&Method::DELETE, false) => "deletecollection",
+            _ => "unknown",
+        }
+    }
+}
+
+/// `/registry/pods/`
+pub fn storage_prefix(resource: &Resource) -> String {
+    format!("/registry/{}/", resource.storage_prefix)
+}
+
+/// metav1.ListOptions and the options of writes, as query parameters.
+#[derive(Clone, Debug, Default)]
+pub struct Query(HashMap<String, String>);
+
+impl Query {
+    pub fn parse(uri: &Uri) -> Query {
+        let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        Query(
+            pairs
+                .map(|pair| {
+                    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                    (decode(key), decode(value))
+                })
+                .collect(),
+        )
+    }
+
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    pub fn flag(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(|value| matches!(value.as_str(), "" | "1" | "true" | "True"))
+    }
+
+    pub fn number(&self, key: &str) -> Result<Option<i64>> {
+        self.text(key)
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+                })
+            })
+            .transpose()
+    }
+
+    pub fn labels(&self) -> Result<LabelSelector> {
+        LabelSelector::parse(self.text("labelSelector").unwrap_or_default())
+    }
+
+    pub fn fields(&self) -> Result<FieldSelector> {
+        FieldSelector::parse(self.text("fieldSelector").unwrap_or_default())
+    }
+
+    /// `None` where the client names no version: it wants the newest.
+    pub fn resource_version(&self) -> Result<Option<i64>> {
+        self.text("resourceVersion")
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    Status::bad_request(format!(
+                        "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+                    ))
+                })
+            })
+            .transpose()
+    }
+
+    pub fn timeout(&self) -> Result<Option<Duration>> {
+        Ok(self.number("timeoutSeconds")?.map(|seconds| Duration::from_secs(seconds.max(0) as u64)))
+    }
+
+    pub fn dry_run(&self) -> Result<bool> {
+        match self.text("dryRun") {
+            None => Ok(false),
+            Some("All") => Ok(true),
+            Some(other) => Err(Status::bad_request(format!(
+                "dryRun: Unsupported value: {other:?}: supported values: \"All\""
+            ))),
+        }
+    }
+}
+
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digits: Vec<u8> = rest.by_ref().take(2).collect();
+                let parsed = std::str::from_utf8(&digits).ok().and_then(|d| u8::from_str_radix(d, 16).ok());
+                match parsed {
+                    Some(byte) => bytes.push(byte),
+                    None => {
+                        bytes.push(b'%');
+                        bytes.extend(digits);
+                    }
+                }
+            }
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,205 @@
+//! Subresources that are a view of the object: scale, binding, finalize, eviction.
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+use vetch_api::resource::SubresourceKind;
+
+use crate::delete::Options;
+use crate::patch::Patch;
+use crate::read::{current, json_response};
+use crate::status::{Result, Status};
+use crate::write::{Request, timestamp};
+
+/// Where a kind keeps what autoscaling/v1 Scale shows; JSON pointers.
+struct Paths {
+    spec: &'static str,
+    status: &'static str,
+    selector: &'static str,
+}
+
+impl Paths {
+    fn view(&self, object: &Value) -> Value {
+        let metadata = &object["metadata"];
+        let mut shown = json!({});
+        for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+            if let Some(value) = metadata.get(field) {
+                shown[field] = value.clone();
+            }
+        }
+        let mut view = json!({
+            "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": shown,
+            "spec": {"replicas": object.pointer(self.spec).and_then(Value::as_i64).unwrap_or_default()},
+            "status": {"replicas": object.pointer(self.status).and_then(Value::as_i64).unwrap_or_default()},
+        });
+        let selector = object.pointer(self.selector).map(selector_text).unwrap_or_default();
+        if !selector.is_empty() {
+            view["status"]["selector"] = selector.into();
+        }
+        view
+    }
+
+    fn set(&self, object: &mut Value, replicas: i64) {
+        if let Some(field) = object.pointer_mut(self.spec) {
+            *field = replicas.into();
+        }
+    }
+}
+
+/// A metav1.LabelSelector in query form.
+fn selector_text(selector: &Value) -> String {
+    let mut terms: Vec<String> = selector["matchLabels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
+        let key = expression["key"].as_str().unwrap_or_default();
+        let values: Vec<&str> = expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        terms.push(match expression["operator"].as_str() {
+            Some("In") => format!("{key} in ({})", values.join(",")),
+            Some("NotIn") => format!("{key} notin ({})", values.join(",")),
+            Some("DoesNotExist") => format!("!{key}"),
+            _ => key.to_owned(),
+        });
+    }
+    terms.join(",")
+}
+
+impl Request<'_> {
+    fn paths(&self) -> Option<Paths> {
+        match self.target.subresource?.kind {
+            SubresourceKind::Scale { spec, status, selector } => Some(Paths { spec, status, selector }),
+            _ => None,
+        }
+    }
+
+    pub(crate) async fn get_scale(&self) -> Result<Response> {
+        let paths = self.paths().ok_or_else(Status::no_route)?;
+        let object = current(self.server, self.target, self.name()).await?;
+        Ok(json_response(StatusCode::OK, paths.view(&object.value).to_string()))
+    }
+
+    /// PUT (`patch` is none) and PATCH of scale.
+    pub(crate) async fn change_scale(&self, body: &Bytes, patch: Option<&Patch>) -> Result<Response> {
+        let paths = self.paths().ok_or_else(Status::no_route)?;
+        let (code, object) = self
+            .change(
+                |old| {
+                    let view = match patch {
+                        Some(patch) => patch.apply(&paths.view(old), "io.k8s.api.autoscaling.v1.Scale")?,
+                        None => serde_json::from_slice(body)
+                            .map_err(|error| Status::bad_request(format!("error decoding Scale: {error}")))?,
+                    };
+                    let replicas = match &view["spec"]["replicas"] {
+                        Value::Null => 0,
+                        value => value
+                            .as_i64()
+                            .ok_or_else(|| Status::bad_request("Scale: spec.replicas is no integer"))?,
+                    };
+                    let mut new = old.clone();
+                    paths.set(&mut new, replicas);
+                    match view["metadata"]["resourceVersion"].as_str() {
+                        Some(version) if patch.is_none() && !version.is_empty() => {
+                            new["metadata"]["resourceVersion"] = version.into();
+                        }
+                        _ => drop(new["metadata"].as_object_mut().and_then(|map| map.remove("resourceVersion"))),
+                    }
+                    Ok(new)
+                },
+                false,
+                true,
+            )
+            .await?;
+        Ok(json_response(code, paths.view(&object.value).to_string()))
+    }
+
+    /// POST pods/binding: the scheduler's decision.
+    pub(crate) async fn bind(&self, body: &Bytes) -> Result<Response> {
+        let binding: Value = serde_json::from_slice(body)
+            .map_err(|error| Status::bad_request(format!("error decoding Binding: {error}")))?;
+        let node = binding["target"]["name"].as_str().filter(|name| !name.is_empty()).ok_or_else(|| {
+            Status::bad_request("Binding \"\" is invalid: target.name: Required value")
+        })?;
+        let name = self.name();
+        self.change(
+            |old| {
+                let resource = self.target.resource;
+                if let Some(bound) = old["spec"]["nodeName"].as_str().filter(|bound| !bound.is_empty()) {
+                    let why = format!("pod {name} is already assigned to node {bound:?}");
+                    return Err(Status::conflict(resource, name, &why));
+                }
+                if !old["metadata"]["deletionTimestamp"].is_null() {
+                    let why = format!("pod {name} is being deleted, cannot be assigned to a host");
+                    return Err(Status::conflict(resource, name, &why));
+                }
+                let wanted = binding["metadata"]["uid"].as_str().unwrap_or_default();
+                if !wanted.is_empty() && old["metadata"]["uid"] != wanted {
+                    return Err(Status::conflict(resource, name, "Precondition failed: UID in precondition"));
+                }
+                let mut new = old.clone();
+                new["spec"]["nodeName"] = node.into();
+                set_condition(&mut new, "PodScheduled", "True");
+                for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
+                    new["metadata"]["annotations"][key] = value.clone();
+                }
+                drop(new["metadata"].as_object_mut().and_then(|map| map.remove("resourceVersion")));
+                Ok(new)
+            },
+            false,
+            true,
+        )
+        .await?;
+        let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        Ok(json_response(StatusCode::CREATED, answer.to_string()))
+    }
+
+    /// POST pods/eviction: a delete that a disruption budget could refuse; there are none here yet.
+    pub(crate) async fn evict(&self, body: &Bytes) -> Result<Response> {
+        let eviction: Value = serde_json::from_slice(body)
+            .map_err(|error| Status::bad_request(format!("error decoding Eviction: {error}")))?;
+        let options = match eviction.get("deleteOptions").filter(|options| !options.is_null()) {
+            Some(options) => Options::parse(self.query, options.to_string().as_bytes())?,
+            None => Options::parse(self.query, b"")?,
+        };
+        self.delete_with(&options).await?;
+        let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        Ok(json_response(StatusCode::CREATED, answer.to_string()))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.target.name.as_deref().unwrap_or_default()
+    }
+}
+
+fn set_condition(object: &mut Value, kind: &str, status: &str) {
+    let now = timestamp(jiff::Timestamp::now());
+    let mut conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.retain(|condition| condition["type"] != kind);
+    conditions.push(json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": now}));
+    object["status"]["conditions"] = conditions.into();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_is_a_view_of_replicas() {
+        let paths = Paths { spec: "/spec/replicas", status: "/status/replicas", selector: "/spec/selector" };
+        let mut object = json!({
+            "metadata": {"name": "web", "labels": {"a": "b"}},
+            "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}, "matchExpressions": [
+                {"key": "tier", "operator": "In", "values": ["a", "b"]}, {"key": "x", "operator": "Exists"},
+            ]}},
+            "status": {"replicas": 2},
+        });
+        let view = paths.view(&object);
+        assert_eq!(view["spec"]["replicas"], 3);
+        assert_eq!(view["status"], json!({"replicas": 2, "selector": "app=web,tier in (a,b),x"}));
+        paths.set(&mut object, 5);
+        assert_eq!(object["spec"]["replicas"], 5);
+    }
+}

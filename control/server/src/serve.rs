@@ -1,0 +1,93 @@
+//! HTTPS on bound listeners; the client's certificate becomes its user.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use rustls::pki_types::CertificateDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tracing::debug;
+use vetch_identity::User;
+
+use crate::dispatch::Certificate;
+
+/// A bound socket; whoever binds it reports a taken port.
+pub type Listener = TcpListener;
+
+/// Reads a user out of a verified client certificate.
+pub type CertificateUser = fn(&CertificateDer<'_>) -> Option<User>;
+
+/// Serves until told to stop.
+pub async fn serve(
+    listeners: Vec<Listener>,
+    tls: Arc<rustls::ServerConfig>,
+    router: Router,
+    certificate_user: CertificateUser,
+    shutdown: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let mut tasks = tokio::task::JoinSet::new();
+    for listener in listeners {
+        let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    accepted = listener.accept() => accepted,
+                };
+                match accepted {
+                    Ok((stream, peer)) => {
+                        let (acceptor, router) = (acceptor.clone(), router.clone());
+                        tokio::spawn(async move {
+                            if let Err(error) = connection(stream, acceptor, router, certificate_user).await {
+                                debug!(%peer, %error, "connection ended");
+                            }
+                        });
+                    }
+                    // Out of descriptors, or a connection that was gone before it was taken.
+                    Err(error) => {
+                        debug!(%error, "accept");
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    router: Router,
+    certificate_user: CertificateUser,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    let peer: SocketAddr = stream.peer_addr()?;
+    let stream = acceptor.accept(stream).await?;
+    let user = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .and_then(certificate_user);
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let (mut parts, body) = request.into_parts();
+        if let Some(user) = &user {
+            parts.extensions.insert(Certificate(user.clone()));
+        }
+        parts.extensions.insert(peer);
+        router.clone().oneshot(Request::from_parts(parts, Body::new(body)))
+    });
+    Builder::new(TokioExecutor::new())
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await
+}
