@@ -44,6 +44,17 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let path = Path::new("metadata");
     let (new, old) = (new.get("metadata").unwrap_or(&Value::Null), old.get("metadata").unwrap_or(&Value::Null));
     let mut errors = Vec::new();
+    if old.has("/deletionTimestamp") {
+        let known = old.list_at("/finalizers");
+        let added: Vec<String> =
+            new.list_at("/finalizers").iter().filter(|f| !known.contains(f)).map(ToString::to_string).collect();
+        if !added.is_empty() {
+            errors.push(path.child("finalizers").forbidden(&format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.join(", ")
+            )));
+        }
+    }
     for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         if new.get(key) != old.get(key) {
             let value = new.get(key).cloned().unwrap_or(Value::Null);
@@ -91,26 +102,42 @@ fn common(meta: &Value, path: &Path) -> Vec<FieldError> {
     errors.extend(validate_labels(meta.get("labels"), &path.child("labels")));
     errors.extend(validate_annotations(meta.get("annotations"), &path.child("annotations")));
     errors.extend(owners(meta, &path.child("ownerReferences")));
-    for finalizer in meta.list_at("/finalizers") {
-        errors.extend(validate_finalizer(finalizer.as_str().unwrap_or(""), &path.child("finalizers")));
+    errors.extend(finalizers(meta, &path.child("finalizers")));
+    errors
+}
+
+fn finalizers(meta: &Value, path: &Path) -> Vec<FieldError> {
+    let list: Vec<&str> = meta.list_at("/finalizers").iter().filter_map(Value::as_str).collect();
+    let mut errors = Vec::new();
+    for name in &list {
+        errors.extend(names::qualified(name).iter().map(|m| path.invalid(*name, m)));
+    }
+    if list.contains(&"foregroundDeletion") && list.contains(&"orphan") {
+        errors.push(path.invalid(list.clone(), "finalizer foregroundDeletion and orphan cannot be both set"));
+    }
+    for (i, name) in list.iter().enumerate() {
+        errors.extend(unqualified_finalizer(name, &path.index(i)));
     }
     errors
 }
 
+/// A namespace's `spec.finalizers` item.
 pub fn validate_finalizer(name: &str, path: &Path) -> Vec<FieldError> {
     let mut errors: Vec<FieldError> = names::qualified(name).iter().map(|m| path.invalid(name, m)).collect();
-    let standard = matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
-    if !name.contains('/') && !standard {
-        errors.push(path.invalid(name, "name is neither a standard finalizer name nor is it fully qualified"));
-    }
+    errors.extend(unqualified_finalizer(name, path));
     errors
+}
+
+fn unqualified_finalizer(name: &str, path: &Path) -> Option<FieldError> {
+    let standard = matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
+    (!name.contains('/') && !standard)
+        .then(|| path.invalid(name, "name is neither a standard finalizer name nor is it fully qualified"))
 }
 
 fn owners(meta: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut controller: Option<&str> = None;
-    for (i, owner) in meta.list_at("/ownerReferences").iter().enumerate() {
-        let at = path.index(i);
+    let mut controller: Option<String> = None;
+    for owner in meta.list_at("/ownerReferences") {
         for (key, detail) in [
             ("apiVersion", "version must not be empty"),
             ("kind", "must not be empty"),
@@ -118,20 +145,23 @@ fn owners(meta: &Value, path: &Path) -> Vec<FieldError> {
             ("uid", "must not be empty"),
         ] {
             if owner.str_at(&format!("/{key}")).is_empty() {
-                errors.push(at.child(key).invalid("", detail));
+                errors.push(path.child(key).invalid("", detail));
             }
         }
+        if (owner.str_at("/apiVersion"), owner.str_at("/kind")) == ("v1", "Event") {
+            errors.push(path.invalid(owner.clone(), "/v1, Kind=Event is disallowed from being an owner"));
+        }
         if owner.bool_at("/controller") {
-            let name = owner.str_at("/name");
-            if let Some(first) = controller {
-                errors.push(path.invalid(
-                    meta.get("ownerReferences").cloned().unwrap_or(Value::Null),
+            let name = format!("{}/{}", owner.str_at("/kind"), owner.str_at("/name"));
+            match &controller {
+                Some(first) => errors.push(path.invalid(
+                    meta.list_at("/ownerReferences"),
                     &format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
                     ),
-                ));
+                )),
+                None => controller = Some(name),
             }
-            controller = controller.or(Some(name));
         }
     }
     errors
@@ -202,12 +232,12 @@ mod tests {
             (json!({"name": "a", "namespace": "n", "generateName": "web-"}), vec![]),
             (
                 json!({"name": "a", "namespace": "n", "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "o"}]}),
-                vec!["metadata.ownerReferences[0].uid: Invalid value: \"\": must not be empty"],
+                vec!["metadata.ownerReferences.uid: Invalid value: \"\": must not be empty"],
             ),
             (
                 json!({"name": "a", "namespace": "n", "finalizers": ["mine"]}),
                 vec![
-                    "metadata.finalizers: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified",
+                    "metadata.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified",
                 ],
             ),
         ];
@@ -218,6 +248,19 @@ mod tests {
         let errors = texts(validate(&bad, true, names::subdomain));
         assert!(errors[0].starts_with("metadata.name: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain must"));
         assert!(errors[1].starts_with("metadata.labels: Invalid value: \"a b\": a valid label must be"));
+    }
+
+    #[test]
+    fn what_is_going_gets_no_new_finalizer() {
+        let old = json!({"metadata": {"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a/b"]}});
+        let mut new = old.clone();
+        new["metadata"]["finalizers"] = json!(["a/b", "c/d"]);
+        assert_eq!(
+            texts(validate_update(&new, &old)),
+            ["metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"c/d\"}"]
+        );
+        new["metadata"]["finalizers"] = json!([]);
+        assert!(validate_update(&new, &old).is_empty());
     }
 
     #[test]
