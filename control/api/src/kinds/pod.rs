@@ -1,5 +1,6 @@
 //! Pods, and the pod templates other kinds hold.
 
+pub mod admission;
 mod affinity;
 mod columns;
 mod container;
