@@ -17,7 +17,13 @@ use crate::schema::{Definition, Type, go_type, schemas, short_name};
 
 /// For `Resource::decode`.
 pub fn typed<T: Typed + JsonSchema>(value: Value) -> Result<Decoded, DecodeError> {
-    decode_as(&T::schema_name(), T::API_VERSION, T::VERSION, T::KIND, value)
+    decode_as(
+        &T::schema_name(),
+        T::API_VERSION,
+        T::VERSION,
+        T::KIND,
+        value,
+    )
 }
 
 /// Decodes a body as the row's kind, finding duplicate fields as well.
@@ -32,7 +38,11 @@ pub fn decode_bytes(row: &Resource, body: &[u8]) -> Result<Decoded, DecodeError>
 
 /// What a strict request gets for `Decoded::warnings`.
 pub fn strict_error(version: &str, kind: &str, warnings: &[String]) -> DecodeError {
-    let message = cannot_be_handled(version, kind, &format!("strict decoding error: {}", warnings.join(", ")));
+    let message = cannot_be_handled(
+        version,
+        kind,
+        &format!("strict decoding error: {}", warnings.join(", ")),
+    );
     DecodeError { message }
 }
 
@@ -54,7 +64,9 @@ fn decode_as(
     kind: &str,
     value: Value,
 ) -> Result<Decoded, DecodeError> {
-    let fail = |cause: &str| DecodeError { message: cannot_be_handled(version, kind, cause) };
+    let fail = |cause: &str| DecodeError {
+        message: cannot_be_handled(version, kind, cause),
+    };
     let Some(definition) = schemas().get(schema) else {
         return Err(fail(&format!("no schema {schema}")));
     };
@@ -63,10 +75,20 @@ fn decode_as(
             "json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
             go_kind(&value)
         );
-        return Err(DecodeError { message: format!("couldn't get version/kind; json parse error: {cause}") });
+        return Err(DecodeError {
+            message: format!("couldn't get version/kind; json parse error: {cause}"),
+        });
     };
-    let own = |key: &str| object.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let (own_version, own_kind) = (own("apiVersion").unwrap_or(api_version), own("kind").unwrap_or(kind));
+    let own = |key: &str| {
+        object
+            .get(key)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    };
+    let (own_version, own_kind) = (
+        own("apiVersion").unwrap_or(api_version),
+        own("kind").unwrap_or(kind),
+    );
     if own_kind != kind {
         let found = own_version.rsplit('/').next().unwrap_or(own_version);
         return Err(DecodeError {
@@ -82,14 +104,20 @@ fn decode_as(
             ),
         });
     }
-    let mut walker = Walker { unknown: Vec::new() };
-    let mut value =
-        walker.object(definition, object, &At::ROOT).map_err(|cause| fail(&cause))?;
+    let mut walker = Walker {
+        unknown: Vec::new(),
+    };
+    let mut value = walker
+        .object(definition, object, &At::ROOT)
+        .map_err(|cause| fail(&cause))?;
     if let Some(object) = value.as_object_mut() {
         object.insert("apiVersion".into(), api_version.into());
         object.insert("kind".into(), kind.into());
     }
-    Ok(Decoded { value, warnings: walker.unknown })
+    Ok(Decoded {
+        value,
+        warnings: walker.unknown,
+    })
 }
 
 fn cannot_be_handled(version: &str, kind: &str, cause: &str) -> String {
@@ -110,10 +138,16 @@ enum Step<'a> {
 }
 
 impl<'a> At<'a> {
-    const ROOT: At<'static> = At { parent: None, step: Step::Root };
+    const ROOT: At<'static> = At {
+        parent: None,
+        step: Step::Root,
+    };
 
     fn to(&'a self, step: Step<'a>) -> At<'a> {
-        At { parent: Some(self), step }
+        At {
+            parent: Some(self),
+            step,
+        }
     }
 
     /// `spec.containers[0].foo`, as unknown fields are named.
@@ -159,13 +193,17 @@ impl Walker {
         for (key, value) in object {
             let path = at.to(Step::Field(&key));
             let Some(field) = definition.fields.get(&key) else {
-                self.unknown.push(format!("unknown field {:?}", path.indexed()));
+                self.unknown
+                    .push(format!("unknown field {:?}", path.indexed()));
                 continue;
             };
             if value.is_null() {
                 continue;
             }
-            let place = Place { definition, field: &key };
+            let place = Place {
+                definition,
+                field: &key,
+            };
             let value = self.value(&field.ty, value, &path, &place)?;
             let keep = field.required || !is_omitted(definition, &key, &field.ty, &value);
             if keep {
@@ -186,7 +224,11 @@ impl Walker {
                 let mut out = Map::new();
                 for (key, value) in object {
                     let path = at.to(Step::Key(&key));
-                    let value = if value.is_null() { zero(items) } else { self.value(items, value, &path, place)? };
+                    let value = if value.is_null() {
+                        zero(items)
+                    } else {
+                        self.value(items, value, &path, place)?
+                    };
                     out.insert(key, value);
                 }
                 Ok(Value::Object(out))
@@ -195,7 +237,11 @@ impl Walker {
                 let mut out = Vec::with_capacity(list.len());
                 for (i, value) in list.into_iter().enumerate() {
                     let path = at.to(Step::Index(i));
-                    out.push(if value.is_null() { zero(items) } else { self.value(items, value, &path, place)? });
+                    out.push(if value.is_null() {
+                        zero(items)
+                    } else {
+                        self.value(items, value, &path, place)?
+                    });
                 }
                 Ok(Value::Array(out))
             }
@@ -205,21 +251,29 @@ impl Walker {
             (Type::Int32 | Type::Int64, Value::Number(n)) => integer(ty, &n, at, place),
             (Type::Bytes, Value::String(text)) => bytes(&text),
             (Type::IntOrString, value @ Value::String(_)) => Ok(value),
-            (Type::IntOrString, Value::Number(n)) => match n.as_i64().and_then(|i| i32::try_from(i).ok()) {
-                Some(i) => Ok(i.into()),
-                None => Err(format!("json: cannot unmarshal number {n} into Go value of type int32")),
-            },
-            (Type::IntOrString, value) => {
-                Err(format!("json: cannot unmarshal {} into Go value of type int32", go_kind(&value)))
+            (Type::IntOrString, Value::Number(n)) => {
+                match n.as_i64().and_then(|i| i32::try_from(i).ok()) {
+                    Some(i) => Ok(i.into()),
+                    None => Err(format!(
+                        "json: cannot unmarshal number {n} into Go value of type int32"
+                    )),
+                }
             }
+            (Type::IntOrString, value) => Err(format!(
+                "json: cannot unmarshal {} into Go value of type int32",
+                go_kind(&value)
+            )),
             (Type::Quantity, Value::String(text)) => canonical_quantity(&text),
             (Type::Quantity, Value::Number(n)) => canonical_quantity(&n.to_string()),
             (Type::Quantity, value) => canonical_quantity(&value.to_string()),
             (Type::Time, Value::String(text)) => Ok(format_time(time::parse(&text)?).into()),
-            (Type::MicroTime, Value::String(text)) => Ok(format_micro_time(time::parse(&text)?).into()),
-            (Type::Time | Type::MicroTime, value) => {
-                Err(format!("json: cannot unmarshal {} into Go value of type string", go_kind(&value)))
+            (Type::MicroTime, Value::String(text)) => {
+                Ok(format_micro_time(time::parse(&text)?).into())
             }
+            (Type::Time | Type::MicroTime, value) => Err(format!(
+                "json: cannot unmarshal {} into Go value of type string",
+                go_kind(&value)
+            )),
             (ty, value) => Err(mismatch(go_kind(&value), ty, at, place)),
         }
     }
@@ -228,16 +282,23 @@ impl Walker {
 fn mismatch(found: &str, ty: &Type, at: &At, place: &Place) -> String {
     let of = go_type(&place.definition.name, place.field, ty);
     let holder = short_name(&place.definition.name);
-    format!("json: cannot unmarshal {found} into Go struct field {holder}.{} of type {of}", at.plain())
+    format!(
+        "json: cannot unmarshal {found} into Go struct field {holder}.{} of type {of}",
+        at.plain()
+    )
 }
 
 fn integer(ty: &Type, n: &serde_json::Number, at: &At, place: &Place) -> Result<Value, String> {
-    let value = n.as_i64().filter(|i| *ty == Type::Int64 || i32::try_from(*i).is_ok());
+    let value = n
+        .as_i64()
+        .filter(|i| *ty == Type::Int64 || i32::try_from(*i).is_ok());
     match value {
         Some(i) => Ok(i.into()),
         // Go's decoder for Kubernetes takes 3.0 for an integer.
         None => match n.as_f64() {
-            Some(f) if f.fract() == 0.0 && f.abs() <= f64::from(i32::MAX) && n.is_f64() => Ok((f as i64).into()),
+            Some(f) if f.fract() == 0.0 && f.abs() <= f64::from(i32::MAX) && n.is_f64() => {
+                Ok((f as i64).into())
+            }
             _ => Err(mismatch(&format!("number {n}"), ty, at, place)),
         },
     }
@@ -251,7 +312,8 @@ fn bytes(text: &str) -> Result<Value, String> {
         Ok(_) => Ok(clean.into()),
         Err(error) => {
             let at = match error {
-                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                base64::DecodeError::InvalidByte(at, _)
+                | base64::DecodeError::InvalidLastSymbol(at, _) => at,
                 base64::DecodeError::InvalidLength(n) => n.saturating_sub(n % 4),
                 base64::DecodeError::InvalidPadding => clean.len().saturating_sub(clean.len() % 4),
             };
@@ -273,7 +335,9 @@ fn is_omitted(definition: &Definition, field: &str, ty: &Type, value: &Value) ->
     match (ty, value) {
         (Type::Array(_), Value::Array(list)) => list.is_empty(),
         (Type::Map(_), Value::Object(map)) => map.is_empty(),
-        (Type::String, Value::String(text)) => text.is_empty() && !is_pointer(&definition.name, field),
+        (Type::String, Value::String(text)) => {
+            text.is_empty() && !is_pointer(&definition.name, field)
+        }
         _ => false,
     }
 }
@@ -283,8 +347,10 @@ fn is_pointer(definition: &str, field: &str) -> bool {
         || definition.starts_with("io.k8s.api.coordination.")
         || matches!(
             (short_name(definition), field),
-            (_, "storageClassName" | "volumeAttributesClassName" | "ingressClassName")
-                | ("ServicePort" | "EndpointPort", "appProtocol")
+            (
+                _,
+                "storageClassName" | "volumeAttributesClassName" | "ingressClassName"
+            ) | ("ServicePort" | "EndpointPort", "appProtocol")
                 | ("PodDNSConfigOption", "value")
                 | ("HostPathVolumeSource", "type")
                 | ("GRPCAction", "service")

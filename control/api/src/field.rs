@@ -16,7 +16,11 @@ impl Path {
     }
 
     pub fn child(&self, name: &str) -> Path {
-        if self.0.is_empty() { Path(name.to_string()) } else { Path(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() {
+            Path(name.to_string())
+        } else {
+            Path(format!("{}.{name}", self.0))
+        }
     }
 
     pub fn index(&self, i: usize) -> Path {
@@ -32,15 +36,24 @@ impl Path {
     }
 
     pub fn invalid(&self, value: impl Into<Value>, detail: &str) -> FieldError {
-        self.error("FieldValueInvalid", join(&format!("Invalid value: {}", shown(&value.into())), detail))
+        self.error(
+            "FieldValueInvalid",
+            join(&format!("Invalid value: {}", shown(&value.into())), detail),
+        )
     }
 
     pub fn duplicate(&self, value: impl Into<Value>) -> FieldError {
-        self.error("FieldValueDuplicate", format!("Duplicate value: {}", shown(&value.into())))
+        self.error(
+            "FieldValueDuplicate",
+            format!("Duplicate value: {}", shown(&value.into())),
+        )
     }
 
     pub fn not_found(&self, value: impl Into<Value>) -> FieldError {
-        self.error("FieldValueNotFound", format!("Not found: {}", shown(&value.into())))
+        self.error(
+            "FieldValueNotFound",
+            format!("Not found: {}", shown(&value.into())),
+        )
     }
 
     pub fn not_supported(&self, value: impl Into<Value>, supported: &[&str]) -> FieldError {
@@ -48,7 +61,10 @@ impl Path {
         let value = shown(&value.into());
         self.error(
             "FieldValueNotSupported",
-            format!("Unsupported value: {value}: supported values: {}", list.join(", ")),
+            format!(
+                "Unsupported value: {value}: supported values: {}",
+                list.join(", ")
+            ),
         )
     }
 
@@ -57,16 +73,26 @@ impl Path {
     }
 
     pub fn too_long(&self, max: usize) -> FieldError {
-        self.error("FieldValueTooLong", format!("Too long: may not be more than {max} bytes"))
+        self.error(
+            "FieldValueTooLong",
+            format!("Too long: may not be more than {max} bytes"),
+        )
     }
 
     pub fn too_many(&self, actual: usize, max: usize) -> FieldError {
         let items = if max == 1 { "item" } else { "items" };
-        self.error("FieldValueTooMany", format!("Too many: {actual}: must have at most {max} {items}"))
+        self.error(
+            "FieldValueTooMany",
+            format!("Too many: {actual}: must have at most {max} {items}"),
+        )
     }
 
     fn error(&self, reason: &'static str, message: String) -> FieldError {
-        FieldError { reason, field: self.0.clone(), message }
+        FieldError {
+            reason,
+            field: self.0.clone(),
+            message,
+        }
     }
 }
 
@@ -84,7 +110,11 @@ impl fmt::Display for FieldError {
 
 /// The message of an Invalid Status: `Deployment.apps "web" is invalid: spec.x: Required value`.
 pub fn invalid_message(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> String {
-    let kind = if group.is_empty() { kind.to_string() } else { format!("{kind}.{group}") };
+    let kind = if group.is_empty() {
+        kind.to_string()
+    } else {
+        format!("{kind}.{group}")
+    };
     let mut shown: Vec<String> = Vec::new();
     for error in errors {
         let text = error.to_string();
@@ -99,7 +129,11 @@ pub fn invalid_message(group: &str, kind: &str, name: &str, errors: &[FieldError
 }
 
 fn join(kind: &str, detail: &str) -> String {
-    if detail.is_empty() { kind.to_string() } else { format!("{kind}: {detail}") }
+    if detail.is_empty() {
+        kind.to_string()
+    } else {
+        format!("{kind}: {detail}")
+    }
 }
 
 fn shown(value: &Value) -> String {
@@ -115,13 +149,22 @@ mod tests {
         let path = Path::new("spec").child("containers").index(0).child("name");
         let table = [
             (path.required(""), "spec.containers[0].name: Required value"),
-            (path.invalid("A", "bad"), "spec.containers[0].name: Invalid value: \"A\": bad"),
-            (path.invalid(-1, "bad"), "spec.containers[0].name: Invalid value: -1: bad"),
+            (
+                path.invalid("A", "bad"),
+                "spec.containers[0].name: Invalid value: \"A\": bad",
+            ),
+            (
+                path.invalid(-1, "bad"),
+                "spec.containers[0].name: Invalid value: -1: bad",
+            ),
             (
                 path.not_supported("X", &["A", "B"]),
                 "spec.containers[0].name: Unsupported value: \"X\": supported values: \"A\", \"B\"",
             ),
-            (path.too_long(63), "spec.containers[0].name: Too long: may not be more than 63 bytes"),
+            (
+                path.too_long(63),
+                "spec.containers[0].name: Too long: may not be more than 63 bytes",
+            ),
         ];
         for (error, expected) in table {
             assert_eq!(error.to_string(), expected);

@@ -27,7 +27,9 @@ pub enum MergeError {
 
 /// Applies `patch` to `original`; `schema` is the OpenAPI name of their type (`Resource::schema`).
 pub fn strategic_merge(original: &Value, patch: &Value, schema: &str) -> Result<Value, MergeError> {
-    let definition = schemas().get(schema).ok_or_else(|| MergeError::Schema(schema.to_string()))?;
+    let definition = schemas()
+        .get(schema)
+        .ok_or_else(|| MergeError::Schema(schema.to_string()))?;
     let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
         return Err(MergeError::NotAnObject);
     };
@@ -47,16 +49,25 @@ fn merge_object(
         Some(other) => return Err(MergeError::Directive(other.to_string())),
     }
     if let Some(retained) = patch.get(RETAIN_KEYS) {
-        let retained = retained.as_array().ok_or_else(|| MergeError::NotAList(RETAIN_KEYS.into()))?;
+        let retained = retained
+            .as_array()
+            .ok_or_else(|| MergeError::NotAList(RETAIN_KEYS.into()))?;
         let kept = |key: &String| retained.iter().any(|r| r.as_str() == Some(key));
-        let stray = patch.iter().find(|(k, v)| !k.starts_with('$') && !v.is_null() && !kept(k));
+        let stray = patch
+            .iter()
+            .find(|(k, v)| !k.starts_with('$') && !v.is_null() && !kept(k));
         if let Some((key, _)) = stray {
             return Err(MergeError::Retain(key.clone()));
         }
         original.retain(|key, _| kept(key));
     }
-    for (key, removed) in patch.iter().filter_map(|(k, v)| Some((k.strip_prefix(DELETE_PRIMITIVES)?, v))) {
-        let removed = removed.as_array().ok_or_else(|| MergeError::NotAList(key.into()))?;
+    for (key, removed) in patch
+        .iter()
+        .filter_map(|(k, v)| Some((k.strip_prefix(DELETE_PRIMITIVES)?, v)))
+    {
+        let removed = removed
+            .as_array()
+            .ok_or_else(|| MergeError::NotAList(key.into()))?;
         if let Some(Value::Array(list)) = original.get_mut(key) {
             list.retain(|item| !removed.contains(item));
         }
@@ -75,13 +86,20 @@ fn merge_object(
         original.insert(key.clone(), merged);
     }
     // An order alone, with nothing to merge.
-    for (key, order) in patch.iter().filter_map(|(k, v)| Some((k.strip_prefix(ELEMENT_ORDER)?, v))) {
+    for (key, order) in patch
+        .iter()
+        .filter_map(|(k, v)| Some((k.strip_prefix(ELEMENT_ORDER)?, v)))
+    {
         if patch.contains_key(key) {
             continue;
         }
-        let order = order.as_array().ok_or_else(|| MergeError::NotAList(key.into()))?;
+        let order = order
+            .as_array()
+            .ok_or_else(|| MergeError::NotAList(key.into()))?;
         if let Some(Value::Array(list)) = original.get_mut(key) {
-            let merge_key = definition.and_then(|d| d.fields.get(key)?.facts).map_or("", |f| f.merge_key);
+            let merge_key = definition
+                .and_then(|d| d.fields.get(key)?.facts)
+                .map_or("", |f| f.merge_key);
             let before = list.clone();
             *list = ordered(std::mem::take(list), &before, order, merge_key);
         }
@@ -101,7 +119,8 @@ fn merge_value(
                 Some(Value::Object(original)) => original,
                 _ => Map::new(),
             };
-            merge_object(original, patch, field.and_then(|f| definition_of(&f.ty))).map(Value::Object)
+            merge_object(original, patch, field.and_then(|f| definition_of(&f.ty)))
+                .map(Value::Object)
         }
         Value::Array(patch) => {
             let original = match original {
@@ -114,8 +133,9 @@ fn merge_value(
                     let merged = merge_list(original.clone(), patch, facts, items)?;
                     Ok(Value::Array(match order {
                         Some(order) => {
-                            let order =
-                                order.as_array().ok_or_else(|| MergeError::NotAList(ELEMENT_ORDER.into()))?;
+                            let order = order
+                                .as_array()
+                                .ok_or_else(|| MergeError::NotAList(ELEMENT_ORDER.into()))?;
                             ordered(merged, &original, order, facts.merge_key)
                         }
                         None => merged,
@@ -165,16 +185,23 @@ fn merge_list(
         return Ok(original);
     }
     let key_of = |item: &Value| {
-        item.get(key)
-            .cloned()
-            .ok_or_else(|| MergeError::MergeKey { item: item.to_string(), key: key.to_string() })
+        item.get(key).cloned().ok_or_else(|| MergeError::MergeKey {
+            item: item.to_string(),
+            key: key.to_string(),
+        })
     };
     let directive = |item: &Value| item.get(PATCH).and_then(Value::as_str).map(str::to_string);
 
-    if patch.iter().any(|item| directive(item).as_deref() == Some("replace")) {
+    if patch
+        .iter()
+        .any(|item| directive(item).as_deref() == Some("replace"))
+    {
         // `$patch: replace` as an item of its own: the list becomes the other items.
-        let rest: Vec<Value> =
-            patch.iter().filter(|item| directive(item).as_deref() != Some("replace")).cloned().collect();
+        let rest: Vec<Value> = patch
+            .iter()
+            .filter(|item| directive(item).as_deref() != Some("replace"))
+            .cloned()
+            .collect();
         return replaced(&rest, items);
     }
     for item in patch {
@@ -185,7 +212,10 @@ fn merge_list(
             }
             Some("merge") | None => {
                 let Value::Object(object) = item else {
-                    return Err(MergeError::MergeKey { item: item.to_string(), key: key.to_string() });
+                    return Err(MergeError::MergeKey {
+                        item: item.to_string(),
+                        key: key.to_string(),
+                    });
                 };
                 let wanted = key_of(item)?;
                 match original.iter_mut().find(|o| o.get(key) == Some(&wanted)) {
@@ -205,11 +235,18 @@ fn merge_list(
 /// `$setElementOrder`: items it names take its order; the others keep their place relative to `server`, the list
 /// before the merge.
 fn ordered(merged: Vec<Value>, server: &[Value], order: &[Value], key: &str) -> Vec<Value> {
-    let id = |item: &Value| if key.is_empty() { item.clone() } else { item.get(key).cloned().unwrap_or(Value::Null) };
+    let id = |item: &Value| {
+        if key.is_empty() {
+            item.clone()
+        } else {
+            item.get(key).cloned().unwrap_or(Value::Null)
+        }
+    };
     let named: Vec<Value> = order.iter().map(id).collect();
     let place = |item: &Value| server.iter().position(|s| id(s) == id(item));
 
-    let (mut ours, others): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|i| named.contains(&id(i)));
+    let (mut ours, others): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|i| named.contains(&id(i)));
     ours.sort_by_key(|item| named.iter().position(|n| *n == id(item)));
     let (mut ours, mut others) = (ours.into_iter().peekable(), others.into_iter().peekable());
     let mut out = Vec::new();
@@ -218,7 +255,11 @@ fn ordered(merged: Vec<Value>, server: &[Value], order: &[Value], key: &str) -> 
             (Some(other), Some(our)) => other < our,
             _ => false,
         };
-        out.extend(if other_first { others.next() } else { ours.next() });
+        out.extend(if other_first {
+            others.next()
+        } else {
+            ours.next()
+        });
     }
     out.extend(ours);
     out.extend(others);

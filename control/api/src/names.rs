@@ -32,8 +32,14 @@ pub fn label(name: &str) -> Vec<String> {
     }
     if !is_label(name, false) {
         // A name with dots is told about dots, as upstream does.
-        let dotted = !name.is_empty() && name.contains('.') && name.split('.').all(|part| is_label(part, false));
-        errors.push(if dotted { "must not contain dots".to_string() } else { DNS1123_LABEL.to_string() });
+        let dotted = !name.is_empty()
+            && name.contains('.')
+            && name.split('.').all(|part| is_label(part, false));
+        errors.push(if dotted {
+            "must not contain dots".to_string()
+        } else {
+            DNS1123_LABEL.to_string()
+        });
     }
     errors
 }
@@ -59,7 +65,11 @@ pub fn qualified(name: &str) -> Vec<String> {
             if prefix.is_empty() {
                 errors.push("prefix part must be non-empty".to_string());
             } else {
-                errors.extend(subdomain(prefix).into_iter().map(|e| format!("prefix part {e}")));
+                errors.extend(
+                    subdomain(prefix)
+                        .into_iter()
+                        .map(|e| format!("prefix part {e}")),
+                );
             }
             *part
         }
@@ -96,7 +106,11 @@ pub fn config_key(key: &str) -> Vec<String> {
     if key.len() > 253 {
         errors.push(max_len(253));
     }
-    if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+    if key.is_empty()
+        || !key
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    {
         errors.push(CONFIG_KEY.to_string());
     }
     match key {
@@ -122,8 +136,14 @@ pub fn port_name(name: &str) -> Vec<String> {
     if name.len() > 15 {
         errors.push(max_len(15));
     }
-    if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
-        errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_string());
+    if name.is_empty()
+        || !name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    {
+        errors.push(
+            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_string(),
+        );
     }
     if !name.chars().any(|c| c.is_ascii_lowercase()) {
         errors.push("must contain at least one letter (a-z)".to_string());
@@ -139,7 +159,11 @@ pub fn port_name(name: &str) -> Vec<String> {
 
 /// What holds for a number of a port.
 pub fn port_number(port: i64) -> Vec<String> {
-    if (1..=65535).contains(&port) { Vec::new() } else { vec!["must be between 1 and 65535, inclusive".to_string()] }
+    if (1..=65535).contains(&port) {
+        Vec::new()
+    } else {
+        vec!["must be between 1 and 65535, inclusive".to_string()]
+    }
 }
 
 pub fn max_len(max: usize) -> String {
@@ -166,7 +190,9 @@ fn is_name_part(text: &str) -> bool {
         (Some(first), Some(last)) => {
             first.is_ascii_alphanumeric()
                 && last.is_ascii_alphanumeric()
-                && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+                && bytes
+                    .iter()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         }
         _ => false,
     }

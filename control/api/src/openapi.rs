@@ -30,7 +30,10 @@ impl Document {
         // The hasher's keys are fixed: the same document has the same hash in every process.
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
-        Document { hash: format!("{:016X}", hasher.finish()), bytes }
+        Document {
+            hash: format!("{:016X}", hasher.finish()),
+            bytes,
+        }
     }
 
     fn json(value: &Value) -> Document {
@@ -75,7 +78,9 @@ fn v3_documents() -> &'static BTreeMap<String, Document> {
         operations::group_versions()
             .into_iter()
             .map(|(group, version)| {
-                let path = operations::prefix(group, version).trim_start_matches('/').to_string();
+                let path = operations::prefix(group, version)
+                    .trim_start_matches('/')
+                    .to_string();
                 (path, Document::json(&v3::document(group, version)))
             })
             .collect()

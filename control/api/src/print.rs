@@ -22,16 +22,34 @@ pub const AGE: Column = column(
 );
 
 pub const fn column(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "string", format: "", priority: 0, description }
+    Column {
+        name,
+        kind: "string",
+        format: "",
+        priority: 0,
+        description,
+    }
 }
 
 pub const fn number(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "integer", format: "", priority: 0, description }
+    Column {
+        name,
+        kind: "integer",
+        format: "",
+        priority: 0,
+        description,
+    }
 }
 
 /// Shown with `-o wide`.
 pub const fn wide(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "string", format: "", priority: 1, description }
+    Column {
+        name,
+        kind: "string",
+        format: "",
+        priority: 1,
+        description,
+    }
 }
 
 pub fn name_age(object: &Value, now: Timestamp) -> Vec<Value> {
@@ -58,7 +76,11 @@ pub fn since(time: &str, now: Timestamp) -> String {
 pub fn human_duration(seconds: i64) -> String {
     let (minutes, hours) = (seconds / 60, seconds / 3600);
     let two = |a: i64, unit: &str, b: i64, sub: &str| {
-        if b == 0 { format!("{a}{unit}") } else { format!("{a}{unit}{b}{sub}") }
+        if b == 0 {
+            format!("{a}{unit}")
+        } else {
+            format!("{a}{unit}{b}{sub}")
+        }
     };
     match seconds {
         // Clocks may differ by a second.
@@ -79,7 +101,11 @@ pub fn human_duration(seconds: i64) -> String {
 /// The text, or `<none>`.
 pub fn or_none(text: impl Into<String>) -> Value {
     let text = text.into();
-    if text.is_empty() { "<none>".into() } else { text.into() }
+    if text.is_empty() {
+        "<none>".into()
+    } else {
+        text.into()
+    }
 }
 
 /// `app=web,tier=front` of a map; `<none>` when empty.
@@ -87,19 +113,31 @@ pub fn labels(map: Option<&Value>) -> String {
     let Some(map) = map.and_then(Value::as_object).filter(|m| !m.is_empty()) else {
         return "<none>".to_string();
     };
-    map.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or(""))).collect::<Vec<_>>().join(",")
+    map.iter()
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or("")))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// metav1.FormatLabelSelector: `app=web,env in (a,b),!x`; `<none>` when it selects all, `<error>` when it is wrong.
 pub fn label_selector(selector: Option<&Value>) -> String {
-    let Some(selector) = selector else { return "<none>".to_string() };
+    let Some(selector) = selector else {
+        return "<none>".to_string();
+    };
     let mut parts: Vec<(String, String)> = Vec::new();
     for (key, value) in selector.map_at("/matchLabels").into_iter().flatten() {
-        parts.push((key.clone(), format!("{key}={}", value.as_str().unwrap_or(""))));
+        parts.push((
+            key.clone(),
+            format!("{key}={}", value.as_str().unwrap_or("")),
+        ));
     }
     for expression in selector.list_at("/matchExpressions") {
         let key = expression.str_at("/key");
-        let mut values: Vec<&str> = expression.list_at("/values").iter().filter_map(Value::as_str).collect();
+        let mut values: Vec<&str> = expression
+            .list_at("/values")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
         values.sort_unstable();
         let values = values.join(",");
         let text = match expression.str_at("/operator") {
@@ -115,13 +153,22 @@ pub fn label_selector(selector: Option<&Value>) -> String {
     if parts.is_empty() {
         return "<none>".to_string();
     }
-    parts.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+    parts
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// Names and images of a pod template's containers, each joined by commas.
 pub fn containers(pod_spec: &Value) -> (String, String) {
     let joined = |key: &str| {
-        pod_spec.list_at("/containers").iter().map(|c| c.str_at(key)).collect::<Vec<_>>().join(",")
+        pod_spec
+            .list_at("/containers")
+            .iter()
+            .map(|c| c.str_at(key))
+            .collect::<Vec<_>>()
+            .join(",")
     };
     (joined("/name"), joined("/image"))
 }
@@ -167,6 +214,9 @@ mod tests {
             {"key": "a", "operator": "In", "values": ["y", "x"]}, {"key": "c", "operator": "DoesNotExist"}]});
         assert_eq!(label_selector(Some(&selector)), "a in (x,y),b=1,!c");
         assert_eq!(label_selector(Some(&json!({}))), "<none>");
-        assert_eq!(labels(Some(&json!({"app": "web", "b": "c"}))), "app=web,b=c");
+        assert_eq!(
+            labels(Some(&json!({"app": "web", "b": "c"}))),
+            "app=web,b=c"
+        );
     }
 }

@@ -19,7 +19,9 @@ pub struct Quantity {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    #[error(
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+    )]
     Format,
     #[error("unable to parse numeric part of quantity")]
     Numeric,
@@ -30,14 +32,26 @@ pub enum Error {
 const NANO: i128 = 1_000_000_000;
 const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 /// Power of ten, from nano up.
-const DECIMAL: [(i32, &str); 10] =
-    [(-9, "n"), (-6, "u"), (-3, "m"), (0, ""), (3, "k"), (6, "M"), (9, "G"), (12, "T"), (15, "P"), (18, "E")];
+const DECIMAL: [(i32, &str); 10] = [
+    (-9, "n"),
+    (-6, "u"),
+    (-3, "m"),
+    (0, ""),
+    (3, "k"),
+    (6, "M"),
+    (9, "G"),
+    (12, "T"),
+    (15, "P"),
+    (18, "E"),
+];
 
 impl Quantity {
     pub fn parse(text: &str) -> Result<Quantity, Error> {
         let digits_end = text
             .char_indices()
-            .find(|(i, c)| !(c.is_ascii_digit() || *c == '.' || (*i == 0 && matches!(c, '+' | '-'))))
+            .find(|(i, c)| {
+                !(c.is_ascii_digit() || *c == '.' || (*i == 0 && matches!(c, '+' | '-')))
+            })
             .map_or(text.len(), |(i, _)| i);
         let (number, suffix) = text.split_at(digits_end);
         let unsigned = number.trim_start_matches(['+', '-']);
@@ -51,17 +65,23 @@ impl Quantity {
         }
         let mut mantissa: i128 = 0;
         for byte in whole.bytes().chain(fraction.bytes()) {
-            mantissa =
-                mantissa.checked_mul(10).and_then(|m| m.checked_add(i128::from(byte - b'0'))).ok_or(Error::Numeric)?;
+            mantissa = mantissa
+                .checked_mul(10)
+                .and_then(|m| m.checked_add(i128::from(byte - b'0')))
+                .ok_or(Error::Numeric)?;
         }
         let scale = exponent + 9 - i32::try_from(fraction.len()).map_err(|_| Error::Numeric)?;
         let mut nanos = mantissa.checked_mul(multiplier).ok_or(Error::Numeric)?;
         if scale >= 0 {
-            let power = 10_i128.checked_pow(scale.unsigned_abs()).ok_or(Error::Numeric)?;
+            let power = 10_i128
+                .checked_pow(scale.unsigned_abs())
+                .ok_or(Error::Numeric)?;
             nanos = nanos.checked_mul(power).ok_or(Error::Numeric)?;
         } else {
             // Below a nano is rounded up, away from zero.
-            let divisor = 10_i128.checked_pow(scale.unsigned_abs()).ok_or(Error::Numeric)?;
+            let divisor = 10_i128
+                .checked_pow(scale.unsigned_abs())
+                .ok_or(Error::Numeric)?;
             nanos = (nanos + divisor - 1) / divisor;
         }
         if number.starts_with('-') {
@@ -99,7 +119,10 @@ fn div_up(value: i128, by: i128) -> i128 {
 
 /// (factor, power of ten, notation)
 fn suffix_scale(suffix: &str) -> Result<(i128, i32, Format), Error> {
-    if !suffix.chars().all(|c| "eEinumkKMGTP+-0123456789".contains(c)) {
+    if !suffix
+        .chars()
+        .all(|c| "eEinumkKMGTP+-0123456789".contains(c))
+    {
         return Err(Error::Format);
     }
     if !suffix.is_empty()
@@ -205,6 +228,13 @@ mod tests {
         let q = |text| Quantity::parse(text).unwrap();
         assert!(q("1Gi") > q("1G"));
         assert!(q("1000m") == q("1"));
-        assert_eq!((q("1500m").value(), q("1500m").milli_value(), q("-1500m").value()), (2, 1500, -1));
+        assert_eq!(
+            (
+                q("1500m").value(),
+                q("1500m").milli_value(),
+                q("-1500m").value()
+            ),
+            (2, 1500, -1)
+        );
     }
 }

@@ -31,12 +31,16 @@ pub fn registry() -> &'static [Resource] {
 
 /// The row of `(group, version, plural)`.
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
-    REGISTRY.iter().find(|r| r.group == group && r.version == version && r.plural == plural)
+    REGISTRY
+        .iter()
+        .find(|r| r.group == group && r.version == version && r.plural == plural)
 }
 
 /// The row of `(group, version, kind)`.
 pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Resource> {
-    REGISTRY.iter().find(|r| r.group == group && r.version == version && r.kind == kind)
+    REGISTRY
+        .iter()
+        .find(|r| r.group == group && r.version == version && r.kind == kind)
 }
 
 /// What most kinds share; a row says where it differs.
@@ -52,7 +56,11 @@ pub(crate) const BASE: Resource = Resource {
     storage_prefix: "",
     verbs: ALL_VERBS,
     subresources: &[],
-    decode: |_| Err(DecodeError { message: "the row has no type".into() }),
+    decode: |_| {
+        Err(DecodeError {
+            message: "the row has no type".into(),
+        })
+    },
     default: |_| {},
     prepare_create: |_| {},
     prepare_update: |_, _| {},
@@ -82,12 +90,29 @@ mod tests {
     fn rows_are_complete_and_distinct() {
         let mut seen = std::collections::BTreeSet::new();
         for row in registry() {
-            assert!(seen.insert((row.group, row.version, row.plural)), "{} twice", row.plural);
-            assert!(crate::schema::schemas().get(row.schema).is_some(), "{} has no schema", row.schema);
-            assert!(!row.storage_prefix.is_empty() && !row.singular.is_empty(), "{}", row.kind);
+            assert!(
+                seen.insert((row.group, row.version, row.plural)),
+                "{} twice",
+                row.plural
+            );
+            assert!(
+                crate::schema::schemas().get(row.schema).is_some(),
+                "{} has no schema",
+                row.schema
+            );
+            assert!(
+                !row.storage_prefix.is_empty() && !row.singular.is_empty(),
+                "{}",
+                row.kind
+            );
             let empty = serde_json::json!({"metadata": {"name": "x"}});
             let now = jiff::Timestamp::UNIX_EPOCH;
-            assert_eq!((row.cells)(&empty, now).len(), row.columns.len(), "{} cells", row.kind);
+            assert_eq!(
+                (row.cells)(&empty, now).len(),
+                row.columns.len(),
+                "{} cells",
+                row.kind
+            );
             (row.default)(&mut empty.clone());
             (row.validate_create)(&empty);
             (row.prepare_create)(&mut empty.clone());

@@ -107,7 +107,11 @@ pub enum SubresourceKind {
     /// get/update/patch that only lets status (and metadata) change.
     Status,
     /// autoscaling/v1 Scale; paths as JSON pointers.
-    Scale { spec: &'static str, status: &'static str, selector: &'static str },
+    Scale {
+        spec: &'static str,
+        status: &'static str,
+        selector: &'static str,
+    },
     /// pods/binding: server sets spec.nodeName + PodScheduled condition in one transaction.
     Binding,
     /// pods/log: proxied to the kubelet.
@@ -123,7 +127,11 @@ pub enum SubresourceKind {
 impl Resource {
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     pub fn list_kind(&self) -> String {
@@ -135,11 +143,23 @@ impl Resource {
     }
 }
 
-pub const ALL_VERBS: &[&str] =
-    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+pub const ALL_VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
 
 impl Subresource {
-    pub const fn status(group: &'static str, version: &'static str, kind: &'static str) -> Subresource {
+    pub const fn status(
+        group: &'static str,
+        version: &'static str,
+        kind: &'static str,
+    ) -> Subresource {
         Subresource {
             name: "status",
             kind: SubresourceKind::Status,

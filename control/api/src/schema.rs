@@ -152,8 +152,13 @@ fn list_schema(row: &Resource) -> Value {
 
 fn compile(name: &str, schema: &Map<String, Value>) -> Option<Definition> {
     let properties = schema.get("properties")?.as_object()?;
-    let required: Vec<&str> =
-        schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     let fields = properties
         .iter()
         .map(|(key, value)| {
@@ -168,7 +173,11 @@ fn compile(name: &str, schema: &Map<String, Value>) -> Option<Definition> {
         .collect();
     Some(Definition {
         name: name.to_string(),
-        description: schema.get("description").and_then(Value::as_str).unwrap_or("").to_string(),
+        description: schema
+            .get("description")
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .to_string(),
         fields,
     })
 }
@@ -177,7 +186,10 @@ fn type_of(schema: &Value) -> Type {
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
         return named(reference_name(reference));
     }
-    match (schema.get("type").and_then(Value::as_str), schema.get("format").and_then(Value::as_str)) {
+    match (
+        schema.get("type").and_then(Value::as_str),
+        schema.get("format").and_then(Value::as_str),
+    ) {
         (Some("string"), Some("byte")) => Type::Bytes,
         (Some("string"), _) => Type::String,
         (Some("boolean"), _) => Type::Boolean,
@@ -210,7 +222,11 @@ fn named(name: &str) -> Type {
 }
 
 fn text(value: &Value, key: &str) -> String {
-    value.get(key).and_then(Value::as_str).unwrap_or("").to_string()
+    value
+        .get(key)
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .to_string()
 }
 
 #[cfg(test)]
@@ -227,24 +243,45 @@ mod tests {
                     ty = inner;
                 }
                 if let Type::Object(name) = ty {
-                    assert!(schemas.get(name).is_some(), "{}.{key}: no {name}", definition.name);
+                    assert!(
+                        schemas.get(name).is_some(),
+                        "{}.{key}: no {name}",
+                        definition.name
+                    );
                 }
             }
         }
-        let listed = facts::all().iter().map(|(name, field, _)| (*name, *field)).chain(enums::all());
+        let listed = facts::all()
+            .iter()
+            .map(|(name, field, _)| (*name, *field))
+            .chain(enums::all());
         for (name, field) in listed {
             if let Some(definition) = schemas.get(name) {
-                assert!(definition.fields.contains_key(field), "{name} has no {field}");
+                assert!(
+                    definition.fields.contains_key(field),
+                    "{name} has no {field}"
+                );
             }
         }
     }
 
     #[test]
     fn types_are_told_apart() {
-        let field = |definition: &str, field: &str| schemas().get(definition).unwrap().fields[field].ty.clone();
-        assert_eq!(field("io.k8s.api.core.v1.ServicePort", "targetPort"), Type::IntOrString);
-        assert_eq!(field("io.k8s.api.coordination.v1.LeaseSpec", "renewTime"), Type::MicroTime);
-        assert_eq!(field("io.k8s.api.core.v1.Secret", "data"), Type::Map(Box::new(Type::Bytes)));
+        let field = |definition: &str, field: &str| {
+            schemas().get(definition).unwrap().fields[field].ty.clone()
+        };
+        assert_eq!(
+            field("io.k8s.api.core.v1.ServicePort", "targetPort"),
+            Type::IntOrString
+        );
+        assert_eq!(
+            field("io.k8s.api.coordination.v1.LeaseSpec", "renewTime"),
+            Type::MicroTime
+        );
+        assert_eq!(
+            field("io.k8s.api.core.v1.Secret", "data"),
+            Type::Map(Box::new(Type::Bytes))
+        );
         assert_eq!(
             field("io.k8s.api.core.v1.ResourceRequirements", "limits"),
             Type::Map(Box::new(Type::Quantity))

@@ -33,11 +33,15 @@ impl ValueExt for Value {
     }
 
     fn bool_at(&self, pointer: &str) -> bool {
-        self.pointer(pointer).and_then(Value::as_bool).unwrap_or(false)
+        self.pointer(pointer)
+            .and_then(Value::as_bool)
+            .unwrap_or(false)
     }
 
     fn list_at(&self, pointer: &str) -> &[Value] {
-        self.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        self.pointer(pointer)
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice)
     }
 
     fn map_at(&self, pointer: &str) -> Option<&Map<String, Value>> {

@@ -10,10 +10,13 @@ use serde_json::{Map, Number, Value};
 pub fn json(body: &[u8]) -> Result<(Value, Vec<String>), String> {
     let found = RefCell::new(Vec::new());
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = Node { path: String::new(), found: &found }
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| format!("json parse error: {error}"))?;
+    let value = Node {
+        path: String::new(),
+        found: &found,
+    }
+    .deserialize(&mut deserializer)
+    .and_then(|value| deserializer.end().map(|()| value))
+    .map_err(|error| format!("json parse error: {error}"))?;
     Ok((value, found.into_inner()))
 }
 
@@ -50,7 +53,9 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_f64<E: Error>(self, v: f64) -> Result<Value, E> {
-        Number::from_f64(v).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
+        Number::from_f64(v)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("not a finite number"))
     }
 
     fn visit_str<E>(self, v: &str) -> Result<Value, E> {
@@ -67,9 +72,10 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut out = Vec::new();
-        while let Some(item) =
-            seq.next_element_seed(Node { path: format!("{}[{}]", self.path, out.len()), found: self.found })?
-        {
+        while let Some(item) = seq.next_element_seed(Node {
+            path: format!("{}[{}]", self.path, out.len()),
+            found: self.found,
+        })? {
             out.push(item);
         }
         Ok(Value::Array(out))
@@ -78,7 +84,11 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut out = Map::new();
         while let Some(key) = map.next_key::<String>()? {
-            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
+            let path = if self.path.is_empty() {
+                key.clone()
+            } else {
+                format!("{}.{key}", self.path)
+            };
             if out.contains_key(&key) {
                 let text = format!("duplicate field {path:?}");
                 let mut found = self.found.borrow_mut();
@@ -86,7 +96,10 @@ impl<'de> Visitor<'de> for Node<'_> {
                     found.push(text);
                 }
             }
-            let value = map.next_value_seed(Node { path, found: self.found })?;
+            let value = map.next_value_seed(Node {
+                path,
+                found: self.found,
+            })?;
             out.insert(key, value);
         }
         Ok(Value::Object(out))

@@ -17,7 +17,10 @@ fn unknown_fields_are_named_by_path() {
     let decoded = (row.decode)(body).unwrap();
     assert_eq!(
         decoded.warnings,
-        ["unknown field \"metadata.nope\"", "unknown field \"spec.template.spec.containers[1].foo\""]
+        [
+            "unknown field \"metadata.nope\"",
+            "unknown field \"spec.template.spec.containers[1].foo\""
+        ]
     );
     assert_eq!(decoded.value["apiVersion"], "apps/v1");
     assert_eq!(
@@ -30,22 +33,54 @@ fn unknown_fields_are_named_by_path() {
 #[test]
 fn wrong_types_are_worded_as_go_does() {
     let table = [
-        ("apps", "deployments", json!({"spec": {"replicas": "three"}}),
-         "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        ("", "pods", pod(json!({"containers": [{"env": [{"name": "A", "value": 1}]}]})),
-         "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal number into Go struct field EnvVar.spec.containers.env.value of type string"),
-        ("", "pods", pod(json!({"containers": {}})),
-         "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container"),
-        ("", "pods", json!({"metadata": {"labels": {"a": 1}}}),
-         "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"),
-        ("", "pods", pod(json!({"terminationGracePeriodSeconds": 1.5})),
-         "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.terminationGracePeriodSeconds of type int64"),
-        ("", "pods", pod(json!({"containers": [{"resources": {"limits": {"cpu": "1x"}}}]})),
-         "Pod in version \"v1\" cannot be handled as a Pod: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
-        ("", "services", json!({"spec": {"ports": [{"port": 1, "targetPort": true}]}}),
-         "Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal bool into Go value of type int32"),
-        ("", "secrets", json!({"data": {"a": "!!!!"}}),
-         "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 0"),
+        (
+            "apps",
+            "deployments",
+            json!({"spec": {"replicas": "three"}}),
+            "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "",
+            "pods",
+            pod(json!({"containers": [{"env": [{"name": "A", "value": 1}]}]})),
+            "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal number into Go struct field EnvVar.spec.containers.env.value of type string",
+        ),
+        (
+            "",
+            "pods",
+            pod(json!({"containers": {}})),
+            "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
+        ),
+        (
+            "",
+            "pods",
+            json!({"metadata": {"labels": {"a": 1}}}),
+            "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+        (
+            "",
+            "pods",
+            pod(json!({"terminationGracePeriodSeconds": 1.5})),
+            "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.terminationGracePeriodSeconds of type int64",
+        ),
+        (
+            "",
+            "pods",
+            pod(json!({"containers": [{"resources": {"limits": {"cpu": "1x"}}}]})),
+            "Pod in version \"v1\" cannot be handled as a Pod: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        (
+            "",
+            "services",
+            json!({"spec": {"ports": [{"port": 1, "targetPort": true}]}}),
+            "Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal bool into Go value of type int32",
+        ),
+        (
+            "",
+            "secrets",
+            json!({"data": {"a": "!!!!"}}),
+            "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 0",
+        ),
     ];
     for (group, plural, body, expected) in table {
         let row = find(group, "v1", plural).unwrap();
@@ -99,5 +134,32 @@ fn another_kind_is_refused() {
         message(json!({"apiVersion": "v1", "kind": "Pod"})),
         "Pod in version \"v1\" cannot be handled as a Deployment: converting (v1.Pod) to (v1.Deployment): unknown conversion"
     );
-    assert!(message(json!([])).starts_with("couldn't get version/kind; json parse error: json: cannot unmarshal array"));
+    assert!(
+        message(json!([])).starts_with(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal array"
+        )
+    );
+}
+
+#[test]
+fn micro_times_keep_six_digits() {
+    let row = find("coordination.k8s.io", "v1", "leases").unwrap();
+    for (given, kept) in [
+        (
+            "2026-01-02T03:04:05.123456789Z",
+            "2026-01-02T03:04:05.123456Z",
+        ),
+        ("2026-01-02T03:04:05+02:00", "2026-01-02T01:04:05.000000Z"),
+    ] {
+        let decoded =
+            (row.decode)(json!({"spec": {"renewTime": given, "holderIdentity": ""}})).unwrap();
+        assert_eq!(
+            decoded.value["spec"],
+            json!({"renewTime": kept, "holderIdentity": ""})
+        );
+    }
+    let error = (row.decode)(json!({"spec": {"renewTime": "yesterday"}}))
+        .unwrap_err()
+        .message;
+    assert!(error.ends_with("parsing time \"yesterday\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"yesterday\" as \"2006\""));
 }

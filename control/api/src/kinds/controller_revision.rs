@@ -20,10 +20,10 @@ pub const ROW: Resource = Resource {
     validate_create: |revision| {
         let mut errors = meta::validate(revision, true, names::subdomain);
         if revision.i64_at("/revision") < 0 {
-            errors.push(
-                Path::new("revision")
-                    .invalid(revision.i64_at("/revision"), "must be greater than or equal to 0"),
-            );
+            errors.push(Path::new("revision").invalid(
+                revision.i64_at("/revision"),
+                "must be greater than or equal to 0",
+            ));
         }
         errors
     },
@@ -37,7 +37,10 @@ pub const ROW: Resource = Resource {
     columns: &[
         NAME,
         column("Controller", "Controller of the object"),
-        number("Revision", "Revision indicates the revision of the state represented by Data."),
+        number(
+            "Revision",
+            "Revision indicates the revision of the state represented by Data.",
+        ),
         AGE,
     ],
     cells: |revision, now| {
@@ -46,13 +49,25 @@ pub const ROW: Resource = Resource {
             .iter()
             .find(|o| o.bool_at("/controller"))
             .map(|o| {
-                let group = o.str_at("/apiVersion").split_once('/').map_or("", |(group, _)| group);
+                let group = o
+                    .str_at("/apiVersion")
+                    .split_once('/')
+                    .map_or("", |(group, _)| group);
                 let kind = o.str_at("/kind").to_lowercase();
-                let resource = if group.is_empty() { kind } else { format!("{kind}.{group}") };
+                let resource = if group.is_empty() {
+                    kind
+                } else {
+                    format!("{kind}.{group}")
+                };
                 format!("{resource}/{}", o.str_at("/name"))
             })
             .unwrap_or_default();
-        vec![name(revision), or_none(controller), revision.i64_at("/revision").into(), age(revision, now)]
+        vec![
+            name(revision),
+            or_none(controller),
+            revision.i64_at("/revision").into(),
+            age(revision, now),
+        ]
     },
     schema: "io.k8s.api.apps.v1.ControllerRevision",
     types: register::<Typed>,

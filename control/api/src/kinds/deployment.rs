@@ -21,7 +21,10 @@ pub const ROW: Resource = Resource {
     short_names: &["deploy"],
     categories: &["all"],
     storage_prefix: "deployments",
-    subresources: &[Subresource::scale(), Subresource::status("apps", "v1", "Deployment")],
+    subresources: &[
+        Subresource::scale(),
+        Subresource::status("apps", "v1", "Deployment"),
+    ],
     decode: typed::<Typed>,
     default,
     prepare_create: |deployment| {
@@ -32,7 +35,8 @@ pub const ROW: Resource = Resource {
         meta::next_generation(new, old);
         // Annotations are part of what the controller copies to its ReplicaSets.
         let unchanged = new.pointer("/metadata/generation") == old.pointer("/metadata/generation");
-        if unchanged && new.pointer("/metadata/annotations") != old.pointer("/metadata/annotations") {
+        if unchanged && new.pointer("/metadata/annotations") != old.pointer("/metadata/annotations")
+        {
             new["metadata"]["generation"] = (old.i64_at("/metadata/generation") + 1).into();
         }
     },
@@ -77,7 +81,9 @@ pub const ROW: Resource = Resource {
 
 fn default(deployment: &mut Value) {
     deployment.default_to("spec", json!({}));
-    let Some(spec) = deployment.get_mut("spec") else { return };
+    let Some(spec) = deployment.get_mut("spec") else {
+        return;
+    };
     spec.default_to("replicas", 1);
     spec.default_to("revisionHistoryLimit", 10);
     spec.default_to("progressDeadlineSeconds", 600);
@@ -96,7 +102,11 @@ fn default(deployment: &mut Value) {
 }
 
 fn validate_spec(deployment: &Value, errors: &mut Vec<FieldError>) {
-    workload::validate_spec(deployment, "empty selector is invalid for deployment", errors);
+    workload::validate_spec(
+        deployment,
+        "empty selector is invalid for deployment",
+        errors,
+    );
     let path = Path::new("spec");
     let spec = deployment.get("spec").unwrap_or(&Value::Null);
     strategy(spec, &path.child("strategy"), errors);
@@ -106,7 +116,8 @@ fn validate_spec(deployment: &Value, errors: &mut Vec<FieldError>) {
         && deadline <= spec.i64_at("/minReadySeconds")
     {
         errors.push(
-            path.child("progressDeadlineSeconds").invalid(deadline, "must be greater than minReadySeconds"),
+            path.child("progressDeadlineSeconds")
+                .invalid(deadline, "must be greater than minReadySeconds"),
         );
     }
 }
@@ -135,15 +146,27 @@ fn strategy(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) {
             }
             if zero {
                 let shown = rolling.get("maxUnavailable").cloned().unwrap_or(json!(0));
-                errors.push(at.child("maxUnavailable").invalid(shown, "may not be 0 when `maxSurge` is 0"));
+                errors.push(
+                    at.child("maxUnavailable")
+                        .invalid(shown, "may not be 0 when `maxSurge` is 0"),
+                );
             }
-            let over = rolling.str_at("/maxUnavailable").strip_suffix('%').and_then(|p| p.parse::<i64>().ok());
+            let over = rolling
+                .str_at("/maxUnavailable")
+                .strip_suffix('%')
+                .and_then(|p| p.parse::<i64>().ok());
             if over.is_some_and(|p| p > 100) {
                 let shown = rolling.str_at("/maxUnavailable");
-                errors.push(at.child("maxUnavailable").invalid(shown, "must not be greater than 100%"));
+                errors.push(
+                    at.child("maxUnavailable")
+                        .invalid(shown, "must not be greater than 100%"),
+                );
             }
         }
-        other => errors.push(path.child("type").not_supported(other, &["Recreate", "RollingUpdate"])),
+        other => errors.push(
+            path.child("type")
+                .not_supported(other, &["Recreate", "RollingUpdate"]),
+        ),
     }
 }
 
@@ -173,14 +196,20 @@ fn int_or_percent(value: &Value, path: &Path, errors: &mut Vec<FieldError>) -> O
 const COLUMNS: &[Column] = &[
     NAME,
     column("Ready", "Number of the pod with ready state"),
-    number("Up-to-date", "Total number of non-terminating pods targeted by this deployment that have the desired template spec."),
+    number(
+        "Up-to-date",
+        "Total number of non-terminating pods targeted by this deployment that have the desired template spec.",
+    ),
     number(
         "Available",
         "Total number of available non-terminating pods (ready for at least minReadySeconds) targeted by this deployment.",
     ),
     AGE,
     wide("Containers", "Names of each container in the template."),
-    wide("Images", "Images referenced by each container in the template."),
+    wide(
+        "Images",
+        "Images referenced by each container in the template.",
+    ),
     wide(
         "Selector",
         "Label selector for pods. Existing ReplicaSets whose pods are selected by this will be the ones affected by this deployment. It must match the pod template's labels.",
@@ -188,8 +217,15 @@ const COLUMNS: &[Column] = &[
 ];
 
 fn cells(deployment: &Value, now: Timestamp) -> Vec<Value> {
-    let (container_names, images) = containers(deployment.pointer("/spec/template/spec").unwrap_or(&Value::Null));
-    let (ready, wanted) = (deployment.i64_at("/status/readyReplicas"), deployment.i64_at("/spec/replicas"));
+    let (container_names, images) = containers(
+        deployment
+            .pointer("/spec/template/spec")
+            .unwrap_or(&Value::Null),
+    );
+    let (ready, wanted) = (
+        deployment.i64_at("/status/readyReplicas"),
+        deployment.i64_at("/spec/replicas"),
+    );
     vec![
         name(deployment),
         format!("{ready}/{wanted}").into(),
@@ -212,7 +248,10 @@ mod tests {
             "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}}}});
         change(&mut web);
         (ROW.default)(&mut web);
-        (ROW.validate_create)(&web).iter().map(ToString::to_string).collect()
+        (ROW.validate_create)(&web)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -220,22 +259,43 @@ mod tests {
         type Case = (fn(&mut Value), &'static [&'static str]);
         let table: &[Case] = &[
             (|_| {}, &[]),
-            (|d| d["spec"]["replicas"] = json!(-1), &[
-                "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
-            ]),
-            (|d| { d["spec"].remove_key("selector"); }, &["spec.selector: Required value"]),
-            (|d| d["spec"]["selector"]["matchLabels"]["app"] = json!("db"), &[
-                "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
-            ]),
-            (|d| d["spec"]["template"]["spec"]["restartPolicy"] = json!("Never"), &[
-                "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
-            ]),
-            (|d| d["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}), &[
-                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0",
-            ]),
-            (|d| d["spec"]["strategy"] = json!({"type": "Recreate", "rollingUpdate": {}}), &[
-                "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'",
-            ]),
+            (
+                |d| d["spec"]["replicas"] = json!(-1),
+                &["spec.replicas: Invalid value: -1: must be greater than or equal to 0"],
+            ),
+            (
+                |d| {
+                    d["spec"].remove_key("selector");
+                },
+                &["spec.selector: Required value"],
+            ),
+            (
+                |d| d["spec"]["selector"]["matchLabels"]["app"] = json!("db"),
+                &[
+                    "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
+                ],
+            ),
+            (
+                |d| d["spec"]["template"]["spec"]["restartPolicy"] = json!("Never"),
+                &[
+                    "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+                ],
+            ),
+            (
+                |d| {
+                    d["spec"]["strategy"] =
+                        json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}})
+                },
+                &[
+                    "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0",
+                ],
+            ),
+            (
+                |d| d["spec"]["strategy"] = json!({"type": "Recreate", "rollingUpdate": {}}),
+                &[
+                    "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'",
+                ],
+            ),
         ];
         for (change, expected) in table {
             assert_eq!(web(*change), *expected);
@@ -261,6 +321,18 @@ mod tests {
                 "template": {"spec": {"containers": [{"name": "a", "image": "x:1"}, {"name": "b", "image": "y"}]}}},
             "status": {"readyReplicas": 2, "updatedReplicas": 3, "availableReplicas": 2}});
         let now = Timestamp::from_second(125).unwrap();
-        assert_eq!(cells(&web, now), [json!("web"), json!("2/3"), json!(3), json!(2), json!("2m5s"), json!("a,b"), json!("x:1,y"), json!("app=web")]);
+        assert_eq!(
+            cells(&web, now),
+            [
+                json!("web"),
+                json!("2/3"),
+                json!(3),
+                json!(2),
+                json!("2m5s"),
+                json!("a,b"),
+                json!("x:1,y"),
+                json!("app=web")
+            ]
+        );
     }
 }

@@ -31,7 +31,9 @@ pub const ROW: Resource = Resource {
     },
     prepare_create: meta::first_generation,
     prepare_update: |new, old| {
-        let changed = ["endpoints", "ports", "addressType"].iter().any(|k| new.get(k) != old.get(k))
+        let changed = ["endpoints", "ports", "addressType"]
+            .iter()
+            .any(|k| new.get(k) != old.get(k))
             || new.pointer("/metadata/labels") != old.pointer("/metadata/labels");
         let generation = old.i64_at("/metadata/generation") + i64::from(changed);
         if let Some(meta) = new.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -54,9 +56,18 @@ pub const ROW: Resource = Resource {
     },
     columns: &[
         NAME,
-        column("AddressType", "addressType specifies the type of address carried by this EndpointSlice. All addresses in this slice must be the same type. This field is immutable after creation. The following address types are currently supported: * IPv4: Represents an IPv4 Address. * IPv6: Represents an IPv6 Address. * FQDN: Represents a Fully Qualified Domain Name."),
-        column("Ports", "ports specifies the list of network ports exposed by each endpoint in this slice. Each port must have a unique name. When ports is empty, it indicates that there are no defined ports. When a port is defined with a nil port value, it indicates \"all ports\". Each slice may include a maximum of 100 ports."),
-        column("Endpoints", "endpoints is a list of unique endpoints in this slice. Each slice may include a maximum of 1000 endpoints."),
+        column(
+            "AddressType",
+            "addressType specifies the type of address carried by this EndpointSlice. All addresses in this slice must be the same type. This field is immutable after creation. The following address types are currently supported: * IPv4: Represents an IPv4 Address. * IPv6: Represents an IPv6 Address. * FQDN: Represents a Fully Qualified Domain Name.",
+        ),
+        column(
+            "Ports",
+            "ports specifies the list of network ports exposed by each endpoint in this slice. Each port must have a unique name. When ports is empty, it indicates that there are no defined ports. When a port is defined with a nil port value, it indicates \"all ports\". Each slice may include a maximum of 100 ports.",
+        ),
+        column(
+            "Endpoints",
+            "endpoints is a list of unique endpoints in this slice. Each slice may include a maximum of 1000 endpoints.",
+        ),
         AGE,
     ],
     cells: |slice, now| {
@@ -102,7 +113,11 @@ fn validate(slice: &Value, errors: &mut Vec<FieldError>) {
                 "IPv6" if address.parse::<std::net::Ipv6Addr>().is_err() => {
                     errors.push(at.invalid(address, "must be a valid IPv6 address"));
                 }
-                "FQDN" => errors.extend(names::subdomain(address).iter().map(|m| at.invalid(address, m))),
+                "FQDN" => errors.extend(
+                    names::subdomain(address)
+                        .iter()
+                        .map(|m| at.invalid(address, m)),
+                ),
                 _ => {}
             }
         }
@@ -115,14 +130,21 @@ fn validate(slice: &Value, errors: &mut Vec<FieldError>) {
         let at = Path::new("ports").index(i);
         let port_name = port.str_at("/name");
         if !port_name.is_empty() {
-            errors.extend(names::label(port_name).iter().map(|m| at.child("name").invalid(port_name, m)));
+            errors.extend(
+                names::label(port_name)
+                    .iter()
+                    .map(|m| at.child("name").invalid(port_name, m)),
+            );
         }
         if ports[..i].iter().any(|p| p.str_at("/name") == port_name) {
             errors.push(at.child("name").duplicate(port_name));
         }
         let protocol = port.str_at("/protocol");
         if !["SCTP", "TCP", "UDP"].contains(&protocol) {
-            errors.push(at.child("protocol").not_supported(protocol, &["SCTP", "TCP", "UDP"]));
+            errors.push(
+                at.child("protocol")
+                    .not_supported(protocol, &["SCTP", "TCP", "UDP"]),
+            );
         }
     }
 }
@@ -137,7 +159,11 @@ fn ports(slice: &Value) -> String {
             (None, name) => name.to_string(),
         })
         .collect();
-    if all.is_empty() { "<unset>".to_string() } else { with_more(&all) }
+    if all.is_empty() {
+        "<unset>".to_string()
+    } else {
+        with_more(&all)
+    }
 }
 
 fn endpoints(slice: &Value) -> String {
@@ -147,7 +173,11 @@ fn endpoints(slice: &Value) -> String {
         .flat_map(|e| e.list_at("/addresses"))
         .filter_map(|a| a.as_str().map(str::to_string))
         .collect();
-    if all.is_empty() { "<unset>".to_string() } else { with_more(&all) }
+    if all.is_empty() {
+        "<unset>".to_string()
+    } else {
+        with_more(&all)
+    }
 }
 
 #[cfg(test)]
@@ -159,7 +189,10 @@ mod tests {
         let slice = json!({"metadata": {"name": "s"}, "addressType": "IPv4", "ports": [{"port": 80}, {"name": "x"}],
             "endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}]});
         let cells = (ROW.cells)(&slice, jiff::Timestamp::UNIX_EPOCH);
-        assert_eq!(cells, ["s", "IPv4", "80,x", "10.0.0.1,10.0.0.2", "<unknown>"]);
+        assert_eq!(
+            cells,
+            ["s", "IPv4", "80,x", "10.0.0.1,10.0.0.2", "<unknown>"]
+        );
         assert_eq!(ports(&json!({})), "<unset>");
     }
 }

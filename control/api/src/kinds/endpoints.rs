@@ -3,13 +3,13 @@ use serde_json::Value;
 
 use crate::decode::typed;
 use crate::field::Path;
+use crate::meta;
 use crate::names;
 use crate::print::{AGE, NAME, age, column, name};
 use crate::registry::BASE;
 use crate::resource::{FieldError, Resource};
 use crate::schema::register;
 use crate::value::ValueExt;
-use crate::meta;
 
 /// How many are shown before `+ N more...`.
 const SHOWN: usize = 3;
@@ -40,10 +40,19 @@ pub const ROW: Resource = Resource {
     },
     columns: &[
         NAME,
-        column("Endpoints", "The set of all endpoints is the union of all subsets. Addresses are placed into subsets according to the IPs they share. A single address with multiple ports, some of which are ready and some of which are not (because they come from different containers) will result in the address being displayed in different subsets for the different ports. No address will appear in both Addresses and NotReadyAddresses in the same subset. Sets of addresses and ports that comprise a service."),
+        column(
+            "Endpoints",
+            "The set of all endpoints is the union of all subsets. Addresses are placed into subsets according to the IPs they share. A single address with multiple ports, some of which are ready and some of which are not (because they come from different containers) will result in the address being displayed in different subsets for the different ports. No address will appear in both Addresses and NotReadyAddresses in the same subset. Sets of addresses and ports that comprise a service.",
+        ),
         AGE,
     ],
-    cells: |endpoints, now| vec![name(endpoints), listed(endpoints).into(), age(endpoints, now)],
+    cells: |endpoints, now| {
+        vec![
+            name(endpoints),
+            listed(endpoints).into(),
+            age(endpoints, now),
+        ]
+    },
     create_on_update: true,
     schema: "io.k8s.api.core.v1.Endpoints",
     types: register::<Typed>,
@@ -53,7 +62,10 @@ pub const ROW: Resource = Resource {
 fn validate_subsets(endpoints: &Value, errors: &mut Vec<FieldError>) {
     for (i, subset) in endpoints.list_at("/subsets").iter().enumerate() {
         let at = Path::new("subsets").index(i);
-        let (ready, waiting) = (subset.list_at("/addresses"), subset.list_at("/notReadyAddresses"));
+        let (ready, waiting) = (
+            subset.list_at("/addresses"),
+            subset.list_at("/notReadyAddresses"),
+        );
         if ready.is_empty() && waiting.is_empty() {
             errors.push(at.required("must specify `addresses` or `notReadyAddresses`"));
         }
@@ -61,12 +73,10 @@ fn validate_subsets(endpoints: &Value, errors: &mut Vec<FieldError>) {
             for (j, address) in list.iter().enumerate() {
                 let ip = address.str_at("/ip");
                 if ip.parse::<std::net::IpAddr>().is_err() {
-                    errors.push(
-                        at.child(key)
-                            .index(j)
-                            .child("ip")
-                            .invalid(ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
-                    );
+                    errors.push(at.child(key).index(j).child("ip").invalid(
+                        ip,
+                        "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                    ));
                 }
             }
         }
@@ -77,12 +87,23 @@ fn validate_subsets(endpoints: &Value, errors: &mut Vec<FieldError>) {
             if port_name.is_empty() && ports.len() > 1 {
                 errors.push(at.child("name").required(""));
             } else if !port_name.is_empty() {
-                errors.extend(names::label(port_name).iter().map(|m| at.child("name").invalid(port_name, m)));
+                errors.extend(
+                    names::label(port_name)
+                        .iter()
+                        .map(|m| at.child("name").invalid(port_name, m)),
+                );
             }
-            errors.extend(names::port_number(number).iter().map(|m| at.child("port").invalid(number, m)));
+            errors.extend(
+                names::port_number(number)
+                    .iter()
+                    .map(|m| at.child("port").invalid(number, m)),
+            );
             let protocol = port.str_at("/protocol");
             if !["SCTP", "TCP", "UDP"].contains(&protocol) {
-                errors.push(at.child("protocol").not_supported(protocol, &["SCTP", "TCP", "UDP"]));
+                errors.push(
+                    at.child("protocol")
+                        .not_supported(protocol, &["SCTP", "TCP", "UDP"]),
+                );
             }
         }
     }

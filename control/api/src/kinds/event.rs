@@ -26,7 +26,11 @@ pub const CORE: Resource = Resource {
     validate_create: validate,
     validate_update: |new, old| {
         let mut errors = meta::validate_update(new, old);
-        errors.extend(validate(new).into_iter().filter(|e| !e.field.starts_with("metadata")));
+        errors.extend(
+            validate(new)
+                .into_iter()
+                .filter(|e| !e.field.starts_with("metadata")),
+        );
         errors
     },
     selectable_fields,
@@ -49,7 +53,10 @@ pub const EVENTS: Resource = Resource {
     decode: typed::<events::v1::Event>,
     validate_create: |event| validate_series(&to_core(event.clone())),
     selectable_fields: |event| {
-        selectable_fields(&to_core(event.clone())).into_iter().map(|(name, value)| (new_field(name), value)).collect()
+        selectable_fields(&to_core(event.clone()))
+            .into_iter()
+            .map(|(name, value)| (new_field(name), value))
+            .collect()
     },
     columns: COLUMNS,
     cells: |event, now| cells(&to_core(event.clone()), now),
@@ -74,15 +81,27 @@ const RENAMED: &[(&str, &str)] = &[
 ];
 
 fn to_core(event: Value) -> Value {
-    renamed(event, "v1", |key| RENAMED.iter().find(|(_, new)| *new == key).map(|(old, _)| *old))
+    renamed(event, "v1", |key| {
+        RENAMED
+            .iter()
+            .find(|(_, new)| *new == key)
+            .map(|(old, _)| *old)
+    })
 }
 
 fn from_core(event: Value) -> Value {
-    renamed(event, "events.k8s.io/v1", |key| RENAMED.iter().find(|(old, _)| *old == key).map(|(_, new)| *new))
+    renamed(event, "events.k8s.io/v1", |key| {
+        RENAMED
+            .iter()
+            .find(|(old, _)| *old == key)
+            .map(|(_, new)| *new)
+    })
 }
 
 fn renamed(event: Value, api_version: &str, name: impl Fn(&str) -> Option<&'static str>) -> Value {
-    let Value::Object(fields) = event else { return event };
+    let Value::Object(fields) = event else {
+        return event;
+    };
     let mut out: Map<String, Value> = fields
         .into_iter()
         .map(|(key, value)| match name(&key) {
@@ -97,9 +116,16 @@ fn renamed(event: Value, api_version: &str, name: impl Fn(&str) -> Option<&'stat
 fn validate(event: &Value) -> Vec<FieldError> {
     let mut errors = meta::validate(event, true, names::subdomain);
     let path = Path::new("involvedObject").child("namespace");
-    let (own, about) = (event.str_at("/metadata/namespace"), event.str_at("/involvedObject/namespace"));
+    let (own, about) = (
+        event.str_at("/metadata/namespace"),
+        event.str_at("/involvedObject/namespace"),
+    );
     // Events about cluster-scoped objects live in default.
-    let elsewhere = if about.is_empty() { own != "default" && !own.is_empty() } else { about != own };
+    let elsewhere = if about.is_empty() {
+        own != "default" && !own.is_empty()
+    } else {
+        about != own
+    };
     if elsewhere {
         errors.push(path.invalid(about, "does not match event.namespace"));
     }
@@ -109,9 +135,10 @@ fn validate(event: &Value) -> Vec<FieldError> {
 /// What events.k8s.io/v1 asks for on top.
 fn validate_series(event: &Value) -> Vec<FieldError> {
     let mut errors = validate(event);
-    for (key, shown, max) in
-        [("reportingComponent", "reportingController", 253), ("reportingInstance", "reportingInstance", 128)]
-    {
+    for (key, shown, max) in [
+        ("reportingComponent", "reportingController", 253),
+        ("reportingInstance", "reportingInstance", 128),
+    ] {
         let value = event.str_at(&format!("/{key}"));
         let path = Path::new(shown);
         if value.is_empty() {
@@ -125,7 +152,8 @@ fn validate_series(event: &Value) -> Vec<FieldError> {
         if value.is_empty() {
             errors.push(Path::new(key).required(""));
         } else if value.len() > max {
-            errors.push(Path::new(key).invalid(value, &format!("can have at most {max} characters")));
+            errors
+                .push(Path::new(key).invalid(value, &format!("can have at most {max} characters")));
         }
     }
     if event.str_at("/message").len() > 1024 {
@@ -153,7 +181,10 @@ fn selectable_fields(event: &Value) -> Vec<(&'static str, String)> {
         field("involvedObject.name", "/involvedObject/name"),
         field("involvedObject.uid", "/involvedObject/uid"),
         field("involvedObject.apiVersion", "/involvedObject/apiVersion"),
-        field("involvedObject.resourceVersion", "/involvedObject/resourceVersion"),
+        field(
+            "involvedObject.resourceVersion",
+            "/involvedObject/resourceVersion",
+        ),
         field("involvedObject.fieldPath", "/involvedObject/fieldPath"),
         field("reason", "/reason"),
         field("reportingComponent", "/reportingComponent"),
@@ -179,15 +210,30 @@ fn new_field(name: &'static str) -> &'static str {
 
 const COLUMNS: &[Column] = &[
     column("Last Seen", "Time when this event was last observed"),
-    column("Type", "Type of this event (Normal, Warning), new types could be added in the future"),
-    column("Reason", "This should be a short, machine understandable string that gives the reason for the transition into the object's current status."),
+    column(
+        "Type",
+        "Type of this event (Normal, Warning), new types could be added in the future",
+    ),
+    column(
+        "Reason",
+        "This should be a short, machine understandable string that gives the reason for the transition into the object's current status.",
+    ),
     column("Object", "The object that this event is about."),
-    wide("Subobject", "If referring to a piece of an object instead of an entire object, this string should contain a valid JSON/Go field access statement."),
+    wide(
+        "Subobject",
+        "If referring to a piece of an object instead of an entire object, this string should contain a valid JSON/Go field access statement.",
+    ),
     wide("Source", "The component reporting this event."),
-    column("Message", "A human-readable description of the status of this operation."),
+    column(
+        "Message",
+        "A human-readable description of the status of this operation.",
+    ),
     wide("First Seen", "Time when this event was first observed"),
     wide("Count", "The number of times this event has occurred."),
-    Column { priority: 1, ..NAME },
+    Column {
+        priority: 1,
+        ..NAME
+    },
 ];
 
 fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
@@ -201,14 +247,21 @@ fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
     };
     let (last, count) = if event.has("/series") {
         let observed = event.str_at("/series/lastObservedTime");
-        let last = if observed.is_empty() { last } else { since(observed, now) };
+        let last = if observed.is_empty() {
+            last
+        } else {
+            since(observed, now)
+        };
         (last, event.i64_at("/series/count"))
     } else {
         (last, event.i64_at("/count").max(1))
     };
     let target = match event.str_at("/involvedObject/name") {
         "" => event.str_at("/involvedObject/kind").to_lowercase(),
-        name => format!("{}/{name}", event.str_at("/involvedObject/kind").to_lowercase()),
+        name => format!(
+            "{}/{name}",
+            event.str_at("/involvedObject/kind").to_lowercase()
+        ),
     };
     let component = match event.str_at("/source/component") {
         "" => event.str_at("/reportingComponent"),
@@ -256,7 +309,10 @@ mod tests {
     fn the_two_versions_are_one_object() {
         let new = from_core(event());
         assert_eq!(new["apiVersion"], "events.k8s.io/v1");
-        assert_eq!((&new["note"], &new["regarding"]["name"]), (&json!("Started container a\n"), &json!("web")));
+        assert_eq!(
+            (&new["note"], &new["regarding"]["name"]),
+            (&json!("Started container a\n"), &json!("web"))
+        );
         assert_eq!(new["deprecatedCount"], 3);
         assert_eq!(to_core(new.clone()), event());
         let fields = (EVENTS.selectable_fields)(&new);
@@ -267,8 +323,16 @@ mod tests {
     fn events_read_as_in_kubectl() {
         let now = Timestamp::from_second(90).unwrap();
         let expected = [
-            json!("30s"), json!("Normal"), json!("Started"), json!("pod/web"), json!("spec.containers{a}"),
-            json!("kubelet, node-1"), json!("Started container a"), json!("90s"), json!(3), json!("web.1"),
+            json!("30s"),
+            json!("Normal"),
+            json!("Started"),
+            json!("pod/web"),
+            json!("spec.containers{a}"),
+            json!("kubelet, node-1"),
+            json!("Started container a"),
+            json!("90s"),
+            json!(3),
+            json!("web.1"),
         ];
         assert_eq!(cells(&event(), now), expected);
         assert_eq!((EVENTS.cells)(&from_core(event()), now), expected);

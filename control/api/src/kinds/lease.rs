@@ -27,8 +27,21 @@ pub const ROW: Resource = Resource {
         validate_spec(new, &mut errors);
         errors
     },
-    columns: &[NAME, column("Holder", "holderIdentity contains the identity of the holder of a current lease. If Coordinated Leader Election is used, the holder identity must be equal to the elected LeaseCandidate.metadata.name field."), AGE],
-    cells: |lease, now| vec![name(lease), lease.str_at("/spec/holderIdentity").into(), age(lease, now)],
+    columns: &[
+        NAME,
+        column(
+            "Holder",
+            "holderIdentity contains the identity of the holder of a current lease. If Coordinated Leader Election is used, the holder identity must be equal to the elected LeaseCandidate.metadata.name field.",
+        ),
+        AGE,
+    ],
+    cells: |lease, now| {
+        vec![
+            name(lease),
+            lease.str_at("/spec/holderIdentity").into(),
+            age(lease, now),
+        ]
+    },
     create_on_update: true,
     unconditional_update: false,
     schema: "io.k8s.api.coordination.v1.Lease",
@@ -41,12 +54,16 @@ fn validate_spec(lease: &Value, errors: &mut Vec<FieldError>) {
     if let Some(seconds) = lease.opt_i64("/spec/leaseDurationSeconds")
         && seconds <= 0
     {
-        errors.push(path.child("leaseDurationSeconds").invalid(seconds, "must be greater than 0"));
+        errors.push(
+            path.child("leaseDurationSeconds")
+                .invalid(seconds, "must be greater than 0"),
+        );
     }
     let transitions = lease.i64_at("/spec/leaseTransitions");
     if transitions < 0 {
         errors.push(
-            path.child("leaseTransitions").invalid(transitions, "must be greater than or equal to 0"),
+            path.child("leaseTransitions")
+                .invalid(transitions, "must be greater than or equal to 0"),
         );
     }
 }

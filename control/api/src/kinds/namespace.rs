@@ -17,7 +17,9 @@ pub const ROW: Resource = Resource {
     short_names: &["ns"],
     namespaced: false,
     storage_prefix: "namespaces",
-    verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
+    verbs: &[
+        "create", "delete", "get", "list", "patch", "update", "watch",
+    ],
     subresources: &[
         Subresource {
             name: "finalize",
@@ -63,8 +65,15 @@ pub const ROW: Resource = Resource {
     },
     validate_create: |namespace| {
         let mut errors = meta::validate(namespace, false, names::label);
-        for finalizer in namespace.list_at("/spec/finalizers").iter().filter_map(Value::as_str) {
-            errors.extend(meta::validate_finalizer(finalizer, &Path::new("spec").child("finalizers")));
+        for finalizer in namespace
+            .list_at("/spec/finalizers")
+            .iter()
+            .filter_map(Value::as_str)
+        {
+            errors.extend(meta::validate_finalizer(
+                finalizer,
+                &Path::new("spec").child("finalizers"),
+            ));
         }
         errors
     },
@@ -74,20 +83,35 @@ pub const ROW: Resource = Resource {
         let at = Path::new("status").child("phase");
         let deleted = new.has("/metadata/deletionTimestamp");
         if deleted && phase != "Terminating" {
-            errors.push(at.invalid(phase, "may only be 'Terminating' if `deletionTimestamp` is not empty"));
+            errors.push(at.invalid(
+                phase,
+                "may only be 'Terminating' if `deletionTimestamp` is not empty",
+            ));
         } else if !deleted && phase != "Active" {
-            errors.push(at.invalid(phase, "may only be 'Active' if `deletionTimestamp` is empty"));
+            errors.push(at.invalid(
+                phase,
+                "may only be 'Active' if `deletionTimestamp` is empty",
+            ));
         }
         errors
     },
     selectable_fields: |namespace| {
         vec![
             ("name", namespace.str_at("/metadata/name").to_string()),
-            ("status.phase", namespace.str_at("/status/phase").to_string()),
+            (
+                "status.phase",
+                namespace.str_at("/status/phase").to_string(),
+            ),
         ]
     },
     columns: &[NAME, column("Status", "The status of the namespace"), AGE],
-    cells: |namespace, now| vec![name(namespace), namespace.str_at("/status/phase").into(), age(namespace, now)],
+    cells: |namespace, now| {
+        vec![
+            name(namespace),
+            namespace.str_at("/status/phase").into(),
+            age(namespace, now),
+        ]
+    },
     schema: "io.k8s.api.core.v1.Namespace",
     types: register::<Typed>,
     ..BASE

@@ -51,10 +51,19 @@ pub const ROW: Resource = Resource {
         validate_spec(new, &mut errors);
         let path = Path::new("spec");
         for (key, message) in [
-            ("podCIDRs", "node updates may not change podCIDR except from \"\" to valid"),
-            ("providerID", "node updates may not change providerID except from \"\" to valid"),
+            (
+                "podCIDRs",
+                "node updates may not change podCIDR except from \"\" to valid",
+            ),
+            (
+                "providerID",
+                "node updates may not change providerID except from \"\" to valid",
+            ),
         ] {
-            let (now, before) = (new.pointer(&format!("/spec/{key}")), old.pointer(&format!("/spec/{key}")));
+            let (now, before) = (
+                new.pointer(&format!("/spec/{key}")),
+                old.pointer(&format!("/spec/{key}")),
+            );
             if before.is_some() && now != before {
                 errors.push(path.child(key).forbidden(message));
             }
@@ -72,7 +81,12 @@ pub const ROW: Resource = Resource {
         }
         errors
     },
-    selectable_fields: |node| vec![("spec.unschedulable", node.bool_at("/spec/unschedulable").to_string())],
+    selectable_fields: |node| {
+        vec![(
+            "spec.unschedulable",
+            node.bool_at("/spec/unschedulable").to_string(),
+        )]
+    },
     columns: COLUMNS,
     cells,
     schema: "io.k8s.api.core.v1.Node",
@@ -85,9 +99,21 @@ fn validate_spec(node: &Value, errors: &mut Vec<FieldError>) {
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for (i, taint) in node.list_at("/spec/taints").iter().enumerate() {
         let at = path.index(i);
-        let (key, value, effect) = (taint.str_at("/key"), taint.str_at("/value"), taint.str_at("/effect"));
-        errors.extend(names::qualified(key).iter().map(|m| at.child("key").invalid(key, m)));
-        errors.extend(names::label_value(value).iter().map(|m| at.child("value").invalid(value, m)));
+        let (key, value, effect) = (
+            taint.str_at("/key"),
+            taint.str_at("/value"),
+            taint.str_at("/effect"),
+        );
+        errors.extend(
+            names::qualified(key)
+                .iter()
+                .map(|m| at.child("key").invalid(key, m)),
+        );
+        errors.extend(
+            names::label_value(value)
+                .iter()
+                .map(|m| at.child("value").invalid(value, m)),
+        );
         if effect.is_empty() {
             errors.push(at.child("effect").required(""));
         } else if !EFFECTS.contains(&effect) {
@@ -102,7 +128,10 @@ fn validate_spec(node: &Value, errors: &mut Vec<FieldError>) {
     for (i, cidr) in cidrs.iter().filter_map(Value::as_str).enumerate() {
         if cidr.parse::<ipnet::IpNet>().is_err() {
             let at = Path::new("spec").child("podCIDRs").index(i);
-            errors.push(at.invalid(cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"));
+            errors.push(at.invalid(
+                cidr,
+                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ));
         }
     }
 }
@@ -113,15 +142,33 @@ const COLUMNS: &[Column] = &[
     column("Roles", "The roles of the node"),
     AGE,
     column("Version", "Kubelet Version reported by the node."),
-    wide("Internal-IP", "List of addresses reachable to the node. Queried from cloud provider, if available. More info: https://kubernetes.io/docs/reference/node/node-status/#addresses Note: This field is declared as mergeable, but the merge key is not sufficiently unique, which can cause data corruption when it is merged. Callers should instead use a full-replacement patch. See https://pr.k8s.io/79391 for an example. Consumers should assume that addresses can change during the lifetime of a Node. However, there are some exceptions where this may not be possible, such as Pods that inherit a Node's address in its own status or consumers of the downward API (status.hostIP)."),
-    wide("External-IP", "List of addresses reachable to the node from outside."),
-    wide("OS-Image", "OS Image reported by the node from /etc/os-release (e.g. Debian GNU/Linux 7 (wheezy))."),
-    wide("Kernel-Version", "Kernel Version reported by the node from 'uname -r' (e.g. 3.16.0-0.bpo.4-amd64)."),
-    wide("Container-Runtime", "ContainerRuntime Version reported by the node through runtime remote API (e.g. containerd://1.4.2)."),
+    wide(
+        "Internal-IP",
+        "List of addresses reachable to the node. Queried from cloud provider, if available. More info: https://kubernetes.io/docs/reference/node/node-status/#addresses Note: This field is declared as mergeable, but the merge key is not sufficiently unique, which can cause data corruption when it is merged. Callers should instead use a full-replacement patch. See https://pr.k8s.io/79391 for an example. Consumers should assume that addresses can change during the lifetime of a Node. However, there are some exceptions where this may not be possible, such as Pods that inherit a Node's address in its own status or consumers of the downward API (status.hostIP).",
+    ),
+    wide(
+        "External-IP",
+        "List of addresses reachable to the node from outside.",
+    ),
+    wide(
+        "OS-Image",
+        "OS Image reported by the node from /etc/os-release (e.g. Debian GNU/Linux 7 (wheezy)).",
+    ),
+    wide(
+        "Kernel-Version",
+        "Kernel Version reported by the node from 'uname -r' (e.g. 3.16.0-0.bpo.4-amd64).",
+    ),
+    wide(
+        "Container-Runtime",
+        "ContainerRuntime Version reported by the node through runtime remote API (e.g. containerd://1.4.2).",
+    ),
 ];
 
 fn cells(node: &Value, now: Timestamp) -> Vec<Value> {
-    let ready = node.list_at("/status/conditions").iter().find(|c| c.str_at("/type") == "Ready");
+    let ready = node
+        .list_at("/status/conditions")
+        .iter()
+        .find(|c| c.str_at("/type") == "Ready");
     let mut status = match ready {
         Some(c) if c.str_at("/status") == "True" => "Ready",
         Some(_) => "NotReady",
@@ -165,11 +212,18 @@ fn roles(node: &Value) -> String {
         .collect();
     roles.sort_unstable();
     roles.dedup();
-    if roles.is_empty() { "<none>".to_string() } else { roles.join(",") }
+    if roles.is_empty() {
+        "<none>".to_string()
+    } else {
+        roles.join(",")
+    }
 }
 
 fn address(node: &Value, kind: &str) -> Value {
-    let found = node.list_at("/status/addresses").iter().find(|a| a.str_at("/type") == kind);
+    let found = node
+        .list_at("/status/addresses")
+        .iter()
+        .find(|a| a.str_at("/type") == kind);
     found.map_or("<none>", |a| a.str_at("/address")).into()
 }
 
@@ -191,8 +245,16 @@ mod tests {
         });
         let cells = cells(&node, Timestamp::from_second(60).unwrap());
         let expected = [
-            "node-1", "Ready,SchedulingDisabled", "edge,worker", "60s", "v1.36.0", "172.30.0.11", "<none>",
-            "<unknown>", "6.1", "<unknown>",
+            "node-1",
+            "Ready,SchedulingDisabled",
+            "edge,worker",
+            "60s",
+            "v1.36.0",
+            "172.30.0.11",
+            "<none>",
+            "<unknown>",
+            "6.1",
+            "<unknown>",
         ];
         assert_eq!(cells, expected);
     }
@@ -200,10 +262,15 @@ mod tests {
     #[test]
     fn taints_are_checked() {
         let node = json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "a", "effect": "Sometimes"}]}});
-        let errors: Vec<String> = (ROW.validate_create)(&node).iter().map(ToString::to_string).collect();
+        let errors: Vec<String> = (ROW.validate_create)(&node)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(
             errors,
-            ["metadata.taints[0].effect: Unsupported value: \"Sometimes\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\""]
+            [
+                "metadata.taints[0].effect: Unsupported value: \"Sometimes\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\""
+            ]
         );
     }
 }

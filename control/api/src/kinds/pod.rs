@@ -64,7 +64,11 @@ pub const ROW: Resource = Resource {
     prepare_status,
     validate_create: |pod| {
         let mut errors = meta::validate(pod, true, names::subdomain);
-        errors.extend(spec::validate(pod.get("spec").unwrap_or(&Value::Null), &crate::field::Path::new("spec"), false));
+        errors.extend(spec::validate(
+            pod.get("spec").unwrap_or(&Value::Null),
+            &crate::field::Path::new("spec"),
+            false,
+        ));
         errors
     },
     validate_update: update::validate,
@@ -105,13 +109,20 @@ fn prepare_status(new: &mut Value, old: &Value) {
 
 fn selectable_fields(pod: &Value) -> Vec<(&'static str, String)> {
     let field = |name, pointer| (name, pod.str_at(pointer).to_string());
-    let ips: Vec<&str> = pod.list_at("/status/podIPs").iter().map(|ip| ip.str_at("/ip")).collect();
+    let ips: Vec<&str> = pod
+        .list_at("/status/podIPs")
+        .iter()
+        .map(|ip| ip.str_at("/ip"))
+        .collect();
     vec![
         field("spec.nodeName", "/spec/nodeName"),
         field("spec.restartPolicy", "/spec/restartPolicy"),
         field("spec.schedulerName", "/spec/schedulerName"),
         field("spec.serviceAccountName", "/spec/serviceAccountName"),
-        ("spec.hostNetwork", pod.bool_at("/spec/hostNetwork").to_string()),
+        (
+            "spec.hostNetwork",
+            pod.bool_at("/spec/hostNetwork").to_string(),
+        ),
         field("status.phase", "/status/phase"),
         field("status.podIP", "/status/podIP"),
         ("status.podIPs", ips.join(",")),
@@ -125,7 +136,11 @@ fn grace_seconds(pod: &Value) -> Option<i64> {
     if pod.str_at("/spec/nodeName").is_empty() || ended {
         return Some(0);
     }
-    Some(pod.opt_i64("/spec/terminationGracePeriodSeconds").unwrap_or(30).max(0))
+    Some(
+        pod.opt_i64("/spec/terminationGracePeriodSeconds")
+            .unwrap_or(30)
+            .max(0),
+    )
 }
 
 #[cfg(test)]

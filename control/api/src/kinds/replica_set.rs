@@ -20,7 +20,10 @@ pub const ROW: Resource = Resource {
     short_names: &["rs"],
     categories: &["all"],
     storage_prefix: "replicasets",
-    subresources: &[Subresource::scale(), Subresource::status("apps", "v1", "ReplicaSet")],
+    subresources: &[
+        Subresource::scale(),
+        Subresource::status("apps", "v1", "ReplicaSet"),
+    ],
     decode: typed::<Typed>,
     default: |set| {
         set.default_to("spec", json!({}));
@@ -59,7 +62,12 @@ pub const ROW: Resource = Resource {
             ],
         )
     },
-    selectable_fields: |set| vec![("status.replicas", set.i64_at("/status/replicas").to_string())],
+    selectable_fields: |set| {
+        vec![(
+            "status.replicas",
+            set.i64_at("/status/replicas").to_string(),
+        )]
+    },
     columns: COLUMNS,
     cells,
     schema: "io.k8s.api.apps.v1.ReplicaSet",
@@ -73,17 +81,33 @@ fn validate_spec(set: &Value, errors: &mut Vec<FieldError>) {
 
 const COLUMNS: &[Column] = &[
     NAME,
-    number("Desired", "Replicas is the number of desired pods. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset"),
-    number("Current", "Replicas is the most recently observed number of non-terminating pods. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset"),
-    number("Ready", "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition."),
+    number(
+        "Desired",
+        "Replicas is the number of desired pods. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset",
+    ),
+    number(
+        "Current",
+        "Replicas is the most recently observed number of non-terminating pods. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset",
+    ),
+    number(
+        "Ready",
+        "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition.",
+    ),
     AGE,
     wide("Containers", "Names of each container in the template."),
-    wide("Images", "Images referenced by each container in the template."),
-    wide("Selector", "Selector is a label query over pods that should match the replica count. Label keys and values that must match in order to be controlled by this replica set. It must match the pod template's labels. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"),
+    wide(
+        "Images",
+        "Images referenced by each container in the template.",
+    ),
+    wide(
+        "Selector",
+        "Selector is a label query over pods that should match the replica count. Label keys and values that must match in order to be controlled by this replica set. It must match the pod template's labels. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
+    ),
 ];
 
 fn cells(set: &Value, now: Timestamp) -> Vec<Value> {
-    let (container_names, images) = containers(set.pointer("/spec/template/spec").unwrap_or(&Value::Null));
+    let (container_names, images) =
+        containers(set.pointer("/spec/template/spec").unwrap_or(&Value::Null));
     vec![
         name(set),
         set.i64_at("/spec/replicas").into(),

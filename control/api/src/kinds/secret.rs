@@ -37,13 +37,24 @@ pub const ROW: Resource = Resource {
     selectable_fields: |secret| vec![("type", secret.str_at("/type").to_string())],
     columns: &[
         NAME,
-        column("Type", "Used to facilitate programmatic handling of secret data. More info: https://kubernetes.io/docs/concepts/configuration/secret/#secret-types"),
-        number("Data", "Data contains the secret data. Each key must consist of alphanumeric characters, '-', '_' or '.'. The serialized form of the secret data is a base64 encoded string, representing the arbitrary (possibly non-string) data value here. Described in https://tools.ietf.org/html/rfc4648#section-4"),
+        column(
+            "Type",
+            "Used to facilitate programmatic handling of secret data. More info: https://kubernetes.io/docs/concepts/configuration/secret/#secret-types",
+        ),
+        number(
+            "Data",
+            "Data contains the secret data. Each key must consist of alphanumeric characters, '-', '_' or '.'. The serialized form of the secret data is a base64 encoded string, representing the arbitrary (possibly non-string) data value here. Described in https://tools.ietf.org/html/rfc4648#section-4",
+        ),
         AGE,
     ],
     cells: |secret, now| {
         let count = secret.map_at("/data").map_or(0, |m| m.len());
-        vec![name(secret), secret.str_at("/type").into(), count.into(), age(secret, now)]
+        vec![
+            name(secret),
+            secret.str_at("/type").into(),
+            count.into(),
+            age(secret, now),
+        ]
     },
     schema: "io.k8s.api.core.v1.Secret",
     types: register::<Typed>,
@@ -67,7 +78,11 @@ fn validate_data(secret: &Value, errors: &mut Vec<FieldError>) {
     let path = Path::new("data");
     let mut size = 0;
     for (key, value) in secret.map_at("/data").into_iter().flatten() {
-        errors.extend(names::config_key(key).iter().map(|m| path.key(key).invalid(key.as_str(), m)));
+        errors.extend(
+            names::config_key(key)
+                .iter()
+                .map(|m| path.key(key).invalid(key.as_str(), m)),
+        );
         size += value.as_str().map_or(0, |v| v.len() / 4 * 3);
     }
     if size > MAX_SIZE {
@@ -91,10 +106,17 @@ fn validate_data(secret: &Value, errors: &mut Vec<FieldError>) {
         "kubernetes.io/service-account-token" => {
             let annotation = "kubernetes.io/service-account.name";
             let named = secret.map_at("/metadata/annotations").is_some_and(|a| {
-                a.get(annotation).and_then(Value::as_str).is_some_and(|n| !n.is_empty())
+                a.get(annotation)
+                    .and_then(Value::as_str)
+                    .is_some_and(|n| !n.is_empty())
             });
             if !named {
-                errors.push(Path::new("metadata").child("annotations").key(annotation).required(""));
+                errors.push(
+                    Path::new("metadata")
+                        .child("annotations")
+                        .key(annotation)
+                        .required(""),
+                );
             }
         }
         _ => {}
@@ -109,6 +131,9 @@ mod tests {
     fn string_data_becomes_data() {
         let mut secret = json!({"stringData": {"a": "x"}, "data": {"b": "eQ=="}});
         default(&mut secret);
-        assert_eq!(secret, json!({"type": "Opaque", "data": {"a": "eA==", "b": "eQ=="}}));
+        assert_eq!(
+            secret,
+            json!({"type": "Opaque", "data": {"a": "eA==", "b": "eQ=="}})
+        );
     }
 }

@@ -32,7 +32,10 @@ pub const ROW: Resource = Resource {
     validate_update: validation::update,
     selectable_fields: |service| {
         vec![
-            ("spec.clusterIP", service.str_at("/spec/clusterIP").to_string()),
+            (
+                "spec.clusterIP",
+                service.str_at("/spec/clusterIP").to_string(),
+            ),
             ("spec.type", service.str_at("/spec/type").to_string()),
         ]
     },
@@ -46,7 +49,9 @@ pub const ROW: Resource = Resource {
 
 fn default(service: &mut Value) {
     service.default_to("spec", json!({}));
-    let Some(spec) = service.get_mut("spec") else { return };
+    let Some(spec) = service.get_mut("spec") else {
+        return;
+    };
     spec.default_to("type", "ClusterIP");
     spec.default_to("sessionAffinity", "None");
     match spec.str_at("/sessionAffinity") {
@@ -60,7 +65,9 @@ fn default(service: &mut Value) {
     }
     for port in spec.list_mut("ports") {
         port.default_to("protocol", "TCP");
-        let unset = matches!(port.get("targetPort"), None | Some(Value::Null)) || port["targetPort"] == json!(0) || port["targetPort"] == "";
+        let unset = matches!(port.get("targetPort"), None | Some(Value::Null))
+            || port["targetPort"] == json!(0)
+            || port["targetPort"] == "";
         if unset && let Some(number) = port.get("port").cloned() {
             port["targetPort"] = number;
         }
@@ -86,11 +93,22 @@ fn default(service: &mut Value) {
 fn prepare_update(new: &mut Value, old: &Value) {
     new.copy_key(old, "status");
     let null = Value::Null;
-    let (old_spec, Some(spec)) = (old.get("spec").unwrap_or(&null), new.get_mut("spec")) else { return };
-    let (kind, before) = (spec.str_at("/type").to_string(), old_spec.str_at("/type").to_string());
+    let (old_spec, Some(spec)) = (old.get("spec").unwrap_or(&null), new.get_mut("spec")) else {
+        return;
+    };
+    let (kind, before) = (
+        spec.str_at("/type").to_string(),
+        old_spec.str_at("/type").to_string(),
+    );
     if kind == "ExternalName" {
         if before != "ExternalName" {
-            for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+            for key in [
+                "clusterIP",
+                "clusterIPs",
+                "ipFamilies",
+                "ipFamilyPolicy",
+                "internalTrafficPolicy",
+            ] {
                 spec.remove_key(key);
             }
         }
@@ -121,12 +139,19 @@ fn prepare_update(new: &mut Value, old: &Value) {
     if !ports && matches!(before.as_str(), "NodePort" | "LoadBalancer") {
         // What only node ports need goes with them, unless the user set it anew.
         for port in spec.list_mut("ports") {
-            let kept = old_spec.list_at("/ports").iter().any(|p| p.get("nodePort") == port.get("nodePort"));
+            let kept = old_spec
+                .list_at("/ports")
+                .iter()
+                .any(|p| p.get("nodePort") == port.get("nodePort"));
             if kept {
                 port.remove_key("nodePort");
             }
         }
-        for key in ["externalTrafficPolicy", "healthCheckNodePort", "allocateLoadBalancerNodePorts"] {
+        for key in [
+            "externalTrafficPolicy",
+            "healthCheckNodePort",
+            "allocateLoadBalancerNodePorts",
+        ] {
             spec.remove_key(key);
         }
     }

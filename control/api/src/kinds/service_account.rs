@@ -22,8 +22,21 @@ pub const ROW: Resource = Resource {
         object_kind: "TokenRequest",
     }],
     decode: typed::<Typed>,
-    columns: &[NAME, number("Secrets", "Secrets is a list of the secrets in the same namespace that pods running using this ServiceAccount are allowed to use. Pods are only limited to this list if this service account has a \"kubernetes.io/enforce-mountable-secrets\" annotation set to \"true\". More info: https://kubernetes.io/docs/concepts/configuration/secret"), AGE],
-    cells: |account, now| vec![name(account), account.list_at("/secrets").len().into(), age(account, now)],
+    columns: &[
+        NAME,
+        number(
+            "Secrets",
+            "Secrets is a list of the secrets in the same namespace that pods running using this ServiceAccount are allowed to use. Pods are only limited to this list if this service account has a \"kubernetes.io/enforce-mountable-secrets\" annotation set to \"true\". More info: https://kubernetes.io/docs/concepts/configuration/secret",
+        ),
+        AGE,
+    ],
+    cells: |account, now| {
+        vec![
+            name(account),
+            account.list_at("/secrets").len().into(),
+            age(account, now),
+        ]
+    },
     schema: "io.k8s.api.core.v1.ServiceAccount",
     types: register::<Typed>,
     ..BASE

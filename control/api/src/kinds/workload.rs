@@ -34,7 +34,9 @@ pub(super) fn validate_spec(workload: &Value, empty_selector: &str, errors: &mut
     {
         let shown = labels.cloned().unwrap_or(Value::Null);
         errors.push(
-            at.child("metadata").child("labels").invalid(shown, "`selector` does not match template `labels`"),
+            at.child("metadata")
+                .child("labels")
+                .invalid(shown, "`selector` does not match template `labels`"),
         );
     }
     let meta_path = at.child("metadata");
@@ -52,21 +54,34 @@ pub(super) fn validate_spec(workload: &Value, empty_selector: &str, errors: &mut
         errors.push(at.child("restartPolicy").not_supported(policy, &["Always"]));
     }
     if pod_spec.has("/activeDeadlineSeconds") {
-        errors.push(at.child("activeDeadlineSeconds").forbidden("activeDeadlineSeconds in ReplicaSet is not Supported"));
+        errors.push(
+            at.child("activeDeadlineSeconds")
+                .forbidden("activeDeadlineSeconds in ReplicaSet is not Supported"),
+        );
     }
 }
 
 pub(super) fn immutable_selector(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     if new.pointer("/spec/selector") != old.pointer("/spec/selector") {
-        let shown = new.pointer("/spec/selector").cloned().unwrap_or(Value::Null);
-        errors.push(Path::new("spec").child("selector").invalid(shown, "field is immutable"));
+        let shown = new
+            .pointer("/spec/selector")
+            .cloned()
+            .unwrap_or(Value::Null);
+        errors.push(
+            Path::new("spec")
+                .child("selector")
+                .invalid(shown, "field is immutable"),
+        );
     }
 }
 
 pub(super) fn non_negative(holder: &Value, path: &Path, key: &str, errors: &mut Vec<FieldError>) {
     let value = holder.i64_at(&format!("/{key}"));
     if value < 0 {
-        errors.push(path.child(key).invalid(value, "must be greater than or equal to 0"));
+        errors.push(
+            path.child(key)
+                .invalid(value, "must be greater than or equal to 0"),
+        );
     }
 }
 
@@ -78,15 +93,26 @@ pub(super) fn validate_status(new: &Value, old: &Value, counts: &[&str]) -> Vec<
         non_negative(status, &Path::new("status"), count, &mut errors);
     }
     let path = Path::new("status");
-    for count in counts.iter().filter(|c| !matches!(**c, "replicas" | "observedGeneration" | "collisionCount" | "terminatingReplicas")) {
+    for count in counts.iter().filter(|c| {
+        !matches!(
+            **c,
+            "replicas" | "observedGeneration" | "collisionCount" | "terminatingReplicas"
+        )
+    }) {
         let value = status.i64_at(&format!("/{count}"));
         if value > status.i64_at("/replicas") {
-            errors.push(path.child(count).invalid(value, "cannot be greater than status.replicas"));
+            errors.push(
+                path.child(count)
+                    .invalid(value, "cannot be greater than status.replicas"),
+            );
         }
     }
     if status.i64_at("/availableReplicas") > status.i64_at("/readyReplicas") {
         let value = status.i64_at("/availableReplicas");
-        errors.push(path.child("availableReplicas").invalid(value, "cannot be greater than readyReplicas"));
+        errors.push(
+            path.child("availableReplicas")
+                .invalid(value, "cannot be greater than readyReplicas"),
+        );
     }
     errors
 }

@@ -107,18 +107,29 @@ fn patches_merge_as_in_kubernetes() {
         ),
     ];
     for (what, schema, original, patch, expected) in table {
-        assert_eq!(strategic_merge(&original, &patch, schema), Ok(expected), "{what}");
+        assert_eq!(
+            strategic_merge(&original, &patch, schema),
+            Ok(expected),
+            "{what}"
+        );
     }
 }
 
 #[test]
 fn what_cannot_be_merged_is_said() {
     let original = json!({"spec": {"containers": [{"name": "a"}]}});
-    let merge = |patch| strategic_merge(&original, &patch, POD).unwrap_err().to_string();
+    let merge = |patch| {
+        strategic_merge(&original, &patch, POD)
+            .unwrap_err()
+            .to_string()
+    };
     assert_eq!(
         merge(json!({"spec": {"containers": [{"image": "x"}]}})),
         "map: {\"image\":\"x\"} does not contain declared merge key: name"
     );
-    assert_eq!(merge(json!({"spec": {"$patch": "mix"}})), "unknown patch type found: \"mix\"");
+    assert_eq!(
+        merge(json!({"spec": {"$patch": "mix"}})),
+        "unknown patch type found: \"mix\""
+    );
     assert_eq!(merge(json!([])), "a patch must be an object");
 }

@@ -31,12 +31,20 @@ impl Dialect {
 }
 
 /// The definitions reached from `roots`; all when there are none.
-pub(super) fn definitions(dialect: Dialect, roots: Option<&BTreeSet<String>>) -> Map<String, Value> {
+pub(super) fn definitions(
+    dialect: Dialect,
+    roots: Option<&BTreeSet<String>>,
+) -> Map<String, Value> {
     let kinds = kinds();
     let mut out = Map::new();
     let mut rest: Vec<String> = match roots {
         Some(roots) => roots.iter().cloned().collect(),
-        None => schemas().raw().keys().cloned().chain([PATCH.to_string()]).collect(),
+        None => schemas()
+            .raw()
+            .keys()
+            .cloned()
+            .chain([PATCH.to_string()])
+            .collect(),
     };
     while let Some(name) = rest.pop() {
         if out.contains_key(&name) {
@@ -68,14 +76,27 @@ fn kinds() -> BTreeMap<String, Value> {
         }
     }
     for (schema, group, version, kind) in [
-        ("io.k8s.api.autoscaling.v1.Scale", "autoscaling", "v1", "Scale"),
+        (
+            "io.k8s.api.autoscaling.v1.Scale",
+            "autoscaling",
+            "v1",
+            "Scale",
+        ),
         ("io.k8s.api.policy.v1.Eviction", "policy", "v1", "Eviction"),
         ("io.k8s.api.core.v1.Binding", "", "v1", "Binding"),
-        ("io.k8s.api.authentication.v1.TokenRequest", "authentication.k8s.io", "v1", "TokenRequest"),
+        (
+            "io.k8s.api.authentication.v1.TokenRequest",
+            "authentication.k8s.io",
+            "v1",
+            "TokenRequest",
+        ),
         (STATUS, "", "v1", "Status"),
         (DELETE_OPTIONS, "", "v1", "DeleteOptions"),
     ] {
-        out.insert(schema.to_string(), json!([{"group": group, "version": version, "kind": kind}]));
+        out.insert(
+            schema.to_string(),
+            json!([{"group": group, "version": version, "kind": kind}]),
+        );
     }
     out
 }
@@ -87,9 +108,10 @@ fn leaf(dialect: Dialect, name: &str) -> Option<Value> {
             json!({"type": "string", "format": "int-or-string"}),
             json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
         ),
-        "api.resource.Quantity" => {
-            (json!({"type": "string"}), json!({"oneOf": [{"type": "string"}, {"type": "number"}]}))
-        }
+        "api.resource.Quantity" => (
+            json!({"type": "string"}),
+            json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+        ),
         _ => return None,
     };
     Some(if dialect == Dialect::V2 { v2 } else { v3 })
@@ -110,14 +132,16 @@ fn render(dialect: Dialect, name: &str, raw: &Value, reached: &mut Vec<String>) 
             }
             // v2 clients of old refuse what a list of values does not name; only v3 publishes them, as upstream does.
             if dialect == Dialect::V3
-                && let (Some(values), Some(property)) = (enums::values(name, key), property.as_object_mut())
+                && let (Some(values), Some(property)) =
+                    (enums::values(name, key), property.as_object_mut())
             {
                 property.insert("enum".into(), values.into());
             }
         }
     }
     // k8s-openapi asks kinds for their metadata; the API does not.
-    let is_kind = out.pointer("/properties/kind").is_some() && out.pointer("/properties/apiVersion").is_some();
+    let is_kind = out.pointer("/properties/kind").is_some()
+        && out.pointer("/properties/apiVersion").is_some();
     if is_kind && let Some(required) = out.get_mut("required").and_then(Value::as_array_mut) {
         required.retain(|key| key != "metadata");
         if required.is_empty() {

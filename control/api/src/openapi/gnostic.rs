@@ -19,10 +19,15 @@ pub(super) fn encode(document: &Value) -> Vec<u8> {
         }),
         paths: Some(Paths {
             path: entries(document.get("paths"))
-                .map(|(name, item)| NamedPathItem { name: name.clone(), value: Some(path_item(item)) })
+                .map(|(name, item)| NamedPathItem {
+                    name: name.clone(),
+                    value: Some(path_item(item)),
+                })
                 .collect(),
         }),
-        definitions: Some(Definitions { additional_properties: named_schemas(document.get("definitions")) }),
+        definitions: Some(Definitions {
+            additional_properties: named_schemas(document.get("definitions")),
+        }),
     }
     .encode_to_vec()
 }
@@ -51,7 +56,9 @@ fn operation(value: &Value) -> Operation {
             response_code: entries(value.get("responses"))
                 .map(|(code, response)| NamedResponseValue {
                     name: code.clone(),
-                    value: Some(ResponseValue { response: Some(self::response(response)) }),
+                    value: Some(ResponseValue {
+                        response: Some(self::response(response)),
+                    }),
                 })
                 .collect(),
         }),
@@ -63,13 +70,18 @@ fn operation(value: &Value) -> Operation {
 fn response(value: &Value) -> Response {
     Response {
         description: value.str_at("/description").into(),
-        schema: value.get("schema").map(|s| SchemaItem { schema: Some(schema(s)) }),
+        schema: value.get("schema").map(|s| SchemaItem {
+            schema: Some(schema(s)),
+        }),
     }
 }
 
 fn parameter(value: &Value) -> ParametersItem {
-    let (name, place, description) =
-        (value.str_at("/name").to_string(), value.str_at("/in").to_string(), value.str_at("/description").to_string());
+    let (name, place, description) = (
+        value.str_at("/name").to_string(),
+        value.str_at("/in").to_string(),
+        value.str_at("/description").to_string(),
+    );
     let required = value.bool_at("/required");
     let kind = value.str_at("/type").to_string();
     let unique_items = value.bool_at("/uniqueItems");
@@ -85,15 +97,31 @@ fn parameter(value: &Value) -> ParametersItem {
             non_body_parameter: None,
         },
         "path" => Parameter::plain(NonBodyParameter {
-            path: Some(PathParameter { required, place, description, name, kind, unique_items }),
+            path: Some(PathParameter {
+                required,
+                place,
+                description,
+                name,
+                kind,
+                unique_items,
+            }),
             query: None,
         }),
         _ => Parameter::plain(NonBodyParameter {
-            query: Some(QueryParameter { required, place, description, name, kind, unique_items }),
+            query: Some(QueryParameter {
+                required,
+                place,
+                description,
+                name,
+                kind,
+                unique_items,
+            }),
             path: None,
         }),
     };
-    ParametersItem { parameter: Some(parameter) }
+    ParametersItem {
+        parameter: Some(parameter),
+    }
 }
 
 fn schema(value: &Value) -> Schema {
@@ -103,34 +131,56 @@ fn schema(value: &Value) -> Schema {
         format: value.str_at("/format").into(),
         description: value.str_at("/description").into(),
         required: strings(value, "/required"),
-        additional_properties: value
-            .get("additionalProperties")
-            .map(|items| Box::new(AdditionalPropertiesItem { schema: Some(Box::new(schema(items))) })),
-        kind: (!kind.is_empty()).then(|| TypeItem { value: vec![kind.to_string()] }),
-        items: value.get("items").map(|items| ItemsItem { schema: vec![schema(items)] }),
-        properties: value
-            .get("properties")
-            .map(|properties| Properties { additional_properties: named_schemas(Some(properties)) }),
+        additional_properties: value.get("additionalProperties").map(|items| {
+            Box::new(AdditionalPropertiesItem {
+                schema: Some(Box::new(schema(items))),
+            })
+        }),
+        kind: (!kind.is_empty()).then(|| TypeItem {
+            value: vec![kind.to_string()],
+        }),
+        items: value.get("items").map(|items| ItemsItem {
+            schema: vec![schema(items)],
+        }),
+        properties: value.get("properties").map(|properties| Properties {
+            additional_properties: named_schemas(Some(properties)),
+        }),
         vendor_extension: extensions(value),
     }
 }
 
 fn named_schemas(map: Option<&Value>) -> Vec<NamedSchema> {
-    entries(map).map(|(name, value)| NamedSchema { name: name.clone(), value: Some(schema(value)) }).collect()
+    entries(map)
+        .map(|(name, value)| NamedSchema {
+            name: name.clone(),
+            value: Some(schema(value)),
+        })
+        .collect()
 }
 
 fn entries(map: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
-    map.and_then(Value::as_object).into_iter().flat_map(Map::iter)
+    map.and_then(Value::as_object)
+        .into_iter()
+        .flat_map(Map::iter)
 }
 
 /// `x-…` keys; JSON is YAML too.
 fn extensions(value: &Value) -> Vec<NamedAny> {
     entries(Some(value))
         .filter(|(key, _)| key.starts_with("x-"))
-        .map(|(key, value)| NamedAny { name: key.clone(), value: Some(Any { yaml: value.to_string() }) })
+        .map(|(key, value)| NamedAny {
+            name: key.clone(),
+            value: Some(Any {
+                yaml: value.to_string(),
+            }),
+        })
         .collect()
 }
 
 fn strings(value: &Value, pointer: &str) -> Vec<String> {
-    value.list_at(pointer).iter().filter_map(|v| v.as_str().map(str::to_string)).collect()
+    value
+        .list_at(pointer)
+        .iter()
+        .filter_map(|v| v.as_str().map(str::to_string))
+        .collect()
 }

@@ -31,15 +31,27 @@ pub(super) struct Parameter {
 }
 
 const fn text(name: &'static str, description: &'static str) -> Parameter {
-    Parameter { name, kind: "string", description }
+    Parameter {
+        name,
+        kind: "string",
+        description,
+    }
 }
 
 const fn number(name: &'static str, description: &'static str) -> Parameter {
-    Parameter { name, kind: "integer", description }
+    Parameter {
+        name,
+        kind: "integer",
+        description,
+    }
 }
 
 const fn flag(name: &'static str, description: &'static str) -> Parameter {
-    Parameter { name, kind: "boolean", description }
+    Parameter {
+        name,
+        kind: "boolean",
+        description,
+    }
 }
 
 static DRY_RUN: Parameter = text(
@@ -61,43 +73,116 @@ static FORCE: Parameter = flag(
 static PRETTY: Parameter = text("pretty", "If 'true', then the output is pretty printed.");
 
 static LIST: [Parameter; 10] = [
-    flag("allowWatchBookmarks", "allowWatchBookmarks requests watch events with type \"BOOKMARK\"."),
-    text("continue", "The continue option should be set when retrieving more results from the server."),
-    text("fieldSelector", "A selector to restrict the list of returned objects by their fields. Defaults to everything."),
-    text("labelSelector", "A selector to restrict the list of returned objects by their labels. Defaults to everything."),
-    number("limit", "limit is a maximum number of responses to return for a list call."),
-    text("resourceVersion", "resourceVersion sets a constraint on what resource versions a request may be served from."),
-    text("resourceVersionMatch", "resourceVersionMatch determines how resourceVersion is applied to list calls."),
-    flag("sendInitialEvents", "`sendInitialEvents=true` may be set together with `watch=true`."),
-    number("timeoutSeconds", "Timeout for the list/watch call. This limits the duration of the call, regardless of any activity or inactivity."),
-    flag("watch", "Watch for changes to the described resources and return them as a stream of add, update, and remove notifications. Specify resourceVersion."),
+    flag(
+        "allowWatchBookmarks",
+        "allowWatchBookmarks requests watch events with type \"BOOKMARK\".",
+    ),
+    text(
+        "continue",
+        "The continue option should be set when retrieving more results from the server.",
+    ),
+    text(
+        "fieldSelector",
+        "A selector to restrict the list of returned objects by their fields. Defaults to everything.",
+    ),
+    text(
+        "labelSelector",
+        "A selector to restrict the list of returned objects by their labels. Defaults to everything.",
+    ),
+    number(
+        "limit",
+        "limit is a maximum number of responses to return for a list call.",
+    ),
+    text(
+        "resourceVersion",
+        "resourceVersion sets a constraint on what resource versions a request may be served from.",
+    ),
+    text(
+        "resourceVersionMatch",
+        "resourceVersionMatch determines how resourceVersion is applied to list calls.",
+    ),
+    flag(
+        "sendInitialEvents",
+        "`sendInitialEvents=true` may be set together with `watch=true`.",
+    ),
+    number(
+        "timeoutSeconds",
+        "Timeout for the list/watch call. This limits the duration of the call, regardless of any activity or inactivity.",
+    ),
+    flag(
+        "watch",
+        "Watch for changes to the described resources and return them as a stream of add, update, and remove notifications. Specify resourceVersion.",
+    ),
 ];
 
 static DELETE: [Parameter; 3] = [
-    number("gracePeriodSeconds", "The duration in seconds before the object should be deleted. Value must be non-negative integer. The value zero indicates delete immediately."),
-    flag("orphanDependents", "Deprecated: please use the PropagationPolicy, this field will be deprecated in 1.7."),
-    text("propagationPolicy", "Whether and how garbage collection will be performed. Acceptable values are: 'Orphan', 'Background', 'Foreground'."),
+    number(
+        "gracePeriodSeconds",
+        "The duration in seconds before the object should be deleted. Value must be non-negative integer. The value zero indicates delete immediately.",
+    ),
+    flag(
+        "orphanDependents",
+        "Deprecated: please use the PropagationPolicy, this field will be deprecated in 1.7.",
+    ),
+    text(
+        "propagationPolicy",
+        "Whether and how garbage collection will be performed. Acceptable values are: 'Orphan', 'Background', 'Foreground'.",
+    ),
 ];
 
 static LOG: [Parameter; 9] = [
-    text("container", "The container for which to stream logs. Defaults to only container if there is one container in the pod."),
-    flag("follow", "Follow the log stream of the pod. Defaults to false."),
-    flag("insecureSkipTLSVerifyBackend", "insecureSkipTLSVerifyBackend indicates that the apiserver should not confirm the validity of the serving certificate of the backend it is connecting to."),
-    number("limitBytes", "If set, the number of bytes to read from the server before terminating the log output."),
-    flag("previous", "Return previous terminated container logs. Defaults to false."),
-    number("sinceSeconds", "A relative time in seconds before the current time from which to show logs."),
-    text("stream", "Specify which container log stream to return to the client."),
-    number("tailLines", "If set, the number of lines from the end of the logs to show."),
-    flag("timestamps", "If true, add an RFC3339 or RFC3339Nano timestamp at the beginning of every line of log output. Defaults to false."),
+    text(
+        "container",
+        "The container for which to stream logs. Defaults to only container if there is one container in the pod.",
+    ),
+    flag(
+        "follow",
+        "Follow the log stream of the pod. Defaults to false.",
+    ),
+    flag(
+        "insecureSkipTLSVerifyBackend",
+        "insecureSkipTLSVerifyBackend indicates that the apiserver should not confirm the validity of the serving certificate of the backend it is connecting to.",
+    ),
+    number(
+        "limitBytes",
+        "If set, the number of bytes to read from the server before terminating the log output.",
+    ),
+    flag(
+        "previous",
+        "Return previous terminated container logs. Defaults to false.",
+    ),
+    number(
+        "sinceSeconds",
+        "A relative time in seconds before the current time from which to show logs.",
+    ),
+    text(
+        "stream",
+        "Specify which container log stream to return to the client.",
+    ),
+    number(
+        "tailLines",
+        "If set, the number of lines from the end of the logs to show.",
+    ),
+    flag(
+        "timestamps",
+        "If true, add an RFC3339 or RFC3339Nano timestamp at the beginning of every line of log output. Defaults to false.",
+    ),
 ];
 
 const JSON: &[&str] = &["application/json"];
-const PATCHES: &[&str] =
-    &["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const PATCHES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
 
 /// `/api/v1`, `/apis/apps/v1`
 pub(super) fn prefix(group: &str, version: &str) -> String {
-    if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
+    if group.is_empty() {
+        format!("/api/{version}")
+    } else {
+        format!("/apis/{group}/{version}")
+    }
 }
 
 pub(super) fn group_versions() -> Vec<(&'static str, &'static str)> {
@@ -110,13 +195,23 @@ pub(super) fn group_versions() -> Vec<(&'static str, &'static str)> {
 /// The paths of one group and version, with their operations.
 pub(super) fn paths(group: &str, version: &str) -> BTreeMap<String, Vec<Operation>> {
     let mut out: BTreeMap<String, Vec<Operation>> = BTreeMap::new();
-    for row in registry().iter().filter(|r| r.group == group && r.version == version) {
+    for row in registry()
+        .iter()
+        .filter(|r| r.group == group && r.version == version)
+    {
         let base = prefix(group, version);
-        let scope = if row.namespaced { "/namespaces/{namespace}" } else { "" };
+        let scope = if row.namespaced {
+            "/namespaces/{namespace}"
+        } else {
+            ""
+        };
         let collection = format!("{base}{scope}/{}", row.plural);
         let item = format!("{collection}/{{name}}");
         if row.namespaced && row.verbs.contains(&"list") {
-            out.insert(format!("{base}/{}", row.plural), vec![list(row, "ForAllNamespaces")]);
+            out.insert(
+                format!("{base}/{}", row.plural),
+                vec![list(row, "ForAllNamespaces")],
+            );
         }
         for verb in row.verbs {
             let (path, operation) = match *verb {
@@ -124,8 +219,20 @@ pub(super) fn paths(group: &str, version: &str) -> BTreeMap<String, Vec<Operatio
                 "create" => (&collection, write(row, "post", "post", "create a", JSON)),
                 "deletecollection" => (&collection, delete(row, "deletecollection", "Collection")),
                 "get" => (&item, get(row, row.schema, None)),
-                "update" => (&item, write(row, "put", "put", "replace the specified", JSON)),
-                "patch" => (&item, write(row, "patch", "patch", "partially update the specified", PATCHES)),
+                "update" => (
+                    &item,
+                    write(row, "put", "put", "replace the specified", JSON),
+                ),
+                "patch" => (
+                    &item,
+                    write(
+                        row,
+                        "patch",
+                        "patch",
+                        "partially update the specified",
+                        PATCHES,
+                    ),
+                ),
                 "delete" => (&item, delete(row, "delete", "")),
                 _ => continue,
             };
@@ -149,14 +256,27 @@ fn gvk(group: &str, version: &str, kind: &str) -> Value {
 
 /// `CoreV1Namespaced` + kind
 fn id(row: &Resource, verb: &str, suffix: &str) -> String {
-    let group = if row.group.is_empty() { "core" } else { row.group.split('.').next().unwrap_or(row.group) };
-    let scope = if row.namespaced && suffix != "ForAllNamespaces" { "Namespaced" } else { "" };
+    let group = if row.group.is_empty() {
+        "core"
+    } else {
+        row.group.split('.').next().unwrap_or(row.group)
+    };
+    let scope = if row.namespaced && suffix != "ForAllNamespaces" {
+        "Namespaced"
+    } else {
+        ""
+    };
     let (verb, collection) = match suffix {
         "Collection" => (verb, "Collection"),
         _ => (verb, ""),
     };
     let suffix = if suffix == "Collection" { "" } else { suffix };
-    format!("{verb}{}{}{collection}{scope}{}{suffix}", capital(group), capital(row.version), row.kind)
+    format!(
+        "{verb}{}{}{collection}{scope}{}{suffix}",
+        capital(group),
+        capital(row.version),
+        row.kind
+    )
 }
 
 fn list(row: &Resource, suffix: &str) -> Operation {
@@ -219,7 +339,11 @@ fn write(
         description: format!("{words} {}", row.kind),
         gvk: gvk(row.group, row.version, row.kind),
         query,
-        body: Some(if patch { PATCH.to_string() } else { row.schema.to_string() }),
+        body: Some(if patch {
+            PATCH.to_string()
+        } else {
+            row.schema.to_string()
+        }),
         consumes,
         answer: Some(row.schema.to_string()),
     }
@@ -229,7 +353,10 @@ fn delete(row: &Resource, action: &'static str, suffix: &str) -> Operation {
     let mut query: Vec<&Parameter> = vec![&DRY_RUN];
     query.extend(DELETE.iter());
     if action == "deletecollection" {
-        query.extend(LIST.iter().filter(|p| !matches!(p.name, "allowWatchBookmarks" | "watch")));
+        query.extend(
+            LIST.iter()
+                .filter(|p| !matches!(p.name, "allowWatchBookmarks" | "watch")),
+        );
     }
     query.push(&PRETTY);
     Operation {
@@ -285,12 +412,18 @@ fn schema_of(row: &Resource, sub: &Subresource) -> String {
         (group, kind) if group == row.group && kind == row.kind => row.schema.to_string(),
         ("", kind) => format!("io.k8s.api.core.{}.{kind}", sub.version),
         (group, kind) => {
-            format!("io.k8s.api.{}.{}.{kind}", group.split('.').next().unwrap_or(group), sub.version)
+            format!(
+                "io.k8s.api.{}.{}.{kind}",
+                group.split('.').next().unwrap_or(group),
+                sub.version
+            )
         }
     }
 }
 
 fn capital(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or(String::new(), |c| c.to_uppercase().collect::<String>() + chars.as_str())
+    chars.next().map_or(String::new(), |c| {
+        c.to_uppercase().collect::<String>() + chars.as_str()
+    })
 }

@@ -9,7 +9,9 @@ fn dangling(document: &Value, at: &Value, found: &mut Vec<String>) {
     match at {
         Value::Object(map) => {
             if let Some(reference) = map.get("$ref").and_then(Value::as_str)
-                && document.pointer(reference.trim_start_matches('#')).is_none()
+                && document
+                    .pointer(reference.trim_start_matches('#'))
+                    .is_none()
             {
                 found.push(reference.to_string());
             }
@@ -35,7 +37,11 @@ fn documents_are_closed_and_ids_unique() {
         let mut ids = std::collections::BTreeSet::new();
         for item in document["paths"].as_object().unwrap().values() {
             for operation in item.as_object().unwrap().values().filter(|o| o.is_object()) {
-                assert!(ids.insert(operation["operationId"].as_str().unwrap().to_string()), "{}", operation["operationId"]);
+                assert!(
+                    ids.insert(operation["operationId"].as_str().unwrap().to_string()),
+                    "{}",
+                    operation["operationId"]
+                );
             }
         }
     }
@@ -50,14 +56,21 @@ fn kubectl_finds_what_it_looks_for() {
         patch["x-kubernetes-group-version-kind"],
         json!({"group": "apps", "version": "v1", "kind": "Deployment"})
     );
-    let names: Vec<&str> =
-        patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = patch["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["name"].as_str().unwrap())
+        .collect();
     assert!(names.contains(&"fieldValidation") && names.contains(&"dryRun"));
     assert!(patch["requestBody"]["content"]["application/strategic-merge-patch+json"].is_object());
 
     let schemas = &apps["components"]["schemas"];
     let deployment = &schemas["io.k8s.api.apps.v1.Deployment"];
-    assert_eq!(deployment["x-kubernetes-group-version-kind"][0]["kind"], "Deployment");
+    assert_eq!(
+        deployment["x-kubernetes-group-version-kind"][0]["kind"],
+        "Deployment"
+    );
     assert_eq!(
         deployment["properties"]["spec"]["allOf"][0]["$ref"],
         "#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec"

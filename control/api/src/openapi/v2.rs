@@ -10,8 +10,10 @@ pub(super) fn document() -> Value {
     let mut all = Map::new();
     for (group, version) in group_versions() {
         for (path, operations) in paths(group, version) {
-            let mut item: Map<String, Value> =
-                operations.iter().map(|o| (o.method.to_string(), operation(o, group, version))).collect();
+            let mut item: Map<String, Value> = operations
+                .iter()
+                .map(|o| (o.method.to_string(), operation(o, group, version)))
+                .collect();
             let parameters: Vec<Value> = ["name", "namespace"]
                 .into_iter()
                 .filter(|p| path.contains(&format!("{{{p}}}")))
@@ -71,6 +73,10 @@ fn operation(operation: &Operation, group: &str, version: &str) -> Value {
 
 /// `core_v1`, `apps_v1`
 pub(super) fn tag(group: &str, version: &str) -> String {
-    let group = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
+    let group = if group.is_empty() {
+        "core"
+    } else {
+        group.split('.').next().unwrap_or(group)
+    };
     format!("{group}_{version}")
 }

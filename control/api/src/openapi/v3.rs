@@ -84,7 +84,12 @@ fn operation(operation: &Operation, group: &str, version: &str) -> Value {
         let content: Map<String, Value> = operation
             .consumes
             .iter()
-            .map(|media| (media.to_string(), json!({"schema": Dialect::V3.refer(body)})))
+            .map(|media| {
+                (
+                    media.to_string(),
+                    json!({"schema": Dialect::V3.refer(body)}),
+                )
+            })
             .collect();
         out["requestBody"] = json!({"content": content});
         if operation.method != "delete" {

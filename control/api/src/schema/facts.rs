@@ -45,18 +45,52 @@ impl Facts {
 
 /// Merged by `key`, and a map list of the same key.
 const fn keyed(key: &'static str, map_keys: &'static [&'static str]) -> Facts {
-    Facts { patch_strategy: "merge", merge_key: key, list_type: "map", map_keys, map_type: "" }
+    Facts {
+        patch_strategy: "merge",
+        merge_key: key,
+        list_type: "map",
+        map_keys,
+        map_type: "",
+    }
 }
 
 /// The list of scalars is a set.
-const SET: Facts = Facts { patch_strategy: "merge", merge_key: "", list_type: "set", map_keys: &[], map_type: "" };
-const ATOMIC: Facts = Facts { patch_strategy: "", merge_key: "", list_type: "atomic", map_keys: &[], map_type: "" };
-const ATOMIC_MAP: Facts =
-    Facts { patch_strategy: "", merge_key: "", list_type: "", map_keys: &[], map_type: "atomic" };
-const RETAIN: Facts =
-    Facts { patch_strategy: "retainKeys", merge_key: "", list_type: "", map_keys: &[], map_type: "" };
+const SET: Facts = Facts {
+    patch_strategy: "merge",
+    merge_key: "",
+    list_type: "set",
+    map_keys: &[],
+    map_type: "",
+};
+const ATOMIC: Facts = Facts {
+    patch_strategy: "",
+    merge_key: "",
+    list_type: "atomic",
+    map_keys: &[],
+    map_type: "",
+};
+const ATOMIC_MAP: Facts = Facts {
+    patch_strategy: "",
+    merge_key: "",
+    list_type: "",
+    map_keys: &[],
+    map_type: "atomic",
+};
+const RETAIN: Facts = Facts {
+    patch_strategy: "retainKeys",
+    merge_key: "",
+    list_type: "",
+    map_keys: &[],
+    map_type: "",
+};
 const fn map_list(map_keys: &'static [&'static str]) -> Facts {
-    Facts { patch_strategy: "", merge_key: "", list_type: "map", map_keys, map_type: "" }
+    Facts {
+        patch_strategy: "",
+        merge_key: "",
+        list_type: "map",
+        map_keys,
+        map_type: "",
+    }
 }
 
 const NAME: Facts = keyed("name", &["name"]);
@@ -81,7 +115,11 @@ static FACTS: &[(&str, &str, Facts)] = &[
     (OBJECT_META, "ownerReferences", keyed("uid", &["uid"])),
     (OBJECT_META, "managedFields", ATOMIC),
     (LABEL_SELECTOR, "matchExpressions", ATOMIC),
-    ("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement", "values", ATOMIC),
+    (
+        "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement",
+        "values",
+        ATOMIC,
+    ),
     (POD_SPEC, "containers", NAME),
     (POD_SPEC, "initContainers", NAME),
     (POD_SPEC, "ephemeralContainers", NAME),
@@ -120,36 +158,72 @@ static FACTS: &[(&str, &str, Facts)] = &[
     ),
     (POD_STATUS, "conditions", TYPE),
     (POD_STATUS, "podIPs", keyed("ip", &["ip"])),
-    (POD_STATUS, "hostIPs", Facts {
-        patch_strategy: "merge",
-        merge_key: "ip",
-        list_type: "atomic",
-        map_keys: &[],
-        map_type: "",
-    }),
+    (
+        POD_STATUS,
+        "hostIPs",
+        Facts {
+            patch_strategy: "merge",
+            merge_key: "ip",
+            list_type: "atomic",
+            map_keys: &[],
+            map_type: "",
+        },
+    ),
     (POD_STATUS, "containerStatuses", ATOMIC),
     (POD_STATUS, "initContainerStatuses", ATOMIC),
     (POD_STATUS, "ephemeralContainerStatuses", ATOMIC),
-    (CONTAINER_STATUS, "volumeMounts", keyed("mountPath", &["mountPath"])),
-    (CONTAINER_STATUS, "allocatedResourcesStatus", keyed("name", &["name"])),
+    (
+        CONTAINER_STATUS,
+        "volumeMounts",
+        keyed("mountPath", &["mountPath"]),
+    ),
+    (
+        CONTAINER_STATUS,
+        "allocatedResourcesStatus",
+        keyed("name", &["name"]),
+    ),
     (CONTAINER, "args", ATOMIC),
     (CONTAINER, "command", ATOMIC),
     (CONTAINER, "env", NAME),
     (CONTAINER, "envFrom", ATOMIC),
-    (CONTAINER, "ports", keyed("containerPort", &["containerPort", "protocol"])),
+    (
+        CONTAINER,
+        "ports",
+        keyed("containerPort", &["containerPort", "protocol"]),
+    ),
     (CONTAINER, "resizePolicy", ATOMIC),
     (CONTAINER, "restartPolicyRules", ATOMIC),
-    (CONTAINER, "volumeDevices", keyed("devicePath", &["devicePath"])),
-    (CONTAINER, "volumeMounts", keyed("mountPath", &["mountPath"])),
+    (
+        CONTAINER,
+        "volumeDevices",
+        keyed("devicePath", &["devicePath"]),
+    ),
+    (
+        CONTAINER,
+        "volumeMounts",
+        keyed("mountPath", &["mountPath"]),
+    ),
     (EPHEMERAL, "args", ATOMIC),
     (EPHEMERAL, "command", ATOMIC),
     (EPHEMERAL, "env", NAME),
     (EPHEMERAL, "envFrom", ATOMIC),
-    (EPHEMERAL, "ports", keyed("containerPort", &["containerPort", "protocol"])),
+    (
+        EPHEMERAL,
+        "ports",
+        keyed("containerPort", &["containerPort", "protocol"]),
+    ),
     (EPHEMERAL, "resizePolicy", ATOMIC),
     (EPHEMERAL, "restartPolicyRules", ATOMIC),
-    (EPHEMERAL, "volumeDevices", keyed("devicePath", &["devicePath"])),
-    (EPHEMERAL, "volumeMounts", keyed("mountPath", &["mountPath"])),
+    (
+        EPHEMERAL,
+        "volumeDevices",
+        keyed("devicePath", &["devicePath"]),
+    ),
+    (
+        EPHEMERAL,
+        "volumeMounts",
+        keyed("mountPath", &["mountPath"]),
+    ),
     (REQUIREMENTS, "claims", map_list(&["name"])),
     ("io.k8s.api.core.v1.Capabilities", "add", ATOMIC),
     ("io.k8s.api.core.v1.Capabilities", "drop", ATOMIC),
@@ -159,28 +233,84 @@ static FACTS: &[(&str, &str, Facts)] = &[
     ("io.k8s.api.core.v1.PodDNSConfig", "nameservers", ATOMIC),
     ("io.k8s.api.core.v1.PodDNSConfig", "options", ATOMIC),
     ("io.k8s.api.core.v1.PodDNSConfig", "searches", ATOMIC),
-    ("io.k8s.api.core.v1.PodSecurityContext", "supplementalGroups", ATOMIC),
+    (
+        "io.k8s.api.core.v1.PodSecurityContext",
+        "supplementalGroups",
+        ATOMIC,
+    ),
     ("io.k8s.api.core.v1.PodSecurityContext", "sysctls", ATOMIC),
     ("io.k8s.api.core.v1.ConfigMapVolumeSource", "items", ATOMIC),
     ("io.k8s.api.core.v1.ConfigMapProjection", "items", ATOMIC),
     ("io.k8s.api.core.v1.SecretVolumeSource", "items", ATOMIC),
     ("io.k8s.api.core.v1.SecretProjection", "items", ATOMIC),
-    ("io.k8s.api.core.v1.DownwardAPIVolumeSource", "items", ATOMIC),
+    (
+        "io.k8s.api.core.v1.DownwardAPIVolumeSource",
+        "items",
+        ATOMIC,
+    ),
     ("io.k8s.api.core.v1.DownwardAPIProjection", "items", ATOMIC),
-    ("io.k8s.api.core.v1.ProjectedVolumeSource", "sources", ATOMIC),
-    ("io.k8s.api.core.v1.NodeSelector", "nodeSelectorTerms", ATOMIC),
-    ("io.k8s.api.core.v1.NodeSelectorTerm", "matchExpressions", ATOMIC),
+    (
+        "io.k8s.api.core.v1.ProjectedVolumeSource",
+        "sources",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.NodeSelector",
+        "nodeSelectorTerms",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.NodeSelectorTerm",
+        "matchExpressions",
+        ATOMIC,
+    ),
     ("io.k8s.api.core.v1.NodeSelectorTerm", "matchFields", ATOMIC),
-    ("io.k8s.api.core.v1.NodeSelectorRequirement", "values", ATOMIC),
-    ("io.k8s.api.core.v1.NodeAffinity", "preferredDuringSchedulingIgnoredDuringExecution", ATOMIC),
-    ("io.k8s.api.core.v1.PodAffinity", "preferredDuringSchedulingIgnoredDuringExecution", ATOMIC),
-    ("io.k8s.api.core.v1.PodAffinity", "requiredDuringSchedulingIgnoredDuringExecution", ATOMIC),
-    ("io.k8s.api.core.v1.PodAntiAffinity", "preferredDuringSchedulingIgnoredDuringExecution", ATOMIC),
-    ("io.k8s.api.core.v1.PodAntiAffinity", "requiredDuringSchedulingIgnoredDuringExecution", ATOMIC),
+    (
+        "io.k8s.api.core.v1.NodeSelectorRequirement",
+        "values",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.NodeAffinity",
+        "preferredDuringSchedulingIgnoredDuringExecution",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.PodAffinity",
+        "preferredDuringSchedulingIgnoredDuringExecution",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.PodAffinity",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.PodAntiAffinity",
+        "preferredDuringSchedulingIgnoredDuringExecution",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.PodAntiAffinity",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        ATOMIC,
+    ),
     ("io.k8s.api.core.v1.PodAffinityTerm", "namespaces", ATOMIC),
-    ("io.k8s.api.core.v1.PodAffinityTerm", "matchLabelKeys", ATOMIC),
-    ("io.k8s.api.core.v1.PodAffinityTerm", "mismatchLabelKeys", ATOMIC),
-    ("io.k8s.api.core.v1.TopologySpreadConstraint", "matchLabelKeys", ATOMIC),
+    (
+        "io.k8s.api.core.v1.PodAffinityTerm",
+        "matchLabelKeys",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.PodAffinityTerm",
+        "mismatchLabelKeys",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.TopologySpreadConstraint",
+        "matchLabelKeys",
+        ATOMIC,
+    ),
     (SERVICE_SPEC, "ports", keyed("port", &["port", "protocol"])),
     (SERVICE_SPEC, "clusterIPs", ATOMIC),
     (SERVICE_SPEC, "externalIPs", ATOMIC),
@@ -216,16 +346,40 @@ static FACTS: &[(&str, &str, Facts)] = &[
     ("io.k8s.api.discovery.v1.EndpointHints", "forZones", ATOMIC),
     ("io.k8s.api.discovery.v1.EndpointHints", "forNodes", ATOMIC),
     ("io.k8s.api.core.v1.CephFSVolumeSource", "monitors", ATOMIC),
-    ("io.k8s.api.core.v1.ContainerRestartRuleOnExitCodes", "values", SET_ONLY),
+    (
+        "io.k8s.api.core.v1.ContainerRestartRuleOnExitCodes",
+        "values",
+        SET_ONLY,
+    ),
     ("io.k8s.api.core.v1.FCVolumeSource", "targetWWNs", ATOMIC),
     ("io.k8s.api.core.v1.FCVolumeSource", "wwids", ATOMIC),
     ("io.k8s.api.core.v1.ISCSIVolumeSource", "portals", ATOMIC),
-    ("io.k8s.api.core.v1.LinuxContainerUser", "supplementalGroups", ATOMIC),
-    ("io.k8s.api.core.v1.NodeAllocatableResourceClaimStatus", "containers", SET_ONLY),
-    ("io.k8s.api.core.v1.PersistentVolumeClaimSpec", "accessModes", ATOMIC),
-    ("io.k8s.api.core.v1.PodExtendedResourceClaimStatus", "requestMappings", ATOMIC),
+    (
+        "io.k8s.api.core.v1.LinuxContainerUser",
+        "supplementalGroups",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.NodeAllocatableResourceClaimStatus",
+        "containers",
+        SET_ONLY,
+    ),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeClaimSpec",
+        "accessModes",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.PodExtendedResourceClaimStatus",
+        "requestMappings",
+        ATOMIC,
+    ),
     ("io.k8s.api.core.v1.RBDVolumeSource", "monitors", ATOMIC),
-    ("io.k8s.api.core.v1.ResourceStatus", "resources", map_list(&["resourceID"])),
+    (
+        "io.k8s.api.core.v1.ResourceStatus",
+        "resources",
+        map_list(&["resourceID"]),
+    ),
     (NODE_STATUS, "declaredFeatures", ATOMIC),
     (POD_STATUS, "nodeAllocatableResourceClaimStatuses", ATOMIC),
     (
@@ -242,7 +396,13 @@ static FACTS: &[(&str, &str, Facts)] = &[
 ];
 
 /// A set for server-side apply, replaced as a whole by a strategic merge.
-const SET_ONLY: Facts = Facts { patch_strategy: "", merge_key: "", list_type: "set", map_keys: &[], map_type: "" };
+const SET_ONLY: Facts = Facts {
+    patch_strategy: "",
+    merge_key: "",
+    list_type: "set",
+    map_keys: &[],
+    map_type: "",
+};
 
 /// Definitions that are replaced as one value.
 const ATOMIC_STRUCTS: &[&str] = &[
@@ -266,7 +426,10 @@ const ATOMIC_STRUCTS: &[&str] = &[
 
 /// The facts about `field` of `definition`.
 pub fn facts(definition: &str, field: &str) -> Option<&'static Facts> {
-    FACTS.iter().find(|(d, f, _)| *d == definition && *f == field).map(|(_, _, facts)| facts)
+    FACTS
+        .iter()
+        .find(|(d, f, _)| *d == definition && *f == field)
+        .map(|(_, _, facts)| facts)
 }
 
 pub(crate) fn is_atomic_struct(definition: &str) -> bool {

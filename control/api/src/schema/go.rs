@@ -45,7 +45,9 @@ fn plain(ty: &Type) -> String {
 fn named_string(definition: &str, field: &str) -> Option<&'static str> {
     Some(match (definition, field) {
         ("Container" | "EphemeralContainer", "imagePullPolicy") => "v1.PullPolicy",
-        ("Container" | "EphemeralContainer", "terminationMessagePolicy") => "v1.TerminationMessagePolicy",
+        ("Container" | "EphemeralContainer", "terminationMessagePolicy") => {
+            "v1.TerminationMessagePolicy"
+        }
         ("Container" | "EphemeralContainer", "restartPolicy") => "v1.ContainerRestartPolicy",
         ("ContainerPort" | "ServicePort" | "EndpointPort", "protocol") => "v1.Protocol",
         ("PodSpec", "restartPolicy") => "v1.RestartPolicy",

@@ -15,17 +15,25 @@ const LOST_NODE_SECONDS: i64 = 300;
 /// volume's name unique, five random characters as in generated names.
 pub fn service_account(pod: &mut Value, account: &Value, suffix: &str) {
     pod.default_to("spec", json!({}));
-    let Some(spec) = pod.get_mut("spec") else { return };
+    let Some(spec) = pod.get_mut("spec") else {
+        return;
+    };
     let name = match spec.str_at("/serviceAccountName") {
         "" => account.str_at("/metadata/name").to_string(),
         name => name.to_string(),
     };
     spec["serviceAccountName"] = name.clone().into();
     spec["serviceAccount"] = name.into();
-    if spec.list_at("/imagePullSecrets").is_empty() && !account.list_at("/imagePullSecrets").is_empty() {
+    if spec.list_at("/imagePullSecrets").is_empty()
+        && !account.list_at("/imagePullSecrets").is_empty()
+    {
         spec.copy_key(account, "imagePullSecrets");
     }
-    let wanted = |holder: &Value| holder.get("automountServiceAccountToken").and_then(Value::as_bool);
+    let wanted = |holder: &Value| {
+        holder
+            .get("automountServiceAccountToken")
+            .and_then(Value::as_bool)
+    };
     if !wanted(spec).or(wanted(account)).unwrap_or(true) {
         return;
     }
@@ -33,7 +41,11 @@ pub fn service_account(pod: &mut Value, account: &Value, suffix: &str) {
     let mut mounted = false;
     for list in ["initContainers", "containers"] {
         for container in spec.list_mut(list) {
-            if container.list_at("/volumeMounts").iter().any(|m| m.str_at("/mountPath") == TOKEN_PATH) {
+            if container
+                .list_at("/volumeMounts")
+                .iter()
+                .any(|m| m.str_at("/mountPath") == TOKEN_PATH)
+            {
                 continue;
             }
             container.default_to("volumeMounts", json!([]));
@@ -60,8 +72,13 @@ pub fn service_account(pod: &mut Value, account: &Value, suffix: &str) {
 /// DefaultTolerationSeconds: a pod leaves a lost node after five minutes unless it says otherwise.
 pub fn tolerations(pod: &mut Value) {
     pod.default_to("spec", json!({}));
-    let Some(spec) = pod.get_mut("spec") else { return };
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+    let Some(spec) = pod.get_mut("spec") else {
+        return;
+    };
+    for key in [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    ] {
         let tolerated = spec.list_at("/tolerations").iter().any(|t| {
             let (own, effect) = (t.str_at("/key"), t.str_at("/effect"));
             (own.is_empty() || own == key) && matches!(effect, "" | "NoExecute")
@@ -69,8 +86,10 @@ pub fn tolerations(pod: &mut Value) {
         if !tolerated {
             spec.default_to("tolerations", json!([]));
             if let Some(list) = spec["tolerations"].as_array_mut() {
-                list.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute",
-                    "tolerationSeconds": LOST_NODE_SECONDS}));
+                list.push(
+                    json!({"key": key, "operator": "Exists", "effect": "NoExecute",
+                    "tolerationSeconds": LOST_NODE_SECONDS}),
+                );
             }
         }
     }
@@ -85,7 +104,9 @@ pub fn priority(pod: &mut Value) -> Result<(), String> {
         "system-node-critical" => 2_000_001_000,
         other => return Err(format!("no PriorityClass with name {other} was found")),
     };
-    let Some(spec) = pod.get_mut("spec") else { return Ok(()) };
+    let Some(spec) = pod.get_mut("spec") else {
+        return Ok(());
+    };
     if spec.opt_i64("/priority").is_some_and(|own| own != priority) {
         return Err(format!(
             "the integer value of priority ({}) must not be provided in pod spec; priority admission controller computed {priority} from the given PriorityClass name",
@@ -108,15 +129,28 @@ mod tests {
             "volumeMounts": [{"name": "own", "mountPath": TOKEN_PATH}]}]}});
         service_account(&mut pod, &account, "abcde");
         let spec = &pod["spec"];
-        assert_eq!((&spec["serviceAccountName"], &spec["serviceAccount"]), (&json!("default"), &json!("default")));
+        assert_eq!(
+            (&spec["serviceAccountName"], &spec["serviceAccount"]),
+            (&json!("default"), &json!("default"))
+        );
         assert_eq!(
             spec["containers"][0]["volumeMounts"],
             json!([{"name": "kube-api-access-abcde", "mountPath": TOKEN_PATH, "readOnly": true}])
         );
-        assert_eq!(spec["containers"][1]["volumeMounts"].as_array().unwrap().len(), 1);
-        assert_eq!(spec["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["path"], "token");
+        assert_eq!(
+            spec["containers"][1]["volumeMounts"]
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
+        assert_eq!(
+            spec["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["path"],
+            "token"
+        );
 
-        let mut quiet = json!({"spec": {"automountServiceAccountToken": false, "containers": [{"name": "a"}]}});
+        let mut quiet =
+            json!({"spec": {"automountServiceAccountToken": false, "containers": [{"name": "a"}]}});
         service_account(&mut quiet, &account, "abcde");
         assert!(quiet["spec"].get("volumes").is_none());
     }
@@ -136,8 +170,14 @@ mod tests {
     fn priority_is_a_number() {
         let mut pod = json!({"spec": {}});
         priority(&mut pod).unwrap();
-        assert_eq!(pod["spec"], json!({"priority": 0, "preemptionPolicy": "PreemptLowerPriority"}));
+        assert_eq!(
+            pod["spec"],
+            json!({"priority": 0, "preemptionPolicy": "PreemptLowerPriority"})
+        );
         let mut unknown = json!({"spec": {"priorityClassName": "gold"}});
-        assert_eq!(priority(&mut unknown), Err("no PriorityClass with name gold was found".to_string()));
+        assert_eq!(
+            priority(&mut unknown),
+            Err("no PriorityClass with name gold was found".to_string())
+        );
     }
 }

@@ -18,7 +18,11 @@ pub(super) fn tolerations(spec: &Value, path: &Path, errors: &mut Vec<FieldError
             toleration.str_at("/effect"),
         );
         if !key.is_empty() {
-            errors.extend(names::qualified(key).iter().map(|m| at.child("key").invalid(key, m)));
+            errors.extend(
+                names::qualified(key)
+                    .iter()
+                    .map(|m| at.child("key").invalid(key, m)),
+            );
         }
         if key.is_empty() && operator != "Exists" {
             errors.push(
@@ -27,17 +31,30 @@ pub(super) fn tolerations(spec: &Value, path: &Path, errors: &mut Vec<FieldError
             );
         }
         if toleration.has("/tolerationSeconds") && effect != "NoExecute" {
-            errors.push(at.child("effect").invalid(effect, "effect must be 'NoExecute' when `tolerationSeconds` is set"));
+            errors.push(at.child("effect").invalid(
+                effect,
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            ));
         }
         match operator {
             "" | "Equal" => {
-                errors.extend(names::label_value(value).iter().map(|m| at.child("operator").invalid(value, m)));
+                errors.extend(
+                    names::label_value(value)
+                        .iter()
+                        .map(|m| at.child("operator").invalid(value, m)),
+                );
             }
             "Exists" if !value.is_empty() => {
-                errors.push(at.child("operator").invalid(value, "value must be empty when `operator` is 'Exists'"));
+                errors.push(
+                    at.child("operator")
+                        .invalid(value, "value must be empty when `operator` is 'Exists'"),
+                );
             }
             "Exists" => {}
-            _ => errors.push(at.child("operator").not_supported(operator, &["Equal", "Exists"])),
+            _ => errors.push(
+                at.child("operator")
+                    .not_supported(operator, &["Equal", "Exists"]),
+            ),
         }
         if !effect.is_empty() && !EFFECTS.contains(&effect) {
             errors.push(at.child("effect").not_supported(effect, EFFECTS));
@@ -50,10 +67,15 @@ pub(crate) const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecu
 pub(super) fn affinity(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
     const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
-    let Some(affinity) = spec.get("affinity") else { return };
+    let Some(affinity) = spec.get("affinity") else {
+        return;
+    };
 
     if let Some(required) = affinity.pointer(&format!("/nodeAffinity/{REQUIRED}")) {
-        let at = path.child("nodeAffinity").child(REQUIRED).child("nodeSelectorTerms");
+        let at = path
+            .child("nodeAffinity")
+            .child(REQUIRED)
+            .child("nodeSelectorTerms");
         let terms = required.list_at("/nodeSelectorTerms");
         if terms.is_empty() {
             errors.push(at.required("must have at least one node selector term"));
@@ -62,7 +84,11 @@ pub(super) fn affinity(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) 
             node_term(term, &at.index(i), errors);
         }
     }
-    for (i, preferred) in affinity.list_at(&format!("/nodeAffinity/{PREFERRED}")).iter().enumerate() {
+    for (i, preferred) in affinity
+        .list_at(&format!("/nodeAffinity/{PREFERRED}"))
+        .iter()
+        .enumerate()
+    {
         let at = path.child("nodeAffinity").child(PREFERRED).index(i);
         weight(preferred, &at, errors);
         if let Some(term) = preferred.get("preference") {
@@ -70,10 +96,18 @@ pub(super) fn affinity(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) 
         }
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
-        for (i, term) in affinity.list_at(&format!("/{kind}/{REQUIRED}")).iter().enumerate() {
+        for (i, term) in affinity
+            .list_at(&format!("/{kind}/{REQUIRED}"))
+            .iter()
+            .enumerate()
+        {
             pod_term(term, &path.child(kind).child(REQUIRED).index(i), errors);
         }
-        for (i, preferred) in affinity.list_at(&format!("/{kind}/{PREFERRED}")).iter().enumerate() {
+        for (i, preferred) in affinity
+            .list_at(&format!("/{kind}/{PREFERRED}"))
+            .iter()
+            .enumerate()
+        {
             let at = path.child(kind).child(PREFERRED).index(i);
             weight(preferred, &at, errors);
             if let Some(term) = preferred.get("podAffinityTerm") {
@@ -84,18 +118,28 @@ pub(super) fn affinity(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) 
 }
 
 pub(super) fn spread(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) {
-    for (i, constraint) in spec.list_at("/topologySpreadConstraints").iter().enumerate() {
+    for (i, constraint) in spec
+        .list_at("/topologySpreadConstraints")
+        .iter()
+        .enumerate()
+    {
         let at = path.index(i);
         let skew = constraint.i64_at("/maxSkew");
         if skew <= 0 {
-            errors.push(at.child("maxSkew").invalid(skew, "must be greater than zero"));
+            errors.push(
+                at.child("maxSkew")
+                    .invalid(skew, "must be greater than zero"),
+            );
         }
         if constraint.str_at("/topologyKey").is_empty() {
             errors.push(at.child("topologyKey").required("can not be empty"));
         }
         let action = constraint.str_at("/whenUnsatisfiable");
         if !matches!(action, "DoNotSchedule" | "ScheduleAnyway") {
-            errors.push(at.child("whenUnsatisfiable").not_supported(action, &["DoNotSchedule", "ScheduleAnyway"]));
+            errors.push(
+                at.child("whenUnsatisfiable")
+                    .not_supported(action, &["DoNotSchedule", "ScheduleAnyway"]),
+            );
         }
         if let Some(selector) = constraint.get("labelSelector") {
             errors.extend(selector::validate(selector, &at.child("labelSelector")));
@@ -106,7 +150,10 @@ pub(super) fn spread(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) {
 fn weight(preferred: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     let weight = preferred.i64_at("/weight");
     if !(1..=100).contains(&weight) {
-        errors.push(path.child("weight").invalid(weight, "must be in the range 1-100"));
+        errors.push(
+            path.child("weight")
+                .invalid(weight, "must be in the range 1-100"),
+        );
     }
 }
 
@@ -117,20 +164,33 @@ fn node_term(term: &Value, path: &Path, errors: &mut Vec<FieldError>) {
         let values = expression.list_at("/values");
         match operator {
             "In" | "NotIn" if values.is_empty() => {
-                errors.push(at.child("values").required("must be specified when `operator` is 'In' or 'NotIn'"));
-            }
-            "Exists" | "DoesNotExist" if !values.is_empty() => {
                 errors.push(
-                    at.child("values").forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'"),
+                    at.child("values")
+                        .required("must be specified when `operator` is 'In' or 'NotIn'"),
                 );
             }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                errors.push(at.child("values").forbidden(
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                ));
+            }
             "Gt" | "Lt" if values.len() != 1 => {
-                errors.push(at.child("values").required("must be specified single value when `operator` is 'Lt' or 'Gt'"));
+                errors
+                    .push(at.child("values").required(
+                        "must be specified single value when `operator` is 'Lt' or 'Gt'",
+                    ));
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-            _ => errors.push(at.child("operator").invalid(operator, "not a valid selector operator")),
+            _ => errors.push(
+                at.child("operator")
+                    .invalid(operator, "not a valid selector operator"),
+            ),
         }
-        errors.extend(names::qualified(key).iter().map(|m| at.child("key").invalid(key, m)));
+        errors.extend(
+            names::qualified(key)
+                .iter()
+                .map(|m| at.child("key").invalid(key, m)),
+        );
     }
     for (i, field) in term.list_at("/matchFields").iter().enumerate() {
         let key = field.str_at("/key");

@@ -9,14 +9,23 @@ use crate::value::ValueExt;
 
 pub(super) const COLUMNS: &[Column] = &[
     NAME,
-    column("Ready", "The aggregate readiness state of this pod for accepting traffic."),
-    column("Status", "The aggregate status of the containers in this pod."),
+    column(
+        "Ready",
+        "The aggregate readiness state of this pod for accepting traffic.",
+    ),
+    column(
+        "Status",
+        "The aggregate status of the containers in this pod.",
+    ),
     column(
         "Restarts",
         "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.",
     ),
     AGE,
-    wide("IP", "podIP address allocated to the pod. Routable at least within the cluster. Empty if not yet allocated."),
+    wide(
+        "IP",
+        "podIP address allocated to the pod. Routable at least within the cluster. Empty if not yet allocated.",
+    ),
     wide(
         "Node",
         "NodeName indicates in which node this pod is scheduled. If empty, this pod is a candidate for scheduling by the scheduler defined in schedulerName.",
@@ -25,14 +34,21 @@ pub(super) const COLUMNS: &[Column] = &[
         "Nominated Node",
         "nominatedNodeName is set only when this pod preempts other pods on the node, but it cannot be scheduled right away as preemption victims receive their graceful termination periods.",
     ),
-    wide("Readiness Gates", "If specified, all readiness gates will be evaluated for pod readiness."),
+    wide(
+        "Readiness Gates",
+        "If specified, all readiness gates will be evaluated for pod readiness.",
+    ),
 ];
 
 pub(super) fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
     let summary = summarise(pod);
     let restarts = match summary.last_restart {
         Some(last) if summary.restarts != 0 => {
-            format!("{} ({} ago)", summary.restarts, since(&last.to_string(), now))
+            format!(
+                "{} ({} ago)",
+                summary.restarts,
+                since(&last.to_string(), now)
+            )
         }
         _ => summary.restarts.to_string(),
     };
@@ -42,10 +58,12 @@ pub(super) fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
         summary.reason.into(),
         restarts.into(),
         age(pod, now),
-        or_none(match pod.pointer("/status/podIPs/0/ip").and_then(Value::as_str) {
-            Some(ip) => ip,
-            None => pod.str_at("/status/podIP"),
-        }),
+        or_none(
+            match pod.pointer("/status/podIPs/0/ip").and_then(Value::as_str) {
+                Some(ip) => ip,
+                None => pod.str_at("/status/podIP"),
+            },
+        ),
         or_none(pod.str_at("/spec/nodeName")),
         or_none(pod.str_at("/status/nominatedNodeName")),
         readiness_gates(pod),
@@ -70,7 +88,10 @@ struct Restarts {
 impl Restarts {
     fn add(&mut self, status: &Value) {
         self.count += status.i64_at("/restartCount");
-        let finished = status.str_at("/lastState/terminated/finishedAt").parse().ok();
+        let finished = status
+            .str_at("/lastState/terminated/finishedAt")
+            .parse()
+            .ok();
         self.last = self.last.max(finished);
     }
 }
@@ -90,14 +111,23 @@ fn summarise(pod: &Value) -> Summary {
 
     let init_specs = pod.list_at("/spec/initContainers");
     let sidecar = |name: &str| {
-        init_specs.iter().any(|c| c.str_at("/name") == name && c.str_at("/restartPolicy") == "Always")
+        init_specs
+            .iter()
+            .any(|c| c.str_at("/name") == name && c.str_at("/restartPolicy") == "Always")
     };
-    let sidecars = init_specs.iter().filter(|c| c.str_at("/restartPolicy") == "Always").count();
+    let sidecars = init_specs
+        .iter()
+        .filter(|c| c.str_at("/restartPolicy") == "Always")
+        .count();
     let mut ready = 0;
     let mut restarts = Restarts::default();
     let mut sidecar_restarts = Restarts::default();
     let mut initializing = false;
-    for (i, status) in pod.list_at("/status/initContainerStatuses").iter().enumerate() {
+    for (i, status) in pod
+        .list_at("/status/initContainerStatuses")
+        .iter()
+        .enumerate()
+    {
         restarts.add(status);
         let is_sidecar = sidecar(status.str_at("/name"));
         if is_sidecar {
@@ -138,7 +168,12 @@ fn summarise(pod: &Value) -> Summary {
             }
         }
         if reason == "Completed" && running {
-            reason = if condition_true(pod, "Ready") { "Running" } else { "NotReady" }.to_string();
+            reason = if condition_true(pod, "Ready") {
+                "Running"
+            } else {
+                "NotReady"
+            }
+            .to_string();
         }
     }
 
@@ -160,7 +195,10 @@ fn summarise(pod: &Value) -> Summary {
 
 /// Why a container ended: its reason, or its signal or exit code.
 fn ended(status: &Value) -> String {
-    match (status.str_at("/state/terminated/reason"), status.i64_at("/state/terminated/signal")) {
+    match (
+        status.str_at("/state/terminated/reason"),
+        status.i64_at("/state/terminated/signal"),
+    ) {
         ("", 0) => format!("ExitCode:{}", status.i64_at("/state/terminated/exitCode")),
         ("", signal) => format!("Signal:{signal}"),
         (reason, _) => reason.to_string(),
@@ -168,7 +206,9 @@ fn ended(status: &Value) -> String {
 }
 
 fn condition_true(pod: &Value, kind: &str) -> bool {
-    pod.list_at("/status/conditions").iter().any(|c| c.str_at("/type") == kind && c.str_at("/status") == "True")
+    pod.list_at("/status/conditions")
+        .iter()
+        .any(|c| c.str_at("/type") == kind && c.str_at("/status") == "True")
 }
 
 fn readiness_gates(pod: &Value) -> Value {
@@ -176,6 +216,9 @@ fn readiness_gates(pod: &Value) -> Value {
     if gates.is_empty() {
         return "<none>".into();
     }
-    let passed = gates.iter().filter(|g| condition_true(pod, g.str_at("/conditionType"))).count();
+    let passed = gates
+        .iter()
+        .filter(|g| condition_true(pod, g.str_at("/conditionType")))
+        .count();
     format!("{passed}/{}", gates.len()).into()
 }

@@ -15,7 +15,12 @@ use crate::resource::FieldError;
 use crate::value::ValueExt;
 
 /// Regular and init containers, against the names of the pod's volumes.
-pub(super) fn validate_all(spec: &Value, path: &Path, volumes: &BTreeSet<&str>, errors: &mut Vec<FieldError>) {
+pub(super) fn validate_all(
+    spec: &Value,
+    path: &Path,
+    volumes: &BTreeSet<&str>,
+    errors: &mut Vec<FieldError>,
+) {
     let regular = spec.list_at("/containers");
     if regular.is_empty() {
         errors.push(path.child("containers").required(""));
@@ -43,36 +48,77 @@ pub(super) fn validate_all(spec: &Value, path: &Path, volumes: &BTreeSet<&str>, 
         for (i, container) in list.iter().enumerate() {
             let name = container.str_at("/name");
             if seen.contains(name) {
-                errors.push(path.child("ephemeralContainers").index(i).child("name").duplicate(name));
+                errors.push(
+                    path.child("ephemeralContainers")
+                        .index(i)
+                        .child("name")
+                        .duplicate(name),
+                );
             }
         }
     }
 }
 
-fn validate(container: &Value, path: &Path, init: bool, volumes: &BTreeSet<&str>, errors: &mut Vec<FieldError>) {
+fn validate(
+    container: &Value,
+    path: &Path,
+    init: bool,
+    volumes: &BTreeSet<&str>,
+    errors: &mut Vec<FieldError>,
+) {
     let name = container.str_at("/name");
     if name.is_empty() {
         errors.push(path.child("name").required(""));
     } else {
-        errors.extend(names::label(name).iter().map(|m| path.child("name").invalid(name, m)));
+        errors.extend(
+            names::label(name)
+                .iter()
+                .map(|m| path.child("name").invalid(name, m)),
+        );
     }
     let image = container.str_at("/image");
     if image.is_empty() {
         errors.push(path.child("image").required(""));
     } else if image.trim() != image {
-        errors.push(path.child("image").invalid(image, "must not have leading or trailing whitespace"));
+        errors.push(
+            path.child("image")
+                .invalid(image, "must not have leading or trailing whitespace"),
+        );
     }
-    one_of(container, path, "terminationMessagePolicy", &["FallbackToLogsOnError", "File"], errors);
-    one_of(container, path, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], errors);
+    one_of(
+        container,
+        path,
+        "terminationMessagePolicy",
+        &["FallbackToLogsOnError", "File"],
+        errors,
+    );
+    one_of(
+        container,
+        path,
+        "imagePullPolicy",
+        &["Always", "IfNotPresent", "Never"],
+        errors,
+    );
 
     let restart = container.str_at("/restartPolicy");
     if !restart.is_empty() && !["Always", "Never", "OnFailure"].contains(&restart) {
-        errors.push(path.child("restartPolicy").not_supported(restart, &["Always", "Never", "OnFailure"]));
+        errors.push(
+            path.child("restartPolicy")
+                .not_supported(restart, &["Always", "Never", "OnFailure"]),
+        );
     }
     let sidecar = init && restart == "Always";
-    for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+    for key in [
+        "lifecycle",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+    ] {
         if init && !sidecar && container.has(&format!("/{key}")) {
-            errors.push(path.child(key).forbidden("may not be set for init containers without restartPolicy=Always"));
+            errors.push(
+                path.child(key)
+                    .forbidden("may not be set for init containers without restartPolicy=Always"),
+            );
         }
     }
     probe::validate(container, path, errors);
@@ -104,20 +150,32 @@ fn ports<'a>(
         if number == 0 {
             errors.push(at.child("containerPort").required(""));
         } else {
-            errors.extend(names::port_number(number).iter().map(|m| at.child("containerPort").invalid(number, m)));
+            errors.extend(
+                names::port_number(number)
+                    .iter()
+                    .map(|m| at.child("containerPort").invalid(number, m)),
+            );
         }
         let host = port.i64_at("/hostPort");
         if host != 0 {
-            errors.extend(names::port_number(host).iter().map(|m| at.child("hostPort").invalid(host, m)));
+            errors.extend(
+                names::port_number(host)
+                    .iter()
+                    .map(|m| at.child("hostPort").invalid(host, m)),
+            );
             let (protocol, ip) = (port.str_at("/protocol"), port.str_at("/hostIP"));
             if !host_ports.insert((protocol, ip, host)) {
-                errors.push(at.child("hostPort").duplicate(format!("{protocol}/{ip}/{host}")));
+                errors.push(
+                    at.child("hostPort")
+                        .duplicate(format!("{protocol}/{ip}/{host}")),
+                );
             }
         }
         if spec.bool_at("/hostNetwork") && host != 0 && host != number {
-            errors.push(
-                at.child("hostPort").invalid(host, "must match `containerPort` when `hostNetwork` is true"),
-            );
+            errors.push(at.child("hostPort").invalid(
+                host,
+                "must match `containerPort` when `hostNetwork` is true",
+            ));
         }
         one_of(port, &at, "protocol", &["SCTP", "TCP", "UDP"], errors);
     }
@@ -146,20 +204,25 @@ fn mounts(container: &Value, path: &Path, volumes: &BTreeSet<&str>, errors: &mut
         }
         let expression = mount.str_at("/subPathExpr");
         if !sub.is_empty() && !expression.is_empty() {
-            errors.push(at.child("subPathExpr").invalid(expression, "subPathExpr and subPath are mutually exclusive"));
+            errors.push(
+                at.child("subPathExpr")
+                    .invalid(expression, "subPathExpr and subPath are mutually exclusive"),
+            );
         } else if !expression.is_empty() {
             relative_path(expression, &at.child("subPathExpr"), errors);
         }
         let propagation = mount.str_at("/mountPropagation");
         let known = ["Bidirectional", "HostToContainer", "None"];
         if !propagation.is_empty() && !known.contains(&propagation) {
-            errors.push(at.child("mountPropagation").not_supported(propagation, &known));
-        }
-        if propagation == "Bidirectional" && !container.bool_at("/securityContext/privileged") {
             errors.push(
                 at.child("mountPropagation")
-                    .forbidden("Bidirectional mount propagation is available only to privileged containers"),
+                    .not_supported(propagation, &known),
             );
+        }
+        if propagation == "Bidirectional" && !container.bool_at("/securityContext/privileged") {
+            errors.push(at.child("mountPropagation").forbidden(
+                "Bidirectional mount propagation is available only to privileged containers",
+            ));
         }
     }
 }
@@ -174,12 +237,17 @@ pub(super) fn relative_path(value: &str, path: &Path, errors: &mut Vec<FieldErro
 }
 
 fn security(container: &Value, path: &Path, errors: &mut Vec<FieldError>) {
-    let Some(context) = container.get("securityContext") else { return };
+    let Some(context) = container.get("securityContext") else {
+        return;
+    };
     for key in ["runAsUser", "runAsGroup"] {
         if let Some(id) = context.opt_i64(&format!("/{key}"))
             && !(0..=i64::from(i32::MAX)).contains(&id)
         {
-            errors.push(path.child(key).invalid(id, "must be between 0 and 2147483647, inclusive"));
+            errors.push(
+                path.child(key)
+                    .invalid(id, "must be between 0 and 2147483647, inclusive"),
+            );
         }
     }
     if context.pointer("/allowPrivilegeEscalation") == Some(&Value::Bool(false)) {

@@ -9,7 +9,9 @@ const FILE_MODE: i64 = 420;
 
 pub(crate) fn pod(pod: &mut Value) {
     pod.default_to("spec", json!({}));
-    let Some(spec) = pod.get_mut("spec") else { return };
+    let Some(spec) = pod.get_mut("spec") else {
+        return;
+    };
     // Only pods themselves, not templates, get these.
     spec.default_to("enableServiceLinks", true);
     let host_network = spec.bool_at("/hostNetwork");
@@ -37,7 +39,9 @@ fn addresses(status: &mut Value, single: &str, list: &str) {
     let first = status.pointer(&format!("/{list}/0/ip")).cloned();
     match (status.get(single).cloned(), first) {
         (None, Some(first)) => status.default_to(single, first),
-        (Some(only), first) if Some(&only) != first.as_ref() => status[list] = json!([{"ip": only}]),
+        (Some(only), first) if Some(&only) != first.as_ref() => {
+            status[list] = json!([{"ip": only}])
+        }
         _ => {}
     }
 }
@@ -59,7 +63,10 @@ fn pod_spec(spec: &mut Value) {
     spec.default_to("schedulerName", "default-scheduler");
     spec.default_to("securityContext", json!({}));
     // The old name of the field goes on being served.
-    for (from, to) in [("serviceAccountName", "serviceAccount"), ("serviceAccount", "serviceAccountName")] {
+    for (from, to) in [
+        ("serviceAccountName", "serviceAccount"),
+        ("serviceAccount", "serviceAccountName"),
+    ] {
         if let Some(name) = spec.get(from).cloned() {
             spec.default_to(to, name);
         }
@@ -76,7 +83,10 @@ fn pod_spec(spec: &mut Value) {
 
 fn container(container: &mut Value) {
     let always = pulls_latest(container.str_at("/image"));
-    container.default_to("imagePullPolicy", if always { "Always" } else { "IfNotPresent" });
+    container.default_to(
+        "imagePullPolicy",
+        if always { "Always" } else { "IfNotPresent" },
+    );
     container.default_to("terminationMessagePath", "/dev/termination-log");
     container.default_to("terminationMessagePolicy", "File");
     container.default_to("resources", json!({}));
@@ -124,11 +134,19 @@ fn pulls_latest(image: &str) -> bool {
 }
 
 fn requests_from_limits(container: &mut Value) {
-    let Some(limits) = container.pointer("/resources/limits").and_then(Value::as_object).cloned() else { return };
+    let Some(limits) = container
+        .pointer("/resources/limits")
+        .and_then(Value::as_object)
+        .cloned()
+    else {
+        return;
+    };
     if limits.is_empty() {
         return;
     }
-    let Some(resources) = container.get_mut("resources") else { return };
+    let Some(resources) = container.get_mut("resources") else {
+        return;
+    };
     resources.default_to("requests", Map::new());
     if let Some(requests) = resources.get_mut("requests") {
         for (name, limit) in limits {
@@ -139,7 +157,10 @@ fn requests_from_limits(container: &mut Value) {
 
 fn volume(volume: &mut Value) {
     // A volume that says nothing but its name is an empty directory.
-    if volume.as_object().is_some_and(|v| v.keys().all(|k| k == "name")) {
+    if volume
+        .as_object()
+        .is_some_and(|v| v.keys().all(|k| k == "name"))
+    {
         volume.default_to("emptyDir", json!({}));
     }
     if let Some(host) = volume.get_mut("hostPath") {

@@ -16,7 +16,13 @@ pub(crate) fn validate(spec: &Value, path: &Path, template: bool) -> Vec<FieldEr
     let volumes = volume::validate(spec, &path.child("volumes"), &mut errors);
     container::validate_all(spec, path, &volumes, &mut errors);
 
-    one_of(spec, path, "restartPolicy", &["Always", "OnFailure", "Never"], &mut errors);
+    one_of(
+        spec,
+        path,
+        "restartPolicy",
+        &["Always", "OnFailure", "Never"],
+        &mut errors,
+    );
     one_of(
         spec,
         path,
@@ -26,27 +32,40 @@ pub(crate) fn validate(spec: &Value, path: &Path, template: bool) -> Vec<FieldEr
     );
     if spec.str_at("/dnsPolicy") == "None" && spec.list_at("/dnsConfig/nameservers").is_empty() {
         let at = path.child("dnsConfig").child("nameservers");
-        errors.push(at.required("must provide at least one DNS nameserver when `dnsPolicy` is None"));
+        errors
+            .push(at.required("must provide at least one DNS nameserver when `dnsPolicy` is None"));
     }
     for (i, server) in spec.list_at("/dnsConfig/nameservers").iter().enumerate() {
         let at = path.child("dnsConfig").child("nameservers").index(i);
         let server = server.as_str().unwrap_or("");
         if server.parse::<std::net::IpAddr>().is_err() {
-            errors.push(at.invalid(server, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+            errors.push(at.invalid(
+                server,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ));
         }
     }
     if let Some(deadline) = spec.opt_i64("/activeDeadlineSeconds")
         && !(1..=i64::from(i32::MAX)).contains(&deadline)
     {
         errors.push(
-            path.child("activeDeadlineSeconds").invalid(deadline, "must be between 1 and 2147483647, inclusive"),
+            path.child("activeDeadlineSeconds")
+                .invalid(deadline, "must be between 1 and 2147483647, inclusive"),
         );
     }
     for (key, value) in spec.map_at("/nodeSelector").into_iter().flatten() {
         let at = path.child("nodeSelector");
-        errors.extend(names::qualified(key).iter().map(|m| at.invalid(key.as_str(), m)));
+        errors.extend(
+            names::qualified(key)
+                .iter()
+                .map(|m| at.invalid(key.as_str(), m)),
+        );
         let value = value.as_str().unwrap_or("");
-        errors.extend(names::label_value(value).iter().map(|m| at.invalid(value, m)));
+        errors.extend(
+            names::label_value(value)
+                .iter()
+                .map(|m| at.invalid(value, m)),
+        );
     }
     for (key, check) in [
         ("nodeName", names::subdomain as names::NameCheck),
@@ -58,25 +77,44 @@ pub(crate) fn validate(spec: &Value, path: &Path, template: bool) -> Vec<FieldEr
     ] {
         let value = spec.str_at(&format!("/{key}"));
         if !value.is_empty() {
-            errors.extend(check(value).iter().map(|m| path.child(key).invalid(value, m)));
+            errors.extend(
+                check(value)
+                    .iter()
+                    .map(|m| path.child(key).invalid(value, m)),
+            );
         }
     }
     if template && !spec.list_at("/ephemeralContainers").is_empty() {
-        errors.push(path.child("ephemeralContainers").forbidden("ephemeral containers not allowed in pod template"));
+        errors.push(
+            path.child("ephemeralContainers")
+                .forbidden("ephemeral containers not allowed in pod template"),
+        );
     }
     for (i, secret) in spec.list_at("/imagePullSecrets").iter().enumerate() {
         if secret.str_at("/name").is_empty() {
-            errors.push(path.child("imagePullSecrets").index(i).child("name").required(""));
+            errors.push(
+                path.child("imagePullSecrets")
+                    .index(i)
+                    .child("name")
+                    .required(""),
+            );
         }
     }
     for (i, alias) in spec.list_at("/hostAliases").iter().enumerate() {
         let at = path.child("hostAliases").index(i);
         let ip = alias.str_at("/ip");
         if ip.parse::<std::net::IpAddr>().is_err() {
-            errors.push(at.child("ip").invalid(ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+            errors.push(at.child("ip").invalid(
+                ip,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ));
         }
         for host in alias.list_at("/hostnames").iter().filter_map(Value::as_str) {
-            errors.extend(names::subdomain(host).iter().map(|m| at.child("hostnames").invalid(host, m)));
+            errors.extend(
+                names::subdomain(host)
+                    .iter()
+                    .map(|m| at.child("hostnames").invalid(host, m)),
+            );
         }
     }
     for (i, gate) in spec.list_at("/readinessGates").iter().enumerate() {
@@ -91,7 +129,13 @@ pub(crate) fn validate(spec: &Value, path: &Path, template: bool) -> Vec<FieldEr
     errors
 }
 
-pub(super) fn one_of(holder: &Value, path: &Path, key: &str, supported: &[&str], errors: &mut Vec<FieldError>) {
+pub(super) fn one_of(
+    holder: &Value,
+    path: &Path,
+    key: &str,
+    supported: &[&str],
+    errors: &mut Vec<FieldError>,
+) {
     let value = holder.str_at(&format!("/{key}"));
     if value.is_empty() {
         errors.push(path.child(key).required(""));

@@ -10,14 +10,19 @@ fn defaulted(spec: Value) -> Value {
 }
 
 fn errors(pod: &Value) -> Vec<String> {
-    (ROW.validate_create)(pod).iter().map(ToString::to_string).collect()
+    (ROW.validate_create)(pod)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 #[test]
 fn a_minimal_pod_is_defaulted_and_valid() {
-    let pod = defaulted(json!({"containers": [{"name": "a", "image": "nginx", "ports": [{"containerPort": 80}],
+    let pod = defaulted(
+        json!({"containers": [{"name": "a", "image": "nginx", "ports": [{"containerPort": 80}],
         "resources": {"limits": {"cpu": "1"}},
-        "livenessProbe": {"httpGet": {"port": 80}}}], "volumes": [{"name": "v", "configMap": {"name": "c"}}]}));
+        "livenessProbe": {"httpGet": {"port": 80}}}], "volumes": [{"name": "v", "configMap": {"name": "c"}}]}),
+    );
     assert_eq!(errors(&pod), Vec::<String>::new());
     assert_eq!(
         pod["spec"],
@@ -40,7 +45,11 @@ fn a_minimal_pod_is_defaulted_and_valid() {
         ("nginx@sha256:00", "IfNotPresent"),
     ] {
         let pod = defaulted(json!({"containers": [{"name": "a", "image": image}]}));
-        assert_eq!(pod.str_at("/spec/containers/0/imagePullPolicy"), policy, "{image}");
+        assert_eq!(
+            pod.str_at("/spec/containers/0/imagePullPolicy"),
+            policy,
+            "{image}"
+        );
     }
 }
 
@@ -48,8 +57,14 @@ fn a_minimal_pod_is_defaulted_and_valid() {
 fn what_is_wrong_is_named() {
     let table = [
         (json!({}), vec!["spec.containers: Required value"]),
-        (json!({"containers": [{"image": "x"}]}), vec!["spec.containers[0].name: Required value"]),
-        (json!({"containers": [{"name": "a"}]}), vec!["spec.containers[0].image: Required value"]),
+        (
+            json!({"containers": [{"image": "x"}]}),
+            vec!["spec.containers[0].name: Required value"],
+        ),
+        (
+            json!({"containers": [{"name": "a"}]}),
+            vec!["spec.containers[0].image: Required value"],
+        ),
         (
             json!({"containers": [{"name": "a", "image": "x"}, {"name": "a", "image": "x"}]}),
             vec!["spec.containers[1].name: Duplicate value: \"a\""],
@@ -95,7 +110,10 @@ fn what_is_wrong_is_named() {
         ),
         (
             json!({"containers": [{"name": "a", "image": "x"}], "volumes": [{"name": "v", "secret": {}}, {"name": "v", "emptyDir": {}}]}),
-            vec!["spec.volumes[0].secret.secretName: Required value", "spec.volumes[1].name: Duplicate value: \"v\""],
+            vec![
+                "spec.volumes[0].secret.secretName: Required value",
+                "spec.volumes[1].name: Duplicate value: \"v\"",
+            ],
         ),
     ];
     for (spec, expected) in table {
@@ -105,22 +123,48 @@ fn what_is_wrong_is_named() {
 
 #[test]
 fn updates_change_images_only() {
-    let old = defaulted(json!({"containers": [{"name": "a", "image": "x"}], "tolerations": [{"key": "k", "operator": "Exists"}]}));
+    let old = defaulted(
+        json!({"containers": [{"name": "a", "image": "x"}], "tolerations": [{"key": "k", "operator": "Exists"}]}),
+    );
     let update = |change: fn(&mut Value)| -> Vec<String> {
         let mut new = old.clone();
         change(&mut new);
-        (ROW.validate_update)(&new, &old).iter().map(ToString::to_string).collect()
+        (ROW.validate_update)(&new, &old)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     };
     assert!(update(|p| p["spec"]["containers"][0]["image"] = json!("y")).is_empty());
-    assert!(update(|p| p["spec"]["tolerations"].as_array_mut().unwrap().push(json!({"key": "z", "operator": "Exists"}))).is_empty());
+    assert!(
+        update(|p| p["spec"]["tolerations"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"key": "z", "operator": "Exists"})))
+        .is_empty()
+    );
     assert!(update(|p| p["metadata"]["labels"] = json!({"a": "b"})).is_empty());
     let errors = update(|p| p["spec"]["restartPolicy"] = json!("Never"));
-    assert!(errors[0].starts_with("spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`"));
+    assert!(errors[0].starts_with(
+        "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`"
+    ));
     let errors = update(|p| p["spec"]["tolerations"] = json!([]));
-    assert_eq!(errors, ["spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"]);
-    let errors = update(|p| p["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "b", "image": "x",
-        "imagePullPolicy": "Always", "terminationMessagePolicy": "File"})));
-    assert_eq!(errors, ["spec.containers: Forbidden: pod updates may not add or remove containers"]);
+    assert_eq!(
+        errors,
+        [
+            "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"
+        ]
+    );
+    let errors = update(|p| {
+        p["spec"]["containers"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"name": "b", "image": "x",
+        "imagePullPolicy": "Always", "terminationMessagePolicy": "File"}))
+    });
+    assert_eq!(
+        errors,
+        ["spec.containers: Forbidden: pod updates may not add or remove containers"]
+    );
 }
 
 #[test]
@@ -129,8 +173,14 @@ fn qos_follows_requests() {
     let table = [
         (json!({}), "BestEffort"),
         (json!({"requests": {"cpu": "1"}}), "Burstable"),
-        (json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1024Mi"}}), "Guaranteed"),
-        (json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}), "Burstable"),
+        (
+            json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1024Mi"}}),
+            "Guaranteed",
+        ),
+        (
+            json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}),
+            "Burstable",
+        ),
     ];
     for (resources, class) in table {
         assert_eq!(qos_class(&container(resources)), class);
@@ -144,9 +194,24 @@ fn the_status_column_reads_as_in_kubectl() {
     let crash = json!({"name": "a", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
         "lastState": {"terminated": {"finishedAt": "2026-01-01T00:58:00Z", "exitCode": 1}}});
     let table = [
-        (json!({"status": {"phase": "Pending"}}), "0/1", "Pending", "0"),
-        (json!({"status": {"phase": "Running", "containerStatuses": [running]}}), "1/1", "Running", "0"),
-        (json!({"status": {"phase": "Running", "containerStatuses": [crash]}}), "0/1", "CrashLoopBackOff", "3 (2m ago)"),
+        (
+            json!({"status": {"phase": "Pending"}}),
+            "0/1",
+            "Pending",
+            "0",
+        ),
+        (
+            json!({"status": {"phase": "Running", "containerStatuses": [running]}}),
+            "1/1",
+            "Running",
+            "0",
+        ),
+        (
+            json!({"status": {"phase": "Running", "containerStatuses": [crash]}}),
+            "0/1",
+            "CrashLoopBackOff",
+            "3 (2m ago)",
+        ),
         (
             json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Running", "containerStatuses": [running]}}),
             "1/1",
@@ -203,9 +268,7 @@ fn the_status_column_reads_as_in_kubectl() {
 
 #[test]
 fn grace_ends_with_the_run() {
-    let pod = |node: &str, phase: &str| {
-        json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 7}, "status": {"phase": phase}})
-    };
+    let pod = |node: &str, phase: &str| json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 7}, "status": {"phase": phase}});
     assert_eq!(grace_seconds(&pod("", "Pending")), Some(0));
     assert_eq!(grace_seconds(&pod("n", "Running")), Some(7));
     assert_eq!(grace_seconds(&pod("n", "Failed")), Some(0));
@@ -215,12 +278,21 @@ fn grace_ends_with_the_run() {
 fn the_two_forms_of_an_address_agree() {
     let table = [
         (json!({"podIP": "1.1.1.1"}), json!([{"ip": "1.1.1.1"}])),
-        (json!({"podIPs": [{"ip": "1.1.1.1"}, {"ip": "::1"}]}), json!([{"ip": "1.1.1.1"}, {"ip": "::1"}])),
-        (json!({"podIP": "1.1.1.1", "podIPs": [{"ip": "2.2.2.2"}]}), json!([{"ip": "1.1.1.1"}])),
+        (
+            json!({"podIPs": [{"ip": "1.1.1.1"}, {"ip": "::1"}]}),
+            json!([{"ip": "1.1.1.1"}, {"ip": "::1"}]),
+        ),
+        (
+            json!({"podIP": "1.1.1.1", "podIPs": [{"ip": "2.2.2.2"}]}),
+            json!([{"ip": "1.1.1.1"}]),
+        ),
     ];
     for (status, ips) in table {
         let mut pod = json!({"spec": {}, "status": status});
         (ROW.default)(&mut pod);
-        assert_eq!((&pod["status"]["podIP"], &pod["status"]["podIPs"]), (&json!("1.1.1.1"), &ips));
+        assert_eq!(
+            (&pod["status"]["podIP"], &pod["status"]["podIPs"]),
+            (&json!("1.1.1.1"), &ips)
+        );
     }
 }

@@ -13,15 +13,23 @@ const MAY_NOT: &str = "pod updates may not change fields other than `spec.contai
 pub(super) fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = meta::validate_update(new, old);
     let null = Value::Null;
-    let (new_spec, old_spec) = (new.get("spec").unwrap_or(&null), old.get("spec").unwrap_or(&null));
+    let (new_spec, old_spec) = (
+        new.get("spec").unwrap_or(&null),
+        old.get("spec").unwrap_or(&null),
+    );
     let path = Path::new("spec");
     if new_spec == old_spec {
         return errors;
     }
     errors.extend(spec::validate(new_spec, &path, false));
     for list in ["containers", "initContainers"] {
-        if new_spec.list_at(&format!("/{list}")).len() != old_spec.list_at(&format!("/{list}")).len() {
-            errors.push(path.child(list).forbidden("pod updates may not add or remove containers"));
+        if new_spec.list_at(&format!("/{list}")).len()
+            != old_spec.list_at(&format!("/{list}")).len()
+        {
+            errors.push(
+                path.child(list)
+                    .forbidden("pod updates may not add or remove containers"),
+            );
             return errors;
         }
     }
@@ -32,14 +40,19 @@ pub(super) fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     // Put the old value back wherever a change is fine; nothing else may differ then.
     let mut munged = new_spec.clone();
     for list in ["containers", "initContainers"] {
-        for (container, before) in munged.list_mut(list).zip(old_spec.list_at(&format!("/{list}"))) {
+        for (container, before) in munged
+            .list_mut(list)
+            .zip(old_spec.list_at(&format!("/{list}")))
+        {
             container.copy_key(before, "image");
         }
     }
     for key in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
         munged.copy_key(old_spec, key);
     }
-    if old_spec.i64_at("/terminationGracePeriodSeconds") < 0 && new_spec.i64_at("/terminationGracePeriodSeconds") == 1 {
+    if old_spec.i64_at("/terminationGracePeriodSeconds") < 0
+        && new_spec.i64_at("/terminationGracePeriodSeconds") == 1
+    {
         munged.copy_key(old_spec, "terminationGracePeriodSeconds");
     }
     if munged != *old_spec {
@@ -51,7 +64,10 @@ pub(super) fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
 pub(super) fn validate_status(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = meta::validate_update(new, old);
     let path = Path::new("status");
-    for (key, spec_list) in [("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")] {
+    for (key, spec_list) in [
+        ("containerStatuses", "containers"),
+        ("initContainerStatuses", "initContainers"),
+    ] {
         // With restartPolicy Never a container that ended stays ended.
         let policy = new.str_at("/spec/restartPolicy");
         if policy == "Always" || (spec_list == "initContainers") {
@@ -59,13 +75,23 @@ pub(super) fn validate_status(new: &Value, old: &Value) -> Vec<FieldError> {
         }
         for (i, status) in new.list_at(&format!("/status/{key}")).iter().enumerate() {
             let name = status.str_at("/name");
-            let before = old.list_at(&format!("/status/{key}")).iter().find(|s| s.str_at("/name") == name);
-            let Some(before) = before.filter(|b| b.has("/state/terminated")) else { continue };
+            let before = old
+                .list_at(&format!("/status/{key}"))
+                .iter()
+                .find(|s| s.str_at("/name") == name);
+            let Some(before) = before.filter(|b| b.has("/state/terminated")) else {
+                continue;
+            };
             let failed = before.i64_at("/state/terminated/exitCode") != 0;
             if status.has("/state/terminated") || (policy == "OnFailure" && failed) {
                 continue;
             }
-            errors.push(path.child(key).index(i).child("state").forbidden("may not be transitioned to non-terminated state"));
+            errors.push(
+                path.child(key)
+                    .index(i)
+                    .child("state")
+                    .forbidden("may not be transitioned to non-terminated state"),
+            );
         }
     }
     errors
@@ -73,12 +99,18 @@ pub(super) fn validate_status(new: &Value, old: &Value) -> Vec<FieldError> {
 
 fn deadline(new: &Value, old: &Value, path: &Path) -> Vec<FieldError> {
     let at = path.child("activeDeadlineSeconds");
-    match (new.opt_i64("/activeDeadlineSeconds"), old.opt_i64("/activeDeadlineSeconds")) {
+    match (
+        new.opt_i64("/activeDeadlineSeconds"),
+        old.opt_i64("/activeDeadlineSeconds"),
+    ) {
         (Some(new), Some(old)) if new > old => {
             vec![at.invalid(new, "must be less than or equal to previous value")]
         }
         (None, Some(_)) => {
-            vec![at.invalid(Value::Null, "must not update from a positive integer to nil value")]
+            vec![at.invalid(
+                Value::Null,
+                "must not update from a positive integer to nil value",
+            )]
         }
         _ => Vec::new(),
     }
@@ -87,17 +119,25 @@ fn deadline(new: &Value, old: &Value, path: &Path) -> Vec<FieldError> {
 fn tolerations(new: &Value, old: &Value, path: &Path) -> Vec<FieldError> {
     let (now, before) = (new.list_at("/tolerations"), old.list_at("/tolerations"));
     let same = |a: &Value, b: &Value| {
-        ["key", "operator", "value", "effect"].iter().all(|k| a.get(k) == b.get(k))
+        ["key", "operator", "value", "effect"]
+            .iter()
+            .all(|k| a.get(k) == b.get(k))
     };
     let kept = before.iter().all(|old| {
         now.iter().any(|new| {
-            new == old || (same(new, old) && new.has("/tolerationSeconds") && old.str_at("/effect") == "NoExecute")
+            new == old
+                || (same(new, old)
+                    && new.has("/tolerationSeconds")
+                    && old.str_at("/effect") == "NoExecute")
         })
     });
     if kept {
         Vec::new()
     } else {
-        vec![path.child("tolerations").forbidden("existing toleration can not be modified except its tolerationSeconds")]
+        vec![
+            path.child("tolerations")
+                .forbidden("existing toleration can not be modified except its tolerationSeconds"),
+        ]
     }
 }
 
@@ -107,22 +147,31 @@ fn gates(new: &Value, old: &Value, path: &Path) -> Vec<FieldError> {
         .iter()
         .filter(|gate| !before.contains(gate))
         .map(|gate| {
-            path.child("schedulingGates")
-                .forbidden(&format!("only deletion is allowed, but found new scheduling gate '{}'", gate.str_at("/name")))
+            path.child("schedulingGates").forbidden(&format!(
+                "only deletion is allowed, but found new scheduling gate '{}'",
+                gate.str_at("/name")
+            ))
         })
         .collect()
 }
 
 /// The first-level fields that differ, one a line.
 fn difference(old: &Value, new: &Value) -> String {
-    let keys: std::collections::BTreeSet<&String> =
-        [old, new].iter().filter_map(|v| v.as_object()).flat_map(|o| o.keys()).collect();
+    let keys: std::collections::BTreeSet<&String> = [old, new]
+        .iter()
+        .filter_map(|v| v.as_object())
+        .flat_map(|o| o.keys())
+        .collect();
     let shown = |v: Option<&Value>| v.map_or("null".to_string(), ToString::to_string);
     let mut out = String::from("  core.PodSpec{\n");
     for key in keys {
         let (before, after) = (old.get(key), new.get(key));
         if before != after {
-            out.push_str(&format!("- \t{key}: {},\n+ \t{key}: {},\n", shown(before), shown(after)));
+            out.push_str(&format!(
+                "- \t{key}: {},\n+ \t{key}: {},\n",
+                shown(before),
+                shown(after)
+            ));
         }
     }
     out.push_str("  }\n");

@@ -12,17 +12,32 @@ use crate::resource::FieldError;
 use crate::value::ValueExt;
 
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
-const HOST_PATH_TYPES: &[&str] =
-    &["BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+const HOST_PATH_TYPES: &[&str] = &[
+    "BlockDevice",
+    "CharDevice",
+    "Directory",
+    "DirectoryOrCreate",
+    "File",
+    "FileOrCreate",
+    "Socket",
+];
 
 /// The names of the volumes; what is wrong goes to `errors`.
-pub(super) fn validate<'a>(spec: &'a Value, path: &Path, errors: &mut Vec<FieldError>) -> BTreeSet<&'a str> {
+pub(super) fn validate<'a>(
+    spec: &'a Value,
+    path: &Path,
+    errors: &mut Vec<FieldError>,
+) -> BTreeSet<&'a str> {
     let mut seen = BTreeSet::new();
     for (i, volume) in spec.list_at("/volumes").iter().enumerate() {
         let at = path.index(i);
         let name = volume.str_at("/name");
         source(volume, &at, errors);
-        let wrong = if name.is_empty() { Vec::new() } else { names::label(name) };
+        let wrong = if name.is_empty() {
+            Vec::new()
+        } else {
+            names::label(name)
+        };
         if name.is_empty() {
             errors.push(at.child("name").required(""));
         } else if !wrong.is_empty() {
@@ -36,7 +51,12 @@ pub(super) fn validate<'a>(spec: &'a Value, path: &Path, errors: &mut Vec<FieldE
 
 fn source(volume: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     let mut kinds = 0;
-    for (kind, source) in volume.as_object().into_iter().flatten().filter(|(k, _)| *k != "name") {
+    for (kind, source) in volume
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(k, _)| *k != "name")
+    {
         let at = path.child(kind);
         kinds += 1;
         if kinds > 1 {
@@ -60,7 +80,10 @@ fn source(volume: &Value, path: &Path, errors: &mut Vec<FieldError>) {
             "emptyDir" => {
                 let limit = source.str_at("/sizeLimit");
                 if Quantity::parse(limit).is_ok_and(|q| q.is_negative()) {
-                    errors.push(at.child("sizeLimit").forbidden("SizeLimit field must be a valid resource quantity"));
+                    errors.push(
+                        at.child("sizeLimit")
+                            .forbidden("SizeLimit field must be a valid resource quantity"),
+                    );
                 }
             }
             "downwardAPI" => mode(source, &at, "defaultMode", errors),
@@ -75,7 +98,9 @@ fn source(volume: &Value, path: &Path, errors: &mut Vec<FieldError>) {
                     }
                 }
             }
-            "csi" if source.str_at("/driver").is_empty() => errors.push(at.child("driver").required("")),
+            "csi" if source.str_at("/driver").is_empty() => {
+                errors.push(at.child("driver").required(""))
+            }
             _ => {}
         }
     }
@@ -89,7 +114,10 @@ fn host_path(source: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     if directory.is_empty() {
         errors.push(path.child("path").required(""));
     } else if directory.split('/').any(|part| part == "..") {
-        errors.push(path.child("path").invalid(directory, "must not contain '..'"));
+        errors.push(
+            path.child("path")
+                .invalid(directory, "must not contain '..'"),
+        );
     }
     let kind = source.str_at("/type");
     if !kind.is_empty() && !HOST_PATH_TYPES.contains(&kind) {
@@ -120,7 +148,8 @@ fn projected(source: &Value, path: &Path, errors: &mut Vec<FieldError>) {
             let seconds = token.i64_at("/expirationSeconds");
             if seconds < 600 {
                 errors.push(
-                    at.child("expirationSeconds").invalid(seconds, "may not specify a duration less than 10 minutes"),
+                    at.child("expirationSeconds")
+                        .invalid(seconds, "may not specify a duration less than 10 minutes"),
                 );
             }
             if token.str_at("/path").is_empty() {

@@ -9,16 +9,34 @@ use crate::value::ValueExt;
 
 pub(super) const COLUMNS: &[Column] = &[
     NAME,
-    column("Type", "type determines how the Service is exposed. Defaults to ClusterIP. Valid options are ExternalName, ClusterIP, NodePort, and LoadBalancer. More info: https://kubernetes.io/docs/concepts/services-networking/service/#publishing-services-service-types"),
-    column("Cluster-IP", "clusterIP is the IP address of the service and is usually assigned randomly. More info: https://kubernetes.io/docs/concepts/services-networking/service/#virtual-ips-and-service-proxies"),
-    column("External-IP", "externalIPs is a list of IP addresses for which nodes in the cluster will also accept traffic for this service. These IPs are not managed by Kubernetes."),
-    column("Port(s)", "The list of ports that are exposed by this service. More info: https://kubernetes.io/docs/concepts/services-networking/service/#virtual-ips-and-service-proxies"),
+    column(
+        "Type",
+        "type determines how the Service is exposed. Defaults to ClusterIP. Valid options are ExternalName, ClusterIP, NodePort, and LoadBalancer. More info: https://kubernetes.io/docs/concepts/services-networking/service/#publishing-services-service-types",
+    ),
+    column(
+        "Cluster-IP",
+        "clusterIP is the IP address of the service and is usually assigned randomly. More info: https://kubernetes.io/docs/concepts/services-networking/service/#virtual-ips-and-service-proxies",
+    ),
+    column(
+        "External-IP",
+        "externalIPs is a list of IP addresses for which nodes in the cluster will also accept traffic for this service. These IPs are not managed by Kubernetes.",
+    ),
+    column(
+        "Port(s)",
+        "The list of ports that are exposed by this service. More info: https://kubernetes.io/docs/concepts/services-networking/service/#virtual-ips-and-service-proxies",
+    ),
     AGE,
-    wide("Selector", "Route service traffic to pods with label keys and values matching this selector. If empty or not present, the service is assumed to have an external process managing its endpoints, which Kubernetes will not modify. More info: https://kubernetes.io/docs/concepts/services-networking/service/"),
+    wide(
+        "Selector",
+        "Route service traffic to pods with label keys and values matching this selector. If empty or not present, the service is assumed to have an external process managing its endpoints, which Kubernetes will not modify. More info: https://kubernetes.io/docs/concepts/services-networking/service/",
+    ),
 ];
 
 pub(super) fn cells(service: &Value, now: Timestamp) -> Vec<Value> {
-    let cluster_ip = match service.pointer("/spec/clusterIPs/0").and_then(Value::as_str) {
+    let cluster_ip = match service
+        .pointer("/spec/clusterIPs/0")
+        .and_then(Value::as_str)
+    {
         Some(ip) => ip,
         None => service.str_at("/spec/clusterIP"),
     };
@@ -34,16 +52,27 @@ pub(super) fn cells(service: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn external(service: &Value) -> String {
-    let ips: Vec<&str> = service.list_at("/spec/externalIPs").iter().filter_map(Value::as_str).collect();
+    let ips: Vec<&str> = service
+        .list_at("/spec/externalIPs")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     match service.str_at("/spec/type") {
         "ExternalName" => service.str_at("/spec/externalName").to_string(),
         "LoadBalancer" => {
-            let ingress = service.list_at("/status/loadBalancer/ingress").iter().map(|i| match i.str_at("/ip") {
-                "" => i.str_at("/hostname"),
-                ip => ip,
-            });
+            let ingress = service
+                .list_at("/status/loadBalancer/ingress")
+                .iter()
+                .map(|i| match i.str_at("/ip") {
+                    "" => i.str_at("/hostname"),
+                    ip => ip,
+                });
             let all: Vec<&str> = ingress.chain(ips).collect();
-            if all.is_empty() { "<pending>".to_string() } else { all.join(",") }
+            if all.is_empty() {
+                "<pending>".to_string()
+            } else {
+                all.join(",")
+            }
         }
         _ if ips.is_empty() => "<none>".to_string(),
         _ => ips.join(","),
@@ -55,8 +84,16 @@ fn ports(service: &Value) -> Value {
         .list_at("/spec/ports")
         .iter()
         .map(|port| {
-            let (number, node, protocol) = (port.i64_at("/port"), port.i64_at("/nodePort"), port.str_at("/protocol"));
-            if node > 0 { format!("{number}:{node}/{protocol}") } else { format!("{number}/{protocol}") }
+            let (number, node, protocol) = (
+                port.i64_at("/port"),
+                port.i64_at("/nodePort"),
+                port.str_at("/protocol"),
+            );
+            if node > 0 {
+                format!("{number}:{node}/{protocol}")
+            } else {
+                format!("{number}/{protocol}")
+            }
         })
         .collect();
     or_none(shown.join(","))

@@ -16,9 +16,13 @@ fn services_are_defaulted() {
         json!({"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
             "ports": [{"port": 80, "targetPort": 80, "protocol": "TCP"}]})
     );
-    assert_eq!(service(json!({"type": "NodePort"}))["spec"]["externalTrafficPolicy"], "Cluster");
     assert_eq!(
-        service(json!({"sessionAffinity": "ClientIP"}))["spec"]["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"],
+        service(json!({"type": "NodePort"}))["spec"]["externalTrafficPolicy"],
+        "Cluster"
+    );
+    assert_eq!(
+        service(json!({"sessionAffinity": "ClientIP"}))["spec"]["sessionAffinityConfig"]["clientIP"]
+            ["timeoutSeconds"],
         10800
     );
 }
@@ -26,12 +30,18 @@ fn services_are_defaulted() {
 #[test]
 fn services_are_checked() {
     let table = [
-        (json!({"ports": [{"port": 80, "targetPort": "http"}]}), vec![]),
+        (
+            json!({"ports": [{"port": 80, "targetPort": "http"}]}),
+            vec![],
+        ),
         (json!({}), vec!["spec.ports: Required value"]),
         (json!({"clusterIP": "None"}), vec![]),
         (
             json!({"ports": [{"port": 80}, {"port": 81}]}),
-            vec!["spec.ports[0].name: Required value", "spec.ports[1].name: Required value"],
+            vec![
+                "spec.ports[0].name: Required value",
+                "spec.ports[1].name: Required value",
+            ],
         ),
         (
             json!({"ports": [{"name": "a", "port": 80}, {"name": "a", "port": 81}]}),
@@ -62,15 +72,19 @@ fn services_are_checked() {
         ),
     ];
     for (spec, expected) in table {
-        let errors: Vec<String> =
-            (ROW.validate_create)(&service(spec.clone())).iter().map(ToString::to_string).collect();
+        let errors: Vec<String> = (ROW.validate_create)(&service(spec.clone()))
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(errors, expected, "{spec}");
     }
 }
 
 #[test]
 fn the_cluster_ip_stays() {
-    let old = service(json!({"clusterIP": "10.96.0.2", "clusterIPs": ["10.96.0.2"], "ports": [{"port": 80}]}));
+    let old = service(
+        json!({"clusterIP": "10.96.0.2", "clusterIPs": ["10.96.0.2"], "ports": [{"port": 80}]}),
+    );
     let mut new = service(json!({"ports": [{"port": 81}]}));
     (ROW.prepare_update)(&mut new, &old);
     assert_eq!(new["spec"]["clusterIP"], "10.96.0.2");
@@ -78,19 +92,38 @@ fn the_cluster_ip_stays() {
 
     new["spec"]["clusterIP"] = json!("10.96.0.3");
     new["spec"]["clusterIPs"] = json!(["10.96.0.3"]);
-    let errors: Vec<String> = (ROW.validate_update)(&new, &old).iter().map(ToString::to_string).collect();
-    assert_eq!(errors, ["spec.clusterIPs[0]: Invalid value: [\"10.96.0.3\"]: may not change once set"]);
+    let errors: Vec<String> = (ROW.validate_update)(&new, &old)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        errors,
+        ["spec.clusterIPs[0]: Invalid value: [\"10.96.0.3\"]: may not change once set"]
+    );
 }
 
 #[test]
 fn columns_read_as_in_kubectl() {
     let now = Timestamp::UNIX_EPOCH;
-    let mut web = service(json!({"clusterIP": "10.96.0.2", "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}], "selector": {"app": "web"}}));
+    let mut web = service(
+        json!({"clusterIP": "10.96.0.2", "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}], "selector": {"app": "web"}}),
+    );
     assert_eq!(
         (ROW.cells)(&web, now),
-        ["web", "ClusterIP", "10.96.0.2", "<none>", "80/TCP,53/UDP", "<unknown>", "app=web"]
+        [
+            "web",
+            "ClusterIP",
+            "10.96.0.2",
+            "<none>",
+            "80/TCP,53/UDP",
+            "<unknown>",
+            "app=web"
+        ]
     );
     web["spec"]["type"] = json!("LoadBalancer");
     web["spec"]["ports"][0]["nodePort"] = json!(30001);
-    assert_eq!((ROW.cells)(&web, now)[3..5], ["<pending>", "80:30001/TCP,53/UDP"]);
+    assert_eq!(
+        (ROW.cells)(&web, now)[3..5],
+        ["<pending>", "80:30001/TCP,53/UDP"]
+    );
 }

@@ -25,8 +25,15 @@ pub(super) fn update(new: &Value, old: &Value) -> Vec<FieldError> {
         let (now, before) = (new.str_at("/spec/clusterIP"), old.str_at("/spec/clusterIP"));
         let path = Path::new("spec");
         if !before.is_empty() && now != before {
-            let ips = new.pointer("/spec/clusterIPs").cloned().unwrap_or_else(|| vec![now].into());
-            errors.push(path.child("clusterIPs").index(0).invalid(ips, "may not change once set"));
+            let ips = new
+                .pointer("/spec/clusterIPs")
+                .cloned()
+                .unwrap_or_else(|| vec![now].into());
+            errors.push(
+                path.child("clusterIPs")
+                    .index(0)
+                    .invalid(ips, "may not change once set"),
+            );
         }
     }
     spec(new, &mut errors);
@@ -52,13 +59,20 @@ fn spec(service: &Value, errors: &mut Vec<FieldError>) {
         }
         "ExternalName" => {
             if !cluster_ip.is_empty() {
-                errors.push(path.child("clusterIPs").forbidden("may not be set for ExternalName services"));
+                errors.push(
+                    path.child("clusterIPs")
+                        .forbidden("may not be set for ExternalName services"),
+                );
             }
             let target = spec.str_at("/externalName").trim_end_matches('.');
             if target.is_empty() {
                 errors.push(path.child("externalName").required(""));
             } else {
-                errors.extend(names::subdomain(target).iter().map(|m| path.child("externalName").invalid(target, m)));
+                errors.extend(
+                    names::subdomain(target)
+                        .iter()
+                        .map(|m| path.child("externalName").invalid(target, m)),
+                );
             }
         }
         _ => {}
@@ -72,20 +86,34 @@ fn spec(service: &Value, errors: &mut Vec<FieldError>) {
 
     for (key, value) in spec.map_at("/selector").into_iter().flatten() {
         let at = path.child("selector");
-        errors.extend(names::qualified(key).iter().map(|m| at.invalid(key.as_str(), m)));
+        errors.extend(
+            names::qualified(key)
+                .iter()
+                .map(|m| at.invalid(key.as_str(), m)),
+        );
         let value = value.as_str().unwrap_or("");
-        errors.extend(names::label_value(value).iter().map(|m| at.invalid(value, m)));
+        errors.extend(
+            names::label_value(value)
+                .iter()
+                .map(|m| at.invalid(value, m)),
+        );
     }
     let affinity = spec.str_at("/sessionAffinity");
     if affinity.is_empty() {
         errors.push(path.child("sessionAffinity").required(""));
     } else if !matches!(affinity, "ClientIP" | "None") {
-        errors.push(path.child("sessionAffinity").not_supported(affinity, &["ClientIP", "None"]));
+        errors.push(
+            path.child("sessionAffinity")
+                .not_supported(affinity, &["ClientIP", "None"]),
+        );
     }
     if let Some(seconds) = spec.opt_i64("/sessionAffinityConfig/clientIP/timeoutSeconds")
         && !(1..=86_400).contains(&seconds)
     {
-        let at = path.child("sessionAffinityConfig").child("clientIP").child("timeoutSeconds");
+        let at = path
+            .child("sessionAffinityConfig")
+            .child("clientIP")
+            .child("timeoutSeconds");
         errors.push(at.invalid(seconds, "must be greater than 0 and less than 86400"));
     }
     addresses(spec, &path, errors);
@@ -101,17 +129,29 @@ fn addresses(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) {
         && first != single
     {
         let shown = spec.get("clusterIPs").cloned().unwrap_or(Value::Null);
-        errors.push(path.child("clusterIPs").index(0).invalid(shown, "first value must match `clusterIP`"));
+        errors.push(
+            path.child("clusterIPs")
+                .index(0)
+                .invalid(shown, "first value must match `clusterIP`"),
+        );
     }
-    let listed: Vec<&str> =
-        if ips.is_empty() { Some(single).into_iter().collect() } else { ips.iter().filter_map(Value::as_str).collect() };
+    let listed: Vec<&str> = if ips.is_empty() {
+        Some(single).into_iter().collect()
+    } else {
+        ips.iter().filter_map(Value::as_str).collect()
+    };
     for (i, ip) in listed.iter().enumerate().filter(|(_, ip)| !ip.is_empty()) {
         let valid = *ip == "None" || ip.parse::<std::net::IpAddr>().is_ok();
         if !valid {
             errors.push(path.child("clusterIPs").index(i).invalid(*ip, IP));
         }
     }
-    for (i, ip) in spec.list_at("/externalIPs").iter().filter_map(Value::as_str).enumerate() {
+    for (i, ip) in spec
+        .list_at("/externalIPs")
+        .iter()
+        .filter_map(Value::as_str)
+        .enumerate()
+    {
         if ip.parse::<std::net::IpAddr>().is_err() {
             errors.push(path.child("externalIPs").index(i).invalid(ip, IP));
         }
@@ -121,11 +161,15 @@ fn addresses(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) {
 fn policies(spec: &Value, kind: &str, path: &Path, errors: &mut Vec<FieldError>) {
     let external = spec.str_at("/externalTrafficPolicy");
     let at = path.child("externalTrafficPolicy");
-    let exposed = matches!(kind, "NodePort" | "LoadBalancer") || !spec.list_at("/externalIPs").is_empty();
+    let exposed =
+        matches!(kind, "NodePort" | "LoadBalancer") || !spec.list_at("/externalIPs").is_empty();
     if exposed && matches!(kind, "NodePort" | "LoadBalancer") && external.is_empty() {
         errors.push(at.required(""));
     } else if !exposed && !external.is_empty() {
-        errors.push(at.invalid(external, "may only be set for externally-accessible services"));
+        errors.push(at.invalid(
+            external,
+            "may only be set for externally-accessible services",
+        ));
     } else if !external.is_empty() && !matches!(external, "Cluster" | "Local") {
         errors.push(at.not_supported(external, &["Cluster", "Local"]));
     }
@@ -140,7 +184,8 @@ fn policies(spec: &Value, kind: &str, path: &Path, errors: &mut Vec<FieldError>)
     }
     if kind != "LoadBalancer" && spec.has("/allocateLoadBalancerNodePorts") {
         errors.push(
-            path.child("allocateLoadBalancerNodePorts").forbidden("may only be used when `type` is 'LoadBalancer'"),
+            path.child("allocateLoadBalancerNodePorts")
+                .forbidden("may only be used when `type` is 'LoadBalancer'"),
         );
     }
 }
@@ -156,13 +201,21 @@ fn ports(spec: &Value, kind: &str, path: &Path, errors: &mut Vec<FieldError>) {
         if name.is_empty() && list.len() > 1 {
             errors.push(at.child("name").required(""));
         } else if !name.is_empty() {
-            errors.extend(names::label(name).iter().map(|m| at.child("name").invalid(name, m)));
+            errors.extend(
+                names::label(name)
+                    .iter()
+                    .map(|m| at.child("name").invalid(name, m)),
+            );
             if !port_names.insert(name) {
                 errors.push(at.child("name").duplicate(name));
             }
         }
         let number = port.i64_at("/port");
-        errors.extend(names::port_number(number).iter().map(|m| at.child("port").invalid(number, m)));
+        errors.extend(
+            names::port_number(number)
+                .iter()
+                .map(|m| at.child("port").invalid(number, m)),
+        );
         let protocol = port.str_at("/protocol");
         if protocol.is_empty() {
             errors.push(at.child("protocol").required(""));
@@ -172,16 +225,27 @@ fn ports(spec: &Value, kind: &str, path: &Path, errors: &mut Vec<FieldError>) {
         let target = at.child("targetPort");
         match port.get("targetPort") {
             Some(Value::String(name)) => {
-                errors.extend(names::port_name(name).iter().map(|m| target.invalid(name.as_str(), m)));
+                errors.extend(
+                    names::port_name(name)
+                        .iter()
+                        .map(|m| target.invalid(name.as_str(), m)),
+                );
             }
             other => {
                 let number = other.and_then(Value::as_i64).unwrap_or(0);
-                errors.extend(names::port_number(number).iter().map(|m| target.invalid(number, m)));
+                errors.extend(
+                    names::port_number(number)
+                        .iter()
+                        .map(|m| target.invalid(number, m)),
+                );
             }
         }
         let node_port = port.i64_at("/nodePort");
         if node_port != 0 && matches!(kind, "ClusterIP" | "ExternalName") {
-            errors.push(at.child("nodePort").forbidden(&format!("may not be used when `type` is '{kind}'")));
+            errors.push(
+                at.child("nodePort")
+                    .forbidden(&format!("may not be used when `type` is '{kind}'")),
+            );
         }
         if node_port != 0 && !node_ports.insert((protocol, node_port)) {
             errors.push(at.child("nodePort").duplicate(node_port));

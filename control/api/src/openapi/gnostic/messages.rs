@@ -91,7 +91,10 @@ pub(super) struct Parameter {
 
 impl Parameter {
     pub(super) fn plain(parameter: NonBodyParameter) -> Parameter {
-        Parameter { body_parameter: None, non_body_parameter: Some(parameter) }
+        Parameter {
+            body_parameter: None,
+            non_body_parameter: Some(parameter),
+        }
     }
 }
 

@@ -36,7 +36,11 @@ pub(super) fn validate(container: &Value, path: &Path, errors: &mut Vec<FieldErr
         if name.is_empty() {
             errors.push(at.child("name").required(""));
         } else {
-            errors.extend(names::env_name(name).iter().map(|m| at.child("name").invalid(name, m)));
+            errors.extend(
+                names::env_name(name)
+                    .iter()
+                    .map(|m| at.child("name").invalid(name, m)),
+            );
         }
         if let Some(source) = env.get("valueFrom") {
             value_from(env, source, &at.child("valueFrom"), errors);
@@ -46,7 +50,11 @@ pub(super) fn validate(container: &Value, path: &Path, errors: &mut Vec<FieldErr
         let at = path.child("envFrom").index(i);
         let prefix = source.str_at("/prefix");
         if !prefix.is_empty() {
-            errors.extend(names::env_name(prefix).iter().map(|m| at.child("prefix").invalid(prefix, m)));
+            errors.extend(
+                names::env_name(prefix)
+                    .iter()
+                    .map(|m| at.child("prefix").invalid(prefix, m)),
+            );
         }
         let mut sources = 0;
         for key in ["configMapRef", "secretRef"] {
@@ -60,7 +68,9 @@ pub(super) fn validate(container: &Value, path: &Path, errors: &mut Vec<FieldErr
         match sources {
             0 => errors.push(at.invalid("", "must specify one of: `configMapRef` or `secretRef`")),
             1 => {}
-            _ => errors.push(at.invalid("", "may not have more than one field specified at a time")),
+            _ => {
+                errors.push(at.invalid("", "may not have more than one field specified at a time"))
+            }
         }
     }
 }
@@ -105,7 +115,11 @@ fn value_from(env: &Value, source: &Value, path: &Path, errors: &mut Vec<FieldEr
             if entry.is_empty() {
                 errors.push(at.child("key").required(""));
             } else {
-                errors.extend(names::config_key(entry).iter().map(|m| at.child("key").invalid(entry, m)));
+                errors.extend(
+                    names::config_key(entry)
+                        .iter()
+                        .map(|m| at.child("key").invalid(entry, m)),
+                );
             }
         }
     }
@@ -113,5 +127,8 @@ fn value_from(env: &Value, source: &Value, path: &Path, errors: &mut Vec<FieldEr
 
 /// `metadata.labels['app']`
 fn is_keyed(field: &str) -> bool {
-    ["metadata.labels['", "metadata.annotations['"].iter().any(|p| field.starts_with(p)) && field.ends_with("']")
+    ["metadata.labels['", "metadata.annotations['"]
+        .iter()
+        .any(|p| field.starts_with(p))
+        && field.ends_with("']")
 }

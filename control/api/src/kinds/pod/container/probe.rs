@@ -9,13 +9,24 @@ use crate::value::ValueExt;
 
 pub(super) fn validate(container: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        let Some(probe) = container.get(name) else { continue };
+        let Some(probe) = container.get(name) else {
+            continue;
+        };
         let at = path.child(name);
         handler(probe, &at, errors);
-        for key in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+        for key in [
+            "initialDelaySeconds",
+            "timeoutSeconds",
+            "periodSeconds",
+            "successThreshold",
+            "failureThreshold",
+        ] {
             let value = probe.i64_at(&format!("/{key}"));
             if value < 0 {
-                errors.push(at.child(key).invalid(value, "must be greater than or equal to 0"));
+                errors.push(
+                    at.child(key)
+                        .invalid(value, "must be greater than or equal to 0"),
+                );
             }
         }
         let successes = probe.i64_at("/successThreshold");
@@ -25,10 +36,14 @@ pub(super) fn validate(container: &Value, path: &Path, errors: &mut Vec<FieldErr
         if let Some(grace) = probe.opt_i64("/terminationGracePeriodSeconds") {
             if name == "readinessProbe" {
                 errors.push(
-                    at.child("terminationGracePeriodSeconds").invalid(grace, "must not be set for readinessProbes"),
+                    at.child("terminationGracePeriodSeconds")
+                        .invalid(grace, "must not be set for readinessProbes"),
                 );
             } else if grace <= 0 {
-                errors.push(at.child("terminationGracePeriodSeconds").invalid(grace, "must be greater than 0"));
+                errors.push(
+                    at.child("terminationGracePeriodSeconds")
+                        .invalid(grace, "must be greater than 0"),
+                );
             }
         }
     }
@@ -42,7 +57,9 @@ pub(super) fn validate(container: &Value, path: &Path, errors: &mut Vec<FieldErr
 fn handler(holder: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     let mut handlers = 0;
     for kind in ["exec", "httpGet", "tcpSocket", "grpc", "sleep"] {
-        let Some(action) = holder.get(kind) else { continue };
+        let Some(action) = holder.get(kind) else {
+            continue;
+        };
         let at = path.child(kind);
         handlers += 1;
         if handlers > 1 {
@@ -50,7 +67,9 @@ fn handler(holder: &Value, path: &Path, errors: &mut Vec<FieldError>) {
             continue;
         }
         match kind {
-            "exec" if action.list_at("/command").is_empty() => errors.push(at.child("command").required("")),
+            "exec" if action.list_at("/command").is_empty() => {
+                errors.push(at.child("command").required(""))
+            }
             "httpGet" => {
                 if action.str_at("/path").is_empty() {
                     errors.push(at.child("path").required(""));
@@ -64,7 +83,11 @@ fn handler(holder: &Value, path: &Path, errors: &mut Vec<FieldError>) {
             "tcpSocket" => port(action.get("port"), &at.child("port"), errors),
             "grpc" => {
                 let number = action.i64_at("/port");
-                errors.extend(names::port_number(number).iter().map(|m| at.child("port").invalid(number, m)));
+                errors.extend(
+                    names::port_number(number)
+                        .iter()
+                        .map(|m| at.child("port").invalid(number, m)),
+                );
             }
             _ => {}
         }
@@ -77,11 +100,19 @@ fn handler(holder: &Value, path: &Path, errors: &mut Vec<FieldError>) {
 fn port(port: Option<&Value>, path: &Path, errors: &mut Vec<FieldError>) {
     match port {
         Some(Value::String(name)) => {
-            errors.extend(names::port_name(name).iter().map(|m| path.invalid(name.as_str(), m)));
+            errors.extend(
+                names::port_name(name)
+                    .iter()
+                    .map(|m| path.invalid(name.as_str(), m)),
+            );
         }
         other => {
             let number = other.and_then(Value::as_i64).unwrap_or(0);
-            errors.extend(names::port_number(number).iter().map(|m| path.invalid(number, m)));
+            errors.extend(
+                names::port_number(number)
+                    .iter()
+                    .map(|m| path.invalid(number, m)),
+            );
         }
     }
 }

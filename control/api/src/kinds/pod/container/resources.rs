@@ -14,7 +14,9 @@ pub(super) fn validate(resources: Option<&Value>, path: &Path, errors: &mut Vec<
         for (name, value) in resources.map_at(&format!("/{list}")).into_iter().flatten() {
             let at = path.child(list).key(name);
             resource_name(name, &at, errors);
-            let Some(amount) = parsed(value) else { continue };
+            let Some(amount) = parsed(value) else {
+                continue;
+            };
             if amount.is_negative() {
                 errors.push(at.invalid(amount.to_string(), "must be greater than or equal to 0"));
             }
@@ -25,20 +27,30 @@ pub(super) fn validate(resources: Option<&Value>, path: &Path, errors: &mut Vec<
         }
     }
     for (name, value) in resources.map_at("/requests").into_iter().flatten() {
-        let Some(request) = parsed(value) else { continue };
-        let limit = resources.map_at("/limits").and_then(|l| l.get(name)).and_then(parsed);
+        let Some(request) = parsed(value) else {
+            continue;
+        };
+        let limit = resources
+            .map_at("/limits")
+            .and_then(|l| l.get(name))
+            .and_then(parsed);
         let overcommits = !name.contains('/') && !name.starts_with("hugepages-");
         match limit {
-            Some(limit) if request != limit && !overcommits => errors.push(
-                path.child("requests")
-                    .invalid(request.to_string(), &format!("must be equal to {name} limit of {limit}")),
-            ),
-            Some(limit) if request > limit => errors.push(
-                path.child("requests")
-                    .invalid(request.to_string(), &format!("must be less than or equal to {name} limit of {limit}")),
-            ),
+            Some(limit) if request != limit && !overcommits => {
+                errors.push(path.child("requests").invalid(
+                    request.to_string(),
+                    &format!("must be equal to {name} limit of {limit}"),
+                ))
+            }
+            Some(limit) if request > limit => errors.push(path.child("requests").invalid(
+                request.to_string(),
+                &format!("must be less than or equal to {name} limit of {limit}"),
+            )),
             None if !overcommits => {
-                errors.push(path.child("limits").required("Limit must be set for non overcommitable resources"));
+                errors.push(
+                    path.child("limits")
+                        .required("Limit must be set for non overcommitable resources"),
+                );
             }
             _ => {}
         }
@@ -47,7 +59,8 @@ pub(super) fn validate(resources: Option<&Value>, path: &Path, errors: &mut Vec<
 
 fn resource_name(name: &str, path: &Path, errors: &mut Vec<FieldError>) {
     errors.extend(names::qualified(name).iter().map(|m| path.invalid(name, m)));
-    let standard = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+    let standard =
+        matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
     if !name.contains('/') && !standard {
         errors.push(path.invalid(name, "must be a standard resource for containers"));
     }
