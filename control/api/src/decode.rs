@@ -2,6 +2,7 @@
 //! canonical form (no nulls, no empty optional strings, lists and maps; quantities and times normalised).
 
 mod duplicates;
+mod protobuf;
 mod time;
 
 use k8s_openapi::Resource as Typed;
@@ -9,11 +10,12 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
 pub use duplicates::json;
+pub use protobuf::{MEDIA_TYPE as PROTOBUF, protobuf_to_json};
 pub use time::{format_micro_time, format_time};
 
 use crate::quantity;
 use crate::resource::{DecodeError, Decoded, Resource};
-use crate::schema::{Definition, Type, go_type, schemas, short_name};
+use crate::schema::{Definition, Presence, Type, go_type, schemas, short_name};
 
 /// For `Resource::decode`.
 pub fn typed<T: Typed + JsonSchema>(value: Value) -> Result<Decoded, DecodeError> {
@@ -205,8 +207,7 @@ impl Walker {
                 field: &key,
             };
             let value = self.value(&field.ty, value, &path, &place)?;
-            let keep = field.required || !is_omitted(definition, &key, &field.ty, &value);
-            if keep {
+            if field.presence != Presence::Omitted || !is_zero(&field.ty, &value) {
                 out.insert(key, value);
             }
         }
@@ -329,32 +330,16 @@ fn canonical_quantity(text: &str) -> Result<Value, String> {
     }
 }
 
-/// Go's `omitempty`. Optional strings that are pointers in Go keep their empty value; the schema cannot tell, so the
-/// kinds where it matters are named.
-fn is_omitted(definition: &Definition, field: &str, ty: &Type, value: &Value) -> bool {
+/// What Go's `omitempty` leaves out.
+fn is_zero(ty: &Type, value: &Value) -> bool {
     match (ty, value) {
         (Type::Array(_), Value::Array(list)) => list.is_empty(),
         (Type::Map(_), Value::Object(map)) => map.is_empty(),
-        (Type::String, Value::String(text)) => {
-            text.is_empty() && !is_pointer(&definition.name, field)
-        }
+        (Type::String | Type::Bytes, Value::String(text)) => text.is_empty(),
+        (Type::Boolean, Value::Bool(on)) => !on,
+        (Type::Int32 | Type::Int64, Value::Number(n)) => n.as_i64() == Some(0),
         _ => false,
     }
-}
-
-fn is_pointer(definition: &str, field: &str) -> bool {
-    definition.starts_with("io.k8s.api.discovery.")
-        || definition.starts_with("io.k8s.api.coordination.")
-        || matches!(
-            (short_name(definition), field),
-            (
-                _,
-                "storageClassName" | "volumeAttributesClassName" | "ingressClassName"
-            ) | ("ServicePort" | "EndpointPort", "appProtocol")
-                | ("PodDNSConfigOption", "value")
-                | ("HostPathVolumeSource", "type")
-                | ("GRPCAction", "service")
-        )
 }
 
 fn zero(ty: &Type) -> Value {

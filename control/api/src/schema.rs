@@ -4,8 +4,9 @@
 pub(crate) mod enums;
 mod facts;
 mod go;
+mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
 use schemars::generate::SchemaSettings;
@@ -17,6 +18,8 @@ use crate::resource::Resource;
 pub(crate) use facts::is_atomic_struct;
 pub use facts::{Facts, facts};
 pub(crate) use go::{go_type, short_name};
+pub use wire::Presence;
+pub(crate) use wire::{Node, Numbers};
 
 /// A definition: an object with named fields.
 #[derive(Debug)]
@@ -25,13 +28,15 @@ pub struct Definition {
     pub name: String,
     pub description: String,
     pub fields: BTreeMap<String, Field>,
+    /// Fields by protobuf number; empty where the API has none.
+    pub(crate) numbers: Numbers,
 }
 
 #[derive(Debug)]
 pub struct Field {
     pub ty: Type,
-    pub required: bool,
     pub description: String,
+    pub presence: Presence,
     /// Merge and list facts of the field.
     pub facts: Option<&'static Facts>,
 }
@@ -114,9 +119,12 @@ fn build() -> Schemas {
         raw.insert(format!("{}List", row.schema), list_schema(row));
     }
 
+    let mut wire = wire::table();
     let definitions = raw
         .iter()
-        .filter_map(|(name, schema)| Some((name.clone(), compile(name, schema.as_object()?)?)))
+        .filter_map(|(name, schema)| {
+            Some((name.clone(), compile(name, schema.as_object()?, &mut wire)?))
+        })
         .collect();
     Schemas { definitions, raw }
 }
@@ -150,22 +158,24 @@ fn list_schema(row: &Resource) -> Value {
     })
 }
 
-fn compile(name: &str, schema: &Map<String, Value>) -> Option<Definition> {
+fn compile(
+    name: &str,
+    schema: &Map<String, Value>,
+    wire: &mut HashMap<&'static str, wire::Entry>,
+) -> Option<Definition> {
     let properties = schema.get("properties")?.as_object()?;
-    let required: Vec<&str> = schema
-        .get("required")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let entry = wire.remove(name).unwrap_or_default();
     let fields = properties
         .iter()
         .map(|(key, value)| {
             let field = Field {
                 ty: type_of(value),
-                required: required.contains(&key.as_str()),
                 description: text(value, "description"),
+                presence: entry
+                    .presence
+                    .get(key.as_str())
+                    .copied()
+                    .unwrap_or(Presence::Always),
                 facts: facts(name, key),
             };
             (key.clone(), field)
@@ -179,6 +189,7 @@ fn compile(name: &str, schema: &Map<String, Value>) -> Option<Definition> {
             .unwrap_or("")
             .to_string(),
         fields,
+        numbers: entry.numbers,
     })
 }
 
