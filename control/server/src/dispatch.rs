@@ -66,6 +66,14 @@ async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response>
         let message = format!("Request entity too large: limit is {BODY_LIMIT}");
         Status::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
     })?;
+    let body = match media_type(&parts.headers) {
+        // What handlers see is JSON, whatever the client wrote.
+        vetch_api::decode::PROTOBUF if !body.is_empty() => {
+            let value = vetch_api::decode::protobuf_to_json(&body).map_err(Status::bad_request)?;
+            value.to_string().into()
+        }
+        _ => body,
+    };
     let call = Call { method: parts.method.clone(), target, query, user, body };
     if let Some(connector) = server.connectors.get(connector_key(&call.target).as_str()) {
         return connector.call(server, call).await;
@@ -168,12 +176,17 @@ async fn resource(server: &Server, call: &Call, headers: &http::HeaderMap) -> Re
     }
 }
 
+fn media_type(headers: &http::HeaderMap) -> &str {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media.split(';').next().unwrap_or_default().trim()
+}
+
 fn json_body(headers: &http::HeaderMap) -> Result<()> {
-    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("application/json");
-    match media.split(';').next().unwrap_or_default().trim() {
-        "" | "application/json" => Ok(()),
+    match media_type(headers) {
+        "" | "application/json" | vetch_api::decode::PROTOBUF => Ok(()),
         other => Err(Status::unsupported_media_type(format!(
-            "the body of the request was in an unknown format ({other}) - accepted media types include: application/json"
+            "the body of the request was in an unknown format ({other}) - accepted media types include: \
+             application/json, application/vnd.kubernetes.protobuf"
         ))),
     }
 }
