@@ -28,7 +28,7 @@ pub const ROW: Resource = Resource {
     decode: typed::<Typed>,
     default,
     prepare_create: |deployment| {
-        deployment.remove_key("status");
+        deployment["status"] = json!({});
         meta::first_generation(deployment);
     },
     prepare_update: |new, old| {

@@ -33,7 +33,7 @@ pub const ROW: Resource = Resource {
         defaults::template(set);
     },
     prepare_create: |set| {
-        set.remove_key("status");
+        set["status"] = json!({"replicas": 0});
         meta::first_generation(set);
     },
     prepare_update: meta::next_generation,
