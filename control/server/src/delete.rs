@@ -1,24 +1,29 @@
 //! DELETE: preconditions, grace, finalizers, and what happens to dependents.
 
+use std::sync::Arc;
+
 use axum::response::Response;
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use vetch_api::resource::{Propagation, Resource, SubresourceKind};
-use vetch_store::{Object, Precondition, Write};
+use vetch_api::resource::{Propagation, Resource};
+use vetch_store::{Error, Object, Precondition, Write};
 
 use crate::admission::{Attributes, Operation, admit};
-use crate::output::{Form, Include};
-use crate::read::{current, json_response, object_response};
+use crate::output::Form;
+use crate::read::{json_response, object_response};
 use crate::request::{Query, Target};
 use crate::state::presented;
 use crate::status::{Result, Status, from_store, success};
-use crate::write::{ATTEMPTS, Request, is_held, timestamp};
+use crate::write::{ATTEMPTS, Request, finalizes, is_held, timestamp};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+/// Deletes of one collection that are under way together.
+const AT_ONCE: usize = 16;
 
 /// metav1.DeleteOptions, as far as deletion depends on it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -69,13 +74,21 @@ impl Options {
     fn check(&self, resource: &Resource, name: &str, object: &Object) -> Result<()> {
         let uid = object.value["metadata"]["uid"].as_str().unwrap_or_default();
         let version = object.revision.to_string();
-        let failed = |what: &str, wanted: &str, found: &str| {
-            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
-            Err(Status::conflict(resource, name, &why))
-        };
         match (&self.preconditions.uid, &self.preconditions.resource_version) {
-            (Some(wanted), _) if wanted != uid => failed("UID", wanted, uid),
-            (_, Some(wanted)) if *wanted != version => failed("ResourceVersion", wanted, &version),
+            (Some(wanted), _) if wanted != uid => Err(Status::conflict(
+                resource,
+                name,
+                &format!(
+                    "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
+                ),
+            )),
+            (_, Some(wanted)) if *wanted != version => Err(Status::conflict(
+                resource,
+                name,
+                &format!(
+                    "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). The object might have been modified"
+                ),
+            )),
             _ => Ok(()),
         }
     }
@@ -87,6 +100,24 @@ impl Options {
             (None, Some("Foreground")) => Some(FOREGROUND),
             (None, None) if resource.default_propagation == Propagation::Orphan => Some(ORPHAN),
             _ => None,
+        }
+    }
+
+    /// Notes on the object what is to happen to its dependents; without a wish, an earlier one stands.
+    fn set_finalizers(&self, resource: &Resource, object: &mut Value) {
+        let wish = self.finalizer(resource);
+        let background = self.propagation_policy.as_deref() == Some("Background") || self.orphan_dependents == Some(false);
+        if wish.is_none() && !background {
+            return;
+        }
+        let mut finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        finalizers.retain(|own| own != FOREGROUND && own != ORPHAN);
+        finalizers.extend(wish.map(Value::from));
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            match finalizers.is_empty() {
+                true => drop(metadata.remove("finalizers")),
+                false => drop(metadata.insert("finalizers".into(), finalizers.into())),
+            }
         }
     }
 }
@@ -101,44 +132,39 @@ enum Outcome {
 
 fn decide(resource: &Resource, object: &Value, options: &Options, now: Timestamp) -> Outcome {
     let mut object = object.clone();
+    options.set_finalizers(resource, &mut object);
     let default_grace = (resource.default_grace_seconds)(&object);
-    let grace = match default_grace {
-        // Not graceful at all, or nothing runs any more.
-        None | Some(0) => 0,
-        Some(default) => options.grace_period_seconds.unwrap_or(default).max(0),
-    };
-    let held_before = object["metadata"]["deletionTimestamp"].is_string();
-    let grace = match object["metadata"]["deletionGracePeriodSeconds"].as_i64() {
+    let asked = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
+    let metadata = &object["metadata"];
+    let running = metadata["deletionTimestamp"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+    let (deadline, grace) = match running {
         // A second delete may only shorten the first one's grace.
-        Some(running) if held_before => {
-            options.grace_period_seconds.filter(|_| default_grace.is_some()).map_or(running, |asked| asked.clamp(0, running))
+        Some(at) => {
+            let running = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
+            let grace = asked.filter(|_| default_grace.is_some()).map_or(running, |asked| asked.min(running));
+            (at - SignedDuration::from_secs(running - grace), grace)
         }
-        _ => grace,
+        None => {
+            let grace = match default_grace {
+                // Not graceful at all, or nothing runs any more.
+                None | Some(0) => 0,
+                Some(default) => asked.unwrap_or(default),
+            };
+            (now + SignedDuration::from_secs(grace), grace)
+        }
     };
-    if let Some(finalizer) = options.finalizer(resource) {
-        let mut finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
-        finalizers.retain(|own| own != FOREGROUND && own != ORPHAN);
-        finalizers.push(finalizer.into());
-        object["metadata"]["finalizers"] = finalizers.into();
-    } else if options.propagation_policy.as_deref() == Some("Background")
-        && let Some(finalizers) = object["metadata"]["finalizers"].as_array_mut()
-    {
-        finalizers.retain(|own| own != FOREGROUND && own != ORPHAN);
-    }
     if grace == 0 && !is_held(resource, &object) {
         return Outcome::Remove;
     }
-    let shortened = object["metadata"]["deletionGracePeriodSeconds"].as_i64() != Some(grace);
-    if !held_before || shortened {
-        let at = now + SignedDuration::from_secs(grace);
-        object["metadata"]["deletionTimestamp"] = timestamp(at).into();
-        object["metadata"]["deletionGracePeriodSeconds"] = grace.into();
-        if let Some(generation) = object["metadata"]["generation"].as_i64() {
-            object["metadata"]["generation"] = (generation + 1).into();
-        }
+    object["metadata"]["deletionTimestamp"] = timestamp(deadline).into();
+    object["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+    if running.is_none()
+        && let Some(generation) = object["metadata"]["generation"].as_i64()
+    {
+        object["metadata"]["generation"] = (generation + 1).into();
     }
     // A kind that is finalized shows that in its phase (namespaces).
-    if resource.subresources.iter().any(|sub| matches!(sub.kind, SubresourceKind::Finalize)) {
+    if finalizes(resource) {
         object["status"]["phase"] = "Terminating".into();
     }
     Outcome::Mark(object)
@@ -151,67 +177,65 @@ impl Request<'_> {
     }
 
     pub(crate) async fn delete_with(&self, options: &Options) -> Result<Response> {
-        let resource = self.target.resource;
-        let name = self.target.name.as_deref().unwrap_or_default();
-        let dry_run = !options.dry_run.is_empty();
-        for attempt in 1.. {
-            let old = current(self.server, self.target, name).await?;
-            options.check(resource, name, &old)?;
-            let mut object = presented(resource, &old);
-            let attributes = Attributes {
-                operation: Operation::Delete,
-                user: self.user,
-                resource,
-                subresource: "",
-                namespace: self.target.namespace.as_deref(),
-                name,
-                old: Some(&old.value),
-                dry_run,
-            };
-            let effects = admit(self.server, &attributes, &mut object).await?;
-            let outcome = decide(resource, &old.value, options, Timestamp::now());
-            let mut conditions = vec![Precondition::At(old.key.clone(), old.revision)];
-            let mut writes = Vec::new();
-            match &outcome {
-                Outcome::Remove => {
-                    writes.push(Write::Delete(old.key.clone()));
-                    // Reservations end with the object, not with the wish to delete it.
-                    conditions.extend(effects.conditions);
-                    writes.extend(effects.writes);
-                }
-                Outcome::Mark(marked) if *marked != old.value => {
-                    writes.push(Write::Put(old.key.clone(), marked.clone()));
-                }
-                Outcome::Mark(_) => return Ok(self.answer(StatusCode::OK, &old)),
-            }
-            if dry_run {
-                return Ok(self.answer(StatusCode::OK, &old));
-            }
-            match self.server.store.commit(&conditions, &writes).await {
-                Ok(revision) => {
-                    return Ok(match outcome {
-                        Outcome::Mark(marked) => {
-                            let marked = Object::new(old.key.clone(), marked, revision);
-                            self.answer(StatusCode::OK, &marked)
-                        }
-                        Outcome::Remove if (resource.default_grace_seconds)(&old.value).is_some() => {
-                            self.answer(StatusCode::OK, &old)
-                        }
-                        Outcome::Remove => {
-                            let uid = old.value["metadata"].get("uid");
-                            json_response(StatusCode::OK, success(resource, name, uid).to_string())
-                        }
-                    });
-                }
-                Err(vetch_store::Error::Conflict { .. }) if attempt < ATTEMPTS => {}
-                Err(error) => return Err(from_store(resource, name)(error)),
+        for attempt in 1..=ATTEMPTS {
+            let base = self.base(attempt).await?;
+            match self.try_delete(&base.object, options).await {
+                Ok(Some(response)) => return Ok(response),
+                Err(status) if base.fresh => return Err(status),
+                Ok(None) | Err(_) => {}
             }
         }
-        Err(Status::internal("no attempt was made"))
+        Err(Status::modified(self.target.resource, self.name()))
+    }
+
+    /// `None`: the object changed meanwhile.
+    async fn try_delete(&self, old: &Object, options: &Options) -> Result<Option<Response>> {
+        let (resource, name) = (self.target.resource, self.name());
+        let dry_run = !options.dry_run.is_empty();
+        options.check(resource, name, old)?;
+        let before = presented(resource, old);
+        let attributes = Attributes { subresource: "", ..self.attributes(Operation::Delete, name, Some(&before), dry_run) };
+        let effects = admit(self.server, &attributes, &mut before.clone()).await?;
+        let outcome = decide(resource, &old.value, options, Timestamp::now());
+        let mut conditions = vec![Precondition::At(old.key.clone(), old.revision)];
+        let mut writes = Vec::new();
+        match &outcome {
+            Outcome::Remove => {
+                writes.push(Write::Delete(old.key.clone()));
+                // Reservations end with the object, not with the wish to delete it.
+                conditions.extend(effects.conditions);
+                writes.extend(effects.writes);
+            }
+            Outcome::Mark(marked) if *marked != old.value => {
+                writes.push(Write::Put(old.key.clone(), marked.clone()));
+            }
+            Outcome::Mark(_) => return Ok(Some(self.answer(StatusCode::OK, old))),
+        }
+        if dry_run {
+            return Ok(Some(self.answer(StatusCode::OK, old)));
+        }
+        match self.server.store.commit(&conditions, &writes).await {
+            Ok(revision) => Ok(Some(match outcome {
+                Outcome::Mark(marked) => {
+                    let marked = Object::new(old.key.clone(), marked, revision);
+                    self.answer(StatusCode::OK, &marked)
+                }
+                Outcome::Remove if (resource.default_grace_seconds)(&old.value).is_some() => {
+                    self.answer(StatusCode::OK, old)
+                }
+                Outcome::Remove => {
+                    let uid = old.value["metadata"].get("uid");
+                    json_response(StatusCode::OK, success(resource, name, uid).to_string())
+                }
+            })),
+            Err(Error::NotFound { key }) if key == old.key => Err(Status::not_found(resource, name)),
+            Err(Error::Conflict { .. } | Error::NotFound { .. } | Error::Exists { .. }) => Ok(None),
+            Err(error) => Err(from_store(resource, name)(error)),
+        }
     }
 
     fn answer(&self, code: StatusCode, object: &Object) -> Response {
-        object_response(code, self.target.resource, object, self.form, Include::parse(self.query.text("includeObject")))
+        object_response(code, self.target.resource, object, self.form, self.include())
     }
 
     /// Deletes all selected objects of a collection, each by the rules of a single delete.
@@ -223,21 +247,13 @@ impl Request<'_> {
         let cache = self.server.cache(resource)?;
         cache.wait_for(self.server.store.current_revision().await?).await?;
         let listing = cache.list(&self.target.collection_prefix());
-        let mut deleted = Vec::new();
-        for object in listing.objects {
-            if !labels.matches(&object.value) || !fields.matches(&object.value, resource.selectable_fields) {
-                continue;
-            }
-            let text = |field: &str| object.value["metadata"][field].as_str().map(str::to_owned);
-            let target = Target { namespace: text("namespace"), name: text("name"), ..self.target.clone() };
-            let single = Request { server: self.server, target: &target, query: self.query, user: self.user, form: Form::Object };
-            match single.delete_with(&options).await {
-                Ok(_) => deleted.push(presented(resource, &object)),
-                // Gone in the meantime is what was wanted.
-                Err(status) if status.code == StatusCode::NOT_FOUND => {}
-                Err(status) => return Err(status),
-            }
-        }
+        let selected = listing
+            .objects
+            .into_iter()
+            .filter(|object| labels.matches(&object.value) && fields.matches(&object.value, resource.selectable_fields));
+        let deletions = selected.map(|object| self.delete_one(object, &options));
+        let deleted: Vec<Value> =
+            stream::iter(deletions).buffered(AT_ONCE).try_filter_map(async |object| Ok(object)).try_collect().await?;
         let list = json!({
             "kind": resource.list_kind(),
             "apiVersion": resource.api_version(),
@@ -246,4 +262,19 @@ impl Request<'_> {
         });
         Ok(json_response(StatusCode::OK, list.to_string()))
     }
+
+    /// One object of a collection; gone in the meantime is what was wanted.
+    async fn delete_one(&self, object: Arc<Object>, options: &Options) -> Result<Option<Value>> {
+        let text = |field: &str| object.value["metadata"][field].as_str().map(str::to_owned);
+        let target = Target { namespace: text("namespace"), name: text("name"), ..self.target.clone() };
+        let single = Request { target: &target, form: Form::Object, ..*self };
+        match single.delete_with(options).await {
+            Ok(_) => Ok(Some(presented(self.target.resource, &object))),
+            Err(status) if status.code == StatusCode::NOT_FOUND => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

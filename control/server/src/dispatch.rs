@@ -3,11 +3,12 @@
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::{Method, Request as HttpRequest, StatusCode, header};
+use http::{Method, Request as HttpRequest, StatusCode};
 use serde_json::json;
 use vetch_api::resource::SubresourceKind;
 use vetch_identity::User;
 
+use crate::body::{json_only, media_type};
 use crate::connect::Call;
 use crate::guard::{Action, refusal};
 use crate::output::Form;
@@ -15,7 +16,7 @@ use crate::patch::Patch;
 use crate::read::json_response;
 use crate::request::{Query, Target};
 use crate::state::Server;
-use crate::status::{Result, Status};
+use crate::status::{Result, Status, details};
 use crate::write::Request;
 use crate::{discovery, openapi, read, watch};
 
@@ -129,8 +130,9 @@ async fn authorize(
             None => format!("forbidden: {told}"),
         };
         Status {
-            details: target.map(|target| {
-                json!({"name": target.name, "group": target.resource.group, "kind": target.resource.plural})
+            details: Some(match target {
+                Some(target) => details(target.resource, target.name.as_deref().unwrap_or_default()),
+                None => json!({}),
             }),
             ..Status::new(StatusCode::FORBIDDEN, "Forbidden", message)
         }
@@ -143,10 +145,13 @@ async fn resource(server: &Server, call: &Call, headers: &http::HeaderMap) -> Re
     let request = Request { server, target, query, user, form };
     let verb = target.verb(method, query.flag("watch"));
     let subresource = target.subresource.map(|sub| &sub.kind);
-    let allowed = match target.subresource {
-        Some(sub) => sub.verbs.contains(&verb),
-        None => target.resource.verbs.contains(&verb),
-    };
+    // Across all namespaces there is only reading.
+    let reachable = target.namespace.is_some() || !target.resource.namespaced || matches!(verb, "list" | "watch");
+    let allowed = reachable
+        && match target.subresource {
+            Some(sub) => sub.verbs.contains(&verb),
+            None => target.resource.verbs.contains(&verb),
+        };
     if !allowed {
         return Err(Status::method_not_allowed());
     }
@@ -162,32 +167,25 @@ async fn resource(server: &Server, call: &Call, headers: &http::HeaderMap) -> Re
         ("list", None) => read::list(server, target, query, form).await,
         ("watch", None) => watch::watch(server, target, query, form).await,
         ("create", None) => {
-            json_body(headers)?;
+            json_only(headers)?;
             request.create(body).await
         }
         ("update", None | Some(SubresourceKind::Status | SubresourceKind::Finalize)) => {
-            json_body(headers)?;
+            json_only(headers)?;
             request.update(body).await
         }
-        ("patch", None | Some(SubresourceKind::Status)) => request.patch(&Patch::parse(headers, body)?).await,
-        ("delete", None) => request.delete(body).await,
-        ("deletecollection", None) => request.delete_collection(body).await,
+        ("patch", None | Some(SubresourceKind::Status)) => {
+            request.patch(&Patch::parse(headers, body)?, body).await
+        }
+        ("delete", None) => {
+            json_only(headers)?;
+            request.delete(body).await
+        }
+        ("deletecollection", None) => {
+            json_only(headers)?;
+            request.delete_collection(body).await
+        }
         _ => Err(Status::method_not_allowed()),
-    }
-}
-
-fn media_type(headers: &http::HeaderMap) -> &str {
-    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    media.split(';').next().unwrap_or_default().trim()
-}
-
-fn json_body(headers: &http::HeaderMap) -> Result<()> {
-    match media_type(headers) {
-        "" | "application/json" | vetch_api::decode::PROTOBUF => Ok(()),
-        other => Err(Status::unsupported_media_type(format!(
-            "the body of the request was in an unknown format ({other}) - accepted media types include: \
-             application/json, application/vnd.kubernetes.protobuf"
-        ))),
     }
 }
 

@@ -5,6 +5,7 @@
 //! beyond its row is an [`admission`] plugin or a [`connect`] handler.
 
 pub mod admission;
+mod body;
 pub mod connect;
 mod delete;
 mod discovery;

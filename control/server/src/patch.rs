@@ -1,8 +1,9 @@
 //! The three kinds of patch, by media type.
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use serde_json::Value;
 
+use crate::body::media_type;
 use crate::status::{Result, Status};
 
 /// A patch, parsed but not applied.
@@ -17,12 +18,15 @@ pub(crate) enum Patch {
 
 impl Patch {
     pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Patch> {
-        let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let wrong = |error: serde_json::Error| Status::bad_request(format!("error decoding patch: {error}"));
-        match media.split(';').next().unwrap_or_default().trim() {
+        match media_type(headers) {
             "application/json-patch+json" => Ok(Patch::Json(serde_json::from_slice(body).map_err(wrong)?)),
             "application/merge-patch+json" => Ok(Patch::Merge(object(body)?)),
             "application/strategic-merge-patch+json" => Ok(Patch::Strategic(object(body)?)),
+            "application/apply-patch+yaml" => Err(Status::unsupported_media_type(
+                "server-side apply (application/apply-patch+yaml) is not served here - accepted media types include: \
+                 application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+            )),
             media => Err(Status::unsupported_media_type(format!(
                 "the body of the request was in an unknown format ({media}) - accepted media types include: \
                  application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"

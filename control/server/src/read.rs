@@ -16,7 +16,7 @@ use vetch_store::Object;
 use crate::output::{Form, Include, api_version, partial, table};
 use crate::request::{Query, Target};
 use crate::state::{Server, presented};
-use crate::status::{Result, Status, from_store};
+use crate::status::{Result, Status};
 
 pub(crate) fn json_response(code: StatusCode, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
@@ -57,12 +57,9 @@ pub(crate) fn object_bytes(resource: &Resource, object: &Object) -> Bytes {
 
 /// The object as it is now: what was acknowledged before this request is seen.
 pub(crate) async fn current(server: &Server, target: &Target, name: &str) -> Result<Arc<Object>> {
-    server
-        .store
-        .get(&target.key(name))
-        .await
-        .map_err(from_store(target.resource, name))?
-        .ok_or_else(|| Status::not_found(target.resource, name))
+    let cache = server.cache(target.resource)?;
+    cache.wait_for(server.store.current_revision().await?).await?;
+    cache.get(&target.key(name)).ok_or_else(|| Status::not_found(target.resource, name))
 }
 
 pub(crate) async fn get(server: &Server, target: &Target, query: &Query, form: Form) -> Result<Response> {
@@ -79,6 +76,9 @@ pub(crate) async fn get(server: &Server, target: &Target, query: &Query, form: F
     let include = Include::parse(query.text("includeObject"));
     Ok(object_response(StatusCode::OK, target.resource, &object, form, include))
 }
+
+const TOO_OLD_TOKEN: &str = "The provided continue parameter is too old to display a consistent list result. You can \
+                             start a new list without the continue parameter.";
 
 /// Where the next page of a list begins.
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -170,23 +170,21 @@ async fn page(
 ) -> Result<Page> {
     let prefix = target.collection_prefix();
     let limit = query.number("limit")?.filter(|limit| *limit > 0).map(|limit| limit as usize);
-    let (objects, revision) = match query.text("continue") {
+    // Where nothing is filtered out, etcd need not send more than the page and the key after it.
+    let needed = limit.filter(|_| unfiltered).map_or(0, |limit| limit + 1);
+    let (objects, total, revision) = match query.text("continue") {
         Some(token) => {
             if query.resource_version()?.is_some_and(|version| version > 0) {
-                return Err(Status::bad_request(
-                    "specifying resource version is not allowed when using continue",
-                ));
+                return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
             }
             let token = Continue::decode(token, &prefix)?;
-            // Later pages show the first page's moment, which only etcd still knows.
-            (server.store.list_at(&token.start, &prefix, token.revision).await?, token.revision)
+            let (objects, total) = past(server, target, &token.start, token.revision, needed)
+                .await
+                .map_err(|status| if status.reason == "Expired" { Status::expired(TOO_OLD_TOKEN) } else { status })?;
+            (objects, total, token.revision)
         }
-        None => {
-            let listing = listing(server, target, query, &prefix).await?;
-            (listing.objects, listing.revision)
-        }
+        None => listing(server, target, query, needed).await?,
     };
-    let total = objects.len();
     let mut taken = 0;
     let mut page = Vec::new();
     let mut next = None;
@@ -201,25 +199,59 @@ async fn page(
         }
     }
     // A selector makes the count unknown; Kubernetes leaves it out then.
-    let remaining = (next.is_some() && unfiltered).then_some(total - taken);
+    let remaining = (next.is_some() && unfiltered).then(|| total.saturating_sub(taken));
     Ok(Page { objects: page, revision, next, remaining })
 }
 
-/// The cached objects at the version the client can accept.
-async fn listing(server: &Server, target: &Target, query: &Query, prefix: &str) -> Result<vetch_store::Listing> {
+/// Objects, how many there are in all, and their revision.
+type Listed = (Vec<Arc<Object>>, usize, i64);
+
+/// The objects at the version the client can accept.
+async fn listing(server: &Server, target: &Target, query: &Query, needed: usize) -> Result<Listed> {
     let cache = server.cache(target.resource)?;
-    let wanted = query.resource_version()?;
-    let exact = query.text("resourceVersionMatch") == Some("Exact");
-    match wanted {
+    let prefix = target.collection_prefix();
+    let exact = match query.text("resourceVersionMatch") {
+        None | Some("NotOlderThan") => false,
+        Some("Exact") => true,
+        Some(other) => return Err(Status::bad_request(format!("resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""))),
+    };
+    match query.resource_version()? {
+        None if query.text("resourceVersionMatch").is_some() => {
+            return Err(Status::bad_request(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
+        }
         None => cache.wait_for(server.store.current_revision().await?).await?,
-        Some(0) => {}
+        Some(0) if exact => {
+            return Err(Status::bad_request(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+            ));
+        }
         Some(revision) if exact => {
-            let objects = server.store.list_at(prefix, prefix, revision).await?;
-            return Ok(vetch_store::Listing { objects, revision });
+            let (objects, total) = past(server, target, &prefix, revision, needed).await?;
+            return Ok((objects, total, revision));
         }
         Some(revision) => cache.wait_for(revision).await?,
     }
-    Ok(cache.list(prefix))
+    let listing = cache.list(&prefix);
+    let total = listing.objects.len();
+    Ok((listing.objects, total, listing.revision))
+}
+
+/// The objects of an earlier moment: later pages show the first page's. From memory while the window reaches back.
+async fn past(
+    server: &Server,
+    target: &Target,
+    start: &str,
+    revision: i64,
+    needed: usize,
+) -> Result<(Vec<Arc<Object>>, usize)> {
+    let prefix = target.collection_prefix();
+    if let Some(objects) = server.cache(target.resource)?.list_at(&prefix, start, revision) {
+        let total = objects.len();
+        return Ok((objects, total));
+    }
+    Ok(server.store.list_at(&prefix, start, revision, needed).await?)
 }
 
 #[cfg(test)]

@@ -51,10 +51,11 @@ impl Target {
         let (name, subresource) = match tail {
             [] => (None, None),
             [name] => (Some((*name).to_owned()), None),
-            [name, sub, ..] => {
+            [name, sub] => {
                 let subresource = resource.subresources.iter().find(|known| known.name == *sub)?;
                 (Some((*name).to_owned()), Some(subresource))
             }
+            _ => return None,
         };
         // A namespaced object is only reached through its namespace.
         if resource.namespaced && name.is_some() && namespace.is_none() {

@@ -10,7 +10,7 @@ use crate::delete::Options;
 use crate::patch::Patch;
 use crate::read::{current, json_response};
 use crate::status::{Result, Status};
-use crate::write::{Request, timestamp};
+use crate::write::{Allow, Request, timestamp};
 
 /// Where a kind keeps what autoscaling/v1 Scale shows; JSON pointers.
 struct Paths {
@@ -109,8 +109,7 @@ impl Request<'_> {
                     }
                     Ok(new)
                 },
-                false,
-                true,
+                Allow { any_version: true, ..Allow::default() },
             )
             .await?;
         Ok(json_response(code, paths.view(&object.value).to_string()))
@@ -124,20 +123,24 @@ impl Request<'_> {
             Status::bad_request("Binding \"\" is invalid: target.name: Required value")
         })?;
         let name = self.name();
+        let refused = |why: &str| {
+            let message = format!("Operation cannot be fulfilled on pods/binding {name:?}: {why}");
+            Status { details: Some(json!({"name": name, "kind": "pods/binding"})), ..Status::new(StatusCode::CONFLICT, "Conflict", message) }
+        };
         self.change(
             |old| {
-                let resource = self.target.resource;
                 if let Some(bound) = old["spec"]["nodeName"].as_str().filter(|bound| !bound.is_empty()) {
                     let why = format!("pod {name} is already assigned to node {bound:?}");
-                    return Err(Status::conflict(resource, name, &why));
+                    return Err(refused(&why));
                 }
                 if !old["metadata"]["deletionTimestamp"].is_null() {
                     let why = format!("pod {name} is being deleted, cannot be assigned to a host");
-                    return Err(Status::conflict(resource, name, &why));
+                    return Err(refused(&why));
                 }
                 let wanted = binding["metadata"]["uid"].as_str().unwrap_or_default();
                 if !wanted.is_empty() && old["metadata"]["uid"] != wanted {
-                    return Err(Status::conflict(resource, name, "Precondition failed: UID in precondition"));
+                    let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {}", old["metadata"]["uid"].as_str().unwrap_or_default());
+                    return Err(refused(&why));
                 }
                 let mut new = old.clone();
                 new["spec"]["nodeName"] = node.into();
@@ -148,8 +151,7 @@ impl Request<'_> {
                 drop(new["metadata"].as_object_mut().and_then(|map| map.remove("resourceVersion")));
                 Ok(new)
             },
-            false,
-            true,
+            Allow { any_version: true, ..Allow::default() },
         )
         .await?;
         let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
@@ -167,10 +169,6 @@ impl Request<'_> {
         self.delete_with(&options).await?;
         let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
         Ok(json_response(StatusCode::CREATED, answer.to_string()))
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        self.target.name.as_deref().unwrap_or_default()
     }
 }
 

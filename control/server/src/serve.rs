@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +19,11 @@ use tracing::debug;
 use vetch_identity::User;
 
 use crate::dispatch::Certificate;
+
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_LIMIT: Duration = Duration::from_secs(15);
 
 /// A bound socket; whoever binds it reports a taken port.
 pub type Listener = TcpListener;
@@ -55,7 +61,7 @@ pub async fn serve(
                     // Out of descriptors, or a connection that was gone before it was taken.
                     Err(error) => {
                         debug!(%error, "accept");
-                        tokio::task::yield_now().await;
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }
             }
@@ -72,7 +78,7 @@ async fn connection(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     let peer: SocketAddr = stream.peer_addr()?;
-    let stream = acceptor.accept(stream).await?;
+    let stream = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await??;
     let user = stream
         .get_ref()
         .1
@@ -87,7 +93,16 @@ async fn connection(
         parts.extensions.insert(peer);
         router.clone().oneshot(Request::from_parts(parts, Body::new(body)))
     });
-    Builder::new(TokioExecutor::new())
+    let mut builder = Builder::new(TokioExecutor::new());
+    // Watches of a client that vanished without a word end with its connection.
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(PING_EVERY))
+        .keep_alive_timeout(PING_LIMIT)
+        .max_concurrent_streams(1000);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_LIMIT);
+    builder
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await
 }

@@ -24,7 +24,7 @@ pub fn qualified(resource: &Resource) -> String {
     }
 }
 
-fn details(resource: &Resource, name: &str) -> Value {
+pub(crate) fn details(resource: &Resource, name: &str) -> Value {
     let mut map = Map::new();
     if !name.is_empty() {
         map.insert("name".into(), name.into());
@@ -107,42 +107,44 @@ impl Status {
 
     /// Validation failed: one cause a field.
     pub fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Status {
-        let kind = match resource.group {
-            "" => resource.kind.to_owned(),
-            group => format!("{}.{group}", resource.kind),
-        };
-        let told: Vec<String> =
-            errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
-        let told = match told.as_slice() {
-            [one] => one.clone(),
-            many => format!("[{}]", many.join(", ")),
-        };
-        let causes: Vec<Value> = errors
-            .iter()
-            .map(|error| json!({"reason": error.reason, "message": error.message, "field": error.field}))
-            .collect();
         let mut details = Map::new();
         details.insert("name".into(), name.into());
         if !resource.group.is_empty() {
             details.insert("group".into(), resource.group.into());
         }
         details.insert("kind".into(), resource.kind.into());
+        let message = vetch_api::field::invalid_message(resource.group, resource.kind, name, errors);
+        Status::invalid_with(message, details, errors)
+    }
+
+    /// A patch that makes no such object; Kubernetes names neither kind nor object here.
+    pub fn invalid_patch(patch: &[u8], why: &str) -> Status {
+        let shown = Value::from(String::from_utf8_lossy(patch));
+        let error = FieldError {
+            reason: "FieldValueInvalid",
+            field: "patch".into(),
+            message: format!("Invalid value: {shown}: {why}"),
+        };
+        Status::invalid_with(format!(" \"\" is invalid: {error}"), Map::new(), &[error])
+    }
+
+    fn invalid_with(message: String, mut details: Map<String, Value>, errors: &[FieldError]) -> Status {
+        let causes: Vec<Value> = errors
+            .iter()
+            .map(|error| json!({"reason": error.reason, "message": error.message, "field": error.field}))
+            .collect();
         details.insert("causes".into(), causes.into());
-        Status {
-            details: Some(details.into()),
-            ..Status::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "Invalid",
-                format!("{kind} {name:?} is invalid: {told}"),
-            )
-        }
+        Status { details: Some(details.into()), ..Status::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message) }
     }
 
     pub fn to_value(&self) -> Value {
         let mut object = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
+            "message": self.message, "code": self.code.as_u16(),
         });
+        if !self.reason.is_empty() {
+            object["reason"] = self.reason.into();
+        }
         if let Some(details) = &self.details {
             object["details"] = details.clone();
         }

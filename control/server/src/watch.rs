@@ -41,6 +41,7 @@ struct Watcher {
 /// Which events a client sees, and in what form.
 struct View {
     resource: &'static Resource,
+    version: String,
     prefix: String,
     labels: LabelSelector,
     fields: FieldSelector,
@@ -62,6 +63,7 @@ pub(crate) async fn watch(server: &Server, target: &Target, query: &Query, form:
     }
     let mut view = View {
         resource: target.resource,
+        version: api_version(target.resource),
         // A watch on one name is a watch on its collection with a field selector.
         prefix: target.collection_prefix(),
         labels: query.labels()?,
@@ -136,20 +138,18 @@ impl Watcher {
             tokio::select! {
                 biased;
                 answer = self.events.next() => match answer {
-                    Ok((events, _)) => self.take(&events),
+                    Ok(events) => self.take(&events),
                     Err(error) => self.fail(error),
                 },
                 () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
                     self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
-                    let line = self.view.bookmark(self.events.revision(), false);
-                    self.pending.push_back(line);
+                    self.bookmark();
                 }
                 () = tokio::time::sleep_until(self.deadline) => {
                     self.ended = true;
                     // The client goes on from here instead of from its last object.
                     if self.bookmarks {
-                        let line = self.view.bookmark(self.events.revision(), false);
-                        self.pending.push_back(line);
+                        self.bookmark();
                     }
                 }
             }
@@ -161,6 +161,18 @@ impl Watcher {
             if let Some(line) = self.view.event(event) {
                 self.pending.push_back(line);
             }
+        }
+    }
+
+    /// Everything up to the bookmark is sent before it.
+    fn bookmark(&mut self) {
+        match self.events.progress() {
+            Ok((events, revision)) => {
+                self.take(&events);
+                let line = self.view.bookmark(revision, false);
+                self.pending.push_back(line);
+            }
+            Err(error) => self.fail(error),
         }
     }
 
@@ -203,7 +215,7 @@ impl View {
     fn line(&mut self, kind: EventKind, object: &Object, event: Option<&Event>) -> Bytes {
         match self.form {
             Form::Object => match event {
-                Some(event) if event.kind == kind && object.value["apiVersion"] == api_version(self.resource).as_str() => {
+                Some(event) if event.kind == kind && object.value["apiVersion"] == self.version.as_str() => {
                     event.line()
                 }
                 _ => watch_line(kind, &object_bytes(self.resource, object)),

@@ -19,19 +19,36 @@ const FRESHNESS_LIMIT: Duration = Duration::from_secs(3);
 /// The cache of one prefix. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    state: Arc<RwLock<State>>,
+    shared: Arc<Shared>,
     /// The revision up to which this process has seen everything, the same for all caches.
     revision: watch::Receiver<i64>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: RwLock<State>,
+    /// Wakes the watches of this cache alone; its value is the last event's revision.
+    changed: watch::Sender<i64>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<String, Arc<Object>>,
     window: VecDeque<Arc<Event>>,
+    /// Revision of the last event here, or of the full list.
+    revision: i64,
     /// Events after this revision are in the window, or have not happened.
     complete_after: i64,
     /// Position of the window's first event since the cache began.
     first: u64,
+}
+
+/// One key's new state; `None` where it was deleted.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub key: String,
+    pub object: Option<Arc<Object>>,
+    pub revision: i64,
 }
 
 /// A consistent view of the objects below a key prefix.
@@ -45,29 +62,24 @@ pub struct Listing {
 #[derive(Debug)]
 pub struct Watch {
     cache: Cache,
+    changed: watch::Receiver<i64>,
     position: u64,
-    /// Events up to here were part of the list the watch began with.
+    /// Where the watch began.
     after: i64,
 }
 
 impl Cache {
     pub(crate) fn new(revision: watch::Receiver<i64>) -> Cache {
-        Cache {
-            state: Arc::default(),
-            revision,
-        }
+        let shared = Shared { state: RwLock::default(), changed: watch::Sender::new(0) };
+        Cache { shared: Arc::new(shared), revision }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
-        self.state
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shared.state.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
-        self.state
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shared.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The revision up to which everything is here.
@@ -75,17 +87,17 @@ impl Cache {
         *self.revision.borrow()
     }
 
-    /// Waits until everything up to `revision` is here.
+    /// Waits until everything up to `revision` is here, and in any case for the first list.
     pub async fn wait_for(&self, revision: i64) -> Result<(), Error> {
+        let wanted = revision.max(1);
+        if self.revision() >= wanted {
+            return Ok(());
+        }
         let mut seen = self.revision.clone();
-        let reached =
-            tokio::time::timeout(FRESHNESS_LIMIT, seen.wait_for(|now| *now >= revision)).await;
+        let reached = tokio::time::timeout(FRESHNESS_LIMIT, seen.wait_for(|now| *now >= wanted)).await;
         match reached {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Error::Future {
-                requested: revision,
-                current: self.revision(),
-            }),
+            _ => Err(Error::Future { requested: revision, current: self.revision() }),
         }
     }
 
@@ -95,207 +107,144 @@ impl Cache {
 
     /// All objects below `prefix`, in key order, with the revision they stand for.
     pub fn list(&self, prefix: &str) -> Listing {
-        // The revision is read first: what came in since is in the list too, and a watch from the
-        // older revision sends it once more, which clients must bear; the other order would lose it.
-        let revision = self.revision();
+        // A revision is announced after its events are here, so this one is never ahead of the state.
+        let announced = self.revision();
         let state = self.read();
-        let objects = state
-            .objects
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
+        let objects = state.below(prefix, prefix).map(|(_, object)| Arc::clone(object)).collect();
+        Listing { objects, revision: announced.max(state.revision) }
+    }
+
+    /// The objects below `prefix` from key `start` on as they were at `revision`, made by undoing the window's
+    /// events; `None` where the window does not reach.
+    pub fn list_at(&self, prefix: &str, start: &str, revision: i64) -> Option<Vec<Arc<Object>>> {
+        let announced = self.revision();
+        let state = self.read();
+        if revision < state.complete_after || revision > announced.max(state.revision) {
+            return None;
+        }
+        let mut undone: BTreeMap<&str, Option<&Arc<Object>>> = BTreeMap::new();
+        for event in state.window.iter().rev().take_while(|event| event.revision > revision) {
+            let key = event.object.key.as_str();
+            if key >= start && key.starts_with(prefix) {
+                undone.insert(key, event.previous.as_ref());
+            }
+        }
+        let mut objects: Vec<Arc<Object>> = state
+            .below(prefix, start)
+            .filter(|(key, _)| !undone.contains_key(key.as_str()))
             .map(|(_, object)| Arc::clone(object))
             .collect();
-        Listing { objects, revision }
+        let kept = objects.len();
+        objects.extend(undone.into_values().flatten().cloned());
+        if objects.len() > kept {
+            objects.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+        Some(objects)
     }
 
     /// Events after `revision`.
     pub fn watch(&self, revision: i64) -> Result<Watch, Error> {
+        let changed = self.shared.changed.subscribe();
         let state = self.read();
         if revision < state.complete_after {
-            return Err(Error::Expired {
-                requested: revision,
-                oldest: state.complete_after,
-            });
+            return Err(Error::Expired { requested: revision, oldest: state.complete_after });
         }
-        let skipped = state
-            .window
-            .partition_point(|event| event.revision <= revision);
-        Ok(Watch {
-            cache: self.clone(),
-            position: state.first + skipped as u64,
-            after: revision,
-        })
+        let skipped = state.window.partition_point(|event| event.revision <= revision);
+        Ok(Watch { cache: self.clone(), changed, position: state.first + skipped as u64, after: revision })
     }
 
-    /// Takes one change in; the feed announces the revision afterwards.
-    pub(crate) fn apply(&self, key: &str, change: Option<Arc<Object>>, revision: i64) {
+    /// Takes changes in, all of one or more whole revisions; the feed announces the revision afterwards.
+    pub(crate) fn apply(&self, changes: Vec<Change>) {
         let mut state = self.write();
-        let event = match change {
+        for change in changes {
+            state.apply(change);
+        }
+        let revision = state.revision;
+        drop(state);
+        self.shared.changed.send_replace(revision);
+    }
+
+    /// Starts anew from a full list. What happened before is not known, so running watches end.
+    pub(crate) fn reset(&self, objects: BTreeMap<String, Arc<Object>>, revision: i64) {
+        let mut state = self.write();
+        state.objects = objects;
+        state.first += state.window.len() as u64 + 1;
+        state.window.clear();
+        state.complete_after = revision;
+        state.revision = revision;
+        drop(state);
+        self.shared.changed.send_replace(revision);
+    }
+}
+
+impl State {
+    fn below(&self, prefix: &str, start: &str) -> impl Iterator<Item = (&String, &Arc<Object>)> {
+        self.objects
+            .range::<str, _>((Bound::Included(start), Bound::Unbounded))
+            .take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    fn apply(&mut self, change: Change) {
+        let Change { key, object, revision } = change;
+        self.revision = self.revision.max(revision);
+        let event = match object {
             Some(object) => {
-                let previous = state.objects.insert(key.to_owned(), Arc::clone(&object));
-                let kind = if previous.is_some() {
-                    EventKind::Modified
-                } else {
-                    EventKind::Added
-                };
+                let previous = self.objects.insert(key, Arc::clone(&object));
+                let kind = if previous.is_some() { EventKind::Modified } else { EventKind::Added };
                 Event::new(kind, object, previous)
             }
             None => {
-                let Some(last) = state.objects.remove(key) else {
-                    return;
-                };
-                let gone = Object::new(key.to_owned(), last.value.clone(), revision);
+                let Some(last) = self.objects.remove(&key) else { return };
+                let gone = Object::new(key, last.value.clone(), revision);
                 Event::new(EventKind::Deleted, gone, Some(last))
             }
         };
-        state.window.push_back(event);
-        if state.window.len() > WINDOW
-            && let Some(dropped) = state.window.pop_front()
+        self.window.push_back(event);
+        if self.window.len() > WINDOW
+            && let Some(dropped) = self.window.pop_front()
         {
-            state.complete_after = dropped.revision;
-            state.first += 1;
-        }
-    }
-
-    /// Makes the cache equal to a full list: only differences become events.
-    pub(crate) fn replace(&self, wanted: BTreeMap<String, Arc<Object>>, revision: i64) {
-        let gone: Vec<String> = self
-            .read()
-            .objects
-            .keys()
-            .filter(|key| !wanted.contains_key(*key))
-            .cloned()
-            .collect();
-        let first_fill = self.read().objects.is_empty() && self.read().window.is_empty();
-        if first_fill {
-            let mut state = self.write();
-            state.objects = wanted;
-            state.complete_after = revision;
-            return;
-        }
-        for (key, object) in wanted {
-            if self
-                .get(&key)
-                .is_none_or(|known| known.revision != object.revision)
-            {
-                self.apply(&key, Some(object), revision);
-            }
-        }
-        for key in gone {
-            self.apply(&key, None, revision);
+            self.complete_after = dropped.revision;
+            self.first += 1;
         }
     }
 }
 
 impl Watch {
-    /// The events that have come since the last call, waiting for at least one, or for the
-    /// revision to move on without any (an empty answer: time for a bookmark).
-    pub async fn next(&mut self) -> Result<(Vec<Arc<Event>>, i64), Error> {
-        let mut seen = self.cache.revision.clone();
+    /// The events that have come since the last call; waits for at least one. May be dropped while it waits.
+    pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, Error> {
         loop {
-            let revision = *seen.borrow_and_update();
-            let events = self.take(revision)?;
+            self.changed.borrow_and_update();
+            let events = self.take()?;
             if !events.is_empty() {
-                return Ok((events, revision));
+                return Ok(events);
             }
-            if seen.changed().await.is_err() {
-                // The feed ended with the process.
+            if self.changed.changed().await.is_err() {
+                // Cannot be while this watch holds the cache.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Events up to `revision`, which the feed has announced as complete.
-    fn take(&mut self, revision: i64) -> Result<Vec<Arc<Event>>, Error> {
-        let state = self.cache.read();
-        let Some(skip) = self.position.checked_sub(state.first) else {
-            return Err(Error::Expired {
-                requested: self.after,
-                oldest: state.complete_after,
-            });
-        };
-        let mut events = Vec::new();
-        for event in state.window.iter().skip(skip as usize) {
-            if event.revision > revision {
-                break;
-            }
-            self.position += 1;
-            if event.revision > self.after {
-                events.push(Arc::clone(event));
-            }
-        }
-        Ok(events)
+    /// The events that are here, and the revision the reader has reached with them: a bookmark.
+    pub fn progress(&mut self) -> Result<(Vec<Arc<Event>>, i64), Error> {
+        let revision = self.cache.revision();
+        let events = self.take()?;
+        Ok((events, revision.max(self.after)))
     }
 
-    pub fn revision(&self) -> i64 {
-        self.cache.revision()
+    fn take(&mut self) -> Result<Vec<Arc<Event>>, Error> {
+        let state = self.cache.read();
+        let Some(skip) = self.position.checked_sub(state.first) else {
+            return Err(Error::Expired { requested: self.after, oldest: state.complete_after });
+        };
+        let events: Vec<_> = state.window.iter().skip(skip as usize).cloned().collect();
+        self.position += events.len() as u64;
+        if let Some(last) = events.last() {
+            self.after = last.revision;
+        }
+        Ok(events)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn object(name: &str, revision: i64) -> Arc<Object> {
-        Object::new(
-            format!("/registry/pods/ns/{name}"),
-            json!({"metadata": {"name": name}}),
-            revision,
-        )
-    }
-
-    fn cache() -> (Cache, watch::Sender<i64>) {
-        let (sender, receiver) = watch::channel(0);
-        (Cache::new(receiver), sender)
-    }
-
-    fn put(cache: &Cache, sender: &watch::Sender<i64>, name: &str, revision: i64) {
-        let object = object(name, revision);
-        cache.apply(&object.key.clone(), Some(object), revision);
-        sender.send_replace(revision);
-    }
-
-    #[tokio::test]
-    async fn a_watch_begins_after_its_revision() {
-        let (cache, sender) = cache();
-        for (revision, name) in [(5, "a"), (6, "b"), (7, "a")] {
-            put(&cache, &sender, name, revision);
-        }
-        let mut watch = cache.watch(5).unwrap();
-        let (events, revision) = watch.next().await.unwrap();
-        let seen: Vec<_> = events.iter().map(|e| (e.kind, e.revision)).collect();
-        assert_eq!(seen, [(EventKind::Added, 6), (EventKind::Modified, 7)]);
-        assert_eq!(revision, 7);
-    }
-
-    #[tokio::test]
-    async fn a_deletion_carries_the_last_state_and_its_own_revision() {
-        let (cache, sender) = cache();
-        put(&cache, &sender, "a", 5);
-        cache.apply("/registry/pods/ns/a", None, 9);
-        sender.send_replace(9);
-        let (events, _) = cache.watch(5).unwrap().next().await.unwrap();
-        assert_eq!(events[0].kind, EventKind::Deleted);
-        assert_eq!(events[0].object.value["metadata"]["resourceVersion"], "9");
-        assert!(cache.list("/registry/pods/").objects.is_empty());
-    }
-
-    #[test]
-    fn a_watch_from_before_the_window_is_expired() {
-        let (cache, sender) = cache();
-        for revision in 1..=(WINDOW as i64 + 10) {
-            put(&cache, &sender, "a", revision);
-        }
-        assert!(matches!(cache.watch(3), Err(Error::Expired { .. })));
-        assert!(cache.watch(10).is_ok());
-    }
-
-    #[test]
-    fn a_prefix_lists_one_namespace() {
-        let (cache, sender) = cache();
-        put(&cache, &sender, "a", 1);
-        assert_eq!(cache.list("/registry/pods/ns/").objects.len(), 1);
-        assert_eq!(cache.list("/registry/pods/n/").objects.len(), 0);
-    }
-}
+mod tests;

@@ -1,12 +1,14 @@
 //! What can go wrong between the API server and etcd.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum Error {
     /// etcd did not answer; the request may or may not have been carried out.
     #[error("etcd is not reachable")]
-    Unavailable(#[source] etcd_client::Error),
+    Unavailable(#[source] Arc<etcd_client::Error>),
     /// A create met an object of this key.
     #[error("key {key} already exists")]
     Exists { key: String },
@@ -31,6 +33,6 @@ pub enum Error {
 
 impl From<etcd_client::Error> for Error {
     fn from(error: etcd_client::Error) -> Error {
-        Error::Unavailable(error)
+        Error::Unavailable(Arc::new(error))
     }
 }

@@ -7,46 +7,51 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, EventType, GetOptions, SortOrder, SortTarget, WatchOptions};
+use etcd_client::{EventType, GetOptions, KvClient, SortOrder, SortTarget, WatchClient, WatchOptions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Error;
-use crate::cache::Cache;
+use crate::cache::{Cache, Change};
 use crate::object::Object;
+use crate::revision;
+use crate::store::limited;
 
 /// Keys read in one range request of the first list.
 const PAGE: i64 = 5000;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 pub(crate) struct Feed {
-    pub client: Client,
+    pub kv: KvClient,
+    pub watch: WatchClient,
     /// Longest prefix first, so that a key finds the narrowest cache.
     pub caches: Vec<(String, Cache)>,
     pub revision: watch::Sender<i64>,
 }
 
+/// What the feed has and has not, across connections.
+struct Progress {
+    /// The caches hold a full list.
+    listed: bool,
+    connected: bool,
+}
+
 impl Feed {
     /// Follows etcd until told to stop; a lost connection is taken up where it was.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut listed = false;
-        let mut told = false;
+        let mut progress = Progress { listed: false, connected: true };
         loop {
             let outcome = tokio::select! {
                 () = shutdown.cancelled() => return,
-                outcome = self.follow(&mut listed) => outcome,
+                outcome = self.follow(&mut progress) => outcome,
             };
-            match outcome {
-                Err(Error::Expired { .. }) => listed = false,
-                Err(error) if !told => {
-                    told = true;
+            if let Err(error) = outcome {
+                progress.listed &= !matches!(error, Error::Expired { .. });
+                // Said once, not five times a second while etcd is away.
+                if std::mem::take(&mut progress.connected) {
                     warn!(%error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "lost etcd, trying again");
                 }
-                _ => {}
-            }
-            if listed {
-                told = false;
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -55,18 +60,28 @@ impl Feed {
         }
     }
 
-    async fn follow(&mut self, listed: &mut bool) -> Result<(), Error> {
-        if !*listed {
+    async fn follow(&mut self, progress: &mut Progress) -> Result<(), Error> {
+        if !progress.listed {
             let revision = self.list().await?;
             info!(revision, "read etcd");
-            *listed = true;
+            progress.listed = true;
             self.revision.send_replace(revision);
         }
-        let start = *self.revision.borrow() + 1;
+        let seen = *self.revision.borrow();
+        let now = revision::read(&self.kv).await?;
+        if now < seen {
+            // Another etcd, or one restored from a backup: nothing known here holds any more.
+            return Err(Error::Expired { requested: seen, oldest: now });
+        }
+        let start = seen + 1;
         let options = WatchOptions::new()
             .with_all_keys()
             .with_start_revision(start);
-        let mut stream = self.client.watch("", Some(options)).await?;
+        let mut stream = limited(self.watch.watch("", Some(options))).await?;
+        if !progress.connected {
+            info!(revision = seen, "etcd is back");
+            progress.connected = true;
+        }
         while let Some(response) = stream.message().await? {
             if response.canceled() {
                 // Compacted away while this process was cut off.
@@ -76,40 +91,40 @@ impl Feed {
                     oldest,
                 });
             }
-            let mut last = 0;
-            for event in response.events() {
-                let Some(kv) = event.kv() else { continue };
-                last = last.max(kv.mod_revision());
-                self.take(event.event_type(), kv);
-            }
-            if last > 0 {
-                self.revision.send_replace(last);
-            }
+            self.take(response.events());
         }
         Ok(())
     }
 
-    fn take(&self, kind: EventType, kv: &etcd_client::KeyValue) {
-        let Ok(key) = kv.key_str() else { return };
-        let Some(cache) = self.cache(key) else { return };
-        let change = match kind {
-            EventType::Delete => None,
-            EventType::Put => match Object::parse(key, kv.value(), kv.mod_revision()) {
-                Ok(object) => Some(object),
-                Err(error) => {
-                    warn!(%error, "left out");
-                    return;
-                }
-            },
-        };
-        cache.apply(key, change, kv.mod_revision());
-    }
-
-    fn cache(&self, key: &str) -> Option<&Cache> {
-        self.caches
-            .iter()
-            .find(|(prefix, _)| key.starts_with(prefix))
-            .map(|(_, cache)| cache)
+    /// etcd sends the events of one revision in one message, so what is announced is complete.
+    fn take(&self, events: &[etcd_client::Event]) {
+        let mut changes: Vec<Vec<Change>> = self.caches.iter().map(|_| Vec::new()).collect();
+        let mut last = 0;
+        for event in events {
+            let Some(kv) = event.kv() else { continue };
+            last = last.max(kv.mod_revision());
+            let Ok(key) = kv.key_str() else { continue };
+            let Some(at) = self.caches.iter().position(|(prefix, _)| key.starts_with(prefix)) else { continue };
+            let object = match event.event_type() {
+                EventType::Delete => None,
+                EventType::Put => match Object::parse(key, kv.value(), kv.mod_revision()) {
+                    Ok(object) => Some(object),
+                    Err(error) => {
+                        warn!(%error, "left out");
+                        continue;
+                    }
+                },
+            };
+            changes[at].push(Change { key: key.to_owned(), object, revision: kv.mod_revision() });
+        }
+        for ((_, cache), changes) in self.caches.iter().zip(changes) {
+            if !changes.is_empty() {
+                cache.apply(changes);
+            }
+        }
+        if last > 0 {
+            self.revision.send_replace(last);
+        }
     }
 
     /// Reads every cache's prefix at one revision.
@@ -127,7 +142,7 @@ impl Feed {
                 if revision > 0 {
                     options = options.with_revision(revision);
                 }
-                let response = self.client.get(from.clone(), Some(options)).await?;
+                let response = limited(self.kv.get(from.clone(), Some(options))).await?;
                 if revision == 0 {
                     revision = response
                         .header()
@@ -146,7 +161,7 @@ impl Feed {
                 from = last.key().to_vec();
                 from.push(0);
             }
-            cache.replace(objects, revision);
+            cache.reset(objects, revision);
         }
         Ok(revision)
     }

@@ -39,4 +39,8 @@ impl Leases {
         *current = Some(lease);
         Ok(id)
     }
+
+    pub async fn forget(&self, id: i64) {
+        self.0.lock().await.take_if(|lease| lease.id == id);
+    }
 }

@@ -5,11 +5,15 @@
 //! All caches share one revision, so a bookmark is true for every kind.
 
 mod cache;
+mod compact;
 mod error;
 mod feed;
 mod lease;
 mod object;
+mod revision;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use cache::{Cache, Listing, Watch};
 pub use error::Error;

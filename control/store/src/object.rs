@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::Error;
@@ -39,6 +40,11 @@ impl Object {
         })
     }
 
+    /// An object that was not written: the answer to a dry run.
+    pub fn unversioned(key: String, value: Value) -> Arc<Object> {
+        Arc::new(Object { key, revision: 0, value, json: OnceLock::new() })
+    }
+
     /// The object as a client reads it.
     pub fn json(&self) -> Bytes {
         self.json
@@ -49,19 +55,36 @@ impl Object {
 
 /// The value as etcd keeps it: its resourceVersion is the key's own revision.
 pub fn stored_bytes(value: &Value) -> Vec<u8> {
-    let Some(metadata) = value
-        .get("metadata")
-        .filter(|m| m.get("resourceVersion").is_some())
-    else {
-        return value.to_string().into_bytes();
-    };
-    let mut metadata = metadata.clone();
-    if let Some(map) = metadata.as_object_mut() {
-        map.remove("resourceVersion");
+    // A Value has string keys and finite numbers only, so writing it to memory cannot fail.
+    serde_json::to_vec(&Stored(value)).unwrap_or_default()
+}
+
+/// Writes an object without `metadata.resourceVersion`, copying nothing.
+struct Stored<'a>(&'a Value);
+
+impl Serialize for Stored<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Value::Object(object) = self.0 else {
+            return self.0.serialize(serializer);
+        };
+        serializer.collect_map(object.iter().map(|(key, value)| (key, Part { value, metadata: key == "metadata" })))
     }
-    let mut copy = value.clone();
-    copy["metadata"] = metadata;
-    copy.to_string().into_bytes()
+}
+
+struct Part<'a> {
+    value: &'a Value,
+    metadata: bool,
+}
+
+impl Serialize for Part<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.value {
+            Value::Object(metadata) if self.metadata => {
+                serializer.collect_map(metadata.iter().filter(|(key, _)| *key != "resourceVersion"))
+            }
+            value => value.serialize(serializer),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,4 +145,20 @@ pub fn watch_line(kind: EventKind, object: &[u8]) -> Bytes {
     line.extend_from_slice(object);
     line.extend_from_slice(b"}\n");
     line.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_version_is_not_stored() {
+        let value = json!({"kind": "Pod", "metadata": {"name": "a", "resourceVersion": "7"}, "spec": {"resourceVersion": "x"}});
+        let stored: Value = serde_json::from_slice(&stored_bytes(&value)).unwrap();
+        assert_eq!(stored, json!({"kind": "Pod", "metadata": {"name": "a"}, "spec": {"resourceVersion": "x"}}));
+        let read = Object::parse("/registry/pods/ns/a", &stored_bytes(&value), 9).unwrap();
+        assert_eq!(read.value["metadata"]["resourceVersion"], "9");
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
+    Client, Compare, CompareOp, ConnectOptions, GetOptions, KvClient, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
     TxnOpResponse,
 };
 use serde_json::Value;
@@ -14,12 +14,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::cache::Cache;
+use crate::compact;
 use crate::feed::{Feed, range_end};
 use crate::lease::Leases;
 use crate::object::{Object, stored_bytes};
+use crate::revision::Revisions;
 
 /// etcd's own default request time limit is 5 s plus election time; a client is told sooner.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// As kube-apiserver's own client: a list of everything is one message, whatever its size.
+const MESSAGE_LIMIT: usize = i32::MAX as usize;
 
 /// What must be true of a key for a transaction to go through.
 #[derive(Clone, Debug)]
@@ -40,8 +45,10 @@ pub enum Write {
 #[derive(Clone)]
 pub struct Store {
     client: Client,
+    kv: KvClient,
     caches: Arc<HashMap<String, Cache>>,
     revision: watch::Receiver<i64>,
+    revisions: Revisions,
     leases: Arc<Leases>,
 }
 
@@ -67,14 +74,15 @@ impl Store {
             .map(|(prefix, cache)| (prefix.clone(), cache.clone()))
             .collect();
         ordered.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        let feed = Feed {
-            client: client.clone(),
-            caches: ordered,
-            revision: sender,
-        };
-        tokio::spawn(feed.run(shutdown));
+        let kv = client.kv_client().max_decoding_message_size(MESSAGE_LIMIT);
+        let watch = client.watch_client().max_decoding_message_size(MESSAGE_LIMIT);
+        let feed = Feed { kv: kv.clone(), watch, caches: ordered, revision: sender };
+        tokio::spawn(feed.run(shutdown.clone()));
+        tokio::spawn(compact::run(kv.clone(), revision.clone(), shutdown));
         Ok(Store {
+            revisions: Revisions::new(kv.clone()),
             client,
+            kv,
             caches: Arc::new(caches),
             revision,
             leases: Arc::default(),
@@ -98,42 +106,37 @@ impl Store {
 
     /// etcd's current revision, by a linearizable read: everything acknowledged is at or below it.
     pub async fn current_revision(&self) -> Result<i64, Error> {
-        let options = GetOptions::new().with_keys_only().with_limit(1);
-        let response = limited(self.client.clone().get("/registry", Some(options))).await?;
-        Ok(response
-            .header()
-            .map_or(0, etcd_client::ResponseHeader::revision))
+        self.revisions.current().await
     }
 
     /// The object as etcd has it now.
     pub async fn get(&self, key: &str) -> Result<Option<Arc<Object>>, Error> {
-        let response = limited(self.client.clone().get(key, None)).await?;
-        response
-            .kvs()
-            .first()
-            .map(|kv| self.known_or_parsed(key, kv))
-            .transpose()
+        let response = limited(self.kv.clone().get(key, None)).await?;
+        response.kvs().first().map(|kv| self.known_or_parsed(key, kv)).transpose()
     }
 
-    /// The objects below `prefix` from key `start` on, as they were at `revision`.
+    /// At most `limit` (0: all) objects below `prefix` from key `start` on, as they were at `revision`, and how many
+    /// there are from `start` on.
     pub async fn list_at(
         &self,
-        start: &str,
         prefix: &str,
+        start: &str,
         revision: i64,
-    ) -> Result<Vec<Arc<Object>>, Error> {
+        limit: usize,
+    ) -> Result<(Vec<Arc<Object>>, usize), Error> {
         let options = GetOptions::new()
             .with_range(range_end(prefix))
             .with_revision(revision)
+            .with_limit(limit as i64)
             .with_sort(SortTarget::Key, SortOrder::Ascend);
-        let response = limited(self.client.clone().get(start, Some(options)))
-            .await
-            .map_err(|error| past_or_future(error, revision))?;
-        response
+        let response =
+            limited(self.kv.clone().get(start, Some(options))).await.map_err(|error| past_or_future(error, revision))?;
+        let objects = response
             .kvs()
             .iter()
             .map(|kv| self.known_or_parsed(&String::from_utf8_lossy(kv.key()), kv))
-            .collect()
+            .collect::<Result<_, _>>()?;
+        Ok((objects, response.count() as usize))
     }
 
     /// Spares the parsing where the cache already has this very revision.
@@ -190,10 +193,27 @@ impl Store {
         writes: &[Write],
         ttl: Option<i64>,
     ) -> Result<i64, Error> {
-        let lease = match ttl {
-            Some(seconds) => Some(self.leases.get(&self.client, seconds).await?),
-            None => None,
+        let Some(seconds) = ttl else {
+            return self.transaction(conditions, writes, None).await;
         };
+        let lease = self.leases.get(&self.client, seconds).await?;
+        match self.transaction(conditions, writes, Some(lease)).await {
+            // etcd was restored, or lost the lease while it was away: nothing was written.
+            Err(Error::Unavailable(cause)) if cause.to_string().contains("requested lease not found") => {
+                self.leases.forget(lease).await;
+                let lease = self.leases.get(&self.client, seconds).await?;
+                self.transaction(conditions, writes, Some(lease)).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn transaction(
+        &self,
+        conditions: &[Precondition],
+        writes: &[Write],
+        lease: Option<i64>,
+    ) -> Result<i64, Error> {
         let put = lease.map(|id| PutOptions::new().with_lease(id));
         let compares: Vec<Compare> = conditions
             .iter()
@@ -225,19 +245,13 @@ impl Store {
             .when(compares)
             .and_then(effects)
             .or_else(otherwise);
-        let response = limited(self.client.clone().txn(txn)).await?;
+        let response = limited(self.kv.clone().txn(txn)).await?;
         if response.succeeded() {
             return Ok(response
                 .header()
                 .map_or(0, etcd_client::ResponseHeader::revision));
         }
         Err(failed_condition(conditions, &response.op_responses()))
-    }
-
-    /// Forgets what no client can ask for any more.
-    pub async fn compact(&self, revision: i64) -> Result<(), Error> {
-        limited(self.client.clone().compact(revision, None)).await?;
-        Ok(())
     }
 }
 
@@ -282,8 +296,9 @@ pub(crate) async fn limited<T>(
 ) -> Result<T, Error> {
     match tokio::time::timeout(REQUEST_LIMIT, request).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(Error::Unavailable(etcd_client::Error::IoError(
-            std::io::ErrorKind::TimedOut.into(),
-        ))),
+        Err(_) => {
+            let cause = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time");
+            Err(Error::Unavailable(Arc::new(etcd_client::Error::IoError(cause))))
+        }
     }
 }

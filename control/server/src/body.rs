@@ -1,0 +1,189 @@
+//! Request bodies: media type, strict decoding, and the words for what is wrong with them.
+
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, header};
+use serde_json::Value;
+use vetch_api::resource::{Decoded, Resource};
+
+use crate::request::Query;
+use crate::status::{Result, Status};
+
+/// How much of a body is shown to a client that sent nonsense.
+const SHOWN: usize = 30;
+
+/// What strict decoding found, for the client that asked to be warned.
+pub(crate) type Warnings = Vec<String>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Strictness {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+impl Strictness {
+    fn parse(query: &Query) -> Result<Strictness> {
+        match query.text("fieldValidation") {
+            Some("Ignore") => Ok(Strictness::Ignore),
+            Some("Strict") => Ok(Strictness::Strict),
+            Some("Warn") | None => Ok(Strictness::Warn),
+            Some(other) => Err(Status::bad_request(format!(
+                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+            ))),
+        }
+    }
+}
+
+/// The body's media type without its parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> &str {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media.split(';').next().unwrap_or_default().trim()
+}
+
+/// Only JSON is read, and protobuf that became JSON at the door; who sends something else is told so.
+pub(crate) fn json_only(headers: &HeaderMap) -> Result<()> {
+    match media_type(headers) {
+        "" | "application/json" | vetch_api::decode::PROTOBUF => Ok(()),
+        other => Err(Status::unsupported_media_type(format!(
+            "the body of the request was in an unknown format ({other}) - accepted media types include: \
+             application/json, application/vnd.kubernetes.protobuf"
+        ))),
+    }
+}
+
+/// A whole object of this kind.
+pub(crate) fn decode(resource: &Resource, query: &Query, body: &[u8]) -> Result<(Value, Warnings)> {
+    let strictness = Strictness::parse(query)?;
+    let (value, duplicates) = vetch_api::decode::json(body).map_err(|cause| {
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; {cause} ({})",
+            resource.kind,
+            summary(body)
+        ))
+    })?;
+    check_kind(resource, &value)?;
+    let mut decoded = (resource.decode)(value).map_err(|error| Status::bad_request(error.message))?;
+    decoded.warnings.splice(0..0, duplicates);
+    if strictness == Strictness::Strict && !decoded.warnings.is_empty() {
+        let error = vetch_api::decode::strict_error(resource.version, resource.kind, &decoded.warnings);
+        return Err(Status::bad_request(error.message));
+    }
+    Ok(warned(strictness, decoded))
+}
+
+/// What a patch has made of an object; `patch` is shown to the client when that is no such object.
+pub(crate) fn decode_patched(
+    resource: &Resource,
+    query: &Query,
+    patched: Value,
+    patch: &[u8],
+) -> Result<(Value, Warnings)> {
+    let strictness = Strictness::parse(query)?;
+    let decoded = (resource.decode)(patched).map_err(|error| Status::invalid_patch(patch, &error.message))?;
+    if strictness == Strictness::Strict && !decoded.warnings.is_empty() {
+        let found = format!("strict decoding error: {}", decoded.warnings.join(", "));
+        return Err(Status::invalid_patch(patch, &found));
+    }
+    Ok(warned(strictness, decoded))
+}
+
+fn warned(strictness: Strictness, decoded: Decoded) -> (Value, Warnings) {
+    let warnings = if strictness == Strictness::Ignore { Vec::new() } else { decoded.warnings };
+    (decoded.value, warnings)
+}
+
+/// A body may leave out its kind; it may not name another.
+fn check_kind(resource: &Resource, object: &Value) -> Result<()> {
+    let wanted = resource.api_version();
+    let text = |field: &str, default: &str| match object[field].as_str() {
+        Some(text) if !text.is_empty() => text.to_owned(),
+        _ => default.to_owned(),
+    };
+    let (version, kind) = (text("apiVersion", &wanted), text("kind", resource.kind));
+    if (version.as_str(), kind.as_str()) == (wanted.as_str(), resource.kind) {
+        return Ok(());
+    }
+    let (group, short) = version.split_once('/').unwrap_or(("", &version));
+    let known = vetch_api::registry::find_kind(group, short, &kind).is_some();
+    let cause = match known {
+        true => {
+            let package = match resource.group.split('.').next() {
+                Some("") | None => "core",
+                Some(group) => group,
+            };
+            format!("converting ({short}.{kind}) to ({package}.{}): unknown conversion", resource.kind)
+        }
+        false => format!(
+            "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        ),
+    };
+    Err(Status::bad_request(format!("{kind} in version {short:?} cannot be handled as a {}: {cause}", resource.kind)))
+}
+
+fn summary(body: &[u8]) -> String {
+    let cut = &body[..body.len().min(SHOWN)];
+    let more = if body.len() > SHOWN { " ..." } else { "" };
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(cut)),
+        Some(_) => format!("{}{more}", cut.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+    }
+}
+
+pub(crate) fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
+    for warning in warnings {
+        let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pods() -> &'static Resource {
+        vetch_api::find("", "v1", "pods").unwrap()
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        let query = Query::parse(&"/?fieldValidation=Strict".parse().unwrap());
+        for (body, told) in [
+            ("", "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: "),
+            (
+                r#"{"kind":"Service","apiVersion":"v1"}"#,
+                "Service in version \"v1\" cannot be handled as a Pod: converting (v1.Service) to (core.Pod): unknown conversion",
+            ),
+            (
+                r#"{"kind":"Foo","apiVersion":"x/v2"}"#,
+                "Foo in version \"v2\" cannot be handled as a Pod: no kind \"Foo\" is registered for version \"x/v2\"",
+            ),
+            (
+                r#"{"kind":"Pod","apiVersion":"v1","spec":{"foo":1}}"#,
+                "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.foo\"",
+            ),
+        ] {
+            let status = decode(pods(), &query, body.as_bytes()).unwrap_err();
+            assert!(status.message.starts_with(told), "{body}: {}", status.message);
+            assert_eq!((status.code.as_u16(), status.reason), (400, "BadRequest"));
+        }
+        let patch = br#"{"spec":{"foo":1}}"#;
+        let status = decode_patched(pods(), &query, serde_json::from_slice(patch).unwrap(), patch).unwrap_err();
+        assert_eq!(
+            status.message,
+            " \"\" is invalid: patch: Invalid value: \"{\\\"spec\\\":{\\\"foo\\\":1}}\": strict decoding error: unknown field \"spec.foo\""
+        );
+        assert_eq!(status.code.as_u16(), 422);
+    }
+
+    #[test]
+    fn a_warning_is_a_header() {
+        let query = Query::default();
+        let (_, warnings) = decode(pods(), &query, br#"{"spec":{"foo":1}}"#).unwrap();
+        let response = with_warnings(Response::default(), &warnings);
+        assert_eq!(response.headers()[header::WARNING], r#"299 - "unknown field \"spec.foo\"""#);
+    }
+}
