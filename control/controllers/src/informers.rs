@@ -1,0 +1,70 @@
+//! One watch a kind, shared by all controllers.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{Api, Client};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::informer::Informer;
+
+/// Where nodes keep their heartbeats.
+pub const NODE_LEASES: &str = "kube-node-lease";
+
+#[derive(Clone, Default)]
+pub struct Informers {
+    pub config_maps: Arc<Informer<ConfigMap>>,
+    pub deployments: Arc<Informer<Deployment>>,
+    pub endpoint_slices: Arc<Informer<EndpointSlice>>,
+    pub endpoints: Arc<Informer<Endpoints>>,
+    pub namespaces: Arc<Informer<Namespace>>,
+    pub node_leases: Arc<Informer<Lease>>,
+    pub nodes: Arc<Informer<Node>>,
+    pub pods: Arc<Informer<Pod>>,
+    pub replica_sets: Arc<Informer<ReplicaSet>>,
+    pub service_accounts: Arc<Informer<ServiceAccount>>,
+    pub services: Arc<Informer<Service>>,
+}
+
+impl Informers {
+    /// Begins all watches. Listeners must have been added: they hear of every object once.
+    pub fn spawn(&self, client: &Client, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
+        macro_rules! watch {
+            ($informer:ident, $api:expr) => {{
+                let (informer, shutdown) = (self.$informer.clone(), shutdown.clone());
+                let api = $api;
+                tasks.spawn(async move { informer.run(api, shutdown).await });
+            }};
+        }
+        watch!(config_maps, Api::all(client.clone()));
+        watch!(deployments, Api::all(client.clone()));
+        watch!(endpoint_slices, Api::all(client.clone()));
+        watch!(endpoints, Api::all(client.clone()));
+        watch!(namespaces, Api::all(client.clone()));
+        watch!(node_leases, Api::namespaced(client.clone(), NODE_LEASES));
+        watch!(nodes, Api::all(client.clone()));
+        watch!(pods, Api::all(client.clone()));
+        watch!(replica_sets, Api::all(client.clone()));
+        watch!(service_accounts, Api::all(client.clone()));
+        watch!(services, Api::all(client.clone()));
+    }
+
+    /// Until every cache holds what existed when its watch began: deciding on less creates doubles.
+    pub async fn wait_synced(&self) {
+        self.config_maps.wait_synced().await;
+        self.deployments.wait_synced().await;
+        self.endpoint_slices.wait_synced().await;
+        self.endpoints.wait_synced().await;
+        self.namespaces.wait_synced().await;
+        self.node_leases.wait_synced().await;
+        self.nodes.wait_synced().await;
+        self.pods.wait_synced().await;
+        self.replica_sets.wait_synced().await;
+        self.service_accounts.wait_synced().await;
+        self.services.wait_synced().await;
+    }
+}

@@ -1,0 +1,62 @@
+//! What controllers ask about pods.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+
+pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|condition| condition.status == "True")
+}
+
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// Its containers have ended for good.
+pub fn is_terminal(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Counts as a replica.
+pub fn is_active(pod: &Pod) -> bool {
+    !is_terminal(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
+pub fn node_name(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// Since when the pod is ready.
+pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let ready = condition(pod, "Ready").filter(|condition| condition.status == "True")?;
+    ready.last_transition_time.as_ref().map(|time| time.0)
+}
+
+/// How long until the pod has been ready for `min_ready_seconds`: None if it is not ready, zero if
+/// it is available.
+pub fn until_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<SignedDuration> {
+    if !is_ready(pod) {
+        return None;
+    }
+    if min_ready_seconds == 0 {
+        return Some(SignedDuration::ZERO);
+    }
+    let available = ready_since(pod)? + SignedDuration::from_secs(min_ready_seconds.into());
+    Some(available.duration_since(now).max(SignedDuration::ZERO))
+}
+
+/// `subset` says nothing that `labels` do not say.
+pub fn has_labels(labels: Option<&BTreeMap<String, String>>, subset: &BTreeMap<String, String>) -> bool {
+    subset.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+}
+
+/// A delay for a work queue: a little late rather than too early.
+pub fn delay(until: SignedDuration) -> std::time::Duration {
+    std::time::Duration::try_from(until).unwrap_or_default() + std::time::Duration::from_millis(50)
+}
