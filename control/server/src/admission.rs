@@ -56,7 +56,11 @@ pub trait Admission: Send + Sync {
 }
 
 /// Passes a write through all plugins.
-pub(crate) async fn admit(server: &Server, attributes: &Attributes<'_>, object: &mut Value) -> Result<Effects> {
+pub(crate) async fn admit(
+    server: &Server,
+    attributes: &Attributes<'_>,
+    object: &mut Value,
+) -> Result<Effects> {
     let mut effects = Effects::default();
     for plugin in &server.admission {
         effects.extend(plugin.admit(server, attributes, object).await?);

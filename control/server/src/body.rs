@@ -36,7 +36,10 @@ impl Strictness {
 
 /// The body's media type without its parameters.
 pub(crate) fn media_type(headers: &HeaderMap) -> &str {
-    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     media.split(';').next().unwrap_or_default().trim()
 }
 
@@ -62,10 +65,12 @@ pub(crate) fn decode(resource: &Resource, query: &Query, body: &[u8]) -> Result<
         ))
     })?;
     check_kind(resource, &value)?;
-    let mut decoded = (resource.decode)(value).map_err(|error| Status::bad_request(error.message))?;
+    let mut decoded =
+        (resource.decode)(value).map_err(|error| Status::bad_request(error.message))?;
     decoded.warnings.splice(0..0, duplicates);
     if strictness == Strictness::Strict && !decoded.warnings.is_empty() {
-        let error = vetch_api::decode::strict_error(resource.version, resource.kind, &decoded.warnings);
+        let error =
+            vetch_api::decode::strict_error(resource.version, resource.kind, &decoded.warnings);
         return Err(Status::bad_request(error.message));
     }
     Ok(warned(strictness, decoded))
@@ -79,7 +84,8 @@ pub(crate) fn decode_patched(
     patch: &[u8],
 ) -> Result<(Value, Warnings)> {
     let strictness = Strictness::parse(query)?;
-    let decoded = (resource.decode)(patched).map_err(|error| Status::invalid_patch(patch, &error.message))?;
+    let decoded =
+        (resource.decode)(patched).map_err(|error| Status::invalid_patch(patch, &error.message))?;
     if strictness == Strictness::Strict && !decoded.warnings.is_empty() {
         let found = format!("strict decoding error: {}", decoded.warnings.join(", "));
         return Err(Status::invalid_patch(patch, &found));
@@ -88,7 +94,11 @@ pub(crate) fn decode_patched(
 }
 
 fn warned(strictness: Strictness, decoded: Decoded) -> (Value, Warnings) {
-    let warnings = if strictness == Strictness::Ignore { Vec::new() } else { decoded.warnings };
+    let warnings = if strictness == Strictness::Ignore {
+        Vec::new()
+    } else {
+        decoded.warnings
+    };
     (decoded.value, warnings)
 }
 
@@ -111,13 +121,19 @@ fn check_kind(resource: &Resource, object: &Value) -> Result<()> {
                 Some("") | None => "core",
                 Some(group) => group,
             };
-            format!("converting ({short}.{kind}) to ({package}.{}): unknown conversion", resource.kind)
+            format!(
+                "converting ({short}.{kind}) to ({package}.{}): unknown conversion",
+                resource.kind
+            )
         }
         false => format!(
             "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
         ),
     };
-    Err(Status::bad_request(format!("{kind} in version {short:?} cannot be handled as a {}: {cause}", resource.kind)))
+    Err(Status::bad_request(format!(
+        "{kind} in version {short:?} cannot be handled as a {}: {cause}",
+        resource.kind
+    )))
 }
 
 fn summary(body: &[u8]) -> String {
@@ -126,7 +142,12 @@ fn summary(body: &[u8]) -> String {
     match body.first() {
         None => "<empty>".to_owned(),
         Some(b'{') => format!("{}{more}", String::from_utf8_lossy(cut)),
-        Some(_) => format!("{}{more}", cut.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        Some(_) => format!(
+            "{}{more}",
+            cut.iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        ),
     }
 }
 
@@ -152,7 +173,10 @@ mod tests {
     fn nonsense_is_named() {
         let query = Query::parse(&"/?fieldValidation=Strict".parse().unwrap());
         for (body, told) in [
-            ("", "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: "),
+            (
+                "",
+                "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: ",
+            ),
             (
                 r#"{"kind":"Service","apiVersion":"v1"}"#,
                 "Service in version \"v1\" cannot be handled as a Pod: converting (v1.Service) to (core.Pod): unknown conversion",
@@ -167,11 +191,21 @@ mod tests {
             ),
         ] {
             let status = decode(pods(), &query, body.as_bytes()).unwrap_err();
-            assert!(status.message.starts_with(told), "{body}: {}", status.message);
+            assert!(
+                status.message.starts_with(told),
+                "{body}: {}",
+                status.message
+            );
             assert_eq!((status.code.as_u16(), status.reason), (400, "BadRequest"));
         }
         let patch = br#"{"spec":{"foo":1}}"#;
-        let status = decode_patched(pods(), &query, serde_json::from_slice(patch).unwrap(), patch).unwrap_err();
+        let status = decode_patched(
+            pods(),
+            &query,
+            serde_json::from_slice(patch).unwrap(),
+            patch,
+        )
+        .unwrap_err();
         assert_eq!(
             status.message,
             " \"\" is invalid: patch: Invalid value: \"{\\\"spec\\\":{\\\"foo\\\":1}}\": strict decoding error: unknown field \"spec.foo\""
@@ -184,6 +218,9 @@ mod tests {
         let query = Query::default();
         let (_, warnings) = decode(pods(), &query, br#"{"spec":{"foo":1}}"#).unwrap();
         let response = with_warnings(Response::default(), &warnings);
-        assert_eq!(response.headers()[header::WARNING], r#"299 - "unknown field \"spec.foo\"""#);
+        assert_eq!(
+            response.headers()[header::WARNING],
+            r#"299 - "unknown field \"spec.foo\"""#
+        );
     }
 }

@@ -48,8 +48,9 @@ impl Options {
     pub fn parse(query: &Query, body: &[u8]) -> Result<Options> {
         let mut options: Options = match body.is_empty() {
             true => Options::default(),
-            false => serde_json::from_slice(body)
-                .map_err(|error| Status::bad_request(format!("error decoding DeleteOptions: {error}")))?,
+            false => serde_json::from_slice(body).map_err(|error| {
+                Status::bad_request(format!("error decoding DeleteOptions: {error}"))
+            })?,
         };
         if options.grace_period_seconds.is_none() {
             options.grace_period_seconds = query.number("gracePeriodSeconds")?;
@@ -74,7 +75,10 @@ impl Options {
     fn check(&self, resource: &Resource, name: &str, object: &Object) -> Result<()> {
         let uid = object.value["metadata"]["uid"].as_str().unwrap_or_default();
         let version = object.revision.to_string();
-        match (&self.preconditions.uid, &self.preconditions.resource_version) {
+        match (
+            &self.preconditions.uid,
+            &self.preconditions.resource_version,
+        ) {
             (Some(wanted), _) if wanted != uid => Err(Status::conflict(
                 resource,
                 name,
@@ -106,11 +110,15 @@ impl Options {
     /// Notes on the object what is to happen to its dependents; without a wish, an earlier one stands.
     fn set_finalizers(&self, resource: &Resource, object: &mut Value) {
         let wish = self.finalizer(resource);
-        let background = self.propagation_policy.as_deref() == Some("Background") || self.orphan_dependents == Some(false);
+        let background = self.propagation_policy.as_deref() == Some("Background")
+            || self.orphan_dependents == Some(false);
         if wish.is_none() && !background {
             return;
         }
-        let mut finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        let mut finalizers = object["metadata"]["finalizers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         finalizers.retain(|own| own != FOREGROUND && own != ORPHAN);
         finalizers.extend(wish.map(Value::from));
         if let Some(metadata) = object["metadata"].as_object_mut() {
@@ -134,14 +142,22 @@ fn decide(resource: &Resource, object: &Value, options: &Options, now: Timestamp
     let mut object = object.clone();
     options.set_finalizers(resource, &mut object);
     let default_grace = (resource.default_grace_seconds)(&object);
-    let asked = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
+    let asked = options
+        .grace_period_seconds
+        .map(|seconds| if seconds < 0 { 1 } else { seconds });
     let metadata = &object["metadata"];
-    let running = metadata["deletionTimestamp"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+    let running = metadata["deletionTimestamp"]
+        .as_str()
+        .and_then(|at| at.parse::<Timestamp>().ok());
     let (deadline, grace) = match running {
         // A second delete may only shorten the first one's grace.
         Some(at) => {
-            let running = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
-            let grace = asked.filter(|_| default_grace.is_some()).map_or(running, |asked| asked.min(running));
+            let running = metadata["deletionGracePeriodSeconds"]
+                .as_i64()
+                .unwrap_or_default();
+            let grace = asked
+                .filter(|_| default_grace.is_some())
+                .map_or(running, |asked| asked.min(running));
             (at - SignedDuration::from_secs(running - grace), grace)
         }
         None => {
@@ -194,7 +210,10 @@ impl Request<'_> {
         let dry_run = !options.dry_run.is_empty();
         options.check(resource, name, old)?;
         let before = presented(resource, old);
-        let attributes = Attributes { subresource: "", ..self.attributes(Operation::Delete, name, Some(&before), dry_run) };
+        let attributes = Attributes {
+            subresource: "",
+            ..self.attributes(Operation::Delete, name, Some(&before), dry_run)
+        };
         let effects = admit(self.server, &attributes, &mut before.clone()).await?;
         let outcome = decide(resource, &old.value, options, Timestamp::now());
         let mut conditions = vec![Precondition::At(old.key.clone(), old.revision)];
@@ -228,14 +247,22 @@ impl Request<'_> {
                     json_response(StatusCode::OK, success(resource, name, uid).to_string())
                 }
             })),
-            Err(Error::NotFound { key }) if key == old.key => Err(Status::not_found(resource, name)),
+            Err(Error::NotFound { key }) if key == old.key => {
+                Err(Status::not_found(resource, name))
+            }
             Err(Error::Conflict { .. } | Error::NotFound { .. } | Error::Exists { .. }) => Ok(None),
             Err(error) => Err(from_store(resource, name)(error)),
         }
     }
 
     fn answer(&self, code: StatusCode, object: &Object) -> Response {
-        object_response(code, self.target.resource, object, self.form, self.include())
+        object_response(
+            code,
+            self.target.resource,
+            object,
+            self.form,
+            self.include(),
+        )
     }
 
     /// Deletes all selected objects of a collection, each by the rules of a single delete.
@@ -245,15 +272,20 @@ impl Request<'_> {
         let (labels, fields) = (self.query.labels()?, self.query.fields()?);
         fields.check(&(resource.selectable_fields)(&Value::Null))?;
         let cache = self.server.cache(resource)?;
-        cache.wait_for(self.server.store.current_revision().await?).await?;
+        cache
+            .wait_for(self.server.store.current_revision().await?)
+            .await?;
         let listing = cache.list(&self.target.collection_prefix());
-        let selected = listing
-            .objects
-            .into_iter()
-            .filter(|object| labels.matches(&object.value) && fields.matches(&object.value, resource.selectable_fields));
+        let selected = listing.objects.into_iter().filter(|object| {
+            labels.matches(&object.value)
+                && fields.matches(&object.value, resource.selectable_fields)
+        });
         let deletions = selected.map(|object| self.delete_one(object, &options));
-        let deleted: Vec<Value> =
-            stream::iter(deletions).buffered(AT_ONCE).try_filter_map(async |object| Ok(object)).try_collect().await?;
+        let deleted: Vec<Value> = stream::iter(deletions)
+            .buffered(AT_ONCE)
+            .try_filter_map(async |object| Ok(object))
+            .try_collect()
+            .await?;
         let list = json!({
             "kind": resource.list_kind(),
             "apiVersion": resource.api_version(),
@@ -266,8 +298,16 @@ impl Request<'_> {
     /// One object of a collection; gone in the meantime is what was wanted.
     async fn delete_one(&self, object: Arc<Object>, options: &Options) -> Result<Option<Value>> {
         let text = |field: &str| object.value["metadata"][field].as_str().map(str::to_owned);
-        let target = Target { namespace: text("namespace"), name: text("name"), ..self.target.clone() };
-        let single = Request { target: &target, form: Form::Object, ..*self };
+        let target = Target {
+            namespace: text("namespace"),
+            name: text("name"),
+            ..self.target.clone()
+        };
+        let single = Request {
+            target: &target,
+            form: Form::Object,
+            ..*self
+        };
         match single.delete_with(options).await {
             Ok(_) => Ok(Some(presented(self.target.resource, &object))),
             Err(status) if status.code == StatusCode::NOT_FOUND => Ok(None),

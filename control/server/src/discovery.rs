@@ -31,7 +31,10 @@ type GroupVersion = (&'static str, &'static str, Vec<&'static Resource>);
 fn group_versions(registry: &'static [Resource]) -> Vec<GroupVersion> {
     let mut found: Vec<GroupVersion> = Vec::new();
     for row in registry {
-        match found.iter_mut().find(|(group, version, _)| (*group, *version) == (row.group, row.version)) {
+        match found
+            .iter_mut()
+            .find(|(group, version, _)| (*group, *version) == (row.group, row.version))
+        {
             Some((.., rows)) => rows.push(row),
             None => found.push((row.group, row.version, vec![row])),
         }
@@ -41,32 +44,54 @@ fn group_versions(registry: &'static [Resource]) -> Vec<GroupVersion> {
 
 pub(crate) fn answer(server: &Server, path: &str, headers: &HeaderMap) -> Option<Response> {
     let all = group_versions(server.registry);
-    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let segments: Vec<&str> = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .collect();
     let body = match segments.as_slice() {
-        [] => json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}),
+        [] => {
+            json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]})
+        }
         [root @ ("api" | "apis")] => {
             if let Some(media) = aggregated(headers) {
-                let mut response = json_response(StatusCode::OK, aggregate(&all, *root == "api", media).to_string());
-                if let Ok(value) = HeaderValue::from_str(&format!("application/json;g=apidiscovery.k8s.io;v={media};as=APIGroupDiscoveryList")) {
+                let mut response = json_response(
+                    StatusCode::OK,
+                    aggregate(&all, *root == "api", media).to_string(),
+                );
+                if let Ok(value) = HeaderValue::from_str(&format!(
+                    "application/json;g=apidiscovery.k8s.io;v={media};as=APIGroupDiscoveryList"
+                )) {
                     response.headers_mut().insert(header::CONTENT_TYPE, value);
                 }
                 return Some(response);
             }
             match *root {
-                "api" => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+                "api" => {
+                    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+                }
                 _ => groups(&all),
             }
         }
-        ["api", version] => resources(all.iter().find(|(group, own, _)| group.is_empty() && own == version)?),
+        ["api", version] => resources(
+            all.iter()
+                .find(|(group, own, _)| group.is_empty() && own == version)?,
+        ),
         ["apis", group] => {
             let list = groups(&all);
-            let found = list["groups"].as_array()?.iter().find(|own| own["name"] == *group)?.clone();
+            let found = list["groups"]
+                .as_array()?
+                .iter()
+                .find(|own| own["name"] == *group)?
+                .clone();
             let mut found = found;
             found["kind"] = "APIGroup".into();
             found["apiVersion"] = "v1".into();
             found
         }
-        ["apis", group, version] => resources(all.iter().find(|(own, v, _)| own == group && v == version)?),
+        ["apis", group, version] => resources(
+            all.iter()
+                .find(|(own, v, _)| own == group && v == version)?,
+        ),
         _ => return None,
     };
     Some(json_response(StatusCode::OK, body.to_string()))
@@ -80,9 +105,11 @@ fn aggregated(headers: &HeaderMap) -> Option<&'static str> {
             && media.contains("g=apidiscovery.k8s.io")
             && media.split(';').any(|part| part.trim() == version)
     };
-    ["v2", "v2beta1"]
-        .into_iter()
-        .find(|version| accept.split(',').any(|media| wants(media, &format!("v={version}"))))
+    ["v2", "v2beta1"].into_iter().find(|version| {
+        accept
+            .split(',')
+            .any(|media| wants(media, &format!("v={version}")))
+    })
 }
 
 fn group_version(group: &str, version: &str) -> String {
@@ -102,7 +129,9 @@ fn groups(all: &[GroupVersion]) -> Value {
                     versions.push(entry);
                 }
             }
-            None => list.push(json!({"name": group, "versions": [entry], "preferredVersion": entry})),
+            None => {
+                list.push(json!({"name": group, "versions": [entry], "preferredVersion": entry}))
+            }
         }
     }
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list})
@@ -177,7 +206,10 @@ fn aggregate(all: &[GroupVersion], core: bool, media: &str) -> Value {
             })
             .collect();
         let entry = json!({"version": version, "resources": resources, "freshness": "Current"});
-        match items.iter_mut().find(|own| own["metadata"]["name"] == *group) {
+        match items
+            .iter_mut()
+            .find(|own| own["metadata"]["name"] == *group)
+        {
             Some(own) => {
                 if let Some(versions) = own["versions"].as_array_mut() {
                     versions.push(entry);

@@ -34,7 +34,11 @@ pub(crate) struct Trusted(pub User);
 pub fn router(server: Server) -> Router {
     Router::new().fallback(move |request: HttpRequest<Body>| {
         let server = server.clone();
-        async move { handle(&server, request).await.unwrap_or_else(|status| status.into_response()) }
+        async move {
+            handle(&server, request)
+                .await
+                .unwrap_or_else(|status| status.into_response())
+        }
     })
 }
 
@@ -47,10 +51,17 @@ async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response>
     let user = match parts.extensions.get::<Trusted>() {
         Some(Trusted(user)) => user.clone(),
         None => {
-            let certificate = parts.extensions.get::<Certificate>().map(|Certificate(user)| user);
-            server.guard.authenticate(server, &parts.headers, certificate).await.ok_or_else(|| {
-                Status::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
-            })?
+            let certificate = parts
+                .extensions
+                .get::<Certificate>()
+                .map(|Certificate(user)| user);
+            server
+                .guard
+                .authenticate(server, &parts.headers, certificate)
+                .await
+                .ok_or_else(|| {
+                    Status::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
+                })?
         }
     };
     let query = Query::parse(&parts.uri);
@@ -65,7 +76,11 @@ async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response>
     };
     let body = axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| {
         let message = format!("Request entity too large: limit is {BODY_LIMIT}");
-        Status::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
+        Status::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestEntityTooLarge",
+            message,
+        )
     })?;
     let body = match media_type(&parts.headers) {
         // What handlers see is JSON, whatever the client wrote.
@@ -75,7 +90,13 @@ async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response>
         }
         _ => body,
     };
-    let call = Call { method: parts.method.clone(), target, query, user, body };
+    let call = Call {
+        method: parts.method.clone(),
+        target,
+        query,
+        user,
+        body,
+    };
     if let Some(connector) = server.connectors.get(connector_key(&call.target).as_str()) {
         return connector.call(server, call).await;
     }
@@ -115,38 +136,66 @@ async fn authorize(
                 .unwrap_or_default(),
             path,
         },
-        None => Action { verb: &verb, group: "", resource: "", subresource: "", namespace: "", name: "", path },
+        None => Action {
+            verb: &verb,
+            group: "",
+            resource: "",
+            subresource: "",
+            namespace: "",
+            name: "",
+            path,
+        },
     };
-    server.guard.authorize(server, user, &action).await.map_err(|why| {
-        let told = refusal(user, &action, &why);
-        let message = match target {
-            Some(target) => {
-                let qualified = crate::status::qualified(target.resource);
-                match &target.name {
-                    Some(name) => format!("{qualified} {name:?} is forbidden: {told}"),
-                    None => format!("{qualified} is forbidden: {told}"),
+    server
+        .guard
+        .authorize(server, user, &action)
+        .await
+        .map_err(|why| {
+            let told = refusal(user, &action, &why);
+            let message = match target {
+                Some(target) => {
+                    let qualified = crate::status::qualified(target.resource);
+                    match &target.name {
+                        Some(name) => format!("{qualified} {name:?} is forbidden: {told}"),
+                        None => format!("{qualified} is forbidden: {told}"),
+                    }
                 }
+                None => format!("forbidden: {told}"),
+            };
+            Status {
+                details: Some(match target {
+                    Some(target) => {
+                        details(target.resource, target.name.as_deref().unwrap_or_default())
+                    }
+                    None => json!({}),
+                }),
+                ..Status::new(StatusCode::FORBIDDEN, "Forbidden", message)
             }
-            None => format!("forbidden: {told}"),
-        };
-        Status {
-            details: Some(match target {
-                Some(target) => details(target.resource, target.name.as_deref().unwrap_or_default()),
-                None => json!({}),
-            }),
-            ..Status::new(StatusCode::FORBIDDEN, "Forbidden", message)
-        }
-    })
+        })
 }
 
 async fn resource(server: &Server, call: &Call, headers: &http::HeaderMap) -> Result<Response> {
-    let Call { method, target, query, user, body } = call;
+    let Call {
+        method,
+        target,
+        query,
+        user,
+        body,
+    } = call;
     let form = Form::accepted(headers);
-    let request = Request { server, target, query, user, form };
+    let request = Request {
+        server,
+        target,
+        query,
+        user,
+        form,
+    };
     let verb = target.verb(method, query.flag("watch"));
     let subresource = target.subresource.map(|sub| &sub.kind);
     // Across all namespaces there is only reading.
-    let reachable = target.namespace.is_some() || !target.resource.namespaced || matches!(verb, "list" | "watch");
+    let reachable = target.namespace.is_some()
+        || !target.resource.namespaced
+        || matches!(verb, "list" | "watch");
     let allowed = reachable
         && match target.subresource {
             Some(sub) => sub.verbs.contains(&verb),
@@ -159,7 +208,9 @@ async fn resource(server: &Server, call: &Call, headers: &http::HeaderMap) -> Re
         ("get", Some(SubresourceKind::Scale { .. })) => request.get_scale().await,
         ("update", Some(SubresourceKind::Scale { .. })) => request.change_scale(body, None).await,
         ("patch", Some(SubresourceKind::Scale { .. })) => {
-            request.change_scale(body, Some(&Patch::parse(headers, body)?)).await
+            request
+                .change_scale(body, Some(&Patch::parse(headers, body)?))
+                .await
         }
         ("create", Some(SubresourceKind::Binding)) => request.bind(body).await,
         ("create", Some(SubresourceKind::Eviction)) => request.evict(body).await,
@@ -197,11 +248,17 @@ async fn open_path(server: &Server, path: &str) -> Option<Response> {
             let ready = server.store.is_ready() && server.store.current_revision().await.is_ok();
             Some(match ready {
                 true => "ok".into_response(),
-                false => (StatusCode::INTERNAL_SERVER_ERROR, "[-]etcd failed: reason withheld\nreadyz check failed\n")
+                false => (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "[-]etcd failed: reason withheld\nreadyz check failed\n",
+                )
                     .into_response(),
             })
         }
-        "/version" => Some(json_response(StatusCode::OK, discovery::version().to_string())),
+        "/version" => Some(json_response(
+            StatusCode::OK,
+            discovery::version().to_string(),
+        )),
         _ => None,
     }
 }
@@ -215,4 +272,3 @@ fn plain_path(server: &Server, path: &str, headers: &http::HeaderMap) -> Result<
     }
     Err(Status::no_route())
 }
-

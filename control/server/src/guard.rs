@@ -41,7 +41,10 @@ pub trait Guard: Send + Sync {
 /// Kubernetes' sentence for a refused action.
 pub fn refusal(user: &User, action: &Action<'_>, why: &str) -> String {
     let mut text = if action.resource.is_empty() {
-        format!("User {:?} cannot {} path {:?}", user.name, action.verb, action.path)
+        format!(
+            "User {:?} cannot {} path {:?}",
+            user.name, action.verb, action.path
+        )
     } else {
         let resource = match action.subresource {
             "" => action.resource.to_owned(),

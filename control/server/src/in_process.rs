@@ -12,10 +12,12 @@ use crate::dispatch::Trusted;
 pub fn client(router: &Router, user: &str, groups: &[&str]) -> kube::Client {
     let mut user = User::new(user, groups);
     user.groups.push("system:authenticated".into());
-    let service = router.clone().map_request(move |request: Request<kube::client::Body>| {
-        let (mut parts, body) = request.into_parts();
-        parts.extensions.insert(Trusted(user.clone()));
-        Request::from_parts(parts, Body::new(body))
-    });
+    let service = router
+        .clone()
+        .map_request(move |request: Request<kube::client::Body>| {
+            let (mut parts, body) = request.into_parts();
+            parts.extensions.insert(Trusted(user.clone()));
+            Request::from_parts(parts, Body::new(body))
+        });
     kube::Client::new(service, "default")
 }

@@ -10,14 +10,20 @@ pub(crate) fn answer(path: &str, headers: &HeaderMap) -> Option<Response> {
         "/openapi/v2" if wants_protobuf(headers) => (openapi::v2_protobuf(), openapi::V2_PROTOBUF),
         "/openapi/v2" => (openapi::v2_json(), "application/json"),
         "/openapi/v3" => (openapi::v3_index(), "application/json"),
-        _ => (openapi::v3(path.strip_prefix("/openapi/v3/")?)?, "application/json"),
+        _ => (
+            openapi::v3(path.strip_prefix("/openapi/v3/")?)?,
+            "application/json",
+        ),
     };
     Some(response(document, media, headers))
 }
 
 /// The first of the media types that the client names and we write; older kubectl takes nothing but protobuf.
 fn wants_protobuf(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     accept
         .split(',')
         .map(|media| media.split(';').next().unwrap_or_default().trim())
@@ -27,7 +33,9 @@ fn wants_protobuf(headers: &HeaderMap) -> bool {
 
 fn response(document: &'static Document, media: &'static str, headers: &HeaderMap) -> Response {
     let tag = format!("\"{}\"", document.hash);
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|value| value.as_bytes() == tag.as_bytes());
     let mut response = match known {
         true => Response::new(Body::empty()),
         false => Response::new(Body::from(document.bytes.as_slice())),
@@ -58,13 +66,25 @@ mod tests {
     fn the_client_chooses_the_encoding() {
         let table = [
             ("/openapi/v2", "application/json", "application/json"),
-            ("/openapi/v2", openapi::V2_PROTOBUF_ACCEPT, openapi::V2_PROTOBUF),
+            (
+                "/openapi/v2",
+                openapi::V2_PROTOBUF_ACCEPT,
+                openapi::V2_PROTOBUF,
+            ),
             ("/openapi/v2", "*/*", "application/json"),
             ("/openapi/v3", "application/json, */*", "application/json"),
-            ("/openapi/v3/apis/apps/v1", "application/json", "application/json"),
+            (
+                "/openapi/v3/apis/apps/v1",
+                "application/json",
+                "application/json",
+            ),
         ];
         for (path, accept, media) in table {
-            assert_eq!(get(path, accept).unwrap().headers()[header::CONTENT_TYPE], media, "{path} {accept}");
+            assert_eq!(
+                get(path, accept).unwrap().headers()[header::CONTENT_TYPE],
+                media,
+                "{path} {accept}"
+            );
         }
         assert!(get("/openapi/v3/apis/none/v1", "*/*").is_none());
         assert!(get("/nothing", "*/*").is_none());
@@ -75,6 +95,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         let tag = answer("/openapi/v3", &headers).unwrap().headers()[header::ETAG].clone();
         headers.insert(header::IF_NONE_MATCH, tag);
-        assert_eq!(answer("/openapi/v3", &headers).unwrap().status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(
+            answer("/openapi/v3", &headers).unwrap().status(),
+            StatusCode::NOT_MODIFIED
+        );
     }
 }

@@ -33,7 +33,10 @@ impl Include {
 impl Form {
     /// The first media type we can write; JSON where nothing fits, as clients bear it.
     pub fn accepted(headers: &HeaderMap) -> Form {
-        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let accept = headers
+            .get(header::ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
         for media in accept.split(',') {
             let mut parts = media.split(';').map(str::trim);
             let kind = parts.next().unwrap_or_default();
@@ -51,7 +54,10 @@ impl Form {
             {
                 return Form::Partial;
             }
-            if !parameters.iter().any(|parameter| parameter.starts_with("as=")) {
+            if !parameters
+                .iter()
+                .any(|parameter| parameter.starts_with("as="))
+            {
                 return Form::Object;
             }
         }
@@ -128,10 +134,22 @@ mod tests {
             ("", Form::Object),
             ("*/*", Form::Object),
             ("application/json", Form::Object),
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Form::Table),
-            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Form::Object),
-            ("application/vnd.kubernetes.protobuf,application/json", Form::Object),
-            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json", Form::Partial),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                Form::Table,
+            ),
+            (
+                "application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                Form::Object,
+            ),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                Form::Object,
+            ),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+                Form::Partial,
+            ),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, accept.parse().unwrap());

@@ -18,9 +18,13 @@ pub(crate) enum Patch {
 
 impl Patch {
     pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Patch> {
-        let wrong = |error: serde_json::Error| Status::bad_request(format!("error decoding patch: {error}"));
+        let wrong = |error: serde_json::Error| {
+            Status::bad_request(format!("error decoding patch: {error}"))
+        };
         match media_type(headers) {
-            "application/json-patch+json" => Ok(Patch::Json(serde_json::from_slice(body).map_err(wrong)?)),
+            "application/json-patch+json" => {
+                Ok(Patch::Json(serde_json::from_slice(body).map_err(wrong)?))
+            }
             "application/merge-patch+json" => Ok(Patch::Merge(object(body)?)),
             "application/strategic-merge-patch+json" => Ok(Patch::Strategic(object(body)?)),
             "application/apply-patch+yaml" => Err(Status::unsupported_media_type(
@@ -37,12 +41,12 @@ impl Patch {
     /// Whether the patch itself says which version it is for.
     pub fn names_version(&self) -> bool {
         match self {
-            Patch::Json(patch) => patch.iter().any(|operation| {
-                operation.path().to_string() == "/metadata/resourceVersion"
-            }),
-            Patch::Merge(patch) | Patch::Strategic(patch) => {
-                patch["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty())
-            }
+            Patch::Json(patch) => patch
+                .iter()
+                .any(|operation| operation.path().as_str() == "/metadata/resourceVersion"),
+            Patch::Merge(patch) | Patch::Strategic(patch) => patch["metadata"]["resourceVersion"]
+                .as_str()
+                .is_some_and(|version| !version.is_empty()),
         }
     }
 
@@ -53,7 +57,9 @@ impl Patch {
                 Status::new(
                     http::StatusCode::UNPROCESSABLE_ENTITY,
                     "Invalid",
-                    format!("the server rejected our request due to an error in our request: {error}"),
+                    format!(
+                        "the server rejected our request due to an error in our request: {error}"
+                    ),
                 )
             })?,
             Patch::Merge(patch) => json_patch::merge(&mut patched, patch),
@@ -71,6 +77,8 @@ fn object(body: &[u8]) -> Result<Value> {
         .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     match value.is_object() {
         true => Ok(value),
-        false => Err(Status::bad_request("error decoding patch: the patch is no JSON object")),
+        false => Err(Status::bad_request(
+            "error decoding patch: the patch is no JSON object",
+        )),
     }
 }

@@ -21,9 +21,10 @@ use crate::status::{Result, Status};
 pub(crate) fn json_response(code: StatusCode, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = code;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 
@@ -41,7 +42,9 @@ pub(crate) fn object_response(
         Form::Table => {
             let value = presented(resource, object);
             let metadata = json!({"resourceVersion": object.revision.to_string()});
-            table(resource, std::iter::once(&value), include, true, metadata).to_string().into()
+            table(resource, std::iter::once(&value), include, true, metadata)
+                .to_string()
+                .into()
         }
     };
     json_response(code, body)
@@ -58,23 +61,40 @@ pub(crate) fn object_bytes(resource: &Resource, object: &Object) -> Bytes {
 /// The object as it is now: what was acknowledged before this request is seen.
 pub(crate) async fn current(server: &Server, target: &Target, name: &str) -> Result<Arc<Object>> {
     let cache = server.cache(target.resource)?;
-    cache.wait_for(server.store.current_revision().await?).await?;
-    cache.get(&target.key(name)).ok_or_else(|| Status::not_found(target.resource, name))
+    cache
+        .wait_for(server.store.current_revision().await?)
+        .await?;
+    cache
+        .get(&target.key(name))
+        .ok_or_else(|| Status::not_found(target.resource, name))
 }
 
-pub(crate) async fn get(server: &Server, target: &Target, query: &Query, form: Form) -> Result<Response> {
+pub(crate) async fn get(
+    server: &Server,
+    target: &Target,
+    query: &Query,
+    form: Form,
+) -> Result<Response> {
     let name = target.name.as_deref().unwrap_or_default();
     let object = match query.resource_version()? {
         // "Any version" and "at least this one" may come from memory.
         Some(revision) => {
             let cache = server.cache(target.resource)?;
             cache.wait_for(revision).await?;
-            cache.get(&target.key(name)).ok_or_else(|| Status::not_found(target.resource, name))?
+            cache
+                .get(&target.key(name))
+                .ok_or_else(|| Status::not_found(target.resource, name))?
         }
         None => current(server, target, name).await?,
     };
     let include = Include::parse(query.text("includeObject"));
-    Ok(object_response(StatusCode::OK, target.resource, &object, form, include))
+    Ok(object_response(
+        StatusCode::OK,
+        target.resource,
+        &object,
+        form,
+        include,
+    ))
 }
 
 const TOO_OLD_TOKEN: &str = "The provided continue parameter is too old to display a consistent list result. You can \
@@ -101,7 +121,11 @@ impl Continue {
             .and_then(|bytes| serde_json::from_slice::<Continue>(&bytes).ok())
             // A token from another collection must not read outside this one.
             .filter(|token| token.start.starts_with(prefix))
-            .ok_or_else(|| Status::bad_request("continue key is not valid: illegal base64 data or foreign token"))
+            .ok_or_else(|| {
+                Status::bad_request(
+                    "continue key is not valid: illegal base64 data or foreign token",
+                )
+            })
     }
 }
 
@@ -112,7 +136,12 @@ struct Page {
     remaining: Option<usize>,
 }
 
-pub(crate) async fn list(server: &Server, target: &Target, query: &Query, form: Form) -> Result<Response> {
+pub(crate) async fn list(
+    server: &Server,
+    target: &Target,
+    query: &Query,
+    form: Form,
+) -> Result<Response> {
     let resource = target.resource;
     let labels = query.labels()?;
     let fields = query.fields()?;
@@ -131,26 +160,55 @@ pub(crate) async fn list(server: &Server, target: &Target, query: &Query, form: 
     }
     let body: Bytes = match form {
         Form::Object => {
-            let items = page.objects.iter().map(|object| object_bytes(resource, object));
-            list_bytes(&format!("{}List", resource.kind), &api_version(resource), &metadata, items)
+            let items = page
+                .objects
+                .iter()
+                .map(|object| object_bytes(resource, object));
+            list_bytes(
+                &format!("{}List", resource.kind),
+                &api_version(resource),
+                &metadata,
+                items,
+            )
         }
         Form::Partial => {
-            let items = page.objects.iter().map(|object| Bytes::from(partial(&object.value).to_string()));
-            list_bytes("PartialObjectMetadataList", "meta.k8s.io/v1", &metadata, items)
+            let items = page
+                .objects
+                .iter()
+                .map(|object| Bytes::from(partial(&object.value).to_string()));
+            list_bytes(
+                "PartialObjectMetadataList",
+                "meta.k8s.io/v1",
+                &metadata,
+                items,
+            )
         }
         Form::Table => {
-            let values: Vec<Value> = page.objects.iter().map(|object| presented(resource, object)).collect();
+            let values: Vec<Value> = page
+                .objects
+                .iter()
+                .map(|object| presented(resource, object))
+                .collect();
             let include = Include::parse(query.text("includeObject"));
-            table(resource, values.iter(), include, true, metadata).to_string().into()
+            table(resource, values.iter(), include, true, metadata)
+                .to_string()
+                .into()
         }
     };
     Ok(json_response(StatusCode::OK, body))
 }
 
 /// Puts a list together from items already serialised.
-fn list_bytes(kind: &str, version: &str, metadata: &Value, items: impl Iterator<Item = Bytes>) -> Bytes {
-    let mut body = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[")
-        .into_bytes();
+fn list_bytes(
+    kind: &str,
+    version: &str,
+    metadata: &Value,
+    items: impl Iterator<Item = Bytes>,
+) -> Bytes {
+    let mut body = format!(
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":["
+    )
+    .into_bytes();
     for (index, item) in items.enumerate() {
         if index > 0 {
             body.push(b',');
@@ -169,18 +227,29 @@ async fn page(
     unfiltered: bool,
 ) -> Result<Page> {
     let prefix = target.collection_prefix();
-    let limit = query.number("limit")?.filter(|limit| *limit > 0).map(|limit| limit as usize);
+    let limit = query
+        .number("limit")?
+        .filter(|limit| *limit > 0)
+        .map(|limit| limit as usize);
     // Where nothing is filtered out, etcd need not send more than the page and the key after it.
     let needed = limit.filter(|_| unfiltered).map_or(0, |limit| limit + 1);
     let (objects, total, revision) = match query.text("continue") {
         Some(token) => {
             if query.resource_version()?.is_some_and(|version| version > 0) {
-                return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+                return Err(Status::bad_request(
+                    "specifying resource version is not allowed when using continue",
+                ));
             }
             let token = Continue::decode(token, &prefix)?;
             let (objects, total) = past(server, target, &token.start, token.revision, needed)
                 .await
-                .map_err(|status| if status.reason == "Expired" { Status::expired(TOO_OLD_TOKEN) } else { status })?;
+                .map_err(|status| {
+                    if status.reason == "Expired" {
+                        Status::expired(TOO_OLD_TOKEN)
+                    } else {
+                        status
+                    }
+                })?;
             (objects, total, token.revision)
         }
         None => listing(server, target, query, needed).await?,
@@ -190,7 +259,10 @@ async fn page(
     let mut next = None;
     for object in objects {
         if limit.is_some_and(|limit| page.len() >= limit) {
-            next = Some(Continue { revision, start: object.key.clone() });
+            next = Some(Continue {
+                revision,
+                start: object.key.clone(),
+            });
             break;
         }
         taken += 1;
@@ -200,7 +272,12 @@ async fn page(
     }
     // A selector makes the count unknown; Kubernetes leaves it out then.
     let remaining = (next.is_some() && unfiltered).then(|| total.saturating_sub(taken));
-    Ok(Page { objects: page, revision, next, remaining })
+    Ok(Page {
+        objects: page,
+        revision,
+        next,
+        remaining,
+    })
 }
 
 /// Objects, how many there are in all, and their revision.
@@ -213,7 +290,11 @@ async fn listing(server: &Server, target: &Target, query: &Query, needed: usize)
     let exact = match query.text("resourceVersionMatch") {
         None | Some("NotOlderThan") => false,
         Some("Exact") => true,
-        Some(other) => return Err(Status::bad_request(format!("resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""))),
+        Some(other) => {
+            return Err(Status::bad_request(format!(
+                "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
+            )));
+        }
     };
     match query.resource_version()? {
         None if query.text("resourceVersionMatch").is_some() => {
@@ -221,7 +302,11 @@ async fn listing(server: &Server, target: &Target, query: &Query, needed: usize)
                 "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
             ));
         }
-        None => cache.wait_for(server.store.current_revision().await?).await?,
+        None => {
+            cache
+                .wait_for(server.store.current_revision().await?)
+                .await?
+        }
         Some(0) if exact => {
             return Err(Status::bad_request(
                 "resourceVersionMatch: Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
@@ -247,11 +332,17 @@ async fn past(
     needed: usize,
 ) -> Result<(Vec<Arc<Object>>, usize)> {
     let prefix = target.collection_prefix();
-    if let Some(objects) = server.cache(target.resource)?.list_at(&prefix, start, revision) {
+    if let Some(objects) = server
+        .cache(target.resource)?
+        .list_at(&prefix, start, revision)
+    {
         let total = objects.len();
         return Ok((objects, total));
     }
-    Ok(server.store.list_at(&prefix, start, revision, needed).await?)
+    Ok(server
+        .store
+        .list_at(&prefix, start, revision, needed)
+        .await?)
 }
 
 #[cfg(test)]
@@ -260,7 +351,10 @@ mod tests {
 
     #[test]
     fn a_continue_token_stays_in_its_collection() {
-        let token = Continue { revision: 7, start: "/registry/pods/a/x".into() };
+        let token = Continue {
+            revision: 7,
+            start: "/registry/pods/a/x".into(),
+        };
         let text = token.encode();
         assert_eq!(Continue::decode(&text, "/registry/pods/a/").unwrap(), token);
         assert!(Continue::decode(&text, "/registry/pods/b/").is_err());

@@ -52,7 +52,10 @@ impl Target {
             [] => (None, None),
             [name] => (Some((*name).to_owned()), None),
             [name, sub] => {
-                let subresource = resource.subresources.iter().find(|known| known.name == *sub)?;
+                let subresource = resource
+                    .subresources
+                    .iter()
+                    .find(|known| known.name == *sub)?;
                 (Some((*name).to_owned()), Some(subresource))
             }
             _ => return None,
@@ -61,7 +64,12 @@ impl Target {
         if resource.namespaced && name.is_some() && namespace.is_none() {
             return None;
         }
-        Some(Target { resource, namespace, name, subresource })
+        Some(Target {
+            resource,
+            namespace,
+            name,
+            subresource,
+        })
     }
 
     /// Key prefix of the collection this target names.
@@ -103,7 +111,11 @@ pub struct Query(HashMap<String, String>);
 
 impl Query {
     pub fn parse(uri: &Uri) -> Query {
-        let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        let pairs = uri
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty());
         Query(
             pairs
                 .map(|pair| {
@@ -115,18 +127,25 @@ impl Query {
     }
 
     pub fn text(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str).filter(|value| !value.is_empty())
+        self.0
+            .get(key)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     pub fn flag(&self, key: &str) -> bool {
-        self.0.get(key).is_some_and(|value| matches!(value.as_str(), "" | "1" | "true" | "True"))
+        self.0
+            .get(key)
+            .is_some_and(|value| matches!(value.as_str(), "" | "1" | "true" | "True"))
     }
 
     pub fn number(&self, key: &str) -> Result<Option<i64>> {
         self.text(key)
             .map(|text| {
                 text.parse().map_err(|_| {
-                    Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+                    Status::bad_request(format!(
+                        "strconv.ParseInt: parsing {text:?}: invalid syntax"
+                    ))
                 })
             })
             .transpose()
@@ -154,7 +173,9 @@ impl Query {
     }
 
     pub fn timeout(&self) -> Result<Option<Duration>> {
-        Ok(self.number("timeoutSeconds")?.map(|seconds| Duration::from_secs(seconds.max(0) as u64)))
+        Ok(self
+            .number("timeoutSeconds")?
+            .map(|seconds| Duration::from_secs(seconds.max(0) as u64)))
     }
 
     pub fn dry_run(&self) -> Result<bool> {
@@ -176,7 +197,9 @@ fn decode(text: &str) -> String {
             b'+' => bytes.push(b' '),
             b'%' => {
                 let digits: Vec<u8> = rest.by_ref().take(2).collect();
-                let parsed = std::str::from_utf8(&digits).ok().and_then(|d| u8::from_str_radix(d, 16).ok());
+                let parsed = std::str::from_utf8(&digits)
+                    .ok()
+                    .and_then(|d| u8::from_str_radix(d, 16).ok());
                 match parsed {
                     Some(byte) => bytes.push(byte),
                     None => {

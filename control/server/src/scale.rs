@@ -23,7 +23,13 @@ impl Paths {
     fn view(&self, object: &Value) -> Value {
         let metadata = &object["metadata"];
         let mut shown = json!({});
-        for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        for field in [
+            "name",
+            "namespace",
+            "uid",
+            "resourceVersion",
+            "creationTimestamp",
+        ] {
             if let Some(value) = metadata.get(field) {
                 shown[field] = value.clone();
             }
@@ -33,7 +39,10 @@ impl Paths {
             "spec": {"replicas": object.pointer(self.spec).and_then(Value::as_i64).unwrap_or_default()},
             "status": {"replicas": object.pointer(self.status).and_then(Value::as_i64).unwrap_or_default()},
         });
-        let selector = object.pointer(self.selector).map(selector_text).unwrap_or_default();
+        let selector = object
+            .pointer(self.selector)
+            .map(selector_text)
+            .unwrap_or_default();
         if !selector.is_empty() {
             view["status"]["selector"] = selector.into();
         }
@@ -55,9 +64,18 @@ fn selector_text(selector: &Value) -> String {
         .flatten()
         .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
         .collect();
-    for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
+    for expression in selector["matchExpressions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         let key = expression["key"].as_str().unwrap_or_default();
-        let values: Vec<&str> = expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let values: Vec<&str> = expression["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         terms.push(match expression["operator"].as_str() {
             Some("In") => format!("{key} in ({})", values.join(",")),
             Some("NotIn") => format!("{key} notin ({})", values.join(",")),
@@ -71,7 +89,15 @@ fn selector_text(selector: &Value) -> String {
 impl Request<'_> {
     fn paths(&self) -> Option<Paths> {
         match self.target.subresource?.kind {
-            SubresourceKind::Scale { spec, status, selector } => Some(Paths { spec, status, selector }),
+            SubresourceKind::Scale {
+                spec,
+                status,
+                selector,
+            } => Some(Paths {
+                spec,
+                status,
+                selector,
+            }),
             _ => None,
         }
     }
@@ -79,25 +105,35 @@ impl Request<'_> {
     pub(crate) async fn get_scale(&self) -> Result<Response> {
         let paths = self.paths().ok_or_else(Status::no_route)?;
         let object = current(self.server, self.target, self.name()).await?;
-        Ok(json_response(StatusCode::OK, paths.view(&object.value).to_string()))
+        Ok(json_response(
+            StatusCode::OK,
+            paths.view(&object.value).to_string(),
+        ))
     }
 
     /// PUT (`patch` is none) and PATCH of scale.
-    pub(crate) async fn change_scale(&self, body: &Bytes, patch: Option<&Patch>) -> Result<Response> {
+    pub(crate) async fn change_scale(
+        &self,
+        body: &Bytes,
+        patch: Option<&Patch>,
+    ) -> Result<Response> {
         let paths = self.paths().ok_or_else(Status::no_route)?;
         let (code, object) = self
             .change(
                 |old| {
                     let view = match patch {
-                        Some(patch) => patch.apply(&paths.view(old), "io.k8s.api.autoscaling.v1.Scale")?,
-                        None => serde_json::from_slice(body)
-                            .map_err(|error| Status::bad_request(format!("error decoding Scale: {error}")))?,
+                        Some(patch) => {
+                            patch.apply(&paths.view(old), "io.k8s.api.autoscaling.v1.Scale")?
+                        }
+                        None => serde_json::from_slice(body).map_err(|error| {
+                            Status::bad_request(format!("error decoding Scale: {error}"))
+                        })?,
                     };
                     let replicas = match &view["spec"]["replicas"] {
                         Value::Null => 0,
-                        value => value
-                            .as_i64()
-                            .ok_or_else(|| Status::bad_request("Scale: spec.replicas is no integer"))?,
+                        value => value.as_i64().ok_or_else(|| {
+                            Status::bad_request("Scale: spec.replicas is no integer")
+                        })?,
                     };
                     let mut new = old.clone();
                     paths.set(&mut new, replicas);
@@ -105,11 +141,18 @@ impl Request<'_> {
                         Some(version) if patch.is_none() && !version.is_empty() => {
                             new["metadata"]["resourceVersion"] = version.into();
                         }
-                        _ => drop(new["metadata"].as_object_mut().and_then(|map| map.remove("resourceVersion"))),
+                        _ => drop(
+                            new["metadata"]
+                                .as_object_mut()
+                                .and_then(|map| map.remove("resourceVersion")),
+                        ),
                     }
                     Ok(new)
                 },
-                Allow { any_version: true, ..Allow::default() },
+                Allow {
+                    any_version: true,
+                    ..Allow::default()
+                },
             )
             .await?;
         Ok(json_response(code, paths.view(&object.value).to_string()))
@@ -119,13 +162,19 @@ impl Request<'_> {
     pub(crate) async fn bind(&self, body: &Bytes) -> Result<Response> {
         let binding: Value = serde_json::from_slice(body)
             .map_err(|error| Status::bad_request(format!("error decoding Binding: {error}")))?;
-        let node = binding["target"]["name"].as_str().filter(|name| !name.is_empty()).ok_or_else(|| {
-            Status::bad_request("Binding \"\" is invalid: target.name: Required value")
-        })?;
+        let node = binding["target"]["name"]
+            .as_str()
+            .filter(|name| !name.is_empty())
+            .ok_or_else(|| {
+                Status::bad_request("Binding \"\" is invalid: target.name: Required value")
+            })?;
         let name = self.name();
         let refused = |why: &str| {
             let message = format!("Operation cannot be fulfilled on pods/binding {name:?}: {why}");
-            Status { details: Some(json!({"name": name, "kind": "pods/binding"})), ..Status::new(StatusCode::CONFLICT, "Conflict", message) }
+            Status {
+                details: Some(json!({"name": name, "kind": "pods/binding"})),
+                ..Status::new(StatusCode::CONFLICT, "Conflict", message)
+            }
         };
         self.change(
             |old| {
@@ -162,7 +211,10 @@ impl Request<'_> {
     pub(crate) async fn evict(&self, body: &Bytes) -> Result<Response> {
         let eviction: Value = serde_json::from_slice(body)
             .map_err(|error| Status::bad_request(format!("error decoding Eviction: {error}")))?;
-        let options = match eviction.get("deleteOptions").filter(|options| !options.is_null()) {
+        let options = match eviction
+            .get("deleteOptions")
+            .filter(|options| !options.is_null())
+        {
             Some(options) => Options::parse(self.query, options.to_string().as_bytes())?,
             None => Options::parse(self.query, b"")?,
         };
@@ -174,9 +226,14 @@ impl Request<'_> {
 
 fn set_condition(object: &mut Value, kind: &str, status: &str) {
     let now = timestamp(jiff::Timestamp::now());
-    let mut conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let mut conditions = object["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     conditions.retain(|condition| condition["type"] != kind);
-    conditions.push(json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": now}));
+    conditions.push(
+        json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": now}),
+    );
     object["status"]["conditions"] = conditions.into();
 }
 
@@ -186,7 +243,11 @@ mod tests {
 
     #[test]
     fn a_scale_is_a_view_of_replicas() {
-        let paths = Paths { spec: "/spec/replicas", status: "/status/replicas", selector: "/spec/selector" };
+        let paths = Paths {
+            spec: "/spec/replicas",
+            status: "/status/replicas",
+            selector: "/spec/selector",
+        };
         let mut object = json!({
             "metadata": {"name": "web", "labels": {"a": "b"}},
             "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}, "matchExpressions": [
@@ -196,7 +257,10 @@ mod tests {
         });
         let view = paths.view(&object);
         assert_eq!(view["spec"]["replicas"], 3);
-        assert_eq!(view["status"], json!({"replicas": 2, "selector": "app=web,tier in (a,b),x"}));
+        assert_eq!(
+            view["status"],
+            json!({"replicas": 2, "selector": "app=web,tier in (a,b),x"})
+        );
         paths.set(&mut object, 5);
         assert_eq!(object["spec"]["replicas"], 5);
     }

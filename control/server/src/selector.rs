@@ -29,7 +29,9 @@ impl LabelSelector {
             .filter(|part| !part.is_empty())
             .map(|part| {
                 requirement(part).ok_or_else(|| {
-                    Status::bad_request(format!("unable to parse requirement: {part:?} is no label requirement"))
+                    Status::bad_request(format!(
+                        "unable to parse requirement: {part:?} is no label requirement"
+                    ))
                 })
             })
             .collect::<Result<_>>()?;
@@ -41,11 +43,17 @@ impl LabelSelector {
     }
 
     pub fn matches(&self, object: &Value) -> bool {
-        let label = |key: &str| object["metadata"]["labels"].get(key).and_then(Value::as_str);
+        let label = |key: &str| {
+            object["metadata"]["labels"]
+                .get(key)
+                .and_then(Value::as_str)
+        };
         let number = |key: &str| label(key).and_then(|value| value.parse::<i64>().ok());
         self.0.iter().all(|requirement| match requirement {
             Requirement::In(key, values) => label(key).is_some_and(|value| values.contains(value)),
-            Requirement::NotIn(key, values) => label(key).is_none_or(|value| !values.contains(value)),
+            Requirement::NotIn(key, values) => {
+                label(key).is_none_or(|value| !values.contains(value))
+            }
             Requirement::Exists(key) => label(key).is_some(),
             Requirement::Absent(key) => label(key).is_none(),
             Requirement::Greater(key, bound) => number(key).is_some_and(|value| value > *bound),
@@ -73,14 +81,25 @@ fn split_outside_parentheses(text: &str) -> Vec<&str> {
 
 fn requirement(part: &str) -> Option<Requirement> {
     let key_ok = |key: &str| {
-        !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
+        !key.is_empty()
+            && key
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
     };
-    let key = |key: &str| Some(key.trim()).filter(|key| key_ok(key)).map(str::to_owned);
+    let key = |key: &str| {
+        Some(key.trim())
+            .filter(|key| key_ok(key))
+            .map(str::to_owned)
+    };
     if let Some(rest) = part.strip_prefix('!') {
         return Some(Requirement::Absent(key(rest)?));
     }
     if let Some((head, set)) = part.split_once('(') {
-        let values = set.strip_suffix(')')?.split(',').map(|value| value.trim().to_owned()).collect();
+        let values = set
+            .strip_suffix(')')?
+            .split(',')
+            .map(|value| value.trim().to_owned())
+            .collect();
         let mut words = head.split_whitespace();
         let name = key(words.next()?)?;
         return match (words.next()?, words.next()) {
@@ -124,7 +143,9 @@ impl FieldSelector {
                         return Ok((key.to_owned(), equal, value.to_owned()));
                     }
                 }
-                Err(Status::bad_request(format!("invalid selector: '{term}'; can't understand '{term}'")))
+                Err(Status::bad_request(format!(
+                    "invalid selector: '{term}'; can't understand '{term}'"
+                )))
             })
             .collect::<Result<_>>()?;
         Ok(FieldSelector(terms))
@@ -149,13 +170,19 @@ impl FieldSelector {
                 || key == "metadata.namespace"
                 || offered.iter().any(|(field, _)| field == key);
             if !known {
-                return Err(Status::bad_request(format!("field label not supported: {key}")));
+                return Err(Status::bad_request(format!(
+                    "field label not supported: {key}"
+                )));
             }
         }
         Ok(())
     }
 
-    pub fn matches(&self, object: &Value, fields: impl Fn(&Value) -> Vec<(&'static str, String)>) -> bool {
+    pub fn matches(
+        &self,
+        object: &Value,
+        fields: impl Fn(&Value) -> Vec<(&'static str, String)>,
+    ) -> bool {
         if self.0.is_empty() {
             return true;
         }
@@ -163,8 +190,13 @@ impl FieldSelector {
         self.0.iter().all(|(key, equal, wanted)| {
             let value = match key.as_str() {
                 "metadata.name" => object["metadata"]["name"].as_str().unwrap_or_default(),
-                "metadata.namespace" => object["metadata"]["namespace"].as_str().unwrap_or_default(),
-                _ => own.iter().find(|(field, _)| field == key).map_or("", |(_, value)| value.as_str()),
+                "metadata.namespace" => {
+                    object["metadata"]["namespace"].as_str().unwrap_or_default()
+                }
+                _ => own
+                    .iter()
+                    .find(|(field, _)| field == key)
+                    .map_or("", |(_, value)| value.as_str()),
             };
             (value == wanted) == *equal
         })
@@ -204,7 +236,15 @@ mod tests {
     #[test]
     fn field_selectors() {
         let object = json!({"metadata": {"name": "a"}, "spec": {"nodeName": "n1"}});
-        let fields = |object: &Value| vec![("spec.nodeName", object["spec"]["nodeName"].as_str().unwrap_or_default().to_owned())];
+        let fields = |object: &Value| {
+            vec![(
+                "spec.nodeName",
+                object["spec"]["nodeName"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
+            )]
+        };
         for (selector, selected) in [
             ("metadata.name=a", true),
             ("metadata.name=b", false),
@@ -212,9 +252,20 @@ mod tests {
             ("spec.nodeName!=n1", false),
             ("spec.nodeName!=", true),
         ] {
-            assert_eq!(FieldSelector::parse(selector).unwrap().matches(&object, fields), selected, "{selector}");
+            assert_eq!(
+                FieldSelector::parse(selector)
+                    .unwrap()
+                    .matches(&object, fields),
+                selected,
+                "{selector}"
+            );
         }
-        assert!(FieldSelector::parse("spec.foo=1").unwrap().check(&fields(&object)).is_err());
+        assert!(
+            FieldSelector::parse("spec.foo=1")
+                .unwrap()
+                .check(&fields(&object))
+                .is_err()
+        );
         assert!(FieldSelector::parse("spec").is_err());
     }
 }

@@ -53,7 +53,9 @@ pub async fn serve(
                     Ok((stream, peer)) => {
                         let (acceptor, router) = (acceptor.clone(), router.clone());
                         tokio::spawn(async move {
-                            if let Err(error) = connection(stream, acceptor, router, certificate_user).await {
+                            if let Err(error) =
+                                connection(stream, acceptor, router, certificate_user).await
+                            {
                                 debug!(%peer, %error, "connection ended");
                             }
                         });
@@ -91,7 +93,9 @@ async fn connection(
             parts.extensions.insert(Certificate(user.clone()));
         }
         parts.extensions.insert(peer);
-        router.clone().oneshot(Request::from_parts(parts, Body::new(body)))
+        router
+            .clone()
+            .oneshot(Request::from_parts(parts, Body::new(body)))
     });
     let mut builder = Builder::new(TokioExecutor::new());
     // Watches of a client that vanished without a word end with its connection.
@@ -101,7 +105,10 @@ async fn connection(
         .keep_alive_interval(Some(PING_EVERY))
         .keep_alive_timeout(PING_LIMIT)
         .max_concurrent_streams(1000);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_LIMIT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE_LIMIT);
     builder
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await

@@ -64,7 +64,13 @@ impl Server {
     }
 
     /// An object by name, as fresh as etcd: for plugins that decide on it.
-    pub async fn find(&self, group: &str, plural: &str, namespace: Option<&str>, name: &str) -> Result<Option<Arc<Object>>> {
+    pub async fn find(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Arc<Object>>> {
         let row = self.row(group, plural)?;
         let key = match namespace {
             Some(namespace) => format!("{}{namespace}/{name}", storage_prefix(row)),

@@ -38,7 +38,12 @@ pub(crate) fn details(resource: &Resource, name: &str) -> Value {
 
 impl Status {
     pub fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Status {
-        Status { code, reason, message: message.into(), details: None }
+        Status {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+        }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Status {
@@ -48,25 +53,40 @@ impl Status {
     pub fn not_found(resource: &Resource, name: &str) -> Status {
         let message = format!("{} {name:?} not found", qualified(resource));
         let details = Some(details(resource, name));
-        Status { details, ..Status::new(StatusCode::NOT_FOUND, "NotFound", message) }
+        Status {
+            details,
+            ..Status::new(StatusCode::NOT_FOUND, "NotFound", message)
+        }
     }
 
     /// No such path; Kubernetes' generic answer.
     pub fn no_route() -> Status {
-        Status::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
+        Status::new(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
     }
 
     pub fn already_exists(resource: &Resource, name: &str) -> Status {
         let message = format!("{} {name:?} already exists", qualified(resource));
         let details = Some(details(resource, name));
-        Status { details, ..Status::new(StatusCode::CONFLICT, "AlreadyExists", message) }
+        Status {
+            details,
+            ..Status::new(StatusCode::CONFLICT, "AlreadyExists", message)
+        }
     }
 
     pub fn conflict(resource: &Resource, name: &str, why: &str) -> Status {
-        let message =
-            format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(resource));
+        let message = format!(
+            "Operation cannot be fulfilled on {} {name:?}: {why}",
+            qualified(resource)
+        );
         let details = Some(details(resource, name));
-        Status { details, ..Status::new(StatusCode::CONFLICT, "Conflict", message) }
+        Status {
+            details,
+            ..Status::new(StatusCode::CONFLICT, "Conflict", message)
+        }
     }
 
     /// The object changed since the client read it.
@@ -81,7 +101,10 @@ impl Status {
     pub fn forbidden(resource: &Resource, name: &str, why: &str) -> Status {
         let message = format!("{} {name:?} is forbidden: {why}", qualified(resource));
         let details = Some(details(resource, name));
-        Status { details, ..Status::new(StatusCode::FORBIDDEN, "Forbidden", message) }
+        Status {
+            details,
+            ..Status::new(StatusCode::FORBIDDEN, "Forbidden", message)
+        }
     }
 
     pub fn method_not_allowed() -> Status {
@@ -93,7 +116,11 @@ impl Status {
     }
 
     pub fn unsupported_media_type(message: impl Into<String>) -> Status {
-        Status::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+        Status::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UnsupportedMediaType",
+            message,
+        )
     }
 
     pub fn expired(message: impl Into<String>) -> Status {
@@ -113,7 +140,8 @@ impl Status {
             details.insert("group".into(), resource.group.into());
         }
         details.insert("kind".into(), resource.kind.into());
-        let message = vetch_api::field::invalid_message(resource.group, resource.kind, name, errors);
+        let message =
+            vetch_api::field::invalid_message(resource.group, resource.kind, name, errors);
         Status::invalid_with(message, details, errors)
     }
 
@@ -128,13 +156,20 @@ impl Status {
         Status::invalid_with(format!(" \"\" is invalid: {error}"), Map::new(), &[error])
     }
 
-    fn invalid_with(message: String, mut details: Map<String, Value>, errors: &[FieldError]) -> Status {
+    fn invalid_with(
+        message: String,
+        mut details: Map<String, Value>,
+        errors: &[FieldError],
+    ) -> Status {
         let causes: Vec<Value> = errors
             .iter()
             .map(|error| json!({"reason": error.reason, "message": error.message, "field": error.field}))
             .collect();
         details.insert("causes".into(), causes.into());
-        Status { details: Some(details.into()), ..Status::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message) }
+        Status {
+            details: Some(details.into()),
+            ..Status::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+        }
     }
 
     pub fn to_value(&self) -> Value {
@@ -166,11 +201,16 @@ pub fn success(resource: &Resource, name: &str, uid: Option<&Value>) -> Value {
 impl IntoResponse for Status {
     fn into_response(self) -> Response {
         let mut response = (self.code, self.to_value().to_string()).into_response();
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if self.code == StatusCode::TOO_MANY_REQUESTS || self.code == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        if self.code == StatusCode::TOO_MANY_REQUESTS
+            || self.code == StatusCode::SERVICE_UNAVAILABLE
+        {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }

@@ -50,13 +50,22 @@ struct View {
     columns_sent: bool,
 }
 
-pub(crate) async fn watch(server: &Server, target: &Target, query: &Query, form: Form) -> Result<Response> {
+pub(crate) async fn watch(
+    server: &Server,
+    target: &Target,
+    query: &Query,
+    form: Form,
+) -> Result<Response> {
     let cache = server.cache(target.resource)?;
     let fields = query.fields()?;
     fields.check(&(target.resource.selectable_fields)(&Value::Null))?;
     let bookmarks = query.flag("allowWatchBookmarks");
-    let initial = query.text("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
-    if initial == Some(true) && (!bookmarks || query.text("resourceVersionMatch") != Some("NotOlderThan")) {
+    let initial = query
+        .text("sendInitialEvents")
+        .map(|_| query.flag("sendInitialEvents"));
+    if initial == Some(true)
+        && (!bookmarks || query.text("resourceVersionMatch") != Some("NotOlderThan"))
+    {
         return Err(Status::bad_request(
             "sendInitialEvents requires allowWatchBookmarks and resourceVersionMatch=NotOlderThan",
         ));
@@ -77,7 +86,11 @@ pub(crate) async fn watch(server: &Server, target: &Target, query: &Query, form:
     let from_state = initial.unwrap_or(matches!(wanted, None | Some(0)));
     let events = if from_state {
         match wanted {
-            None => cache.wait_for(server.store.current_revision().await?).await?,
+            None => {
+                cache
+                    .wait_for(server.store.current_revision().await?)
+                    .await?
+            }
             Some(revision) => cache.wait_for(revision).await?,
         }
         let listing = cache.list(&view.prefix);
@@ -179,8 +192,9 @@ impl Watcher {
     fn fail(&mut self, error: Error) {
         self.ended = true;
         let status = Status::from(error).to_value();
-        self.pending
-            .push_back(Bytes::from(format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n")));
+        self.pending.push_back(Bytes::from(format!(
+            "{{\"type\":\"ERROR\",\"object\":{status}}}\n"
+        )));
     }
 }
 
@@ -195,7 +209,10 @@ impl View {
         if !event.object.key.starts_with(&self.prefix) {
             return None;
         }
-        let before = event.previous.as_ref().is_some_and(|previous| self.selects(&previous.value));
+        let before = event
+            .previous
+            .as_ref()
+            .is_some_and(|previous| self.selects(&previous.value));
         let now = event.kind != EventKind::Deleted && self.selects(&event.object.value);
         let kind = match (before, now) {
             (false, false) => return None,
@@ -215,7 +232,10 @@ impl View {
     fn line(&mut self, kind: EventKind, object: &Object, event: Option<&Event>) -> Bytes {
         match self.form {
             Form::Object => match event {
-                Some(event) if event.kind == kind && object.value["apiVersion"] == self.version.as_str() => {
+                Some(event)
+                    if event.kind == kind
+                        && object.value["apiVersion"] == self.version.as_str() =>
+                {
                     event.line()
                 }
                 _ => watch_line(kind, &object_bytes(self.resource, object)),
@@ -225,14 +245,21 @@ impl View {
                 let value = presented(self.resource, object);
                 let metadata = json!({"resourceVersion": object.revision.to_string()});
                 let columns = !std::mem::replace(&mut self.columns_sent, true);
-                let table = table(self.resource, std::iter::once(&value), self.include, columns, metadata);
+                let table = table(
+                    self.resource,
+                    std::iter::once(&value),
+                    self.include,
+                    columns,
+                    metadata,
+                );
                 watch_line(kind, table.to_string().as_bytes())
             }
         }
     }
 
     fn bookmark(&self, revision: i64, initial_end: bool) -> Bytes {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata =
+            json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }

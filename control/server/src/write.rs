@@ -72,12 +72,21 @@ impl Request<'_> {
     pub(crate) async fn base(&self, attempt: usize) -> Result<Base> {
         let name = self.name();
         let known = match attempt {
-            1 => self.server.cache(self.target.resource)?.get(&self.target.key(name)),
+            1 => self
+                .server
+                .cache(self.target.resource)?
+                .get(&self.target.key(name)),
             _ => None,
         };
         match known {
-            Some(object) => Ok(Base { object, fresh: false }),
-            None => Ok(Base { object: current(self.server, self.target, name).await?, fresh: true }),
+            Some(object) => Ok(Base {
+                object,
+                fresh: false,
+            }),
+            None => Ok(Base {
+                object: current(self.server, self.target, name).await?,
+                fresh: true,
+            }),
         }
     }
 }
@@ -132,7 +141,10 @@ pub(crate) fn timestamp(at: jiff::Timestamp) -> String {
 pub(crate) fn is_finished(resource: &Resource, object: &Value) -> bool {
     let metadata = &object["metadata"];
     !metadata["deletionTimestamp"].is_null()
-        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0
+        && metadata["deletionGracePeriodSeconds"]
+            .as_i64()
+            .unwrap_or_default()
+            == 0
         && !is_held(resource, object)
 }
 
@@ -140,9 +152,13 @@ pub(crate) fn is_finished(resource: &Resource, object: &Value) -> bool {
 /// finalize subresource (namespaces).
 pub(crate) fn is_held(resource: &Resource, object: &Value) -> bool {
     let any = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
-    any(&object["metadata"]["finalizers"]) || (finalizes(resource) && any(&object["spec"]["finalizers"]))
+    any(&object["metadata"]["finalizers"])
+        || (finalizes(resource) && any(&object["spec"]["finalizers"]))
 }
 
 pub(crate) fn finalizes(resource: &Resource) -> bool {
-    resource.subresources.iter().any(|sub| matches!(sub.kind, SubresourceKind::Finalize))
+    resource
+        .subresources
+        .iter()
+        .any(|sub| matches!(sub.kind, SubresourceKind::Finalize))
 }

@@ -70,16 +70,28 @@ pub struct Watch {
 
 impl Cache {
     pub(crate) fn new(revision: watch::Receiver<i64>) -> Cache {
-        let shared = Shared { state: RwLock::default(), changed: watch::Sender::new(0) };
-        Cache { shared: Arc::new(shared), revision }
+        let shared = Shared {
+            state: RwLock::default(),
+            changed: watch::Sender::new(0),
+        };
+        Cache {
+            shared: Arc::new(shared),
+            revision,
+        }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
-        self.shared.state.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shared
+            .state
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
-        self.shared.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shared
+            .state
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The revision up to which everything is here.
@@ -94,10 +106,14 @@ impl Cache {
             return Ok(());
         }
         let mut seen = self.revision.clone();
-        let reached = tokio::time::timeout(FRESHNESS_LIMIT, seen.wait_for(|now| *now >= wanted)).await;
+        let reached =
+            tokio::time::timeout(FRESHNESS_LIMIT, seen.wait_for(|now| *now >= wanted)).await;
         match reached {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Error::Future { requested: revision, current: self.revision() }),
+            _ => Err(Error::Future {
+                requested: revision,
+                current: self.revision(),
+            }),
         }
     }
 
@@ -110,8 +126,14 @@ impl Cache {
         // A revision is announced after its events are here, so this one is never ahead of the state.
         let announced = self.revision();
         let state = self.read();
-        let objects = state.below(prefix, prefix).map(|(_, object)| Arc::clone(object)).collect();
-        Listing { objects, revision: announced.max(state.revision) }
+        let objects = state
+            .below(prefix, prefix)
+            .map(|(_, object)| Arc::clone(object))
+            .collect();
+        Listing {
+            objects,
+            revision: announced.max(state.revision),
+        }
     }
 
     /// The objects below `prefix` from key `start` on as they were at `revision`, made by undoing the window's
@@ -123,7 +145,12 @@ impl Cache {
             return None;
         }
         let mut undone: BTreeMap<&str, Option<&Arc<Object>>> = BTreeMap::new();
-        for event in state.window.iter().rev().take_while(|event| event.revision > revision) {
+        for event in state
+            .window
+            .iter()
+            .rev()
+            .take_while(|event| event.revision > revision)
+        {
             let key = event.object.key.as_str();
             if key >= start && key.starts_with(prefix) {
                 undone.insert(key, event.previous.as_ref());
@@ -147,10 +174,20 @@ impl Cache {
         let changed = self.shared.changed.subscribe();
         let state = self.read();
         if revision < state.complete_after {
-            return Err(Error::Expired { requested: revision, oldest: state.complete_after });
+            return Err(Error::Expired {
+                requested: revision,
+                oldest: state.complete_after,
+            });
         }
-        let skipped = state.window.partition_point(|event| event.revision <= revision);
-        Ok(Watch { cache: self.clone(), changed, position: state.first + skipped as u64, after: revision })
+        let skipped = state
+            .window
+            .partition_point(|event| event.revision <= revision);
+        Ok(Watch {
+            cache: self.clone(),
+            changed,
+            position: state.first + skipped as u64,
+            after: revision,
+        })
     }
 
     /// Takes changes in, all of one or more whole revisions; the feed announces the revision afterwards.
@@ -185,16 +222,26 @@ impl State {
     }
 
     fn apply(&mut self, change: Change) {
-        let Change { key, object, revision } = change;
+        let Change {
+            key,
+            object,
+            revision,
+        } = change;
         self.revision = self.revision.max(revision);
         let event = match object {
             Some(object) => {
                 let previous = self.objects.insert(key, Arc::clone(&object));
-                let kind = if previous.is_some() { EventKind::Modified } else { EventKind::Added };
+                let kind = if previous.is_some() {
+                    EventKind::Modified
+                } else {
+                    EventKind::Added
+                };
                 Event::new(kind, object, previous)
             }
             None => {
-                let Some(last) = self.objects.remove(&key) else { return };
+                let Some(last) = self.objects.remove(&key) else {
+                    return;
+                };
                 let gone = Object::new(key, last.value.clone(), revision);
                 Event::new(EventKind::Deleted, gone, Some(last))
             }
@@ -235,7 +282,10 @@ impl Watch {
     fn take(&mut self) -> Result<Vec<Arc<Event>>, Error> {
         let state = self.cache.read();
         let Some(skip) = self.position.checked_sub(state.first) else {
-            return Err(Error::Expired { requested: self.after, oldest: state.complete_after });
+            return Err(Error::Expired {
+                requested: self.after,
+                oldest: state.complete_after,
+            });
         };
         let events: Vec<_> = state.window.iter().skip(skip as usize).cloned().collect();
         self.position += events.len() as u64;

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{EventType, GetOptions, KvClient, SortOrder, SortTarget, WatchClient, WatchOptions};
+use etcd_client::{
+    EventType, GetOptions, KvClient, SortOrder, SortTarget, WatchClient, WatchOptions,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -40,7 +42,10 @@ struct Progress {
 impl Feed {
     /// Follows etcd until told to stop; a lost connection is taken up where it was.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut progress = Progress { listed: false, connected: true };
+        let mut progress = Progress {
+            listed: false,
+            connected: true,
+        };
         loop {
             let outcome = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -71,7 +76,10 @@ impl Feed {
         let now = revision::read(&self.kv).await?;
         if now < seen {
             // Another etcd, or one restored from a backup: nothing known here holds any more.
-            return Err(Error::Expired { requested: seen, oldest: now });
+            return Err(Error::Expired {
+                requested: seen,
+                oldest: now,
+            });
         }
         let start = seen + 1;
         let options = WatchOptions::new()
@@ -104,7 +112,13 @@ impl Feed {
             let Some(kv) = event.kv() else { continue };
             last = last.max(kv.mod_revision());
             let Ok(key) = kv.key_str() else { continue };
-            let Some(at) = self.caches.iter().position(|(prefix, _)| key.starts_with(prefix)) else { continue };
+            let Some(at) = self
+                .caches
+                .iter()
+                .position(|(prefix, _)| key.starts_with(prefix))
+            else {
+                continue;
+            };
             let object = match event.event_type() {
                 EventType::Delete => None,
                 EventType::Put => match Object::parse(key, kv.value(), kv.mod_revision()) {
@@ -115,7 +129,11 @@ impl Feed {
                     }
                 },
             };
-            changes[at].push(Change { key: key.to_owned(), object, revision: kv.mod_revision() });
+            changes[at].push(Change {
+                key: key.to_owned(),
+                object,
+                revision: kv.mod_revision(),
+            });
         }
         for ((_, cache), changes) in self.caches.iter().zip(changes) {
             if !changes.is_empty() {

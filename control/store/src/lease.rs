@@ -34,7 +34,11 @@ impl Leases {
         }
         let seconds = ttl + SHARED_FOR.as_secs() as i64;
         let granted = limited(client.clone().lease_grant(seconds, None)).await?;
-        let lease = Lease { id: granted.id(), ttl, granted: Instant::now() };
+        let lease = Lease {
+            id: granted.id(),
+            ttl,
+            granted: Instant::now(),
+        };
         let id = lease.id;
         *current = Some(lease);
         Ok(id)

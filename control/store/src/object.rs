@@ -42,7 +42,12 @@ impl Object {
 
     /// An object that was not written: the answer to a dry run.
     pub fn unversioned(key: String, value: Value) -> Arc<Object> {
-        Arc::new(Object { key, revision: 0, value, json: OnceLock::new() })
+        Arc::new(Object {
+            key,
+            revision: 0,
+            value,
+            json: OnceLock::new(),
+        })
     }
 
     /// The object as a client reads it.
@@ -67,7 +72,15 @@ impl Serialize for Stored<'_> {
         let Value::Object(object) = self.0 else {
             return self.0.serialize(serializer);
         };
-        serializer.collect_map(object.iter().map(|(key, value)| (key, Part { value, metadata: key == "metadata" })))
+        serializer.collect_map(object.iter().map(|(key, value)| {
+            (
+                key,
+                Part {
+                    value,
+                    metadata: key == "metadata",
+                },
+            )
+        }))
     }
 }
 
@@ -157,7 +170,10 @@ mod tests {
     fn the_version_is_not_stored() {
         let value = json!({"kind": "Pod", "metadata": {"name": "a", "resourceVersion": "7"}, "spec": {"resourceVersion": "x"}});
         let stored: Value = serde_json::from_slice(&stored_bytes(&value)).unwrap();
-        assert_eq!(stored, json!({"kind": "Pod", "metadata": {"name": "a"}, "spec": {"resourceVersion": "x"}}));
+        assert_eq!(
+            stored,
+            json!({"kind": "Pod", "metadata": {"name": "a"}, "spec": {"resourceVersion": "x"}})
+        );
         let read = Object::parse("/registry/pods/ns/a", &stored_bytes(&value), 9).unwrap();
         assert_eq!(read.value["metadata"]["resourceVersion"], "9");
     }

@@ -28,9 +28,9 @@ impl Revisions {
                     let told = match &revision {
                         Ok(revision) => Ok(*revision),
                         Err(Error::Unavailable(cause)) => Err(Arc::clone(cause)),
-                        Err(other) => {
-                            Err(Arc::new(etcd_client::Error::IoError(std::io::Error::other(other.to_string()))))
-                        }
+                        Err(other) => Err(Arc::new(etcd_client::Error::IoError(
+                            std::io::Error::other(other.to_string()),
+                        ))),
                     };
                     // A client that went away needs no answer.
                     let _ = answer.send(told);
@@ -47,7 +47,10 @@ impl Revisions {
             Error::Unavailable(Arc::new(etcd_client::Error::IoError(cause)))
         };
         self.0.send(sender).map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?.map_err(Error::Unavailable)
+        answer
+            .await
+            .map_err(|_| gone())?
+            .map_err(Error::Unavailable)
     }
 }
 

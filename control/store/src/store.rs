@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, GetOptions, KvClient, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
-    TxnOpResponse,
+    Client, Compare, CompareOp, ConnectOptions, GetOptions, KvClient, PutOptions, SortOrder,
+    SortTarget, Txn, TxnOp, TxnOpResponse,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -75,8 +75,15 @@ impl Store {
             .collect();
         ordered.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         let kv = client.kv_client().max_decoding_message_size(MESSAGE_LIMIT);
-        let watch = client.watch_client().max_decoding_message_size(MESSAGE_LIMIT);
-        let feed = Feed { kv: kv.clone(), watch, caches: ordered, revision: sender };
+        let watch = client
+            .watch_client()
+            .max_decoding_message_size(MESSAGE_LIMIT);
+        let feed = Feed {
+            kv: kv.clone(),
+            watch,
+            caches: ordered,
+            revision: sender,
+        };
         tokio::spawn(feed.run(shutdown.clone()));
         tokio::spawn(compact::run(kv.clone(), revision.clone(), shutdown));
         Ok(Store {
@@ -112,7 +119,11 @@ impl Store {
     /// The object as etcd has it now.
     pub async fn get(&self, key: &str) -> Result<Option<Arc<Object>>, Error> {
         let response = limited(self.kv.clone().get(key, None)).await?;
-        response.kvs().first().map(|kv| self.known_or_parsed(key, kv)).transpose()
+        response
+            .kvs()
+            .first()
+            .map(|kv| self.known_or_parsed(key, kv))
+            .transpose()
     }
 
     /// At most `limit` (0: all) objects below `prefix` from key `start` on, as they were at `revision`, and how many
@@ -129,8 +140,9 @@ impl Store {
             .with_revision(revision)
             .with_limit(limit as i64)
             .with_sort(SortTarget::Key, SortOrder::Ascend);
-        let response =
-            limited(self.kv.clone().get(start, Some(options))).await.map_err(|error| past_or_future(error, revision))?;
+        let response = limited(self.kv.clone().get(start, Some(options)))
+            .await
+            .map_err(|error| past_or_future(error, revision))?;
         let objects = response
             .kvs()
             .iter()
@@ -199,7 +211,9 @@ impl Store {
         let lease = self.leases.get(&self.client, seconds).await?;
         match self.transaction(conditions, writes, Some(lease)).await {
             // etcd was restored, or lost the lease while it was away: nothing was written.
-            Err(Error::Unavailable(cause)) if cause.to_string().contains("requested lease not found") => {
+            Err(Error::Unavailable(cause))
+                if cause.to_string().contains("requested lease not found") =>
+            {
                 self.leases.forget(lease).await;
                 let lease = self.leases.get(&self.client, seconds).await?;
                 self.transaction(conditions, writes, Some(lease)).await
@@ -229,7 +243,9 @@ impl Store {
         let effects: Vec<TxnOp> = writes
             .iter()
             .map(|write| match write {
-                Write::Put(key, value) => TxnOp::put(key.as_str(), stored_bytes(value), put.clone()),
+                Write::Put(key, value) => {
+                    TxnOp::put(key.as_str(), stored_bytes(value), put.clone())
+                }
                 Write::Delete(key) => TxnOp::delete(key.as_str(), None),
             })
             .collect();
@@ -262,10 +278,16 @@ fn past_or_future(error: Error, requested: i64) -> Error {
         _ => return error,
     };
     if text.contains("compacted") {
-        return Error::Expired { requested, oldest: requested + 1 };
+        return Error::Expired {
+            requested,
+            oldest: requested + 1,
+        };
     }
     if text.contains("future revision") {
-        return Error::Future { requested, current: 0 };
+        return Error::Future {
+            requested,
+            current: 0,
+        };
     }
     error
 }
@@ -298,7 +320,9 @@ pub(crate) async fn limited<T>(
         Ok(answer) => Ok(answer?),
         Err(_) => {
             let cause = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time");
-            Err(Error::Unavailable(Arc::new(etcd_client::Error::IoError(cause))))
+            Err(Error::Unavailable(Arc::new(etcd_client::Error::IoError(
+                cause,
+            ))))
         }
     }
 }

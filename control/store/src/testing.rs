@@ -22,7 +22,12 @@ impl Etcd {
         let directory = TempDir::new().expect("a temporary directory");
         let (client_url, peer_url) = free_urls();
         let child = spawn(&directory, &client_url, &peer_url);
-        let etcd = Etcd { child, directory, client_url, peer_url };
+        let etcd = Etcd {
+            child,
+            directory,
+            client_url,
+            peer_url,
+        };
         etcd.answered().await;
         etcd
     }
@@ -69,8 +74,10 @@ impl Drop for Etcd {
 
 fn free_urls() -> (String, String) {
     // Both are held until both are known, so that they differ.
-    let sockets = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-    let [client, peer] = sockets.map(|socket| format!("http://{}", socket.local_addr().expect("bound")));
+    let sockets =
+        [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    let [client, peer] =
+        sockets.map(|socket| format!("http://{}", socket.local_addr().expect("bound")));
     (client, peer)
 }
 
@@ -78,8 +85,18 @@ fn spawn(directory: &TempDir, client_url: &str, peer_url: &str) -> Child {
     Command::new("etcd")
         .arg("--data-dir")
         .arg(directory.path().join("data"))
-        .args(["--listen-client-urls", client_url, "--advertise-client-urls", client_url])
-        .args(["--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url])
+        .args([
+            "--listen-client-urls",
+            client_url,
+            "--advertise-client-urls",
+            client_url,
+        ])
+        .args([
+            "--listen-peer-urls",
+            peer_url,
+            "--initial-advertise-peer-urls",
+            peer_url,
+        ])
         .args(["--initial-cluster", &format!("default={peer_url}")])
         .args(["--logger", "zap", "--log-level", "error"])
         .stdout(Stdio::null())

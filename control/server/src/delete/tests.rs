@@ -41,14 +41,26 @@ fn pods_end_gracefully_where_something_runs() {
     let at = |text: &str, grace: i64| Some((text.to_owned(), grace, Value::Null));
     for (object, asked, wanted) in [
         (pod("n", "Running"), "", at("2026-01-01T00:00:30Z", 30)),
-        (pod("n", "Running"), r#"{"gracePeriodSeconds": 5}"#, at("2026-01-01T00:00:05Z", 5)),
-        (pod("n", "Running"), r#"{"gracePeriodSeconds": -1}"#, at("2026-01-01T00:00:01Z", 1)),
+        (
+            pod("n", "Running"),
+            r#"{"gracePeriodSeconds": 5}"#,
+            at("2026-01-01T00:00:05Z", 5),
+        ),
+        (
+            pod("n", "Running"),
+            r#"{"gracePeriodSeconds": -1}"#,
+            at("2026-01-01T00:00:01Z", 1),
+        ),
         (pod("n", "Running"), r#"{"gracePeriodSeconds": 0}"#, None),
         (pod("", "Pending"), "", None),
         (pod("n", "Succeeded"), "", None),
         (pod("n", "Failed"), r#"{"gracePeriodSeconds": 60}"#, None),
     ] {
-        assert_eq!(marks(decide(pods, &object, &options(asked), now())), wanted, "{object} {asked}");
+        assert_eq!(
+            marks(decide(pods, &object, &options(asked), now())),
+            wanted,
+            "{object} {asked}"
+        );
     }
 }
 
@@ -60,8 +72,14 @@ fn a_second_delete_only_shortens() {
     object["metadata"]["deletionGracePeriodSeconds"] = 30.into();
     for (asked, wanted) in [
         ("", Some(("2026-01-01T00:00:20Z", 30))),
-        (r#"{"gracePeriodSeconds": 60}"#, Some(("2026-01-01T00:00:20Z", 30))),
-        (r#"{"gracePeriodSeconds": 10}"#, Some(("2026-01-01T00:00:00Z", 10))),
+        (
+            r#"{"gracePeriodSeconds": 60}"#,
+            Some(("2026-01-01T00:00:20Z", 30)),
+        ),
+        (
+            r#"{"gracePeriodSeconds": 10}"#,
+            Some(("2026-01-01T00:00:00Z", 10)),
+        ),
         (r#"{"gracePeriodSeconds": 0}"#, None),
     ] {
         let found = marks(decide(pods, &object, &options(asked), now()));
@@ -77,15 +95,48 @@ fn finalizers_hold_an_object_and_carry_the_policy() {
     for (before, asked, wanted) in [
         (json!([]), "", None),
         (json!(["x/y"]), "", Some(json!(["x/y"]))),
-        (json!([]), r#"{"propagationPolicy": "Foreground"}"#, Some(json!(["foregroundDeletion"]))),
-        (json!(["orphan"]), r#"{"propagationPolicy": "Foreground"}"#, Some(json!(["foregroundDeletion"]))),
-        (json!([]), r#"{"propagationPolicy": "Orphan"}"#, Some(json!(["orphan"]))),
-        (json!([]), r#"{"orphanDependents": true}"#, Some(json!(["orphan"]))),
-        (json!(["foregroundDeletion"]), r#"{"propagationPolicy": "Background"}"#, None),
-        (json!(["foregroundDeletion"]), "", Some(json!(["foregroundDeletion"]))),
+        (
+            json!([]),
+            r#"{"propagationPolicy": "Foreground"}"#,
+            Some(json!(["foregroundDeletion"])),
+        ),
+        (
+            json!(["orphan"]),
+            r#"{"propagationPolicy": "Foreground"}"#,
+            Some(json!(["foregroundDeletion"])),
+        ),
+        (
+            json!([]),
+            r#"{"propagationPolicy": "Orphan"}"#,
+            Some(json!(["orphan"])),
+        ),
+        (
+            json!([]),
+            r#"{"orphanDependents": true}"#,
+            Some(json!(["orphan"])),
+        ),
+        (
+            json!(["foregroundDeletion"]),
+            r#"{"propagationPolicy": "Background"}"#,
+            None,
+        ),
+        (
+            json!(["foregroundDeletion"]),
+            "",
+            Some(json!(["foregroundDeletion"])),
+        ),
     ] {
-        let found = marks(decide(deployments, &object(before.clone()), &options(asked), now()));
-        assert_eq!(found.map(|(.., finalizers)| finalizers), wanted, "{before} {asked}");
+        let found = marks(decide(
+            deployments,
+            &object(before.clone()),
+            &options(asked),
+            now(),
+        ));
+        assert_eq!(
+            found.map(|(.., finalizers)| finalizers),
+            wanted,
+            "{before} {asked}"
+        );
     }
 }
 
@@ -114,7 +165,17 @@ fn preconditions_are_named() {
             "Operation cannot be fulfilled on pods \"p\": the ResourceVersion in the precondition (6) does not match the ResourceVersion in record (7). The object might have been modified",
         ),
     ] {
-        assert_eq!(options(asked).check(row("", "pods"), "p", &object).unwrap_err().message, told);
+        assert_eq!(
+            options(asked)
+                .check(row("", "pods"), "p", &object)
+                .unwrap_err()
+                .message,
+            told
+        );
     }
-    assert!(options(r#"{"preconditions": {"uid": "u", "resourceVersion": "7"}}"#).check(row("", "pods"), "p", &object).is_ok());
+    assert!(
+        options(r#"{"preconditions": {"uid": "u", "resourceVersion": "7"}}"#)
+            .check(row("", "pods"), "p", &object)
+            .is_ok()
+    );
 }

@@ -8,7 +8,9 @@ use http::StatusCode;
 use serde_json::Value;
 use vetch_store::{Error, Object, Precondition, Write};
 
-use super::{ATTEMPTS, Request, ensure_metadata, generate, refuse_invalid, set_namespace, timestamp, written};
+use super::{
+    ATTEMPTS, Request, ensure_metadata, generate, refuse_invalid, set_namespace, timestamp, written,
+};
 use crate::admission::{Operation, admit};
 use crate::body::{decode, with_warnings};
 use crate::read::object_response;
@@ -18,14 +20,22 @@ impl Request<'_> {
     pub(crate) async fn create(&self, body: &Bytes) -> Result<Response> {
         let resource = self.target.resource;
         let (object, warnings) = decode(resource, self.query, body)?;
-        let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        let version = object["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default();
         if !matches!(version, "" | "0") {
             // Kubernetes gives this one no reason.
             let message = "resourceVersion should not be set on objects to be created";
             return Err(Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", message));
         }
         let object = self.create_object(object).await?;
-        let response = object_response(StatusCode::CREATED, resource, &object, self.form, self.include());
+        let response = object_response(
+            StatusCode::CREATED,
+            resource,
+            &object,
+            self.form,
+            self.include(),
+        );
         Ok(with_warnings(response, &warnings))
     }
 
@@ -34,7 +44,12 @@ impl Request<'_> {
         let dry_run = self.query.dry_run()?;
         ensure_metadata(&mut object);
         set_namespace(self.target, &mut object)?;
-        let text = |object: &Value, field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let text = |object: &Value, field: &str| {
+            object["metadata"][field]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
         let prefix = text(&object, "generateName");
         let generate = text(&object, "name").is_empty() && !prefix.is_empty();
         for attempt in 1..=ATTEMPTS {
@@ -48,7 +63,11 @@ impl Request<'_> {
             let attributes = self.attributes(Operation::Create, &name, None, dry_run);
             let effects = admit(self.server, &attributes, &mut candidate).await?;
             (resource.prepare_create)(&mut candidate);
-            refuse_invalid(resource, &candidate, &(resource.validate_create)(&candidate))?;
+            refuse_invalid(
+                resource,
+                &candidate,
+                &(resource.validate_create)(&candidate),
+            )?;
             let key = self.target.key(&name);
             let stored = (resource.to_storage)(candidate);
             if dry_run {
@@ -61,7 +80,12 @@ impl Request<'_> {
             let mut writes = vec![Write::Put(key.clone(), stored)];
             conditions.extend(effects.conditions);
             writes.extend(effects.writes);
-            match self.server.store.commit_for(&conditions, &writes, resource.ttl_seconds).await {
+            match self
+                .server
+                .store
+                .commit_for(&conditions, &writes, resource.ttl_seconds)
+                .await
+            {
                 Ok(revision) => return Ok(Object::new(key, written(writes), revision)),
                 // The name is taken: another suffix, or the client's own problem.
                 Err(Error::Exists { key: taken }) if taken == key => {
@@ -74,7 +98,11 @@ impl Request<'_> {
                 Err(error) => return Err(from_store(resource, &name)(error)),
             }
         }
-        Err(Status::conflict(resource, &text(&object, "name"), "what it needs was taken by others, again and again"))
+        Err(Status::conflict(
+            resource,
+            &text(&object, "name"),
+            "what it needs was taken by others, again and again",
+        ))
     }
 }
 
@@ -84,7 +112,13 @@ fn set_system_fields(object: &mut Value) {
     metadata["uid"] = uuid::Uuid::new_v4().to_string().into();
     metadata["creationTimestamp"] = now.into();
     if let Some(map) = metadata.as_object_mut() {
-        for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"] {
+        for field in [
+            "resourceVersion",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "managedFields",
+        ] {
             map.remove(field);
         }
     }

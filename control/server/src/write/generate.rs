@@ -29,7 +29,10 @@ mod tests {
     fn generated_names_have_five_safe_characters() {
         let made = name("web-");
         assert_eq!(made.len(), 9);
-        assert!(made[4..].bytes().all(|byte| ALPHABET.contains(&byte)), "{made}");
+        assert!(
+            made[4..].bytes().all(|byte| ALPHABET.contains(&byte)),
+            "{made}"
+        );
         assert_eq!(name(&"x".repeat(100)).len(), 63);
     }
 }

@@ -53,7 +53,10 @@ impl Request<'_> {
             _ => {}
         }
         set_namespace(self.target, &mut object)?;
-        let allow = Allow { create_missing: resource.create_on_update, any_version: false };
+        let allow = Allow {
+            create_missing: resource.create_on_update,
+            any_version: false,
+        };
         let (code, stored) = self.change(|_| Ok(object.clone()), allow).await?;
         let response = object_response(code, resource, &stored, self.form, self.include());
         Ok(with_warnings(response, &warnings))
@@ -74,7 +77,15 @@ impl Request<'_> {
             warnings = found;
             Ok(value)
         };
-        let (code, stored) = self.change(patched, Allow { any_version: true, ..Allow::default() }).await?;
+        let (code, stored) = self
+            .change(
+                patched,
+                Allow {
+                    any_version: true,
+                    ..Allow::default()
+                },
+            )
+            .await?;
         let response = object_response(code, resource, &stored, self.form, self.include());
         Ok(with_warnings(response, &warnings))
     }
@@ -137,18 +148,28 @@ impl Request<'_> {
             true => {
                 let mut writes = vec![Write::Delete(key.clone())];
                 writes.extend(effects.writes);
-                self.server.store.commit(&conditions, &writes).await.map(|revision| (revision, stored))
+                self.server
+                    .store
+                    .commit(&conditions, &writes)
+                    .await
+                    .map(|revision| (revision, stored))
             }
             false => {
                 let mut writes = vec![Write::Put(key.clone(), stored)];
                 writes.extend(effects.writes);
-                let committed = self.server.store.commit_for(&conditions, &writes, resource.ttl_seconds).await;
+                let committed = self
+                    .server
+                    .store
+                    .commit_for(&conditions, &writes, resource.ttl_seconds)
+                    .await;
                 committed.map(|revision| (revision, written(writes)))
             }
         };
         match committed {
             Ok((revision, value)) => Ok(Outcome::Written(Object::new(key, value, revision))),
-            Err(Error::Conflict { key: raced }) if raced == key && bound => Err(Status::modified(resource, name)),
+            Err(Error::Conflict { key: raced }) if raced == key && bound => {
+                Err(Status::modified(resource, name))
+            }
             Err(Error::Conflict { .. } | Error::Exists { .. }) => Ok(Outcome::Lost),
             Err(Error::NotFound { key: gone }) if gone != key => Ok(Outcome::Lost),
             Err(error) => Err(from_store(resource, name)(error)),
@@ -165,10 +186,15 @@ impl Request<'_> {
             return Err(Status::conflict(
                 resource,
                 name,
-                &format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}"),
+                &format!(
+                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}"
+                ),
             ));
         }
-        match new["metadata"]["resourceVersion"].as_str().unwrap_or_default() {
+        match new["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default()
+        {
             "" | "0" if !resource.unconditional_update && !allow.any_version => {
                 let error = FieldError {
                     reason: "FieldValueInvalid",
@@ -184,7 +210,12 @@ impl Request<'_> {
     }
 
     /// Everything between the client's wish and the transaction.
-    async fn prepare(&self, mut new: Value, old: &Value, dry_run: bool) -> Result<(Value, Effects)> {
+    async fn prepare(
+        &self,
+        mut new: Value,
+        old: &Value,
+        dry_run: bool,
+    ) -> Result<(Value, Effects)> {
         let resource = self.target.resource;
         keep_system_fields(&mut new, old);
         let attributes = self.attributes(Operation::Update, self.name(), Some(old), dry_run);
@@ -224,8 +255,16 @@ impl Request<'_> {
 /// What a client cannot change is what it was, whatever the body says.
 fn keep_system_fields(new: &mut Value, old: &Value) {
     ensure_metadata(new);
-    let Some(metadata) = new["metadata"].as_object_mut() else { return };
-    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+    let Some(metadata) = new["metadata"].as_object_mut() else {
+        return;
+    };
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+    ] {
         match old["metadata"].get(field) {
             Some(value) => drop(metadata.insert(field.to_owned(), value.clone())),
             None => drop(metadata.remove(field)),
@@ -242,8 +281,15 @@ fn same(new: &Value, old: &Value) -> bool {
         return new == old;
     };
     let versionless = |metadata: &Value| -> Option<Vec<(String, Value)>> {
-        let fields = metadata.as_object()?.iter().filter(|(key, _)| *key != "resourceVersion");
-        Some(fields.map(|(key, value)| (key.clone(), value.clone())).collect())
+        let fields = metadata
+            .as_object()?
+            .iter()
+            .filter(|(key, _)| *key != "resourceVersion");
+        Some(
+            fields
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+        )
     };
     new.len() == old.len()
         && new.iter().all(|(key, value)| match old.get(key) {
@@ -260,9 +306,7 @@ mod tests {
 
     #[test]
     fn only_the_version_may_differ_for_a_write_to_be_no_write() {
-        let object = |version: &str, label: &str| {
-            json!({"metadata": {"resourceVersion": version, "labels": {"a": label}}, "spec": {"b": 1}})
-        };
+        let object = |version: &str, label: &str| json!({"metadata": {"resourceVersion": version, "labels": {"a": label}}, "spec": {"b": 1}});
         assert!(same(&object("1", "x"), &object("2", "x")));
         assert!(!same(&object("1", "x"), &object("1", "y")));
         let mut other = object("1", "x");

@@ -3,7 +3,11 @@ use serde_json::json;
 use super::*;
 
 fn object(name: &str, revision: i64) -> Arc<Object> {
-    Object::new(format!("/registry/pods/ns/{name}"), json!({"metadata": {"name": name}}), revision)
+    Object::new(
+        format!("/registry/pods/ns/{name}"),
+        json!({"metadata": {"name": name}}),
+        revision,
+    )
 }
 
 fn cache() -> (Cache, watch::Sender<i64>) {
@@ -16,12 +20,20 @@ fn cache() -> (Cache, watch::Sender<i64>) {
 
 fn put(cache: &Cache, sender: &watch::Sender<i64>, name: &str, revision: i64) {
     let object = object(name, revision);
-    cache.apply(vec![Change { key: object.key.clone(), object: Some(object), revision }]);
+    cache.apply(vec![Change {
+        key: object.key.clone(),
+        object: Some(object),
+        revision,
+    }]);
     sender.send_replace(revision);
 }
 
 fn remove(cache: &Cache, sender: &watch::Sender<i64>, name: &str, revision: i64) {
-    cache.apply(vec![Change { key: format!("/registry/pods/ns/{name}"), object: None, revision }]);
+    cache.apply(vec![Change {
+        key: format!("/registry/pods/ns/{name}"),
+        object: None,
+        revision,
+    }]);
     sender.send_replace(revision);
 }
 
@@ -93,10 +105,25 @@ fn the_past_is_the_present_with_its_events_undone() {
     remove(&cache, &sender, "c", 8);
     put(&cache, &sender, "a", 9);
     let at = |start: &str, revision: i64| -> Option<Vec<(String, i64)>> {
-        let listed = cache.list_at("/registry/pods/ns/", &format!("/registry/pods/ns/{start}"), revision)?;
-        Some(listed.iter().map(|o| (o.key.rsplit('/').next().unwrap_or_default().to_owned(), o.revision)).collect())
+        let listed = cache.list_at(
+            "/registry/pods/ns/",
+            &format!("/registry/pods/ns/{start}"),
+            revision,
+        )?;
+        Some(
+            listed
+                .iter()
+                .map(|o| {
+                    (
+                        o.key.rsplit('/').next().unwrap_or_default().to_owned(),
+                        o.revision,
+                    )
+                })
+                .collect(),
+        )
     };
-    let table: [(&str, i64, Option<&[(&str, i64)]>); 8] = [
+    type Listed = &'static [(&'static str, i64)];
+    let table: [(&str, i64, Option<Listed>); 8] = [
         ("", 0, None),
         ("", 1, Some(&[])),
         ("", 4, Some(&[("a", 2), ("b", 3), ("c", 4)])),
@@ -107,7 +134,11 @@ fn the_past_is_the_present_with_its_events_undone() {
         ("", 10, None),
     ];
     for (start, revision, wanted) in table {
-        let wanted = wanted.map(|list| list.iter().map(|(n, r)| ((*n).to_owned(), *r)).collect::<Vec<_>>());
+        let wanted = wanted.map(|list| {
+            list.iter()
+                .map(|(n, r)| ((*n).to_owned(), *r))
+                .collect::<Vec<_>>()
+        });
         assert_eq!(at(start, revision), wanted, "from {start:?} at {revision}");
     }
 }

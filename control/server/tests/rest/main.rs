@@ -1,0 +1,11 @@
+//! The REST API over a real etcd, called in process.
+
+mod cluster;
+mod deletes;
+mod outputs;
+mod reads;
+mod refusals;
+mod serving;
+mod subresources;
+mod watches;
+mod writes;

@@ -1,0 +1,267 @@
+use serde_json::{Value, json};
+
+use crate::cluster::{DEPLOYMENTS, MAPS, PODS, cluster, deployment, map, pod};
+
+#[tokio::test]
+async fn refusals_are_worded_as_in_kubernetes() {
+    let cluster = cluster().await;
+    cluster
+        .post(DEPLOYMENTS, deployment("web"))
+        .await
+        .expect(201);
+    cluster.post(MAPS, map("a")).await.expect(201);
+    let with = |mut object: Value, pointer: &str, value: Value| {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap()[key] = value;
+        object
+    };
+    let strict = format!("{DEPLOYMENTS}?fieldValidation=Strict");
+    let web = format!("{DEPLOYMENTS}/web");
+    let table = [
+        (
+            "GET",
+            web[..web.len() - 1].to_owned(),
+            Value::Null,
+            404,
+            "NotFound",
+            "deployments.apps \"we\" not found",
+        ),
+        (
+            "GET",
+            "/api/v1/nothings".to_owned(),
+            Value::Null,
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        ),
+        (
+            "POST",
+            DEPLOYMENTS.to_owned(),
+            deployment("web"),
+            409,
+            "AlreadyExists",
+            "deployments.apps \"web\" already exists",
+        ),
+        (
+            "POST",
+            strict.clone(),
+            with(deployment("x"), "/spec/foo", json!(1)),
+            400,
+            "BadRequest",
+            "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: unknown field \"spec.foo\"",
+        ),
+        (
+            "POST",
+            DEPLOYMENTS.to_owned(),
+            with(deployment("x"), "/spec/replicas", json!("three")),
+            400,
+            "BadRequest",
+            "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "POST",
+            MAPS.to_owned(),
+            map("A_b"),
+            422,
+            "Invalid",
+            "ConfigMap \"A_b\" is invalid: metadata.name: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain must consist of",
+        ),
+        (
+            "POST",
+            MAPS.to_owned(),
+            json!({"metadata": {}}),
+            422,
+            "Invalid",
+            "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required",
+        ),
+        (
+            "POST",
+            MAPS.to_owned(),
+            pod("p"),
+            400,
+            "BadRequest",
+            "Pod in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Pod) to (core.ConfigMap): unknown conversion",
+        ),
+        (
+            "POST",
+            MAPS.to_owned(),
+            with(map("x"), "/metadata/namespace", json!("other")),
+            400,
+            "BadRequest",
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            "POST",
+            MAPS.to_owned(),
+            with(map("x"), "/metadata/resourceVersion", json!("3")),
+            500,
+            "",
+            "resourceVersion should not be set on objects to be created",
+        ),
+        (
+            "POST",
+            "/api/v1/configmaps".to_owned(),
+            map("x"),
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ),
+        (
+            "PUT",
+            web.clone(),
+            deployment("other"),
+            400,
+            "BadRequest",
+            "the name of the object (other) does not match the name on the URL (web)",
+        ),
+        (
+            "PUT",
+            web.clone(),
+            json!({"metadata": {}}),
+            400,
+            "BadRequest",
+            "the name of the object (web based on URL) was undeterminable: name must be provided",
+        ),
+        (
+            "PUT",
+            web.clone(),
+            with(deployment("web"), "/metadata/uid", json!("u")),
+            409,
+            "Conflict",
+            "Operation cannot be fulfilled on deployments.apps \"web\": Precondition failed: UID in precondition: u, UID in object meta: ",
+        ),
+        (
+            "PUT",
+            format!("{MAPS}/none"),
+            map("none"),
+            404,
+            "NotFound",
+            "configmaps \"none\" not found",
+        ),
+        (
+            "GET",
+            format!("{MAPS}?labelSelector=a+b"),
+            Value::Null,
+            400,
+            "BadRequest",
+            "unable to parse requirement: ",
+        ),
+        (
+            "GET",
+            format!("{MAPS}?fieldSelector=spec.x%3D1"),
+            Value::Null,
+            400,
+            "BadRequest",
+            "field label not supported: spec.x",
+        ),
+        (
+            "GET",
+            format!("{MAPS}?resourceVersion=99999999"),
+            Value::Null,
+            504,
+            "Timeout",
+            "Too large resource version: 99999999, current: ",
+        ),
+        (
+            "GET",
+            format!("{PODS}?continue=nonsense"),
+            Value::Null,
+            400,
+            "BadRequest",
+            "continue key is not valid",
+        ),
+        (
+            "DELETE",
+            format!("{MAPS}/none"),
+            Value::Null,
+            404,
+            "NotFound",
+            "configmaps \"none\" not found",
+        ),
+    ];
+    for (method, path, body, code, reason, message) in table {
+        let answer = cluster.call(method, &path, &[], body).await;
+        assert_eq!(
+            (answer.code, answer.body["kind"].as_str()),
+            (code, Some("Status")),
+            "{method} {path}: {}",
+            answer.body
+        );
+        assert_eq!(
+            answer.body["reason"].as_str().unwrap_or_default(),
+            reason,
+            "{method} {path}"
+        );
+        assert!(
+            answer.message().starts_with(message),
+            "{method} {path}: {}",
+            answer.message()
+        );
+        assert_eq!(answer.body["code"], code);
+    }
+}
+
+#[tokio::test]
+async fn bodies_in_other_formats_are_refused() {
+    let cluster = cluster().await;
+    cluster.post(MAPS, map("a")).await.expect(201);
+    for (method, path, media, told) in [
+        (
+            "POST",
+            MAPS.to_owned(),
+            "application/xml",
+            "the body of the request was in an unknown format (application/xml)",
+        ),
+        (
+            "PATCH",
+            format!("{MAPS}/a"),
+            "application/apply-patch+yaml",
+            "server-side apply (application/apply-patch+yaml) is not served here",
+        ),
+        (
+            "PATCH",
+            format!("{MAPS}/a"),
+            "application/json",
+            "the body of the request was in an unknown format (application/json)",
+        ),
+    ] {
+        let answer = cluster
+            .call(method, &path, &[("content-type", media)], map("b"))
+            .await
+            .expect(415);
+        assert!(answer.message().starts_with(told), "{}", answer.message());
+        assert_eq!(answer.body["reason"], "UnsupportedMediaType");
+    }
+}
+
+#[tokio::test]
+async fn unknown_fields_warn_where_that_is_wanted() {
+    let cluster = cluster().await;
+    let mut odd = map("a");
+    odd["foo"] = 1.into();
+    let made = cluster.post(MAPS, odd.clone()).await.expect(201);
+    assert_eq!(
+        made.headers["warning"],
+        "299 - \"unknown field \\\"foo\\\"\""
+    );
+    assert_eq!(made.body.get("foo"), None);
+    odd["metadata"]["name"] = "b".into();
+    let made = cluster
+        .post(&format!("{MAPS}?fieldValidation=Ignore"), odd)
+        .await
+        .expect(201);
+    assert!(!made.headers.contains_key("warning"));
+    let patch = json!({"foo": 1});
+    let refused = cluster
+        .patch(
+            &format!("{MAPS}/a?fieldValidation=Strict"),
+            "merge-patch",
+            patch,
+        )
+        .await
+        .expect(422);
+    assert_eq!(
+        refused.message(),
+        " \"\" is invalid: patch: Invalid value: \"{\\\"foo\\\":1}\": strict decoding error: unknown field \"foo\""
+    );
+}

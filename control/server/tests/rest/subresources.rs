@@ -1,0 +1,120 @@
+use serde_json::{Value, json};
+
+use crate::cluster::{DEPLOYMENTS, PODS, cluster, deployment, pod};
+
+#[tokio::test]
+async fn status_and_spec_are_apart() {
+    let cluster = cluster().await;
+    let made = cluster
+        .post(DEPLOYMENTS, deployment("web"))
+        .await
+        .expect(201);
+    let mut both = made.body.clone();
+    both["spec"]["replicas"] = 9.into();
+    both["status"] = json!({"replicas": 2, "observedGeneration": 1});
+    let status = cluster
+        .put(&format!("{DEPLOYMENTS}/web/status"), both.clone())
+        .await
+        .expect(200);
+    assert_eq!(
+        (
+            &status.body["spec"]["replicas"],
+            &status.body["status"]["replicas"]
+        ),
+        (&json!(3), &json!(2))
+    );
+    both["metadata"]["resourceVersion"] = status.version().into();
+    both["status"]["replicas"] = 7.into();
+    let spec = cluster
+        .put(&format!("{DEPLOYMENTS}/web"), both)
+        .await
+        .expect(200);
+    assert_eq!(
+        (
+            &spec.body["spec"]["replicas"],
+            &spec.body["status"]["replicas"]
+        ),
+        (&json!(9), &json!(2))
+    );
+    assert_eq!(spec.body["metadata"]["generation"], 2);
+}
+
+#[tokio::test]
+async fn a_scale_is_read_and_written() {
+    let cluster = cluster().await;
+    cluster
+        .post(DEPLOYMENTS, deployment("web"))
+        .await
+        .expect(201);
+    let path = format!("{DEPLOYMENTS}/web/scale");
+    let mut scale = cluster.get(&path).await.expect(200).body;
+    assert_eq!(
+        (&scale["kind"], &scale["spec"]["replicas"]),
+        (&json!("Scale"), &json!(3))
+    );
+    assert_eq!(scale["status"]["selector"], "app=web");
+    scale["spec"]["replicas"] = 5.into();
+    assert_eq!(
+        cluster.put(&path, scale.clone()).await.expect(200).body["spec"]["replicas"],
+        5
+    );
+    cluster.put(&path, scale).await.expect(409);
+    cluster
+        .patch(&path, "merge-patch", json!({"spec": {"replicas": 1}}))
+        .await
+        .expect(200);
+    let deployment = cluster.get(&format!("{DEPLOYMENTS}/web")).await.body;
+    assert_eq!(
+        (
+            &deployment["spec"]["replicas"],
+            &deployment["metadata"]["generation"]
+        ),
+        (&json!(1), &json!(3))
+    );
+    cluster
+        .patch(&path, "merge-patch", json!({"spec": {"replicas": -1}}))
+        .await
+        .expect(422);
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once() {
+    let cluster = cluster().await;
+    cluster.post(PODS, pod("p")).await.expect(201);
+    let binding =
+        |node: &str| json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": node}});
+    let path = format!("{PODS}/p/binding");
+    let bound = cluster.post(&path, binding("one")).await.expect(201);
+    assert_eq!(bound.body["status"], "Success");
+    let stored = cluster.get(&format!("{PODS}/p")).await.body;
+    assert_eq!(stored["spec"]["nodeName"], "one");
+    let scheduled = stored["status"]["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|c| c["type"] == "PodScheduled")
+        .unwrap();
+    assert_eq!(scheduled["status"], "True");
+    let refused = cluster.post(&path, binding("two")).await.expect(409);
+    assert_eq!(
+        refused.message(),
+        "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"one\""
+    );
+    let eviction =
+        json!({"kind": "Eviction", "apiVersion": "policy/v1", "metadata": {"name": "p"}});
+    cluster
+        .post(&format!("{PODS}/p/eviction"), eviction)
+        .await
+        .expect(201);
+    assert!(
+        cluster.get(&format!("{PODS}/p")).await.body["metadata"]["deletionTimestamp"].is_string()
+    );
+    cluster
+        .post(&format!("{PODS}/none/binding"), binding("one"))
+        .await
+        .expect(404);
+    cluster
+        .call("DELETE", &path, &[], Value::Null)
+        .await
+        .expect(405);
+}
