@@ -1,93 +1,245 @@
-//! The handle everything else holds.
+//! The handle everything else holds, and what it knows in memory.
+//!
+//! Truth is elsewhere: in the supervisors, and in the run directory
+//! (`record.rs`, `vetch_shim::protocol`). Memory is filled from there at open
+//! and by each supervisor's stream of changes after.
 
-use std::time::Duration;
+mod adopt;
+mod container;
+mod exec;
+mod sandbox;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
 
 use crate::Error;
-use crate::images::ImageStore;
+use crate::cgroup::CgroupTree;
+use crate::images::{ImageStore, PullConfig};
+use crate::record::{ContainerRecord, SandboxRecord};
+use crate::status::container_status;
 use crate::types::*;
 
-#[derive(Clone, Debug)]
+pub use exec::ExecProcess;
+
+const SANDBOX_DIR: &str = "sandboxes";
+const WRITABLE_DIR: &str = "containers";
+
+#[derive(Clone)]
 pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: RuntimeConfig,
     images: ImageStore,
+    cgroups: CgroupTree,
+    sandboxes: Mutex<BTreeMap<SandboxId, Sandbox>>,
     events: broadcast::Sender<RuntimeEvent>,
+    /// Counts changes: what waits looks again at each.
+    changes: tokio::sync::watch::Sender<u64>,
+}
+
+struct Sandbox {
+    record: SandboxRecord,
+    /// Whether its supervisor answers.
+    supervised: bool,
+    shim_pid: Option<u32>,
+    containers: BTreeMap<ContainerId, Container>,
+    /// One operation at a time.
+    lock: Arc<tokio::sync::Mutex<()>>,
+    watcher: Option<tokio::task::AbortHandle>,
+}
+
+struct Container {
+    record: ContainerRecord,
+    observed: Option<vetch_shim::protocol::ContainerRecord>,
 }
 
 impl Runtime {
-    /// Adopts living shims.
-    pub async fn open(_config: RuntimeConfig) -> Result<Runtime, Error> {
-        Ok(Runtime {
-            images: ImageStore {},
-            events: broadcast::channel(1024).0,
-        })
+    /// Adopts living shims; cleans what was half made.
+    pub async fn open(config: RuntimeConfig) -> Result<Runtime, Error> {
+        for dir in [
+            config.run_dir.join(SANDBOX_DIR),
+            config.root_dir.join(WRITABLE_DIR),
+        ] {
+            fs::create_dir_all(&dir).map_err(Error::io("making", dir))?;
+        }
+        let images = ImageStore::open_with(
+            &config.root_dir,
+            PullConfig {
+                netns: config.pull_netns.clone(),
+                insecure_registries: config.insecure_registries.clone(),
+            },
+        )?;
+        let runtime = Runtime {
+            inner: Arc::new(Inner {
+                cgroups: CgroupTree::open(&config.cgroup_root)?,
+                images,
+                config,
+                sandboxes: Mutex::default(),
+                events: broadcast::channel(1024).0,
+                changes: tokio::sync::watch::Sender::new(0),
+            }),
+        };
+        runtime.adopt().await?;
+        Ok(runtime)
     }
 
     pub fn images(&self) -> &ImageStore {
-        &self.images
-    }
-
-    /// Starts the shim, makes the pod's namespaces. The netns exists when this returns.
-    pub async fn create_sandbox(&self, _spec: SandboxSpec) -> Result<SandboxStatus, Error> {
-        Err(Error::NoCommand)
-    }
-
-    /// Kills what still runs in it, releases namespaces. Idempotent.
-    pub async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
-        Err(Error::SandboxNotFound(id.clone()))
-    }
-
-    /// Removes every trace (logs stay). Idempotent.
-    pub async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
-        Err(Error::SandboxNotFound(id.clone()))
-    }
-
-    pub async fn create_container(
-        &self,
-        sandbox: &SandboxId,
-        _spec: ContainerSpec,
-    ) -> Result<ContainerId, Error> {
-        Err(Error::SandboxNotFound(sandbox.clone()))
-    }
-
-    pub async fn start_container(&self, id: &ContainerId) -> Result<(), Error> {
-        Err(Error::ContainerNotFound(id.clone()))
-    }
-
-    /// Stop signal, then SIGKILL to the whole container after `grace`. Returns
-    /// when it is dead. Idempotent.
-    pub async fn stop_container(&self, id: &ContainerId, _grace: Duration) -> Result<(), Error> {
-        Err(Error::ContainerNotFound(id.clone()))
-    }
-
-    pub async fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
-        Err(Error::ContainerNotFound(id.clone()))
+        &self.inner.images
     }
 
     /// From memory, cheap.
     pub async fn list(&self) -> Vec<SandboxStatus> {
-        Vec::new()
+        self.sandboxes()
+            .iter()
+            .map(|(id, sandbox)| self.status(id, sandbox))
+            .collect()
     }
 
-    pub async fn sandbox(&self, _id: &SandboxId) -> Option<SandboxStatus> {
-        None
+    pub async fn sandbox(&self, id: &SandboxId) -> Option<SandboxStatus> {
+        self.sandboxes()
+            .get(id)
+            .map(|sandbox| self.status(id, sandbox))
     }
 
     pub fn subscribe(&self) -> broadcast::Receiver<RuntimeEvent> {
-        self.events.subscribe()
-    }
-
-    pub async fn exec(
-        &self,
-        id: &ContainerId,
-        _argv: Vec<String>,
-        _timeout: Duration,
-    ) -> Result<ExecOutput, Error> {
-        Err(Error::ContainerNotFound(id.clone()))
+        self.inner.events.subscribe()
     }
 
     /// Words for a node condition: cgroup controllers that are missing here.
     pub fn missing_controllers(&self) -> Vec<String> {
-        Vec::new()
+        self.inner.cgroups.missing().to_vec()
     }
+
+    /// No panic leaves the map half changed, so a poisoned lock is as good.
+    fn sandboxes(&self) -> MutexGuard<'_, BTreeMap<SandboxId, Sandbox>> {
+        self.inner
+            .sandboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self, id: &SandboxId, sandbox: &Sandbox) -> SandboxStatus {
+        SandboxStatus {
+            id: id.clone(),
+            spec: sandbox.record.spec.clone(),
+            state: if sandbox.supervised {
+                SandboxState::Ready
+            } else {
+                SandboxState::NotReady
+            },
+            created_at: sandbox.record.created_at,
+            netns: self.netns(id, sandbox),
+            shim_pid: sandbox.shim_pid,
+            containers: sandbox
+                .containers
+                .iter()
+                .map(|(id, container)| {
+                    let observed = container.observed.as_ref();
+                    container_status(id, &container.record, observed, sandbox.supervised)
+                })
+                .collect(),
+        }
+    }
+
+    /// The supervisor's bind mount where we see it; a daemon that came back
+    /// in another mount namespace goes through the supervisor's /proc entry.
+    fn netns(&self, id: &SandboxId, sandbox: &Sandbox) -> Option<PathBuf> {
+        if sandbox.record.spec.host_network {
+            return None;
+        }
+        let bound = self.dir(id).join("ns/net");
+        match sandbox.shim_pid {
+            Some(pid) if sandbox.supervised && !is_namespace(&bound) => {
+                Some(format!("/proc/{pid}/ns/net").into())
+            }
+            _ => Some(bound),
+        }
+    }
+
+    fn dir(&self, id: &SandboxId) -> PathBuf {
+        self.inner.config.run_dir.join(SANDBOX_DIR).join(&id.0)
+    }
+
+    fn container_dir(&self, sandbox: &SandboxId, id: &ContainerId) -> PathBuf {
+        self.dir(sandbox)
+            .join(vetch_shim::protocol::CONTAINER_DIR)
+            .join(&id.0)
+    }
+
+    fn writable_dir(&self, id: &ContainerId) -> PathBuf {
+        self.inner.config.root_dir.join(WRITABLE_DIR).join(&id.0)
+    }
+
+    fn pod_cgroup(&self, spec: &SandboxSpec) -> PathBuf {
+        self.inner.cgroups.pod(spec.qos, &spec.pod_uid)
+    }
+
+    fn shim_cgroup(&self, id: &SandboxId, spec: &SandboxSpec) -> PathBuf {
+        self.pod_cgroup(spec).join(format!("shim-{id}"))
+    }
+
+    /// Tells everybody that something of this sandbox is different now.
+    fn changed(&self, id: &SandboxId) {
+        let pod_uid = self
+            .sandboxes()
+            .get(id)
+            .map(|sandbox| sandbox.record.spec.pod_uid.clone());
+        self.inner.changes.send_modify(|count| *count += 1);
+        if let Some(pod_uid) = pod_uid {
+            // Nobody may be listening.
+            let _ = self.inner.events.send(RuntimeEvent {
+                pod_uid,
+                sandbox: id.clone(),
+            });
+        }
+    }
+
+    fn find_container(&self, id: &ContainerId) -> Option<(SandboxId, ContainerStatus)> {
+        self.sandboxes().iter().find_map(|(sandbox_id, sandbox)| {
+            let container = sandbox.containers.get(id)?;
+            let observed = container.observed.as_ref();
+            Some((
+                sandbox_id.clone(),
+                container_status(id, &container.record, observed, sandbox.supervised),
+            ))
+        })
+    }
+
+    /// Work that is carried through even if who asked for it goes away.
+    async fn carry<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        tokio::spawn(work).await?
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime")
+            .field("run_dir", &self.inner.config.run_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_namespace(path: &Path) -> bool {
+    const NSFS_MAGIC: i64 = 0x6e73_6673;
+    rustix::fs::statfs(path).is_ok_and(|stat| i64::from(stat.f_type) == NSFS_MAGIC)
+}
+
+/// 64 hex digits, as CRI's ids.
+fn new_id() -> String {
+    format!(
+        "{}{}",
+        uuid::Uuid::new_v4().simple(),
+        uuid::Uuid::new_v4().simple()
+    )
 }

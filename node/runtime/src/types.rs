@@ -227,3 +227,51 @@ pub struct RuntimeConfig {
     pub insecure_registries: Vec<String>,
 }
 
+#[cfg(test)]
+pub(crate) mod tests_support {
+    use super::*;
+
+    pub fn container_spec() -> ContainerSpec {
+        ContainerSpec {
+            name: "app".into(),
+            attempt: 0,
+            image_id: "sha256:0".into(),
+            image: "app".into(),
+            command: vec![],
+            args: vec![],
+            working_dir: None,
+            env: vec![],
+            mounts: vec![],
+            run_as_user: None,
+            run_as_group: None,
+            supplemental_groups: vec![],
+            capabilities_add: vec![],
+            capabilities_drop: vec![],
+            privileged: false,
+            no_new_privs: false,
+            readonly_rootfs: false,
+            tty: false,
+            stdin: false,
+            resources: Resources::default(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            log_path: "app/0.log".into(),
+            stop_signal: None,
+        }
+    }
+
+    pub fn image_status() -> ImageStatus {
+        ImageStatus {
+            id: "sha256:0".into(),
+            repo_tags: vec![],
+            repo_digests: vec![],
+            size_bytes: 0,
+            entrypoint: vec![],
+            cmd: vec![],
+            env: vec![],
+            working_dir: String::new(),
+            user: String::new(),
+            stop_signal: None,
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! From a container's spec and its image to what the supervisor runs.
+
+use std::path::{Path, PathBuf};
+
+use vetch_shim::protocol::{BindMount, Bundle, Propagation as ShimPropagation, User};
+
+use crate::Error;
+use crate::capability;
+use crate::types::{ContainerSpec, ImageStatus, Mount, Propagation};
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// containerd's defaults.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// Where a container's files are.
+pub struct Places {
+    pub cgroup: PathBuf,
+    /// Topmost layer first.
+    pub lower: Vec<PathBuf>,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+    pub log: PathBuf,
+}
+
+pub fn decide(
+    spec: &ContainerSpec,
+    image: &ImageStatus,
+    hostname: &str,
+    places: Places,
+) -> Result<Bundle, Error> {
+    let paths = |list: &[&str]| {
+        if spec.privileged {
+            Vec::new()
+        } else {
+            list.iter().map(|path| (*path).to_owned()).collect()
+        }
+    };
+    Ok(Bundle {
+        cgroup: places.cgroup,
+        lower: places.lower,
+        upper: places.upper,
+        work: places.work,
+        args: args(spec, image)?,
+        env: env(spec, image, hostname),
+        cwd: cwd(spec, image),
+        user: User {
+            image: image.user.clone(),
+            uid: spec.run_as_user,
+            gid: spec.run_as_group,
+            groups: spec.supplemental_groups.clone(),
+        },
+        mounts: mounts(&spec.mounts),
+        capabilities: capability::mask(
+            &spec.capabilities_add,
+            &spec.capabilities_drop,
+            spec.privileged,
+        )?,
+        privileged: spec.privileged,
+        no_new_privs: spec.no_new_privs,
+        readonly_rootfs: spec.readonly_rootfs,
+        tty: spec.tty,
+        stdin: spec.stdin,
+        oom_score_adj: Some(spec.resources.oom_score_adj.unwrap_or(0)),
+        log: places.log,
+        masked_paths: paths(&MASKED),
+        readonly_paths: paths(&READ_ONLY),
+    })
+}
+
+/// A command of the pod's own also does away with the image's CMD.
+fn args(spec: &ContainerSpec, image: &ImageStatus) -> Result<Vec<String>, Error> {
+    let (head, tail) = match (spec.command.is_empty(), spec.args.is_empty()) {
+        (true, true) => (&image.entrypoint, &image.cmd),
+        (true, false) => (&image.entrypoint, &spec.args),
+        (false, _) => (&spec.command, &spec.args),
+    };
+    let all: Vec<String> = head.iter().chain(tail).cloned().collect();
+    if all.is_empty() {
+        return Err(Error::NoCommand);
+    }
+    Ok(all)
+}
+
+fn env(spec: &ContainerSpec, image: &ImageStatus, hostname: &str) -> Vec<(String, String)> {
+    let mut env = vec![
+        ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
+        ("HOSTNAME".to_owned(), hostname.to_owned()),
+    ];
+    if spec.tty {
+        env.push(("TERM".to_owned(), "xterm".to_owned()));
+    }
+    for (name, value) in image.env.iter().chain(&spec.env) {
+        match env.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => old.clone_from(value),
+            None => env.push((name.clone(), value.clone())),
+        }
+    }
+    env
+}
+
+fn cwd(spec: &ContainerSpec, image: &ImageStatus) -> String {
+    let dir = spec
+        .working_dir
+        .as_deref()
+        .filter(|dir| !dir.is_empty())
+        .unwrap_or(&image.working_dir);
+    // An image may say a relative one, meant from the root.
+    if dir.starts_with('/') {
+        dir.to_owned()
+    } else {
+        format!("/{dir}")
+    }
+}
+
+/// Outer before inner, so that none hides another.
+fn mounts(mounts: &[Mount]) -> Vec<BindMount> {
+    let mut all: Vec<BindMount> = mounts
+        .iter()
+        .map(|mount| BindMount {
+            source: mount.host_path.clone(),
+            target: Path::new("/").join(&mount.container_path),
+            readonly: mount.readonly,
+            propagation: match mount.propagation {
+                Propagation::Private => ShimPropagation::Private,
+                Propagation::HostToContainer => ShimPropagation::HostToContainer,
+                Propagation::Bidirectional => ShimPropagation::Bidirectional,
+            },
+        })
+        .collect();
+    all.sort_by_key(|mount| mount.target.components().count());
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::tests_support::{container_spec, image_status};
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn command_and_args_as_kubernetes_defines_them() {
+        let table: [(&[&str], &[&str], Option<&[&str]>); 4] = [
+            (&[], &[], Some(&["/entry", "cmd"])),
+            (&["c"], &[], Some(&["c"])),
+            (&[], &["a"], Some(&["/entry", "a"])),
+            (&["c"], &["a"], Some(&["c", "a"])),
+        ];
+        let image = ImageStatus {
+            entrypoint: words(&["/entry"]),
+            cmd: words(&["cmd"]),
+            ..image_status()
+        };
+        for (command, arguments, want) in table {
+            let spec = ContainerSpec {
+                command: words(command),
+                args: words(arguments),
+                ..container_spec()
+            };
+            assert_eq!(
+                args(&spec, &image).ok(),
+                want.map(words),
+                "{command:?} {arguments:?}"
+            );
+        }
+        assert!(matches!(
+            args(&container_spec(), &image_status()),
+            Err(Error::NoCommand)
+        ));
+    }
+
+    #[test]
+    fn environment_later_wins_in_place() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let image = ImageStatus {
+            env: vec![pair("PATH", "/bin"), pair("A", "image")],
+            ..image_status()
+        };
+        let spec = ContainerSpec {
+            env: vec![pair("A", "pod"), pair("B", "$(A)")],
+            ..container_spec()
+        };
+        assert_eq!(
+            env(&spec, &image, "h"),
+            [
+                pair("PATH", "/bin"),
+                pair("HOSTNAME", "h"),
+                pair("A", "pod"),
+                pair("B", "$(A)")
+            ]
+        );
+    }
+
+    #[test]
+    fn outer_mounts_come_first() {
+        let mount = |path: &str| Mount {
+            host_path: "/h".into(),
+            container_path: path.into(),
+            readonly: false,
+            propagation: Propagation::Private,
+        };
+        let got = mounts(&[mount("/a/b/c"), mount("rel"), mount("/a"), mount("/a/b")]);
+        let targets: Vec<_> = got.iter().map(|m| m.target.to_str().unwrap()).collect();
+        assert_eq!(targets, ["/rel", "/a", "/a/b", "/a/b/c"]);
+    }
+}

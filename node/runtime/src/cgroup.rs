@@ -1,0 +1,259 @@
+//! The pods' part of the cgroup v2 tree:
+//! `kubepods[/burstable|/besteffort]/pod<uid>/{shim-<sandbox>,<container>}`.
+//!
+//! Written as files: cgroups-rs takes /sys/fs/cgroup for the unified mount,
+//! while here the root is given (tests and hybrid hosts have others), and of
+//! a handful of values and `cgroup.kill` it knows the smaller half.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::Error;
+use crate::types::{QosClass, Resources};
+
+/// What Kubernetes' limits need.
+const WANTED: [&str; 3] = ["cpu", "memory", "pids"];
+
+#[derive(Debug)]
+pub struct CgroupTree {
+    root: PathBuf,
+    enabled: Vec<&'static str>,
+    missing: Vec<String>,
+}
+
+impl CgroupTree {
+    /// Enables what controllers the root offers; what is missing is said once.
+    pub fn open(root: &Path) -> Result<CgroupTree, Error> {
+        let path = root.join("cgroup.controllers");
+        let offered = fs::read_to_string(&path).map_err(Error::io("reading", path))?;
+        let (mut enabled, mut missing) = choose(&offered);
+        if !enabled.is_empty()
+            && let Err(error) = enable(root, &enabled)
+        {
+            tracing::warn!(
+                cgroup = %root.display(),
+                "cgroup controllers {enabled:?} cannot be handed to pods (is a process in the \
+                 root itself?): {error}"
+            );
+            missing = WANTED.map(str::to_owned).into();
+            enabled.clear();
+        } else if !missing.is_empty() {
+            tracing::warn!(
+                cgroup = %root.display(),
+                "cgroup v2 controllers {missing:?} are missing: their requests and limits have \
+                 no effect on this node"
+            );
+        }
+        Ok(CgroupTree {
+            root: root.to_owned(),
+            enabled,
+            missing,
+        })
+    }
+
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    pub fn pod(&self, qos: QosClass, uid: &str) -> PathBuf {
+        let kubepods = self.root.join("kubepods");
+        let class = match qos {
+            QosClass::Guaranteed => kubepods,
+            QosClass::Burstable => kubepods.join("burstable"),
+            QosClass::BestEffort => kubepods.join("besteffort"),
+        };
+        class.join(format!("pod{uid}"))
+    }
+
+    /// Makes it and its parents, which hand the controllers on.
+    pub fn make(&self, path: &Path) -> Result<(), Error> {
+        let mut current = self.root.clone();
+        for part in path.strip_prefix(&self.root).unwrap_or(path) {
+            // The root has them from `open`.
+            if current != self.root && !self.enabled.is_empty() {
+                enable(&current, &self.enabled)
+                    .map_err(Error::io("enabling controllers in", &current))?;
+            }
+            current.push(part);
+            match fs::create_dir(&current) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io("making cgroup", current)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub fn apply(&self, path: &Path, resources: &Resources) -> Result<(), Error> {
+        for (controller, file, value) in settings(resources) {
+            if self.enabled.contains(&controller) {
+                let path = path.join(file);
+                fs::write(&path, value).map_err(Error::io("writing", path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn choose(offered: &str) -> (Vec<&'static str>, Vec<String>) {
+    let (enabled, missing): (Vec<_>, Vec<_>) = WANTED
+        .into_iter()
+        .partition(|wanted| offered.split_whitespace().any(|name| name == *wanted));
+    (enabled, missing.into_iter().map(str::to_owned).collect())
+}
+
+fn enable(path: &Path, controllers: &[&str]) -> io::Result<()> {
+    let words: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
+    fs::write(path.join("cgroup.subtree_control"), words.join(" "))
+}
+
+fn settings(resources: &Resources) -> Vec<(&'static str, &'static str, String)> {
+    let mut all = Vec::new();
+    if let Some(weight) = resources.cpu_weight {
+        all.push(("cpu", "cpu.weight", weight.clamp(1, 10_000).to_string()));
+    }
+    if let Some((quota, period)) = resources.cpu_max {
+        let quota = limit(quota);
+        all.push(("cpu", "cpu.max", format!("{quota} {period}")));
+    }
+    if let Some(bytes) = resources.memory_max {
+        all.push(("memory", "memory.max", limit(bytes)));
+    }
+    if let Some(pids) = resources.pids_max {
+        all.push(("pids", "pids.max", limit(pids)));
+    }
+    all
+}
+
+fn limit(value: i64) -> String {
+    if value < 0 {
+        "max".to_owned()
+    } else {
+        value.to_string()
+    }
+}
+
+/// SIGKILL to all in it and below. One that is gone has nothing to kill.
+pub fn kill(path: &Path) -> Result<(), Error> {
+    let file = path.join("cgroup.kill");
+    match fs::write(&file, "1") {
+        Err(error) if !gone(&error) => Err(Error::io("writing", file)(error)),
+        _ => Ok(()),
+    }
+}
+
+pub fn populated(path: &Path) -> bool {
+    fs::read_to_string(path.join("cgroup.events"))
+        .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+}
+
+/// Waits for the last process; false when one stays.
+pub async fn wait_empty(path: &Path, timeout: Duration) -> bool {
+    let deadline = tokio::time::Instant::now() + timeout;
+    let mut pause = Duration::from_micros(500);
+    while populated(path) {
+        if tokio::time::Instant::now() > deadline {
+            return false;
+        }
+        // cgroup.events can be polled for, but a dying process takes less
+        // time than the set-up of that.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+    true
+}
+
+/// Removes it with what is below; it must be empty of processes.
+pub fn remove(path: &Path) -> Result<(), Error> {
+    if let Ok(entries) = fs::read_dir(path) {
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove(&entry.path())?;
+            }
+        }
+    }
+    match fs::remove_dir(path) {
+        Err(error) if !gone(&error) => Err(Error::io("removing cgroup", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a parent that has no children left; one in use stays.
+pub fn remove_if_unused(path: &Path) {
+    // EBUSY says that it is used.
+    let _ = fs::remove_dir(path);
+}
+
+/// ENODEV: removed while a file of it was open.
+fn gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_that_are_missing_are_named() {
+        assert_eq!(
+            choose("cpuset cpu io memory pids\n"),
+            (vec!["cpu", "memory", "pids"], vec![])
+        );
+        assert_eq!(
+            choose("hugetlb"),
+            (vec![], WANTED.map(str::to_owned).to_vec())
+        );
+        assert_eq!(
+            choose("memory"),
+            (vec!["memory"], vec!["cpu".to_owned(), "pids".to_owned()])
+        );
+    }
+
+    #[test]
+    fn values_as_the_kernel_takes_them() {
+        let resources = Resources {
+            cpu_weight: Some(20_000),
+            cpu_max: Some((50_000, 100_000)),
+            memory_max: Some(1 << 20),
+            pids_max: Some(-1),
+            oom_score_adj: Some(5),
+        };
+        assert_eq!(
+            settings(&resources),
+            [
+                ("cpu", "cpu.weight", "10000".to_owned()),
+                ("cpu", "cpu.max", "50000 100000".to_owned()),
+                ("memory", "memory.max", "1048576".to_owned()),
+                ("pids", "pids.max", "max".to_owned()),
+            ]
+        );
+        assert_eq!(settings(&Resources::default()), []);
+        let unlimited = Resources {
+            cpu_max: Some((-1, 100_000)),
+            ..Resources::default()
+        };
+        assert_eq!(
+            settings(&unlimited),
+            [("cpu", "cpu.max", "max 100000".to_owned())]
+        );
+    }
+
+    #[test]
+    fn where_pods_live() {
+        let tree = CgroupTree {
+            root: "/c".into(),
+            enabled: vec![],
+            missing: vec![],
+        };
+        for (qos, want) in [
+            (QosClass::Guaranteed, "/c/kubepods/podu"),
+            (QosClass::Burstable, "/c/kubepods/burstable/podu"),
+            (QosClass::BestEffort, "/c/kubepods/besteffort/podu"),
+        ] {
+            assert_eq!(tree.pod(qos, "u"), Path::new(want));
+        }
+    }
+}

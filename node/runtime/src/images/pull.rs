@@ -1,0 +1,358 @@
+//! From a registry into the store.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::errors::{OciDistributionError, OciErrorCode};
+use oci_client::secrets::RegistryAuth as OciAuth;
+use oci_client::{Client, Reference};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::index::Index;
+use super::manifest::{self, Config, Descriptor, Manifest};
+use super::{ImageError, ImageStore, layer, reference};
+use crate::types::{ImageStatus, RegistryAuth};
+
+const MAX_CONFIG: u64 = 8 << 20;
+/// As containerd's max_concurrent_downloads.
+const LAYERS_AT_ONCE: usize = 3;
+
+#[derive(Clone, Debug, Default)]
+pub struct PullConfig {
+    /// Registry traffic goes through this network namespace.
+    pub netns: Option<PathBuf>,
+    /// `host:port` spoken to without TLS, besides any on loopback.
+    pub insecure_registries: Vec<String>,
+}
+
+pub enum PullError {
+    Image(ImageError),
+    Words(String),
+}
+
+impl From<ImageError> for PullError {
+    fn from(error: ImageError) -> Self {
+        PullError::Image(error)
+    }
+}
+
+impl From<String> for PullError {
+    fn from(words: String) -> Self {
+        PullError::Words(words)
+    }
+}
+
+pub struct Puller {
+    config: PullConfig,
+    /// Threads that live in the namespace, those that resolve names too.
+    elsewhere: Option<tokio::runtime::Runtime>,
+}
+
+impl Puller {
+    pub fn new(config: PullConfig) -> Result<Puller, ImageError> {
+        // oci-client makes clients before it is told of a configuration, and
+        // those need a default; one that is set already is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let elsewhere = config.netns.as_ref().map(threads_in).transpose()?;
+        Ok(Puller { config, elsewhere })
+    }
+
+    pub async fn run<T, F>(&self, work: F) -> Result<T, PullError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, PullError>> + Send + 'static,
+    {
+        let task = match &self.elsewhere {
+            Some(runtime) => runtime.spawn(work),
+            None => tokio::spawn(work),
+        };
+        task.await
+            .map_err(|error| PullError::Words(format!("the puller died: {error}")))?
+    }
+
+    fn client(&self, reference: &Reference) -> Result<Client, PullError> {
+        let registry = reference.resolve_registry();
+        let protocol = if is_insecure(registry, &self.config.insecure_registries) {
+            ClientProtocol::Http
+        } else {
+            ClientProtocol::Https
+        };
+        Client::try_from(ClientConfig {
+            protocol,
+            platform_resolver: None,
+            connect_timeout: Some(Duration::from_secs(30)),
+            read_timeout: Some(Duration::from_secs(60)),
+            user_agent: concat!("vetch/", env!("CARGO_PKG_VERSION")),
+            ..ClientConfig::default()
+        })
+        .map_err(|error| PullError::Words(error.to_string()))
+    }
+}
+
+impl Drop for Puller {
+    fn drop(&mut self) {
+        // Dropping it here and now could block, which async code must not.
+        if let Some(runtime) = self.elsewhere.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn threads_in(netns: &PathBuf) -> Result<tokio::runtime::Runtime, ImageError> {
+    let fd = std::fs::File::open(netns).map_err(ImageError::store("opening", netns))?;
+    let fd = Arc::new(fd);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("vetch-pull")
+        .enable_all()
+        .on_thread_start(move || {
+            use nix::sched::{CloneFlags, setns};
+            if let Err(error) = setns(&*fd, CloneFlags::CLONE_NEWNET) {
+                // In the wrong network it must not speak to anybody.
+                tracing::error!("joining the pull network namespace: {error}");
+                std::process::abort();
+            }
+        })
+        .build()
+        .map_err(|error| ImageError::Store(format!("starting the puller: {error}")))
+}
+
+/// Loopback is plain HTTP by default, like containerd's and Docker's.
+fn is_insecure(registry: &str, listed: &[String]) -> bool {
+    let host = match registry.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => registry,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+        || listed.iter().any(|entry| entry == registry)
+}
+
+pub async fn pull(
+    store: &ImageStore,
+    reference: Reference,
+    auth: Option<RegistryAuth>,
+) -> Result<ImageStatus, PullError> {
+    let dir = store.inner.dir.clone();
+    let _using = layer::using(&dir)?;
+    let source = Source {
+        client: store.inner.puller.client(&reference)?,
+        auth: match auth {
+            Some(auth) => OciAuth::Basic(auth.username, auth.password),
+            None => OciAuth::Anonymous,
+        },
+        reference,
+    };
+    let (digest, manifests, config, layers) = source.resolve().await?;
+    let text = source.config(&config).await?;
+    let parsed = manifest::parse_config(&text)?;
+    unpack_layers(store, &source, &parsed, &layers).await?;
+
+    let size = config.size + layers.iter().map(|layer| layer.size).sum::<u64>();
+    let mut blobs = Vec::new();
+    for blob in manifests.iter().map(|bytes| &bytes[..]).chain([&text[..]]) {
+        blobs.push(manifest::keep_blob(&dir, blob)?);
+    }
+    let mut record = parsed.into_record(&text, size, blobs);
+    record
+        .status
+        .repo_tags
+        .extend(reference::tag(&source.reference));
+    record.status.repo_digests = vec![reference::digest(&source.reference, &digest)];
+    let status = layer::blocking(move || Index::update(&dir, |index| Ok(index.insert(record))));
+    Ok(status.await?)
+}
+
+struct Source {
+    client: Client,
+    auth: OciAuth,
+    reference: Reference,
+}
+
+type Resolved = (String, Vec<bytes::Bytes>, Descriptor, Vec<Descriptor>);
+
+impl Source {
+    /// The digest asked for, the manifests on the way, and what they list for
+    /// this machine.
+    async fn resolve(&self) -> Result<Resolved, PullError> {
+        let (bytes, digest) = self.manifest(&self.reference).await?;
+        let parsed = parse(&bytes)?;
+        let entry = match parsed {
+            Manifest::Image { config, layers } => {
+                return Ok((digest, vec![bytes], config, layers));
+            }
+            Manifest::Index { manifests } => manifest::choose(&manifests)?.clone(),
+        };
+        let inner = self.reference.clone_with_digest(entry.digest);
+        let (inner, _) = self.manifest(&inner).await?;
+        match parse(&inner)? {
+            Manifest::Image { config, layers } => Ok((digest, vec![bytes, inner], config, layers)),
+            Manifest::Index { .. } => Err(PullError::Words(
+                "an index within an index is not supported".into(),
+            )),
+        }
+    }
+
+    async fn manifest(&self, reference: &Reference) -> Result<(bytes::Bytes, String), PullError> {
+        self.client
+            .pull_manifest_raw(reference, &self.auth, &manifest::ACCEPTED)
+            .await
+            .map_err(|error| PullError::Words(resolve_words(&self.reference, &error)))
+    }
+
+    async fn config(&self, config: &Descriptor) -> Result<Vec<u8>, PullError> {
+        if config.size > MAX_CONFIG {
+            return Err(PullError::Words(format!("config of {} bytes", config.size)));
+        }
+        let mut text = Vec::new();
+        self.client
+            .pull_blob(&self.reference, config.digest.as_str(), &mut text)
+            .await
+            .map_err(|error| {
+                PullError::Words(format!(
+                    "failed to fetch {}: {}",
+                    config.digest,
+                    words(&error)
+                ))
+            })?;
+        Ok(text)
+    }
+
+    async fn layer(
+        &self,
+        store: &ImageStore,
+        diff_id: &str,
+        blob: &Descriptor,
+    ) -> Result<(), PullError> {
+        let dir = store.inner.dir.clone();
+        let lock = store.inner.unpacking.of(diff_id);
+        let _turn = lock.lock().await;
+        if layer::present(&dir, diff_id) {
+            return Ok(());
+        }
+        let stream = self
+            .client
+            .pull_blob_stream(&self.reference, blob.digest.as_str())
+            .await
+            .map_err(|error| format!("failed to fetch {}: {}", blob.digest, words(&error)))?;
+        let reader = SyncIoBridge::new(StreamReader::new(stream));
+        let diff_id = diff_id.to_owned();
+        tokio::task::spawn_blocking(move || layer::unpack(&dir, &diff_id, reader))
+            .await
+            .map_err(|error| format!("the unpacker died: {error}"))??;
+        Ok(())
+    }
+}
+
+async fn unpack_layers(
+    store: &ImageStore,
+    source: &Source,
+    config: &Config,
+    layers: &[Descriptor],
+) -> Result<(), PullError> {
+    let diff_ids = config.diff_ids();
+    if diff_ids.len() != layers.len() {
+        return Err(PullError::Words(format!(
+            "mismatched image rootfs and manifest layers: {} and {}",
+            diff_ids.len(),
+            layers.len()
+        )));
+    }
+    let pairs: Vec<(String, Descriptor)> = diff_ids
+        .iter()
+        .cloned()
+        .zip(layers.iter().cloned())
+        .collect();
+    futures::stream::iter(pairs)
+        .map(|(diff_id, blob)| async move { source.layer(store, &diff_id, &blob).await })
+        .buffer_unordered(LAYERS_AT_ONCE)
+        .try_collect::<()>()
+        .await
+}
+
+fn parse(bytes: &[u8]) -> Result<Manifest, PullError> {
+    serde_json::from_slice(bytes).map_err(|error| PullError::Words(format!("manifest: {error}")))
+}
+
+/// containerd's frame around the registry's words.
+fn resolve_words(reference: &Reference, error: &OciDistributionError) -> String {
+    let name = reference.whole();
+    let what = match error {
+        OciDistributionError::RegistryError { envelope, .. }
+            if envelope.errors.iter().any(|error| {
+                matches!(
+                    error.code,
+                    OciErrorCode::ManifestUnknown
+                        | OciErrorCode::NameUnknown
+                        | OciErrorCode::NotFound
+                )
+            }) =>
+        {
+            format!("{name}: not found: {}", words(error))
+        }
+        OciDistributionError::ImageManifestNotFoundError(_)
+        | OciDistributionError::ServerError { code: 404, .. } => {
+            format!("{name}: not found: {}", words(error))
+        }
+        OciDistributionError::UnauthorizedError { .. }
+        | OciDistributionError::AuthenticationFailure(_) => format!(
+            "pull access denied, repository does not exist or may require authorization: {}",
+            words(error)
+        ),
+        _ => words(error),
+    };
+    format!("failed to resolve reference \"{name}\": {what}")
+}
+
+fn words(error: &OciDistributionError) -> String {
+    match error {
+        OciDistributionError::RegistryError { envelope, .. } => envelope
+            .errors
+            .iter()
+            .map(|error| error.message.clone())
+            .collect::<Vec<_>>()
+            .join("; "),
+        // reqwest says the cause only in its sources.
+        OciDistributionError::RequestError(error) => {
+            let mut text = format!("failed to do request: {error}");
+            let mut source = std::error::Error::source(error);
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            text
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_insecure;
+
+    #[test]
+    fn who_is_spoken_to_in_the_clear() {
+        let listed = vec!["registry.lan:5000".to_owned()];
+        for (registry, want) in [
+            ("127.0.0.1:5000", true),
+            ("127.9.9.9", true),
+            ("[::1]:5000", true),
+            ("localhost", true),
+            ("localhost:80", true),
+            ("registry.lan:5000", true),
+            ("registry.lan", false),
+            ("localhost.example.com", false),
+            ("127.0.0.1.example.com:5000", false),
+            ("10.0.0.1:5000", false),
+            ("docker.io", false),
+        ] {
+            assert_eq!(is_insecure(registry, &listed), want, "{registry}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Finding what an earlier daemon left: living supervisors are followed,
+//! dead ones reported, half-made things removed.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use vetch_shim::protocol::{CONTAINER_DIR, DEAD_FILE, LOCK_FILE, STATE_FILE, State};
+
+use super::{Container, Runtime, SANDBOX_DIR, WRITABLE_DIR};
+use crate::record::{self, CONTAINER_FILE, ContainerRecord, SANDBOX_FILE, SandboxRecord};
+use crate::types::*;
+use crate::{Error, cgroup};
+
+/// A supervisor that holds its lock but does not answer yet is being born.
+const BIRTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Runtime {
+    pub(super) async fn adopt(&self) -> Result<(), Error> {
+        for name in names(&self.inner.config.run_dir.join(SANDBOX_DIR))? {
+            let id = SandboxId(name);
+            match self.adopt_sandbox(&id).await {
+                Ok(()) => {}
+                // One that cannot be read must not keep the node down.
+                Err(error) => tracing::error!(sandbox = %id, "not adopted: {error}"),
+            }
+        }
+        self.remove_orphans()
+    }
+
+    async fn adopt_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
+        let dir = self.dir(id);
+        let Some(sandbox) = record::read::<SandboxRecord>(&dir.join(SANDBOX_FILE))? else {
+            return record::remove_tree(&dir);
+        };
+        let spec = sandbox.spec.clone();
+        self.insert(id, sandbox);
+        self.adopt_containers(id, &spec)?;
+
+        let deadline = tokio::time::Instant::now() + BIRTH_TIMEOUT;
+        loop {
+            if self.follow(id).await? {
+                tracing::info!(sandbox = %id, pod = %spec.name, namespace = %spec.namespace, "adopted");
+                return Ok(());
+            }
+            if self.give_up(&dir)? {
+                break;
+            }
+            if tokio::time::Instant::now() > deadline {
+                tracing::warn!(sandbox = %id, "its supervisor lives and does not answer");
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let Some(state) = record::read::<State>(&dir.join(STATE_FILE))? else {
+            // It never was ready, so nobody was told of it.
+            tracing::info!(sandbox = %id, "removing a half-made sandbox");
+            return self.clean_sandbox(id).await;
+        };
+        self.take_state(id, &state, false);
+        for path in self.container_cgroups(id) {
+            cgroup::kill(&path)?;
+        }
+        super::sandbox::release_mounts(&dir);
+        Ok(())
+    }
+
+    /// Takes the place of a supervisor that is not there, so that none can
+    /// come later. `false` when one has it.
+    fn give_up(&self, dir: &Path) -> Result<bool, Error> {
+        let path = dir.join(LOCK_FILE);
+        let lock = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(Error::io("opening", &path))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(false);
+        }
+        let dead = dir.join(DEAD_FILE);
+        fs::write(&dead, "").map_err(Error::io("writing", dead))?;
+        Ok(true)
+    }
+
+    fn adopt_containers(&self, sandbox: &SandboxId, spec: &SandboxSpec) -> Result<(), Error> {
+        let dir = self.dir(sandbox).join(CONTAINER_DIR);
+        for name in names(&dir)? {
+            let id = ContainerId(name);
+            let path = dir.join(&id.0);
+            match record::read::<ContainerRecord>(&path.join(CONTAINER_FILE))? {
+                Some(record) => {
+                    self.images().pin_layers(&id.0, &record.layers);
+                    if let Some(sandbox) = self.sandboxes().get_mut(sandbox) {
+                        let observed = None;
+                        sandbox
+                            .containers
+                            .insert(id, Container { record, observed });
+                    }
+                }
+                None => {
+                    cgroup::remove(&self.pod_cgroup(spec).join(&id.0))?;
+                    record::remove_tree(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writable layers of containers that are no more: removal was cut short,
+    /// or the machine started anew.
+    fn remove_orphans(&self) -> Result<(), Error> {
+        let known: BTreeSet<String> = self
+            .sandboxes()
+            .values()
+            .flat_map(|sandbox| sandbox.containers.keys())
+            .map(|id| id.0.clone())
+            .collect();
+        let dir = self.inner.config.root_dir.join(WRITABLE_DIR);
+        for name in names(&dir)? {
+            if !known.contains(&name) {
+                record::remove_tree(&dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn names(dir: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("reading", dir)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::io("reading", dir))?;
+        found.extend(entry.file_name().into_string());
+    }
+    Ok(found)
+}

@@ -1,0 +1,313 @@
+//! Containers: made, started, stopped, removed.
+
+use std::fs;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use vetch_shim::protocol::{BUNDLE_FILE, ROOTFS_DIR, Reply, Request};
+
+use super::{Container, Runtime, new_id};
+use crate::bundle::{self, Places};
+use crate::record::{self, CONTAINER_FILE, ContainerRecord};
+use crate::shim::ShimConnection;
+use crate::types::*;
+use crate::{Error, cgroup, signal};
+
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Mounting and exec; a volume on a dead server may hang there.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+impl Runtime {
+    pub async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        spec: ContainerSpec,
+    ) -> Result<ContainerId, Error> {
+        let status = self
+            .sandbox(sandbox)
+            .await
+            .ok_or_else(|| Error::SandboxNotFound(sandbox.clone()))?;
+        if status.state != SandboxState::Ready {
+            return Err(Error::SandboxNotReady(sandbox.clone()));
+        }
+        let id = ContainerId(new_id());
+        match self.make_container(&status, &id, spec) {
+            Ok(()) => {
+                self.changed(sandbox);
+                Ok(id)
+            }
+            Err(error) => {
+                if let Err(cleaning) = self.discard_files(&status, &id) {
+                    tracing::warn!(container = %id, "cleaning up: {cleaning}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// container.json comes last: without it, all this is rubbish.
+    fn make_container(
+        &self,
+        sandbox: &SandboxStatus,
+        id: &ContainerId,
+        spec: ContainerSpec,
+    ) -> Result<(), Error> {
+        let images = self.images();
+        // Pinned before it is looked at, so that no removal comes between.
+        let image = images
+            .pin(&id.0, &spec.image_id)
+            .ok_or_else(|| Error::ImageNotFound(spec.image_id.clone()))?;
+        let stop_signal = spec
+            .stop_signal
+            .as_deref()
+            .or(image.status.stop_signal.as_deref())
+            .unwrap_or("SIGTERM");
+        let stop_signal = signal::parse(stop_signal)?;
+
+        let writable = self.writable_dir(id);
+        let places = Places {
+            cgroup: self.pod_cgroup(&sandbox.spec).join(&id.0),
+            lower: image
+                .layers
+                .iter()
+                .rev()
+                .map(|layer| images.layer_dir(layer))
+                .collect(),
+            upper: writable.join("upper"),
+            work: writable.join("work"),
+            log: sandbox.spec.log_directory.join(&spec.log_path),
+        };
+        let cgroup = places.cgroup.clone();
+        let (upper, work) = (places.upper.clone(), places.work.clone());
+        let mut bundle = bundle::decide(&spec, &image.status, &sandbox.spec.hostname, places)?;
+        if bundle.lower.is_empty() {
+            // overlayfs wants at least one.
+            bundle.lower.push(images.empty_layer()?);
+        }
+
+        let dir = self.container_dir(&sandbox.id, id);
+        for made in [&dir.join(ROOTFS_DIR), &upper, &work] {
+            fs::create_dir_all(made).map_err(Error::io("making", made))?;
+        }
+        self.inner.cgroups.make(&cgroup)?;
+        self.inner.cgroups.apply(&cgroup, &spec.resources)?;
+        record::write(&dir.join(BUNDLE_FILE), &bundle)?;
+        let record = ContainerRecord {
+            spec,
+            created_at: Timestamp::now(),
+            cgroup,
+            layers: image.layers,
+            stop_signal,
+        };
+        record::write(&dir.join(CONTAINER_FILE), &record)?;
+        match self.sandboxes().get_mut(&sandbox.id) {
+            Some(sandbox) => {
+                let observed = None;
+                sandbox
+                    .containers
+                    .insert(id.clone(), Container { record, observed });
+                Ok(())
+            }
+            None => Err(Error::SandboxNotFound(sandbox.id.clone())),
+        }
+    }
+
+    pub async fn start_container(&self, id: &ContainerId) -> Result<(), Error> {
+        let (sandbox, status) = self.find(id)?;
+        if status.state != ContainerState::Created {
+            return Err(Error::WrongState {
+                id: id.clone(),
+                state: state_name(status.state),
+                wanted: "created",
+            });
+        }
+        let request = Request::Start {
+            container: id.0.clone(),
+        };
+        match self.ask(&sandbox, &request, START_TIMEOUT).await? {
+            Reply::Started { .. } => {
+                // So that who started it sees it running, or already exited.
+                self.wait_until(KILL_TIMEOUT, |runtime| runtime.was_started(id))
+                    .await;
+                Ok(())
+            }
+            Reply::Failed { message } => {
+                self.wait_until(Duration::from_secs(1), |runtime| runtime.was_started(id))
+                    .await;
+                Err(Error::Start(message))
+            }
+            other => Err(unexpected(&sandbox, &other)),
+        }
+    }
+
+    fn was_started(&self, id: &ContainerId) -> bool {
+        self.find_container(id)
+            .is_none_or(|(_, status)| status.state != ContainerState::Created)
+    }
+
+    /// Stop signal, then SIGKILL to the whole container after `grace`. Returns
+    /// when it is dead. Idempotent.
+    pub async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<(), Error> {
+        let Some((sandbox, status)) = self.find_container(id) else {
+            return Ok(());
+        };
+        match status.state {
+            ContainerState::Running => {}
+            ContainerState::Created | ContainerState::Exited => return Ok(()),
+            ContainerState::Unknown => return self.kill_unsupervised(&sandbox, id).await,
+        }
+        let dead = |runtime: &Runtime| {
+            runtime
+                .find_container(id)
+                .is_none_or(|(_, status)| status.state != ContainerState::Running)
+        };
+        if !grace.is_zero() {
+            let signal = self
+                .sandboxes()
+                .get(&sandbox)
+                .and_then(|sandbox| sandbox.containers.get(id))
+                .map_or(libc::SIGTERM, |container| container.record.stop_signal);
+            self.signal(&sandbox, id, signal, false).await?;
+            if self.wait_until(grace, dead).await {
+                return Ok(());
+            }
+        }
+        self.signal(&sandbox, id, libc::SIGKILL, true).await?;
+        if self.wait_until(KILL_TIMEOUT, dead).await {
+            Ok(())
+        } else {
+            Err(Error::WouldNotDie(id.clone()))
+        }
+    }
+
+    async fn signal(
+        &self,
+        sandbox: &SandboxId,
+        id: &ContainerId,
+        signal: i32,
+        all: bool,
+    ) -> Result<(), Error> {
+        let request = Request::Kill {
+            container: id.0.clone(),
+            signal,
+            all,
+        };
+        match self.ask(sandbox, &request, KILL_TIMEOUT).await {
+            Ok(Reply::Done) => Ok(()),
+            Ok(Reply::Failed { message }) => Err(Error::Shim {
+                sandbox: sandbox.clone(),
+                message,
+            }),
+            Ok(other) => Err(unexpected(sandbox, &other)),
+            Err(Error::ShimGone(_)) => self.kill_unsupervised(sandbox, id).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn kill_unsupervised(&self, sandbox: &SandboxId, id: &ContainerId) -> Result<(), Error> {
+        let path = self
+            .sandboxes()
+            .get(sandbox)
+            .and_then(|sandbox| sandbox.containers.get(id))
+            .map(|container| container.record.cgroup.clone());
+        let Some(path) = path else {
+            return Ok(());
+        };
+        cgroup::kill(&path)?;
+        if cgroup::wait_empty(&path, KILL_TIMEOUT).await {
+            Ok(())
+        } else {
+            Err(Error::WouldNotDie(id.clone()))
+        }
+    }
+
+    /// Kills it if need be; the log stays. Idempotent.
+    pub async fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
+        let (runtime, id) = (self.clone(), id.clone());
+        self.carry(async move {
+            runtime.stop_container(&id, Duration::ZERO).await?;
+            let Some((sandbox, _)) = runtime.find_container(&id) else {
+                return Ok(());
+            };
+            runtime.discard_container(&sandbox, &id).await?;
+            runtime.changed(&sandbox);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Of a container that does not run.
+    pub(super) async fn discard_container(
+        &self,
+        sandbox: &SandboxId,
+        id: &ContainerId,
+    ) -> Result<(), Error> {
+        let Some(status) = self.sandbox(sandbox).await else {
+            return Ok(());
+        };
+        let cgroup = self.pod_cgroup(&status.spec).join(&id.0);
+        if !cgroup::wait_empty(&cgroup, KILL_TIMEOUT).await {
+            return Err(Error::WouldNotDie(id.clone()));
+        }
+        let (runtime, of) = (self.clone(), id.clone());
+        tokio::task::spawn_blocking(move || runtime.discard_files(&status, &of)).await??;
+        if let Some(sandbox) = self.sandboxes().get_mut(sandbox) {
+            sandbox.containers.remove(id);
+        }
+        Ok(())
+    }
+
+    /// container.json goes first: killed half-way, the rest is rubbish.
+    fn discard_files(&self, sandbox: &SandboxStatus, id: &ContainerId) -> Result<(), Error> {
+        let dir = self.container_dir(&sandbox.id, id);
+        cgroup::remove(&self.pod_cgroup(&sandbox.spec).join(&id.0))?;
+        record::remove_tree(&dir)?;
+        record::remove_tree(&self.writable_dir(id))?;
+        self.images().unpin(&id.0);
+        Ok(())
+    }
+
+    pub(super) fn find(&self, id: &ContainerId) -> Result<(SandboxId, ContainerStatus), Error> {
+        self.find_container(id)
+            .ok_or_else(|| Error::ContainerNotFound(id.clone()))
+    }
+
+    async fn ask(
+        &self,
+        sandbox: &SandboxId,
+        request: &Request,
+        timeout: Duration,
+    ) -> Result<Reply, Error> {
+        let call = async {
+            let mut connection = ShimConnection::open(&self.dir(sandbox)).await?;
+            connection.call(request).await
+        };
+        match tokio::time::timeout(timeout, call).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => {
+                tracing::debug!(%sandbox, "asking the supervisor: {error}");
+                Err(Error::ShimGone(sandbox.clone()))
+            }
+            Err(_) => Err(Error::Shim {
+                sandbox: sandbox.clone(),
+                message: format!("no answer within {timeout:?}"),
+            }),
+        }
+    }
+}
+
+pub(super) fn unexpected(sandbox: &SandboxId, reply: &Reply) -> Error {
+    Error::Shim {
+        sandbox: sandbox.clone(),
+        message: format!("answered {reply:?}"),
+    }
+}
+
+pub(super) fn state_name(state: ContainerState) -> &'static str {
+    match state {
+        ContainerState::Created => "created",
+        ContainerState::Running => "running",
+        ContainerState::Exited => "exited",
+        ContainerState::Unknown => "unknown",
+    }
+}

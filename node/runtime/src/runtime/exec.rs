@@ -1,0 +1,165 @@
+//! One more process in a running container.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
+use vetch_shim::protocol::{Exec, Reply, Request};
+
+use super::Runtime;
+use super::container::{state_name, unexpected};
+use crate::Error;
+use crate::shim::ShimConnection;
+use crate::types::*;
+
+/// More of a probe's output is read and thrown away.
+const MAX_OUTPUT: usize = 1 << 20;
+
+/// Killed when dropped.
+pub struct ExecProcess {
+    connection: ShimConnection,
+    sandbox: SandboxId,
+}
+
+impl std::fmt::Debug for ExecProcess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExecProcess").finish_non_exhaustive()
+    }
+}
+
+impl ExecProcess {
+    /// Its exit code; 128 + signal when killed by one. May be dropped and
+    /// called again.
+    pub async fn wait(&mut self) -> Result<i32, Error> {
+        match self.connection.receive().await {
+            Ok(Some(Reply::Exited { exit_code })) => Ok(exit_code),
+            Ok(Some(other)) => Err(unexpected(&self.sandbox, &other)),
+            Ok(None) | Err(_) => Err(Error::ShimGone(self.sandbox.clone())),
+        }
+    }
+}
+
+impl Runtime {
+    /// With descriptors of the caller's; with `tty` they are a terminal's.
+    /// They may be closed when this returns.
+    pub async fn exec_process(
+        &self,
+        id: &ContainerId,
+        argv: Vec<String>,
+        tty: bool,
+        stdio: [OwnedFd; 3],
+    ) -> Result<ExecProcess, Error> {
+        let (sandbox, status) = self.find(id)?;
+        if status.state != ContainerState::Running {
+            return Err(Error::WrongState {
+                id: id.clone(),
+                state: state_name(status.state),
+                wanted: "running",
+            });
+        }
+        let request = Request::Exec(Exec {
+            container: id.0.clone(),
+            args: argv,
+            env: if tty {
+                vec![("TERM".into(), "xterm".into())]
+            } else {
+                Vec::new()
+            },
+            tty,
+        });
+        let asked = async {
+            let mut connection = ShimConnection::open(&self.dir(&sandbox)).await?;
+            let [stdin, stdout, stderr] = &stdio;
+            connection
+                .send_with(&request, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
+                .await?;
+            let reply = connection.receive().await?;
+            Ok::<_, std::io::Error>((connection, reply))
+        };
+        match asked.await {
+            Ok((connection, Some(Reply::Started { .. }))) => Ok(ExecProcess {
+                connection,
+                sandbox,
+            }),
+            Ok((_, Some(Reply::Failed { message }))) => Err(Error::Exec(message)),
+            Ok((_, Some(other))) => Err(unexpected(&sandbox, &other)),
+            Ok((_, None)) | Err(_) => Err(Error::ShimGone(sandbox)),
+        }
+    }
+
+    /// Runs to the end and collects what it says. After `timeout` it is killed.
+    pub async fn exec(
+        &self,
+        id: &ContainerId,
+        argv: Vec<String>,
+        timeout: Duration,
+    ) -> Result<ExecOutput, Error> {
+        let pipe = || {
+            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|error| Error::io("making a", "pipe")(error.into()))?;
+            rustix::io::ioctl_fionbio(&reader, true)
+                .map_err(|error| Error::io("making a", "pipe")(error.into()))?;
+            let reader = Receiver::from_owned_fd(reader).map_err(Error::io("making a", "pipe"))?;
+            Ok::<_, Error>((reader, writer))
+        };
+        let null = std::fs::File::open("/dev/null").map_err(Error::io("opening", "/dev/null"))?;
+        let (mut stdout, stdout_writer) = pipe()?;
+        let (mut stderr, stderr_writer) = pipe()?;
+        let mut output = ExecOutput::default();
+        let deadline = tokio::time::Instant::now() + timeout;
+        let started =
+            self.exec_process(id, argv, false, [null.into(), stdout_writer, stderr_writer]);
+        let mut process = match tokio::time::timeout_at(deadline, started).await {
+            Ok(process) => process?,
+            Err(_) => {
+                output.timed_out = true;
+                return Ok(output);
+            }
+        };
+        let exit = {
+            let wait = process.wait();
+            let read = async {
+                tokio::join!(
+                    collect(&mut stdout, &mut output.stdout),
+                    collect(&mut stderr, &mut output.stderr)
+                );
+                // Both closed, yet it may run on.
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                code = wait => Some(code?),
+                () = read => None,
+                () = tokio::time::sleep_until(deadline) => None,
+            }
+        };
+        // What it left in the pipes; a child of its own may hold them open.
+        take_rest(&stdout, &mut output.stdout);
+        take_rest(&stderr, &mut output.stderr);
+        match exit {
+            Some(code) => output.exit_code = code,
+            None => output.timed_out = true,
+        }
+        Ok(output)
+    }
+}
+
+async fn collect(pipe: &mut Receiver, into: &mut Vec<u8>) {
+    let mut bytes = [0; 8192];
+    while let Ok(length @ 1..) = pipe.read(&mut bytes).await {
+        keep(&bytes[..length], into);
+    }
+}
+
+fn take_rest(pipe: &Receiver, into: &mut Vec<u8>) {
+    let mut bytes = [0; 8192];
+    while let Ok(length @ 1..) = rustix::io::read(pipe.as_fd(), &mut bytes) {
+        keep(&bytes[..length], into);
+    }
+}
+
+fn keep(bytes: &[u8], into: &mut Vec<u8>) {
+    let room = MAX_OUTPUT - into.len();
+    into.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}

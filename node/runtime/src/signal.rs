@@ -1,0 +1,58 @@
+//! Stop signals by name or number, as images write them.
+
+use std::str::FromStr;
+
+use crate::Error;
+
+pub fn parse(name: &str) -> Result<i32, Error> {
+    let unknown = || Error::UnknownSignal(name.to_owned());
+    let number = if let Ok(number) = name.parse::<i32>() {
+        number
+    } else {
+        let upper = name.to_ascii_uppercase();
+        let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+        // The kernel's numbers: glibc keeps the first two for itself.
+        if let Some(rest) = short.strip_prefix("RTMIN") {
+            34 + offset(rest).ok_or_else(unknown)?
+        } else if let Some(rest) = short.strip_prefix("RTMAX") {
+            64 + offset(rest).ok_or_else(unknown)?
+        } else {
+            nix::sys::signal::Signal::from_str(&format!("SIG{short}")).map_err(|_| unknown())?
+                as i32
+        }
+    };
+    if (1..=64).contains(&number) {
+        Ok(number)
+    } else {
+        Err(unknown())
+    }
+}
+
+fn offset(text: &str) -> Option<i32> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn names_and_numbers() {
+        for (name, want) in [
+            ("SIGTERM", Some(15)),
+            ("quit", Some(3)),
+            ("9", Some(9)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMAX-1", Some(63)),
+            ("SIGRTMAX+1", None),
+            ("0", None),
+            ("SIGNOTHING", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(name).ok(), want, "{name}");
+        }
+    }
+}
