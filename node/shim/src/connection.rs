@@ -87,7 +87,11 @@ impl Connection {
     pub fn write(&mut self) -> io::Result<()> {
         while !self.output.is_empty() {
             let (front, _) = self.output.as_slices();
-            match send(&self.socket, front, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match send(
+                &self.socket,
+                front,
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            ) {
                 Ok(sent) => {
                     self.output.drain(..sent);
                 }

@@ -102,8 +102,8 @@ fn fork(
     pid_namespace: Option<std::os::fd::BorrowedFd<'_>>,
     job: Job<'_>,
 ) -> Result<(i32, OwnedFd, OwnedFd), Failure> {
-    let cgroup = File::open(&bundle.cgroup)
-        .context(|| format!("cgroup {}", bundle.cgroup.display()))?;
+    let cgroup =
+        File::open(&bundle.cgroup).context(|| format!("cgroup {}", bundle.cgroup.display()))?;
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -145,7 +145,10 @@ fn pipes(keep_stdin: bool) -> Result<Pipes, Failure> {
         let (reader, writer) = pipe()?;
         (reader, Some(writer))
     } else {
-        let null = OpenOptions::new().read(true).open("/dev/null").context(step)?;
+        let null = OpenOptions::new()
+            .read(true)
+            .open("/dev/null")
+            .context(step)?;
         (OwnedFd::from(null), None)
     };
     let stdio = Stdio {

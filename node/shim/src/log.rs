@@ -101,7 +101,10 @@ mod tests {
     #[test]
     fn lines_are_entries_however_they_are_cut() {
         assert_eq!(run(&[b"a\nb\n"]), [full("a"), full("b")]);
-        assert_eq!(run(&[b"he", b"llo", b"\n\n", b"x"]), [full("hello"), full(""), full("x")]);
+        assert_eq!(
+            run(&[b"he", b"llo", b"\n\n", b"x"]),
+            [full("hello"), full(""), full("x")]
+        );
         assert_eq!(run(&[]), []);
     }
 

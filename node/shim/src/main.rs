@@ -30,7 +30,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+};
 use vetch_shim::protocol::{CONFIG_FILE, DEAD_FILE, LOCK_FILE, LOG_FILE, SOCKET_FILE, ShimConfig};
 
 use failure::{Context, Failure};
@@ -71,8 +73,8 @@ fn start(dir: &Path) -> Result<(), Failure> {
         .map(|path| File::open(path).context(|| format!("cgroup {}", path.display())))
         .transpose()?
         .map(OwnedFd::from);
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .context(|| "pipe".into())?;
+    let (reader, writer) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(|| "pipe".into())?;
     match sys::clone3(0, cgroup.as_ref().map(|fd| fd.as_fd())).context(|| "fork".into())? {
         sys::Cloned::Parent { .. } => {
             drop(writer);

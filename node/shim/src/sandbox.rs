@@ -150,7 +150,10 @@ mod tests {
     fn sysctl_names() {
         for (key, want) in [
             ("net.ipv4.ip_forward", Some("/proc/sys/net/ipv4/ip_forward")),
-            ("net/ipv4/conf/eth0.1/forwarding", Some("/proc/sys/net/ipv4/conf/eth0.1/forwarding")),
+            (
+                "net/ipv4/conf/eth0.1/forwarding",
+                Some("/proc/sys/net/ipv4/conf/eth0.1/forwarding"),
+            ),
             ("net/../kernel/core_pattern", None),
             ("kernel..shm", None),
             ("", None),

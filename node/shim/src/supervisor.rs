@@ -112,9 +112,17 @@ impl Supervisor {
             fds.push(PollFd::from_borrowed_fd(fd, flags));
         };
         for (id, connection) in &self.connections {
-            add(Ready::Readable(*id), connection.socket.as_fd(), PollFlags::IN);
+            add(
+                Ready::Readable(*id),
+                connection.socket.as_fd(),
+                PollFlags::IN,
+            );
             if connection.wants_to_write() {
-                add(Ready::Writable(*id), connection.socket.as_fd(), PollFlags::OUT);
+                add(
+                    Ready::Writable(*id),
+                    connection.socket.as_fd(),
+                    PollFlags::OUT,
+                );
             }
         }
         for (id, running) in &self.running {

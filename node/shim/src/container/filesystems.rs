@@ -57,14 +57,26 @@ fn list_devices(dir: &Path, found: &mut Vec<(PathBuf, FileType, u64, u32)>) {
         };
         let kind = metadata.file_type();
         if kind.is_dir() {
-            let own = ["pts", "shm", "mqueue", "fd"].iter().any(|name| path.ends_with(name));
+            let own = ["pts", "shm", "mqueue", "fd"]
+                .iter()
+                .any(|name| path.ends_with(name));
             if !own {
                 list_devices(&path, found);
             }
         } else if kind.is_char_device() && path != Path::new("/dev/ptmx") {
-            found.push((path, FileType::CharacterDevice, metadata.rdev(), metadata.mode()));
+            found.push((
+                path,
+                FileType::CharacterDevice,
+                metadata.rdev(),
+                metadata.mode(),
+            ));
         } else if kind.is_block_device() {
-            found.push((path, FileType::BlockDevice, metadata.rdev(), metadata.mode()));
+            found.push((
+                path,
+                FileType::BlockDevice,
+                metadata.rdev(),
+                metadata.mode(),
+            ));
         }
     }
 }
@@ -87,10 +99,20 @@ pub fn mount_all(bundle: &Bundle, devices: Devices, shm: &OwnedFd) -> Result<(),
     if !bundle.privileged {
         dev_flags |= MountAttrFlags::MOUNT_ATTR_NODEV;
     }
-    place("tmpfs", &[("mode", "755"), ("size", "65536k")], dev_flags, "/dev")?;
+    place(
+        "tmpfs",
+        &[("mode", "755"), ("size", "65536k")],
+        dev_flags,
+        "/dev",
+    )?;
     place(
         "devpts",
-        &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")],
+        &[
+            ("newinstance", ""),
+            ("ptmxmode", "0666"),
+            ("mode", "0620"),
+            ("gid", "5"),
+        ],
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
         "/dev/pts",
     )?;

@@ -25,7 +25,11 @@ pub fn drop_to(identity: &Identity, wanted: u64, no_new_privs: bool) -> Result<(
         }
     }
     set_keep_capabilities(true).context(|| "keeping capabilities".into())?;
-    let groups: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let groups: Vec<Gid> = identity
+        .groups
+        .iter()
+        .map(|gid| Gid::from_raw(*gid))
+        .collect();
     set_thread_groups(&groups).context(|| "supplementary groups".into())?;
     let gid = Gid::from_raw(identity.gid);
     set_thread_res_gid(gid, gid, gid).context(|| format!("group {}", identity.gid))?;

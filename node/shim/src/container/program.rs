@@ -61,16 +61,16 @@ fn executable(path: &str) -> io::Result<()> {
 }
 
 impl Program {
-    pub fn exec(
-        &self,
-        args: &[String],
-        env: &[(String, String)],
-    ) -> Result<Infallible, Failure> {
+    pub fn exec(&self, args: &[String], env: &[(String, String)]) -> Result<Infallible, Failure> {
         let text = |value: String| {
             CString::new(value).map_err(|_| Failure("a zero byte in args or env".into()))
         };
         let path = text(self.0.clone())?;
-        let args = args.iter().cloned().map(text).collect::<Result<Vec<_>, _>>()?;
+        let args = args
+            .iter()
+            .cloned()
+            .map(text)
+            .collect::<Result<Vec<_>, _>>()?;
         let env = env
             .iter()
             .map(|(name, value)| text(format!("{name}={value}")))

@@ -157,22 +157,51 @@ mod tests {
     fn who_runs() {
         let table = [
             (user("", None, None, &[]), Ok((0, 0, vec![40], "/root"))),
-            (user("web", None, None, &[7]), Ok((33, 34, vec![7, 40, 41], "/srv"))),
-            (user("33", None, None, &[]), Ok((33, 34, vec![40, 41], "/srv"))),
-            (user("web:logs", None, None, &[]), Ok((33, 40, vec![40, 41], "/srv"))),
+            (
+                user("web", None, None, &[7]),
+                Ok((33, 34, vec![7, 40, 41], "/srv")),
+            ),
+            (
+                user("33", None, None, &[]),
+                Ok((33, 34, vec![40, 41], "/srv")),
+            ),
+            (
+                user("web:logs", None, None, &[]),
+                Ok((33, 40, vec![40, 41], "/srv")),
+            ),
             (user("1000", None, None, &[]), Ok((1000, 0, vec![], "/"))),
-            (user("1000:1001", None, None, &[]), Ok((1000, 1001, vec![], "/"))),
-            (user("web:logs", Some(1000), None, &[]), Ok((1000, 0, vec![], "/"))),
-            (user("web", None, Some(9), &[]), Ok((33, 9, vec![40, 41], "/srv"))),
-            (user("ghost", None, None, &[]), Err("unable to find user ghost")),
-            (user("web:ghosts", None, None, &[]), Err("unable to find group ghosts")),
+            (
+                user("1000:1001", None, None, &[]),
+                Ok((1000, 1001, vec![], "/")),
+            ),
+            (
+                user("web:logs", Some(1000), None, &[]),
+                Ok((1000, 0, vec![], "/")),
+            ),
+            (
+                user("web", None, Some(9), &[]),
+                Ok((33, 9, vec![40, 41], "/srv")),
+            ),
+            (
+                user("ghost", None, None, &[]),
+                Err("unable to find user ghost"),
+            ),
+            (
+                user("web:ghosts", None, None, &[]),
+                Err("unable to find group ghosts"),
+            ),
         ];
         for (user, want) in table {
             let got = decide(&user, PASSWD, GROUP);
             match want {
                 Ok((uid, gid, groups, home)) => assert_eq!(
                     got.expect("an identity"),
-                    Identity { uid, gid, groups, home: home.into() },
+                    Identity {
+                        uid,
+                        gid,
+                        groups,
+                        home: home.into()
+                    },
                     "{user:?}"
                 ),
                 Err(words) => {
@@ -181,6 +210,9 @@ mod tests {
                 }
             }
         }
-        assert_eq!(decide(&user("", None, None, &[]), "", "").unwrap().home, "/");
+        assert_eq!(
+            decide(&user("", None, None, &[]), "", "").unwrap().home,
+            "/"
+        );
     }
 }

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::process::{WaitOptions, wait};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{WaitOptions, wait};
 use vetch_shim::protocol::{Bundle, Reply};
 
 use super::Supervisor;
@@ -138,7 +138,11 @@ impl Supervisor {
         }
         if running.error.is_none() {
             let starter = running.starter;
-            let pid = self.state.containers.get(container).map_or(0, |record| record.pid);
+            let pid = self
+                .state
+                .containers
+                .get(container)
+                .map_or(0, |record| record.pid);
             self.publish(container);
             self.reply(starter, &Reply::Started { pid });
         }
@@ -178,7 +182,12 @@ impl Supervisor {
     fn exited(&mut self, pid: i32, code: i32, signal: Option<i32>) {
         if self.execs.contains_key(&pid) {
             self.exec_exited(pid, code);
-        } else if self.sandbox.pod_init.as_ref().is_some_and(|(init, _)| *init == pid) {
+        } else if self
+            .sandbox
+            .pod_init
+            .as_ref()
+            .is_some_and(|(init, _)| *init == pid)
+        {
             self.sandbox.pod_init = None;
         } else if let Some(container) = self
             .state
@@ -254,7 +263,9 @@ mod tests {
     #[test]
     fn oom_kills_are_counted() {
         assert!(counts_oom_kill("low 0\noom 1\noom_kill 1\n"));
-        assert!(!counts_oom_kill("low 0\noom 1\noom_kill 0\noom_group_kill 3\n"));
+        assert!(!counts_oom_kill(
+            "low 0\noom 1\noom_kill 0\noom_group_kill 3\n"
+        ));
         assert!(!counts_oom_kill(""));
     }
 }

@@ -69,13 +69,15 @@ impl Supervisor {
             return;
         };
         let log = &mut running.log;
-        running.pumps.retain_mut(|pump| match pump.pump(log, READS_A_TURN) {
-            Pumped::Open => true,
-            Pumped::Ended => {
-                pump.finish(log);
-                false
-            }
-        });
+        running
+            .pumps
+            .retain_mut(|pump| match pump.pump(log, READS_A_TURN) {
+                Pumped::Open => true,
+                Pumped::Ended => {
+                    pump.finish(log);
+                    false
+                }
+            });
     }
 
     /// The container is dead: takes what is left in its pipes. A pipe holds a

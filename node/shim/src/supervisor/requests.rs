@@ -42,7 +42,9 @@ impl Supervisor {
                 container,
                 signal,
                 all,
-            } => self.kill(&container, signal, all).map(|()| Some(Reply::Done)),
+            } => self
+                .kill(&container, signal, all)
+                .map(|()| Some(Reply::Done)),
             Request::Exec(exec) => self.exec(id, &exec, fds).map(|()| None),
             Request::Shutdown => {
                 self.stop(Some(id));
