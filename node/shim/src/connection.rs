@@ -5,6 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
+use crate::failure::complain;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg, send,
@@ -41,10 +42,9 @@ impl Connection {
         !self.output.is_empty()
     }
 
-    /// Whole requests, each with the descriptors that came so far. An error
-    /// or the end of the stream closes the connection.
-    pub fn read(&mut self) -> io::Result<Vec<(Request, Vec<OwnedFd>)>> {
-        let mut requests = Vec::new();
+    /// Whole requests, each with the descriptors that came so far. After an
+    /// error or the end of the stream, `Err`, there come no more.
+    pub fn read(&mut self, requests: &mut Vec<(Request, Vec<OwnedFd>)>) -> io::Result<()> {
         loop {
             let mut bytes = [0; 4096];
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
@@ -57,7 +57,7 @@ impl Connection {
             );
             let received = match received {
                 Ok(received) => received,
-                Err(Errno::AGAIN) => return Ok(requests),
+                Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             };
@@ -79,7 +79,7 @@ impl Connection {
     pub fn reply(&mut self, reply: &Reply) {
         match wire::encode(reply) {
             Ok(frame) => self.output.extend(frame),
-            Err(error) => eprintln!("a reply was lost: {error}"),
+            Err(error) => complain(format_args!("a reply was lost: {error}")),
         }
     }
 

@@ -8,6 +8,7 @@ mod filesystems;
 mod mounts;
 mod privileges;
 mod program;
+mod propagation;
 mod rootfs;
 mod user;
 
@@ -68,6 +69,10 @@ fn prepare(
     sync: &OwnedFd,
 ) -> Result<std::convert::Infallible, Failure> {
     sys::reset_signals().context(|| "resetting signals".into())?;
+    // Until exec it holds descriptors of the supervisor's: nobody in the
+    // container may reach them through /proc, or trace it.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .context(|| "dumpable".into())?;
     rustix::process::setsid().context(|| "setsid".into())?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // Lowering it may be refused; a container is no worse for it.

@@ -1,7 +1,7 @@
 //! A failed step in words: it goes to the daemon as text anyway.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 
 #[derive(Debug)]
 pub struct Failure(pub String);
@@ -20,6 +20,12 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
     fn context(self, step: impl FnOnce() -> String) -> Result<T, Failure> {
         self.map_err(|error| Failure(format!("{}: {}", step(), words(&error.into()))))
     }
+}
+
+/// A line for the supervisor's log. Unlike `eprintln!` it does not panic where
+/// the log's file system is full.
+pub fn complain(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// An error as runc's users know it: "no such file or directory".

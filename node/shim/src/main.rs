@@ -35,7 +35,7 @@ use rustix::net::{
 };
 use vetch_shim::protocol::{CONFIG_FILE, DEAD_FILE, LOCK_FILE, LOG_FILE, SOCKET_FILE, ShimConfig};
 
-use failure::{Context, Failure};
+use failure::{Context, Failure, complain};
 use sandbox::Sandbox;
 use supervisor::Supervisor;
 
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     match start(Path::new(&dir)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            complain(failure);
             ExitCode::FAILURE
         }
     }
@@ -62,6 +62,7 @@ fn main() -> ExitCode {
 /// it is ready.
 fn start(dir: &Path) -> Result<(), Failure> {
     sys::close_inherited().context(|| "closing descriptors".into())?;
+    sys::forget_ignored_signals();
     std::env::set_current_dir(dir).context(|| format!("chdir {}", dir.display()))?;
     let config = fs::read(CONFIG_FILE).context(|| format!("reading {CONFIG_FILE}"))?;
     let config: ShimConfig = serde_json::from_slice(&config)
@@ -127,7 +128,7 @@ fn supervise(config: &ShimConfig, mut ready: File, _lock: &File) -> ! {
     match supervisor.run() {
         Ok(()) => sys::exit_now(0),
         Err(failure) => {
-            eprintln!("{failure}");
+            complain(failure);
             sys::exit_now(1)
         }
     }

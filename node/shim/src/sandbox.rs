@@ -133,6 +133,7 @@ fn reap_for_ever() -> ! {
     // Above all the lock: it must not look held when the supervisor is gone.
     let _ = sys::close_inherited();
     let _ = rustix::thread::set_name(c"vetch-init");
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let children = nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGCHLD);
     loop {

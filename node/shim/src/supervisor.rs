@@ -16,7 +16,7 @@ use rustix::net::{SocketFlags, accept_with};
 use vetch_shim::protocol::{Reply, SOCKET_FILE, STATE_FILE, ShimConfig, State};
 
 use crate::connection::Connection;
-use crate::failure::{Context, Failure};
+use crate::failure::{Context, Failure, complain};
 use crate::sandbox::{self, Sandbox};
 use children::{Executed, Running};
 
@@ -207,7 +207,7 @@ impl Supervisor {
     /// Tells the file and the subscribers about a container.
     fn publish(&mut self, container: &str) {
         if let Err(failure) = self.write_state() {
-            eprintln!("{failure}");
+            complain(failure);
         }
         let Some(record) = self.state.containers.get(container).cloned() else {
             return;

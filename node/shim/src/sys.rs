@@ -117,6 +117,16 @@ pub fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
+/// Whoever started the daemon may ignore some (nohup does SIGHUP), and that
+/// would pass to every container. SIGPIPE stays as the Rust runtime has it.
+pub fn forget_ignored_signals() {
+    for signal in (1..=64).filter(|signal| *signal != libc::SIGPIPE) {
+        // SAFETY: SIG_DFL installs no handler. SIGKILL, SIGSTOP and the two
+        // that glibc keeps for itself are refused, and stay as they are.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 /// Default dispositions and no mask, as a program expects at its start: the
 /// Rust runtime ignores SIGPIPE and the supervisor blocks what it polls for.
 pub fn reset_signals() -> io::Result<()> {

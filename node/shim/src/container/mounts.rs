@@ -12,6 +12,7 @@ use rustix::mount::{
 };
 use vetch_shim::protocol::{BindMount, Propagation};
 
+use super::propagation;
 use crate::failure::{Context, Failure};
 use crate::sys;
 
@@ -38,6 +39,7 @@ fn clone_peer(source: &Path) -> Result<OwnedFd, Failure> {
 /// A bind mount's source with its propagation and flags set.
 pub fn prepare_bind(mount: &BindMount, devices: bool) -> Result<OwnedFd, Failure> {
     let step = || format!("mounting {}", mount.source.display());
+    propagation::check(&mount.source, mount.propagation)?;
     let tree = clone_peer(&mount.source)?;
     let propagation = match mount.propagation {
         Propagation::Private => libc::MS_PRIVATE,

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::failure::complain;
 use crate::time::{now, utc};
 
 /// The kubelet's defaults: containerLogMaxSize and containerLogMaxFiles.
@@ -15,6 +16,8 @@ pub struct LogFile {
     path: PathBuf,
     file: File,
     size: u64,
+    /// Said once in the supervisor's log, not for every line.
+    failing: bool,
 }
 
 impl LogFile {
@@ -28,19 +31,28 @@ impl LogFile {
             path: path.to_owned(),
             file,
             size,
+            failing: false,
         })
     }
 
     /// A full disk loses lines; it must not stop the container.
     pub fn write(&mut self, entries: &[u8]) {
-        if self.size >= MAX_SIZE
-            && let Err(error) = self.rotate()
-        {
-            eprintln!("rotating {}: {error}", self.path.display());
+        let rotated = if self.size >= MAX_SIZE {
+            self.rotate()
+        } else {
+            Ok(())
+        };
+        let written = self.file.write_all(entries);
+        if written.is_ok() {
+            self.size += entries.len() as u64;
         }
-        match self.file.write_all(entries) {
-            Ok(()) => self.size += entries.len() as u64,
-            Err(error) => eprintln!("writing {}: {error}", self.path.display()),
+        match rotated.and(written) {
+            Ok(()) => self.failing = false,
+            Err(error) if !self.failing => {
+                complain(format_args!("writing {}: {error}", self.path.display()));
+                self.failing = true;
+            }
+            Err(_) => {}
         }
     }
 

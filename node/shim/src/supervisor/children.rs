@@ -12,7 +12,7 @@ use vetch_shim::protocol::{Bundle, Reply};
 use super::Supervisor;
 use super::output::Pump;
 use crate::container::{SAYS_CONSOLE, SAYS_ERROR};
-use crate::failure::{Context, Failure};
+use crate::failure::{Context, Failure, complain};
 use crate::launch::Launched;
 use crate::log::LogFile;
 use crate::sys;
@@ -203,14 +203,16 @@ impl Supervisor {
 
     fn container_exited(&mut self, container: &str, code: i32, signal: Option<i32>) {
         self.read_sync(container);
+        // In a PID namespace that is not its own its other processes live on.
+        if let Some(running) = self.running.get(container)
+            && let Err(failure) = running.kill_all()
+        {
+            complain(failure);
+        }
         self.finish_output(container);
         let Some(running) = self.running.remove(container) else {
             return;
         };
-        // In a shared PID namespace its other processes live on.
-        if let Err(failure) = running.kill_all() {
-            eprintln!("{failure}");
-        }
         let Some(record) = self.state.containers.get_mut(container) else {
             return;
         };

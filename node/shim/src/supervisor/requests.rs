@@ -1,13 +1,14 @@
 //! What clients ask for.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use vetch_shim::protocol::{ContainerRecord, Exec, Reply, Request};
+use vetch_shim::protocol::{CONTAINER_DIR, ContainerRecord, Exec, Reply, Request};
 
 use super::Supervisor;
 use super::children::{Executed, Running};
 use crate::container::Stdio;
-use crate::failure::{Context, Failure};
+use crate::failure::{Context, Failure, complain};
 use crate::launch;
 use crate::log::LogFile;
 use crate::sys;
@@ -18,13 +19,13 @@ impl Supervisor {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        match connection.read() {
-            Ok(requests) => {
-                for (request, fds) in requests {
-                    self.handle(id, request, fds);
-                }
-            }
-            Err(_) => self.close(id),
+        let mut requests = Vec::new();
+        let ended = connection.read(&mut requests).is_err();
+        for (request, fds) in requests {
+            self.handle(id, request, fds);
+        }
+        if ended {
+            self.close(id);
         }
     }
 
@@ -66,21 +67,42 @@ impl Supervisor {
         if self.state.containers.contains_key(&container) {
             return Err(Failure("the container was started before".into()));
         }
-        let bundle = launch::read_bundle(&container)?;
-        let log = LogFile::open(&bundle.log)
-            .context(|| format!("opening log {}", bundle.log.display()))?;
-        let launched = launch::start(&container, &bundle, &self.config, &self.sandbox)?;
-        self.state.containers.insert(
-            container.clone(),
-            ContainerRecord {
-                pid: launched.pid,
-                started_at: now(),
-                ..ContainerRecord::default()
-            },
-        );
-        self.running
-            .insert(container, Running::new(launched, bundle, log, connection));
-        Ok(())
+        self.forget_removed();
+        let launched = launch::read_bundle(&container).and_then(|bundle| {
+            let log = LogFile::open(&bundle.log)
+                .context(|| format!("opening log {}", bundle.log.display()))?;
+            let launched = launch::start(&container, &bundle, &self.config, &self.sandbox)?;
+            Ok((launched, bundle, log))
+        });
+        let mut record = ContainerRecord {
+            started_at: now(),
+            ..ContainerRecord::default()
+        };
+        match launched {
+            Ok((launched, bundle, log)) => {
+                record.pid = launched.pid;
+                self.state.containers.insert(container.clone(), record);
+                self.running
+                    .insert(container, Running::new(launched, bundle, log, connection));
+                Ok(())
+            }
+            Err(failure) => {
+                record.finished_at = Some(record.started_at);
+                record.exit_code = Some(128);
+                record.error = Some(failure.0.clone());
+                self.state.containers.insert(container.clone(), record);
+                self.publish(&container);
+                Err(failure)
+            }
+        }
+    }
+
+    /// The daemon removes a dead container's directory; its record goes when
+    /// the next one starts, so that restarts do not pile up here.
+    fn forget_removed(&mut self) {
+        self.state.containers.retain(|container, record| {
+            record.running() || Path::new(CONTAINER_DIR).join(container).exists()
+        });
     }
 
     /// One that is dead already is as good as killed.
@@ -139,7 +161,7 @@ impl Supervisor {
         self.stopping.get_or_insert_default().extend(connection);
         for running in self.running.values() {
             if let Err(failure) = running.kill_all() {
-                eprintln!("{failure}");
+                complain(failure);
             }
         }
         if let Some((_, pidfd)) = &self.sandbox.pod_init {
