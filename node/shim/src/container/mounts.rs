@@ -2,10 +2,12 @@
 //! set while nobody sees it, then it is put in place in the container's.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -103,8 +105,10 @@ fn make_dir_within(path: &Path, links: u32) -> Result<(), Failure> {
     }
     match fs::create_dir(path) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && links > 0 => {
-            let to = fs::read_link(path).map_err(|_| error).context(step)?;
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && links > 0 => {
+            let Ok(to) = fs::read_link(path) else {
+                return Err(Errno::NOTDIR).context(step);
+            };
             let parent = path.parent().unwrap_or(Path::new("/"));
             make_dir_within(&parent.join(to), links - 1)
         }

@@ -125,6 +125,9 @@ impl Supervisor {
         let Some(running) = self.running.get_mut(container) else {
             return;
         };
+        if running.sync.is_none() {
+            return;
+        }
         while let Some(sync) = &running.sync {
             match listen(sync) {
                 Said::Nothing => return,
@@ -152,6 +155,9 @@ impl Supervisor {
         let Some(executed) = self.execs.get_mut(&pid) else {
             return;
         };
+        if executed.sync.is_none() {
+            return;
+        }
         while let Some(sync) = &executed.sync {
             match listen(sync) {
                 Said::Nothing => return,
