@@ -96,6 +96,16 @@ impl CgroupTree {
         }
         Ok(())
     }
+
+    /// As the kubelet has it since 1.28: all of a container dies, not the one
+    /// process that asked for too much.
+    pub fn kill_whole_on_oom(&self, path: &Path) -> Result<(), Error> {
+        if self.enabled.contains(&"memory") {
+            let path = path.join("memory.oom.group");
+            fs::write(&path, "1").map_err(Error::io("writing", path))?;
+        }
+        Ok(())
+    }
 }
 
 fn choose(offered: &str) -> (Vec<&'static str>, Vec<String>) {

@@ -5,7 +5,9 @@
 //!   index.json           the images, by config digest; replaced atomically
 //!   blobs/sha256/<hex>   manifests and configs as they came
 //!   layers/<diff-id>/    a layer, unpacked, with overlayfs's whiteouts
-//!   tmp/                 layers being unpacked
+//!   fresh/<diff-id>      it may not be on the disk yet
+//!   pins/<container>     layers that a container has, whatever the index says
+//!   tmp/                 what is being written or removed
 //!   lock, use.lock       other processes import into a running daemon's store
 //! ```
 //!
@@ -14,21 +16,24 @@
 //! where a layer below has it with another mode: layers that docker, buildkit
 //! and buildah write list every directory.
 
+mod fresh;
 mod import;
 mod index;
 mod layer;
 mod manifest;
+mod pins;
 mod pull;
 mod reference;
 mod unpack;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::types::{ImageStatus, RegistryAuth};
-use index::{ImageRecord, Index};
+use index::Index;
 
 pub use pull::PullConfig;
 
@@ -62,9 +67,9 @@ pub struct ImageStore {
 struct Inner {
     dir: PathBuf,
     puller: pull::Puller,
-    /// Layers of containers, by container id: they outlive their image.
-    pins: Mutex<BTreeMap<String, Vec<String>>>,
     unpacking: layer::Unpacking,
+    /// There may be some that could not be collected while layers were in use.
+    garbage: AtomicBool,
 }
 
 /// An image and its layers' diff ids, lowest first.
@@ -90,17 +95,24 @@ impl ImageStore {
 
     pub fn open_with(root_dir: &Path, config: PullConfig) -> Result<ImageStore, ImageError> {
         let dir = root_dir.join("images");
-        for made in ["blobs/sha256", "layers", "tmp"] {
+        for made in ["blobs/sha256", "layers", "pins", "tmp"] {
             let path = dir.join(made);
             fs::create_dir_all(&path).map_err(ImageError::store("making", &path))?;
         }
         layer::remove_leftovers(&dir)?;
+        if fresh::discard_torn(&dir)? {
+            Index::update(&dir, |index| {
+                index.retain_whole(|layer| layer::present(&dir, layer));
+                Ok(())
+            })?;
+        }
+        fresh::settle_later(&dir);
         Ok(ImageStore {
             inner: Arc::new(Inner {
-                dir,
                 puller: pull::Puller::new(config)?,
-                pins: Mutex::default(),
+                dir,
                 unpacking: layer::Unpacking::default(),
+                garbage: AtomicBool::new(false),
             }),
         })
     }
@@ -114,7 +126,8 @@ impl ImageStore {
         let parsed = reference::parse(reference)?;
         let store = self.clone();
         let name = parsed.whole();
-        self.inner
+        let outcome = self
+            .inner
             .puller
             .run(async move { pull::pull(&store, parsed, auth).await })
             .await
@@ -124,26 +137,31 @@ impl ImageStore {
                     reference: name,
                     message,
                 },
-            })
+            });
+        let store = self.clone();
+        layer::blocking(move || store.after_use()).await?;
+        outcome
     }
 
     /// Local only: a tag, a digest, an id, or the id's first digits.
     pub async fn status(&self, reference_or_id: &str) -> Option<ImageStatus> {
-        self.find(reference_or_id).map(|record| record.status)
+        let index = self.read_index();
+        index
+            .find(reference_or_id)
+            .map(|record| record.status.clone())
     }
 
     pub async fn list(&self) -> Vec<ImageStatus> {
-        match Index::read(&self.inner.dir) {
-            Ok(index) => index
-                .images
-                .into_values()
-                .map(|record| record.status)
-                .collect(),
-            Err(error) => {
-                tracing::error!("{error}");
-                Vec::new()
-            }
-        }
+        let images = self.read_index().images;
+        images.into_values().map(|record| record.status).collect()
+    }
+
+    /// One that is damaged has no images: they are pulled again.
+    fn read_index(&self) -> Index {
+        Index::read(&self.inner.dir).unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            Index::default()
+        })
     }
 
     /// By an id the image goes, by a tag or digest only that name when it has
@@ -168,45 +186,50 @@ impl ImageStore {
     /// An OCI layout or a docker-archive tar.
     pub async fn import(&self, tar: &Path) -> Result<Vec<ImageStatus>, ImageError> {
         let (store, tar) = (self.clone(), tar.to_owned());
-        layer::blocking(move || import::import(&store, &tar)).await
+        layer::blocking(move || {
+            let outcome = import::import(&store, &tar);
+            store.after_use()?;
+            outcome
+        })
+        .await
     }
 
-    fn find(&self, reference_or_id: &str) -> Option<ImageRecord> {
-        match Index::read(&self.inner.dir) {
-            Ok(index) => index.find(reference_or_id).cloned(),
-            Err(error) => {
-                tracing::error!("{error}");
-                None
-            }
+    fn after_use(&self) -> Result<(), ImageError> {
+        fresh::settle_later(&self.inner.dir);
+        if self.inner.garbage.load(Ordering::Relaxed) {
+            self.collect_garbage()?;
         }
+        Ok(())
     }
 
     /// Keeps the image's layers for a container. To be called before use.
-    pub(crate) fn pin(&self, container: &str, image: &str) -> Option<Image> {
+    pub(crate) fn pin(&self, container: &str, image: &str) -> Result<Image, ImageError> {
         // Shared: no garbage is collected between the look and the pin.
-        let _using = layer::using(&self.inner.dir).ok()?;
-        let record = self.find(image)?;
-        self.pin_layers(container, &record.layers);
-        Some(Image {
-            status: record.status,
-            layers: record.layers,
+        let _using = layer::using(&self.inner.dir)?;
+        let index = Index::read(&self.inner.dir)?;
+        let record = index
+            .find(image)
+            .ok_or_else(|| ImageError::NotFound(image.to_owned()))?;
+        pins::add(&self.inner.dir, container, &record.layers)?;
+        Ok(Image {
+            status: record.status.clone(),
+            layers: record.layers.clone(),
         })
     }
 
-    pub(crate) fn pin_layers(&self, container: &str, layers: &[String]) {
-        self.pins().insert(container.to_owned(), layers.to_vec());
+    pub(crate) fn unpin(&self, container: &str) -> Result<(), ImageError> {
+        let layers = pins::remove(&self.inner.dir, container)?;
+        let listed = Index::read(&self.inner.dir)?.layers();
+        if layers.iter().any(|layer| !listed.contains(layer)) {
+            self.collect_garbage()?;
+        }
+        Ok(())
     }
 
-    pub(crate) fn unpin(&self, container: &str) {
-        let was = self.pins().remove(container);
-        let orphaned = was.is_some_and(|layers| {
-            let index = Index::read(&self.inner.dir).unwrap_or_default();
-            let known = index.layers();
-            layers.iter().any(|layer| !known.contains(layer))
-        });
-        if orphaned && let Err(error) = self.collect_garbage() {
-            tracing::warn!("{error}");
-        }
+    /// After a start: containers that are no more keep nothing.
+    pub(crate) fn retain_pins(&self, containers: &BTreeSet<String>) -> Result<(), ImageError> {
+        pins::retain(&self.inner.dir, containers)?;
+        self.collect_garbage()
     }
 
     pub(crate) fn layer_dir(&self, diff_id: &str) -> PathBuf {
@@ -220,26 +243,19 @@ impl ImageStore {
         Ok(path)
     }
 
-    fn pins(&self) -> MutexGuard<'_, BTreeMap<String, Vec<String>>> {
-        self.inner
-            .pins
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
+    /// While somebody has layers in use, also for an image not listed yet, it
+    /// is put off until they are done.
     fn collect_garbage(&self) -> Result<(), ImageError> {
         let dir = &self.inner.dir;
-        // Somebody unpacks for an image not listed yet: another time.
+        self.inner.garbage.store(true, Ordering::Relaxed);
         let Some(_alone) = layer::alone(dir)? else {
             return Ok(());
         };
+        self.inner.garbage.store(false, Ordering::Relaxed);
         let index = Index::read(dir)?;
-        let pins = self.pins();
-        let used: BTreeSet<&String> = pins.values().flatten().collect();
-        let listed = index.layers();
-        layer::retain(dir, |id| {
-            listed.contains(id) || used.contains(&id.to_owned())
-        })?;
+        let mut used = index.layers();
+        used.extend(pins::layers(dir)?);
+        layer::retain(dir, |id| used.contains(id))?;
         manifest::retain_blobs(dir, &index.blobs())
     }
 }

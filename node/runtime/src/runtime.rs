@@ -46,6 +46,8 @@ struct Inner {
 
 struct Sandbox {
     record: SandboxRecord,
+    /// Whether it is told of: not while it is being made.
+    listed: bool,
     /// Whether its supervisor answers.
     supervised: bool,
     shim_pid: Option<u32>,
@@ -98,6 +100,7 @@ impl Runtime {
     pub async fn list(&self) -> Vec<SandboxStatus> {
         self.sandboxes()
             .iter()
+            .filter(|(_, sandbox)| sandbox.listed)
             .map(|(id, sandbox)| self.status(id, sandbox))
             .collect()
     }
@@ -232,7 +235,7 @@ impl std::fmt::Debug for Runtime {
 
 fn is_namespace(path: &Path) -> bool {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
-    rustix::fs::statfs(path).is_ok_and(|stat| i64::from(stat.f_type) == NSFS_MAGIC)
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == NSFS_MAGIC)
 }
 
 /// 64 hex digits, as CRI's ids.

@@ -55,7 +55,7 @@ impl Index {
         let outcome = change(&mut index)?;
         let text = serde_json::to_vec_pretty(&index)
             .map_err(|error| ImageError::Store(format!("index.json: {error}")))?;
-        super::layer::write_durably(&dir.join("index.json"), &text)?;
+        super::layer::write_durably(dir, &dir.join("index.json"), &text)?;
         Ok(outcome)
     }
 
@@ -127,6 +127,12 @@ impl Index {
             return;
         }
         self.images.remove(id);
+    }
+
+    /// Forgets images of which a layer is gone.
+    pub fn retain_whole(&mut self, present: impl Fn(&str) -> bool) {
+        self.images
+            .retain(|_, record| record.layers.iter().all(|layer| present(layer)));
     }
 
     pub fn layers(&self) -> BTreeSet<String> {

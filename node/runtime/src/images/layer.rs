@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
-use super::{ImageError, manifest, unpack};
+use super::{ImageError, fresh, manifest, unpack};
 
 /// Who unpacks a layer; the others wait and find it there.
 #[derive(Default)]
@@ -37,11 +37,9 @@ pub fn present(store: &Path, diff_id: &str) -> bool {
 /// Unpacks a layer's blob, compressed in whichever way, to the end, so that
 /// who computes digests on the way sees all of it.
 pub fn unpack(store: &Path, diff_id: &str, mut blob: impl Read) -> Result<(), String> {
-    let temporary = store
-        .join("tmp")
-        .join(uuid::Uuid::new_v4().simple().to_string());
+    let temporary = temporary(store);
     let outcome = unpack_to(&temporary, diff_id, &mut blob)
-        .and_then(|()| put_in_place(&temporary, &dir(store, diff_id)));
+        .and_then(|()| put_in_place(store, &temporary, &dir(store, diff_id)));
     // Only there when it was not renamed.
     if temporary.exists()
         && let Err(error) = fs::remove_dir_all(&temporary)
@@ -76,11 +74,12 @@ fn unpack_and_hash(target: &Path, blob: &mut impl Read) -> io::Result<String> {
     Ok(format!("sha256:{}", manifest::hex(&tar.hash.finalize())))
 }
 
-/// Durable before it has its name: what is there under it is whole.
-fn put_in_place(temporary: &Path, target: &Path) -> Result<(), String> {
+/// What is there under its name is whole.
+fn put_in_place(store: &Path, temporary: &Path, target: &Path) -> Result<(), String> {
     let failed = |error: io::Error| format!("storing layer {}: {error}", target.display());
-    let handle = File::open(temporary).map_err(failed)?;
-    rustix::fs::syncfs(&handle).map_err(|error| failed(error.into()))?;
+    if let Some(name) = target.file_name().and_then(|name| name.to_str()) {
+        fresh::mark(store, name).map_err(failed)?;
+    }
     match fs::rename(temporary, target) {
         // Another process was as fast.
         Err(_) if target.is_dir() => Ok(()),
@@ -152,9 +151,9 @@ pub fn alone(store: &Path) -> Result<Option<File>, ImageError> {
 
 /// What was being unpacked when a process died.
 pub fn remove_leftovers(store: &Path) -> Result<(), ImageError> {
-    if alone(store)?.is_none() {
+    let Some(_alone) = alone(store)? else {
         return Ok(());
-    }
+    };
     let dir = store.join("tmp");
     let entries = fs::read_dir(&dir).map_err(ImageError::store("reading", &dir))?;
     for entry in entries.flatten() {
@@ -174,19 +173,29 @@ pub fn retain(store: &Path, keep: impl Fn(&str) -> bool) -> Result<(), ImageErro
         if keep(&format!("sha256:{name}")) {
             continue;
         }
-        // Out of sight first: a half-removed layer must not look whole.
-        let gone = store
-            .join("tmp")
-            .join(uuid::Uuid::new_v4().simple().to_string());
-        fs::rename(entry.path(), &gone).map_err(ImageError::store("removing", &entry.path()))?;
-        fs::remove_dir_all(&gone).map_err(ImageError::store("removing", &gone))?;
+        discard(store, &entry.path())?;
     }
     Ok(())
 }
 
+/// Out of sight first: a half-removed layer must not look whole.
+pub fn discard(store: &Path, layer: &Path) -> Result<(), ImageError> {
+    let gone = temporary(store);
+    match fs::rename(layer, &gone) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        outcome => outcome.map_err(ImageError::store("removing", layer))?,
+    }
+    fs::remove_dir_all(&gone).map_err(ImageError::store("removing", &gone))
+}
+
+pub fn temporary(store: &Path) -> PathBuf {
+    let name = uuid::Uuid::new_v4().simple().to_string();
+    store.join("tmp").join(name)
+}
+
 /// Written, synced, renamed.
-pub fn write_durably(path: &Path, text: &[u8]) -> Result<(), ImageError> {
-    let temporary = path.with_extension(format!("{}.new", uuid::Uuid::new_v4().simple()));
+pub fn write_durably(store: &Path, path: &Path, text: &[u8]) -> Result<(), ImageError> {
+    let temporary = temporary(store);
     let write = || {
         let mut file = File::create(&temporary)?;
         file.write_all(text)?;

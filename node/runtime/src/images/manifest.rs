@@ -165,12 +165,16 @@ pub fn digest_of(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }
 
-/// Keeps a manifest or config as it came; returns its digest.
+/// Keeps a manifest or config as it came; returns its digest. One that a
+/// crash has cut is written anew.
 pub fn keep_blob(dir: &Path, bytes: &[u8]) -> Result<String, ImageError> {
     let digest = digest_of(bytes);
     let path = dir.join("blobs").join(digest.replace(':', "/"));
-    if !path.exists() {
-        super::layer::write_durably(&path, bytes)?;
+    if fs::read(&path).ok().as_deref() != Some(bytes) {
+        let temporary = super::layer::temporary(dir);
+        fs::write(&temporary, bytes)
+            .and_then(|()| fs::rename(&temporary, &path))
+            .map_err(ImageError::store("writing", &path))?;
     }
     Ok(digest)
 }

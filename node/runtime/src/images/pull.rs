@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::client::{ClientConfig, ClientProtocol, SizedStream};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth as OciAuth;
 use oci_client::{Client, Reference};
+use tokio::io::AsyncReadExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::index::Index;
@@ -104,6 +105,12 @@ impl Drop for Puller {
 fn threads_in(netns: &PathBuf) -> Result<tokio::runtime::Runtime, ImageError> {
     let fd = std::fs::File::open(netns).map_err(ImageError::store("opening", netns))?;
     let fd = Arc::new(fd);
+    // Tried once here, where an error still has somebody to go to.
+    std::thread::scope(|scope| {
+        let join = || nix::sched::setns(&*fd, nix::sched::CloneFlags::CLONE_NEWNET);
+        scope.spawn(join).join().unwrap_or(Err(nix::Error::EIO))
+    })
+    .map_err(|error| ImageError::store("joining", netns)(error.into()))?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("vetch-pull")
@@ -140,7 +147,8 @@ pub async fn pull(
     auth: Option<RegistryAuth>,
 ) -> Result<ImageStatus, PullError> {
     let dir = store.inner.dir.clone();
-    let _using = layer::using(&dir)?;
+    let of = dir.clone();
+    let _using = layer::blocking(move || layer::using(&of)).await?;
     let source = Source {
         client: store.inner.puller.client(&reference)?,
         auth: match auth {
@@ -155,17 +163,18 @@ pub async fn pull(
     unpack_layers(store, &source, &parsed, &layers).await?;
 
     let size = config.size + layers.iter().map(|layer| layer.size).sum::<u64>();
-    let mut blobs = Vec::new();
-    for blob in manifests.iter().map(|bytes| &bytes[..]).chain([&text[..]]) {
-        blobs.push(manifest::keep_blob(&dir, blob)?);
-    }
-    let mut record = parsed.into_record(&text, size, blobs);
-    record
-        .status
-        .repo_tags
-        .extend(reference::tag(&source.reference));
-    record.status.repo_digests = vec![reference::digest(&source.reference, &digest)];
-    let status = layer::blocking(move || Index::update(&dir, |index| Ok(index.insert(record))));
+    let tag = reference::tag(&source.reference);
+    let digest = reference::digest(&source.reference, &digest);
+    let status = layer::blocking(move || {
+        let mut blobs = Vec::new();
+        for blob in manifests.iter().map(|bytes| &bytes[..]).chain([&text[..]]) {
+            blobs.push(manifest::keep_blob(&dir, blob)?);
+        }
+        let mut record = parsed.into_record(&text, size, blobs);
+        record.status.repo_tags.extend(tag);
+        record.status.repo_digests.push(digest);
+        Index::update(&dir, |index| Ok(index.insert(record)))
+    });
     Ok(status.await?)
 }
 
@@ -210,18 +219,34 @@ impl Source {
         if config.size > MAX_CONFIG {
             return Err(PullError::Words(format!("config of {} bytes", config.size)));
         }
+        let stream = self.blob(config).await?;
         let mut text = Vec::new();
+        // To its end, where the digest is compared, or one byte too far.
+        StreamReader::new(stream)
+            .take(MAX_CONFIG + 1)
+            .read_to_end(&mut text)
+            .await
+            .map_err(|error| format!("failed to fetch {}: {error}", config.digest))?;
+        if text.len() as u64 > MAX_CONFIG {
+            return Err(PullError::Words(format!(
+                "config of over {MAX_CONFIG} bytes"
+            )));
+        }
+        Ok(text)
+    }
+
+    /// Its last item is an error when the bytes have another digest.
+    async fn blob(&self, blob: &Descriptor) -> Result<SizedStream, PullError> {
         self.client
-            .pull_blob(&self.reference, config.digest.as_str(), &mut text)
+            .pull_blob_stream(&self.reference, blob.digest.as_str())
             .await
             .map_err(|error| {
                 PullError::Words(format!(
                     "failed to fetch {}: {}",
-                    config.digest,
+                    blob.digest,
                     words(&error)
                 ))
-            })?;
-        Ok(text)
+            })
     }
 
     async fn layer(
@@ -236,12 +261,7 @@ impl Source {
         if layer::present(&dir, diff_id) {
             return Ok(());
         }
-        let stream = self
-            .client
-            .pull_blob_stream(&self.reference, blob.digest.as_str())
-            .await
-            .map_err(|error| format!("failed to fetch {}: {}", blob.digest, words(&error)))?;
-        let reader = SyncIoBridge::new(StreamReader::new(stream));
+        let reader = SyncIoBridge::new(StreamReader::new(self.blob(blob).await?));
         let diff_id = diff_id.to_owned();
         tokio::task::spawn_blocking(move || layer::unpack(&dir, &diff_id, reader))
             .await

@@ -269,10 +269,15 @@ impl Unpacker {
                 rustix::fs::futimens(&self.root, &times(*mtime))?;
                 continue;
             };
-            let parent = self.open(path.parent().unwrap_or(Path::new("")))?;
-            match utimensat(&parent, name, &times(*mtime), AtFlags::SYMLINK_NOFOLLOW) {
+            let outcome = self
+                .open(path.parent().unwrap_or(Path::new("")))
+                .and_then(|parent| {
+                    let flags = AtFlags::SYMLINK_NOFOLLOW;
+                    utimensat(&parent, name, &times(*mtime), flags)
+                });
+            match outcome {
                 // A later entry put something else there.
-                Err(Errno::NOENT) => {}
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
                 outcome => outcome?,
             }
         }

@@ -16,6 +16,8 @@ use crate::{Error, cgroup};
 
 /// A supervisor that holds its lock but does not answer yet is being born.
 const BIRTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// For what SIGKILL should end at once.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Runtime {
     pub(super) async fn adopt(&self) -> Result<(), Error> {
@@ -24,24 +26,30 @@ impl Runtime {
             match self.adopt_sandbox(&id).await {
                 Ok(()) => {}
                 // One that cannot be read must not keep the node down.
-                Err(error) => tracing::error!(sandbox = %id, "not adopted: {error}"),
+                Err(error) => {
+                    tracing::error!(sandbox = %id, "not adopted: {error}");
+                    self.show(&id);
+                }
             }
         }
-        self.remove_orphans()
+        let runtime = self.clone();
+        tokio::task::spawn_blocking(move || runtime.remove_orphans()).await?
     }
 
     async fn adopt_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
         let dir = self.dir(id);
         let Some(sandbox) = record::read::<SandboxRecord>(&dir.join(SANDBOX_FILE))? else {
+            super::sandbox::release_mounts(&dir);
             return record::remove_tree(&dir);
         };
         let spec = sandbox.spec.clone();
         self.insert(id, sandbox);
-        self.adopt_containers(id, &spec)?;
+        self.adopt_containers(id, &spec).await?;
 
         let deadline = tokio::time::Instant::now() + BIRTH_TIMEOUT;
         loop {
             if self.follow(id).await? {
+                self.show(id);
                 tracing::info!(sandbox = %id, pod = %spec.name, namespace = %spec.namespace, "adopted");
                 return Ok(());
             }
@@ -60,6 +68,7 @@ impl Runtime {
             return self.clean_sandbox(id).await;
         };
         self.take_state(id, &state, false);
+        self.show(id);
         for path in self.container_cgroups(id) {
             cgroup::kill(&path)?;
         }
@@ -84,14 +93,13 @@ impl Runtime {
         Ok(true)
     }
 
-    fn adopt_containers(&self, sandbox: &SandboxId, spec: &SandboxSpec) -> Result<(), Error> {
+    async fn adopt_containers(&self, sandbox: &SandboxId, spec: &SandboxSpec) -> Result<(), Error> {
         let dir = self.dir(sandbox).join(CONTAINER_DIR);
         for name in names(&dir)? {
             let id = ContainerId(name);
             let path = dir.join(&id.0);
             match record::read::<ContainerRecord>(&path.join(CONTAINER_FILE))? {
                 Some(record) => {
-                    self.images().pin_layers(&id.0, &record.layers);
                     if let Some(sandbox) = self.sandboxes().get_mut(sandbox) {
                         let observed = None;
                         sandbox
@@ -100,7 +108,10 @@ impl Runtime {
                     }
                 }
                 None => {
-                    cgroup::remove(&self.pod_cgroup(spec).join(&id.0))?;
+                    let cgroup = self.pod_cgroup(spec).join(&id.0);
+                    cgroup::kill(&cgroup)?;
+                    cgroup::wait_empty(&cgroup, KILL_TIMEOUT).await;
+                    cgroup::remove(&cgroup)?;
                     record::remove_tree(&path)?;
                 }
             }
@@ -108,22 +119,22 @@ impl Runtime {
         Ok(())
     }
 
-    /// Writable layers of containers that are no more: removal was cut short,
-    /// or the machine started anew.
+    /// Writable and kept layers of containers that are no more: removal was
+    /// cut short, or the machine started anew. Those of a sandbox that could
+    /// not be adopted stay.
     fn remove_orphans(&self) -> Result<(), Error> {
-        let known: BTreeSet<String> = self
-            .sandboxes()
-            .values()
-            .flat_map(|sandbox| sandbox.containers.keys())
-            .map(|id| id.0.clone())
-            .collect();
+        let mut known = BTreeSet::new();
+        let sandboxes = self.inner.config.run_dir.join(SANDBOX_DIR);
+        for name in names(&sandboxes)? {
+            known.extend(names(&sandboxes.join(name).join(CONTAINER_DIR))?);
+        }
         let dir = self.inner.config.root_dir.join(WRITABLE_DIR);
         for name in names(&dir)? {
             if !known.contains(&name) {
                 record::remove_tree(&dir.join(name))?;
             }
         }
-        Ok(())
+        Ok(self.images().retain_pins(&known)?)
     }
 }
 

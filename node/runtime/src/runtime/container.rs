@@ -8,6 +8,7 @@ use vetch_shim::protocol::{BUNDLE_FILE, ROOTFS_DIR, Reply, Request};
 
 use super::{Container, Runtime, new_id};
 use crate::bundle::{self, Places};
+use crate::images::ImageError;
 use crate::record::{self, CONTAINER_FILE, ContainerRecord};
 use crate::shim::ShimConnection;
 use crate::types::*;
@@ -18,6 +19,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Runtime {
+    /// Makes its directories and its cgroup; nothing runs yet.
     pub async fn create_container(
         &self,
         sandbox: &SandboxId,
@@ -30,19 +32,24 @@ impl Runtime {
         if status.state != SandboxState::Ready {
             return Err(Error::SandboxNotReady(sandbox.clone()));
         }
-        let id = ContainerId(new_id());
-        match self.make_container(&status, &id, spec) {
-            Ok(()) => {
-                self.changed(sandbox);
-                Ok(id)
-            }
-            Err(error) => {
-                if let Err(cleaning) = self.discard_files(&status, &id) {
-                    tracing::warn!(container = %id, "cleaning up: {cleaning}");
+        let runtime = self.clone();
+        // Goes on when the caller does not: no half-made container is left.
+        tokio::task::spawn_blocking(move || {
+            let id = ContainerId(new_id());
+            match runtime.make_container(&status, &id, spec) {
+                Ok(()) => {
+                    runtime.changed(&status.id);
+                    Ok(id)
                 }
-                Err(error)
+                Err(error) => {
+                    if let Err(cleaning) = runtime.discard_files(&status, &id) {
+                        tracing::warn!(container = %id, "cleaning up: {cleaning}");
+                    }
+                    Err(error)
+                }
             }
-        }
+        })
+        .await?
     }
 
     /// container.json comes last: without it, all this is rubbish.
@@ -56,7 +63,10 @@ impl Runtime {
         // Pinned before it is looked at, so that no removal comes between.
         let image = images
             .pin(&id.0, &spec.image_id)
-            .ok_or_else(|| Error::ImageNotFound(spec.image_id.clone()))?;
+            .map_err(|error| match error {
+                ImageError::NotFound(image) => Error::ImageNotFound(image),
+                other => other.into(),
+            })?;
         let stop_signal = spec
             .stop_signal
             .as_deref()
@@ -91,6 +101,7 @@ impl Runtime {
         }
         self.inner.cgroups.make(&cgroup)?;
         self.inner.cgroups.apply(&cgroup, &spec.resources)?;
+        self.inner.cgroups.kill_whole_on_oom(&cgroup)?;
         record::write(&dir.join(BUNDLE_FILE), &bundle)?;
         let record = ContainerRecord {
             spec,
@@ -112,6 +123,7 @@ impl Runtime {
         }
     }
 
+    /// Returns when its program runs. A container is started once.
     pub async fn start_container(&self, id: &ContainerId) -> Result<(), Error> {
         let (sandbox, status) = self.find(id)?;
         if status.state != ContainerState::Created {
@@ -260,11 +272,11 @@ impl Runtime {
     /// container.json goes first: killed half-way, the rest is rubbish.
     fn discard_files(&self, sandbox: &SandboxStatus, id: &ContainerId) -> Result<(), Error> {
         let dir = self.container_dir(&sandbox.id, id);
+        record::remove_file(&dir.join(CONTAINER_FILE))?;
         cgroup::remove(&self.pod_cgroup(&sandbox.spec).join(&id.0))?;
         record::remove_tree(&dir)?;
         record::remove_tree(&self.writable_dir(id))?;
-        self.images().unpin(&id.0);
-        Ok(())
+        Ok(self.images().unpin(&id.0)?)
     }
 
     pub(super) fn find(&self, id: &ContainerId) -> Result<(SandboxId, ContainerStatus), Error> {

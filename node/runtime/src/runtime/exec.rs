@@ -16,6 +16,8 @@ use crate::types::*;
 
 /// More of a probe's output is read and thrown away.
 const MAX_OUTPUT: usize = 1 << 20;
+/// pipe(7), unless somebody changes it.
+const PIPE_SIZE: usize = 64 * 1024;
 
 /// Killed when dropped.
 pub struct ExecProcess {
@@ -152,10 +154,15 @@ async fn collect(pipe: &mut Receiver, into: &mut Vec<u8>) {
     }
 }
 
+/// What is in the pipe now: one that somebody goes on filling has no end.
 fn take_rest(pipe: &Receiver, into: &mut Vec<u8>) {
-    let mut bytes = [0; 8192];
-    while let Ok(length @ 1..) = rustix::io::read(pipe.as_fd(), &mut bytes) {
+    let mut bytes = vec![0; PIPE_SIZE];
+    let mut left = PIPE_SIZE;
+    while left > 0
+        && let Ok(length @ 1..) = rustix::io::read(pipe.as_fd(), &mut bytes[..left])
+    {
         keep(&bytes[..length], into);
+        left -= length;
     }
 }
 

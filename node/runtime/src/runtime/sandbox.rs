@@ -1,5 +1,6 @@
 //! Sandboxes: made, stopped, removed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -67,16 +68,25 @@ impl Runtime {
                 host_ipc: spec.host_ipc,
                 host_pid: spec.host_pid,
                 share_process_namespace: spec.share_process_namespace,
-                sysctls: spec.sysctls,
+                sysctls: sysctls(&spec.sysctls, spec.host_network),
             },
         )?;
         shim::start(&self.inner.config.shim, &dir).await?;
         if !self.follow(id).await? {
             return Err(Error::ShimGone(id.clone()));
         }
+        self.show(id);
         self.sandbox(id)
             .await
             .ok_or_else(|| Error::SandboxNotFound(id.clone()))
+    }
+
+    /// It is whole: from now on it is listed.
+    pub(super) fn show(&self, id: &SandboxId) {
+        if let Some(sandbox) = self.sandboxes().get_mut(id) {
+            sandbox.listed = true;
+        }
+        self.changed(id);
     }
 
     pub(super) fn insert(&self, id: &SandboxId, record: SandboxRecord) {
@@ -84,6 +94,7 @@ impl Runtime {
             id.clone(),
             Sandbox {
                 record,
+                listed: false,
                 supervised: false,
                 shim_pid: None,
                 containers: Default::default(),
@@ -114,19 +125,18 @@ impl Runtime {
         let Some(status) = self.sandbox(id).await else {
             return Ok(());
         };
+        let mut asked = false;
         if status.state == SandboxState::Ready {
             let shutdown = async {
                 let mut connection = ShimConnection::open(&self.dir(id)).await?;
                 connection.call(&Request::Shutdown).await
             };
             match tokio::time::timeout(KILL_TIMEOUT, shutdown).await {
-                Ok(Ok(Reply::Done)) => {}
+                Ok(Ok(Reply::Done)) => asked = true,
                 // Whatever it is at: the cgroups know all its processes.
                 outcome => tracing::warn!(sandbox = %id, ?outcome, "supervisor did not shut down"),
             }
         }
-        self.kill_leftovers(id, &status.spec).await?;
-        release_mounts(&self.dir(id));
         // The watcher sees the end of its connection and reads the last state.
         let gone = |runtime: &Runtime| {
             runtime
@@ -134,6 +144,11 @@ impl Runtime {
                 .get(id)
                 .is_none_or(|sandbox| !sandbox.supervised)
         };
+        if asked {
+            self.wait_until(KILL_TIMEOUT, gone).await;
+        }
+        self.kill_leftovers(id, &status.spec).await?;
+        release_mounts(&self.dir(id));
         if self.wait_until(KILL_TIMEOUT, gone).await {
             Ok(())
         } else {
@@ -148,7 +163,7 @@ impl Runtime {
         let mut cgroups = self.container_cgroups(id);
         cgroups.push(self.shim_cgroup(id, spec));
         for path in cgroups {
-            // The supervisor leaves by itself right after its answer.
+            // What was killed may still be on its way out.
             if cgroup::wait_empty(&path, Duration::from_millis(50)).await {
                 continue;
             }
@@ -201,10 +216,53 @@ impl Runtime {
     }
 }
 
+/// As containerd 2 has it, a pod's programs may use low ports and ping without
+/// being root.
+fn sysctls(wanted: &BTreeMap<String, String>, host_network: bool) -> BTreeMap<String, String> {
+    let mut all = wanted.clone();
+    if host_network {
+        return all;
+    }
+    for (key, value) in [
+        ("net.ipv4.ip_unprivileged_port_start", "0"),
+        ("net.ipv4.ping_group_range", "0 2147483647"),
+    ] {
+        let given = |known: &String| known.replace('/', ".") == key;
+        if !all.keys().any(given) {
+            all.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    all
+}
+
 /// What a supervisor that was killed could not unmount.
 pub(super) fn release_mounts(dir: &Path) {
     for name in ["net", "ipc", "uts"] {
         let _ = unmount(dir.join(NAMESPACE_DIR).join(name), UnmountFlags::DETACH);
     }
     let _ = unmount(dir.join(SHM_DIR), UnmountFlags::DETACH);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pods_own_sysctls_come_first() {
+        let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            pairs.iter().map(own).collect()
+        };
+        let ports = ("net.ipv4.ip_unprivileged_port_start", "0");
+        let pings = ("net.ipv4.ping_group_range", "0 2147483647");
+        assert_eq!(sysctls(&map(&[]), false), map(&[ports, pings]));
+        assert_eq!(sysctls(&map(&[]), true), map(&[]));
+        let own = map(&[
+            ("net/ipv4/ip_unprivileged_port_start", "1024"),
+            ("kernel.shm_rmid_forced", "1"),
+        ]);
+        let mut want = own.clone();
+        want.extend(map(&[pings]));
+        assert_eq!(sysctls(&own, false), want);
+    }
 }

@@ -43,7 +43,6 @@ impl Runtime {
         if let Some(sandbox) = self.sandboxes().get_mut(id) {
             sandbox.watcher = Some(task.abort_handle());
         }
-        self.changed(id);
         Ok(true)
     }
 

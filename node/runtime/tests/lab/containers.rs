@@ -1,0 +1,451 @@
+//! What a container's program finds, and what is told of its end.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use vetch_runtime::*;
+
+use crate::guard::Lab;
+use crate::specs::*;
+
+/// A lab with one sandbox, which is removed without a trace at the end.
+fn with_sandbox(test: impl AsyncFnOnce(&Lab, &Runtime, &SandboxStatus)) {
+    let lab = Lab::enter();
+    lab.block_on(async {
+        let runtime = lab.runtime().await;
+        let made = runtime.create_sandbox(sandbox(&lab, "pod")).await.unwrap();
+        test(&lab, &runtime, &made).await;
+        runtime.remove_sandbox(&made.id).await.unwrap();
+        lab.assert_nothing_left();
+    });
+}
+
+#[test]
+fn exit_codes_reasons_and_logs() {
+    with_sandbox(async |lab, runtime, pod| {
+        let script = "echo out; echo err >&2; printf 'no newline'; exit 7";
+        let before = jiff::Timestamp::now();
+        let id = run(runtime, &pod.id, shell(script)).await;
+        let end = exited(runtime, &id).await;
+        assert_eq!(end.exit_code, Some(7));
+        assert_eq!((end.reason.as_deref(), end.signal), (Some("Error"), None));
+        let times = [
+            Some(before),
+            Some(end.created_at),
+            end.started_at,
+            end.finished_at,
+        ];
+        assert!(
+            times.is_sorted() && times.iter().all(Option::is_some),
+            "{times:?}"
+        );
+
+        let log = lab.logs.join("pod/app/0.log");
+        let line = |stream: &str, text: &str| Line {
+            stream: stream.into(),
+            tag: "F".into(),
+            text: text.into(),
+        };
+        let got = lines(&log);
+        assert_eq!(got.len(), 3, "{got:?}");
+        assert!(got.contains(&line("stdout", "out")), "{got:?}");
+        assert!(got.contains(&line("stderr", "err")), "{got:?}");
+        assert!(got.contains(&line("stdout", "no newline")), "{got:?}");
+
+        for (script, code, signal, reason) in [
+            ("exit 0", 0, None, "Completed"),
+            ("kill -9 $$; exit 1", 1, None, "Error"),
+            ("sh -c 'kill -9 $$'; exit $?", 137, None, "Error"),
+        ] {
+            let id = run(runtime, &pod.id, shell(script)).await;
+            let end = exited(runtime, &id).await;
+            assert_eq!(end.exit_code, Some(code), "{script}");
+            assert_eq!(end.signal, signal, "{script}");
+            assert_eq!(end.reason.as_deref(), Some(reason), "{script}");
+        }
+    });
+}
+
+#[test]
+fn what_the_program_is_given() {
+    with_sandbox(async |_, runtime, pod| {
+        let spec = ContainerSpec {
+            env: vec![("GREETING".into(), "two words".into())],
+            working_dir: Some("/srv/made/anew".into()),
+            ..shell("echo $GREETING; echo $HOSTNAME; echo $HOME; echo $PATH; pwd; id -u; echo $$")
+        };
+        let (_, said) = outcome(runtime, pod, spec).await;
+        assert_eq!(said, "two words\npod\n/root\n/bin\n/srv/made/anew\n0\n1");
+
+        let spec = ContainerSpec {
+            run_as_user: Some(33),
+            supplemental_groups: vec![7],
+            ..shell("id -u; id -g; id -G; echo $HOME; touch /x; echo to stderr >/dev/stderr")
+        };
+        let (_, said) = outcome(runtime, pod, spec).await;
+        let said: Vec<&str> = said.lines().collect();
+        for line in ["33", "34", "34 7 40", "/srv", "to stderr"] {
+            assert!(said.contains(&line), "no {line:?} in {said:?}");
+        }
+        assert!(said.contains(&"touch: /x: Permission denied"), "{said:?}");
+
+        let spec = ContainerSpec {
+            command: vec![],
+            args: vec!["echo".into(), "from args".into()],
+            ..shell("")
+        };
+        let (_, said) = outcome(runtime, pod, spec).await;
+        assert_eq!(said, "from args");
+
+        let tty = ContainerSpec {
+            tty: true,
+            ..shell(
+                "tty; echo $TERM; test -t 0 && test -t 1 && test -t 2 && echo all; echo there >/dev/console",
+            )
+        };
+        let (code, said) = outcome(runtime, pod, tty).await;
+        let said: Vec<&str> = said.lines().map(str::trim_end).collect();
+        assert_eq!(
+            (code, said),
+            (0, vec!["/dev/pts/0", "xterm", "all", "there"])
+        );
+    });
+}
+
+#[test]
+fn what_the_program_may() {
+    with_sandbox(async |_, runtime, pod| {
+        let status = "grep -E '^(CapEff|CapPrm|CapBnd|CapInh|CapAmb|NoNewPrivs)' /proc/self/status | awk '{print $2}' | xargs";
+        let table = [
+            (
+                shell(status),
+                "0000000000000000 00000000a80425fb 00000000a80425fb 00000000a80425fb 0000000000000000 0",
+            ),
+            (
+                ContainerSpec {
+                    run_as_user: Some(1000),
+                    no_new_privs: true,
+                    ..shell(status)
+                },
+                "0000000000000000 0000000000000000 0000000000000000 00000000a80425fb 0000000000000000 1",
+            ),
+            (
+                ContainerSpec {
+                    capabilities_drop: vec!["ALL".into()],
+                    capabilities_add: vec!["NET_BIND_SERVICE".into()],
+                    ..shell(status)
+                },
+                "0000000000000000 0000000000000400 0000000000000400 0000000000000400 0000000000000000 0",
+            ),
+        ];
+        for (spec, want) in table {
+            let (_, said) = outcome(runtime, pod, spec).await;
+            assert_eq!(said, want);
+        }
+
+        // Each line is tried and must fail.
+        let denied = [
+            "mount -t tmpfs x /mnt",
+            "echo 1 > /proc/sys/kernel/hostname",
+            "touch /sys/x",
+            "touch /proc/sysrq-trigger && echo h > /proc/sysrq-trigger",
+            "mkdir /sys/fs/cgroup/x",
+            "test -s /proc/kcore",
+            "test -s /proc/keys",
+            "ls /sys/firmware/*",
+            "mknod /tmp/sda b 254 0 && head -c 1 /tmp/sda",
+            "mknod /dev/sda b 254 0 && head -c 1 /dev/sda",
+            "chroot /proc/1/root/../../.. /bin/busybox test -e /work",
+            "ls /dev/vda",
+        ];
+        for line in denied {
+            let (code, said) = outcome(runtime, pod, shell(line)).await;
+            assert_ne!(code, 0, "{line} went well: {said}");
+        }
+        let (_, said) = outcome(
+            runtime,
+            pod,
+            shell("ls /dev | xargs; ls /proc | grep -c '^[0-9]'; cat /proc/self/cgroup | grep ^0"),
+        )
+        .await;
+        assert_eq!(
+            said,
+            "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero\n3\n0::/"
+        );
+
+        let spec = ContainerSpec {
+            readonly_rootfs: true,
+            ..shell("touch /x; touch /dev/shm/y && echo written")
+        };
+        let (_, said) = outcome(runtime, pod, spec).await;
+        assert!(
+            said.contains("Read-only file system") && said.ends_with("written"),
+            "{said}"
+        );
+
+        let spec = ContainerSpec {
+            privileged: true,
+            ..shell(
+                "mount -t tmpfs x /tmp && touch /tmp/y /proc/sys/kernel/core_pattern && mkdir /sys/fs/cgroup/x && ls /dev/loop-control /dev/kmsg /dev/vda 2>/dev/null | wc -l; cat /proc/self/status | grep CapEff",
+            )
+        };
+        let (code, said) = outcome(runtime, pod, spec).await;
+        assert_eq!(code, 0, "{said}");
+    });
+}
+
+#[test]
+fn stopping_asks_first_and_then_kills() {
+    with_sandbox(async |lab, runtime, pod| {
+        let id = run(runtime, &pod.id, sleeper()).await;
+        let log = lab.logs.join("pod/app/0.log");
+        crate::guard::wait_for("its trap to be set", || text(&log).contains("ready"));
+        runtime
+            .stop_container(&id, Duration::from_secs(20))
+            .await
+            .unwrap();
+        let end = status(runtime, &id).await;
+        assert_eq!((end.exit_code, end.signal), (Some(3), None));
+        assert_eq!(text(&log), "ready\nbye");
+        // Again is fine.
+        runtime
+            .stop_container(&id, Duration::from_secs(20))
+            .await
+            .unwrap();
+
+        let stubborn = ContainerSpec {
+            log_path: "app/1.log".into(),
+            ..shell("trap '' TERM; echo ready; setsid sleep 1000 & while :; do sleep 1000; done")
+        };
+        let id = run(runtime, &pod.id, stubborn).await;
+        let log = lab.logs.join("pod/app/1.log");
+        crate::guard::wait_for("its trap to be set", || text(&log).contains("ready"));
+        let grace = Duration::from_millis(300);
+        let start = Instant::now();
+        runtime.stop_container(&id, grace).await.unwrap();
+        assert!(start.elapsed() >= grace);
+        let end = status(runtime, &id).await;
+        assert_eq!((end.exit_code, end.signal), (Some(137), Some(9)));
+        runtime.remove_container(&id).await.unwrap();
+        runtime.remove_container(&id).await.unwrap();
+        assert_eq!(runtime.sandbox(&pod.id).await.unwrap().containers.len(), 1);
+
+        let by_name = ContainerSpec {
+            stop_signal: Some("SIGUSR1".into()),
+            log_path: "app/2.log".into(),
+            ..shell("trap 'exit 9' USR1; echo ready; while :; do sleep 1000 & wait; done")
+        };
+        let id = run(runtime, &pod.id, by_name).await;
+        let log = lab.logs.join("pod/app/2.log");
+        crate::guard::wait_for("its trap to be set", || text(&log).contains("ready"));
+        runtime
+            .stop_container(&id, Duration::from_secs(20))
+            .await
+            .unwrap();
+        assert_eq!(status(runtime, &id).await.exit_code, Some(9));
+    });
+}
+
+#[test]
+fn what_cannot_run_says_why() {
+    with_sandbox(async |lab, runtime, pod| {
+        let command = |words: &[&str]| ContainerSpec {
+            command: words.iter().map(|word| (*word).to_owned()).collect(),
+            args: vec![],
+            ..shell("")
+        };
+        let missing = lab.path("missing");
+        let table = [
+            (
+                command(&["nothing"]),
+                "exec: \"nothing\": executable file not found in $PATH",
+            ),
+            (
+                command(&["/no/such"]),
+                "exec: \"/no/such\": stat /no/such: no such file or directory",
+            ),
+            (
+                command(&["/etc/passwd"]),
+                "exec: \"/etc/passwd\": permission denied",
+            ),
+            (command(&["/etc"]), "exec: \"/etc\": is a directory"),
+            (
+                ContainerSpec {
+                    working_dir: Some("/etc/passwd".into()),
+                    ..shell("")
+                },
+                "mkdir /etc/passwd: not a directory",
+            ),
+            (
+                ContainerSpec {
+                    mounts: vec![bind(&missing, "/x")],
+                    ..shell("")
+                },
+                "no such file or directory",
+            ),
+            (
+                ContainerSpec {
+                    mounts: vec![Mount {
+                        propagation: Propagation::Bidirectional,
+                        ..bind("/tmp".as_ref(), "/x")
+                    }],
+                    ..shell("")
+                },
+                "but it is not a shared mount",
+            ),
+            (
+                ContainerSpec {
+                    log_path: "/proc/nothing/0.log".into(),
+                    ..shell("")
+                },
+                "opening log /proc/nothing/0.log: no such file or directory",
+            ),
+        ];
+        for (spec, words) in table {
+            let id = runtime.create_container(&pod.id, spec).await.unwrap();
+            let error = runtime.start_container(&id).await.unwrap_err();
+            let Error::Start(message) = &error else {
+                panic!("{error:?}");
+            };
+            assert!(message.contains(words), "{message:?}, not {words:?}");
+            let end = status(runtime, &id).await;
+            assert_eq!(end.state, ContainerState::Exited, "{words}");
+            assert_eq!(
+                (end.exit_code, end.reason.as_deref()),
+                (Some(128), Some("StartError"))
+            );
+            assert_eq!(end.message, Some(error.to_string()));
+            assert_eq!(end.started_at, None);
+            // A container is started once.
+            let again = runtime.start_container(&id).await;
+            assert!(matches!(again, Err(Error::WrongState { .. })), "{again:?}");
+        }
+        for (spec, words) in [
+            (
+                ContainerSpec {
+                    image_id: "sha256:12345678".into(),
+                    ..shell("")
+                },
+                "image sha256:12345678 is not in the store",
+            ),
+            (
+                ContainerSpec {
+                    stop_signal: Some("SIGFOO".into()),
+                    ..shell("")
+                },
+                "unknown signal \"SIGFOO\"",
+            ),
+            (
+                ContainerSpec {
+                    capabilities_add: vec!["FLY".into()],
+                    ..shell("")
+                },
+                "invalid capability \"FLY\"",
+            ),
+        ] {
+            let error = runtime.create_container(&pod.id, spec).await.unwrap_err();
+            assert_eq!(error.to_string(), words);
+        }
+        assert_eq!(runtime.sandbox(&pod.id).await.unwrap().containers.len(), 8);
+    });
+}
+
+#[test]
+fn volumes_are_where_they_should_be() {
+    with_sandbox(async |lab, runtime, pod| {
+        let volume = lab.path("volume");
+        fs::create_dir_all(volume.join("sub")).unwrap();
+        fs::create_dir(volume.join("inner")).unwrap();
+        fs::write(volume.join("hosts"), "127.0.0.1 here\n").unwrap();
+        fs::write(volume.join("sub/deep"), "deep").unwrap();
+        let spec = ContainerSpec {
+            mounts: vec![
+                bind(&volume.join("sub"), "/data/inner"),
+                Mount {
+                    readonly: true,
+                    ..bind(&volume, "/data")
+                },
+                bind(&volume.join("hosts"), "/etc/hosts"),
+                bind(&volume, "/rw"),
+            ],
+            ..shell(
+                "cat /etc/hosts /data/inner/deep; echo; touch /data/x; touch /data/inner/y /rw/z && ls /data",
+            )
+        };
+        let (code, said) = outcome(runtime, pod, spec).await;
+        assert_eq!(code, 0, "{said}");
+        assert_eq!(
+            said.replace("touch: /data/x: Read-only file system\n", ""),
+            "127.0.0.1 here\ndeep\nhosts\ninner\nsub\nz"
+        );
+        assert!(said.contains("Read-only"), "{said}");
+        // A link in the image or a volume leads nowhere but into the container.
+        let outside = lab.path("outside");
+        fs::create_dir(&outside).unwrap();
+        std::os::unix::fs::symlink(&outside, volume.join("trap")).unwrap();
+        let spec = ContainerSpec {
+            mounts: vec![
+                bind(&volume, "/vol"),
+                bind(&volume.join("sub"), "/vol/trap/in"),
+            ],
+            ..shell("cat /vol/trap/in/deep; mount | grep -c trap")
+        };
+        let (code, _) = outcome(runtime, pod, spec).await;
+        assert_eq!(code, 1, "no mount point has the link in its name");
+        assert_eq!(crate::guard::entries(&outside), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_container_that_starts_again_has_a_fresh_file_system() {
+    with_sandbox(async |lab, runtime, pod| {
+        for attempt in 0..3 {
+            let spec = ContainerSpec {
+                attempt,
+                log_path: format!("app/{attempt}.log").into(),
+                ..shell("test ! -e /mark || exit 9; touch /mark; echo $$; exit 1")
+            };
+            let id = run(runtime, &pod.id, spec).await;
+            let end = exited(runtime, &id).await;
+            assert_eq!((end.exit_code, end.attempt), (Some(1), attempt));
+            assert_eq!(text(&lab.logs.join(format!("pod/app/{attempt}.log"))), "1");
+            runtime.remove_container(&id).await.unwrap();
+        }
+        // The supervisor forgets them as well.
+        let id = run(runtime, &pod.id, sleeper()).await;
+        let state = lab
+            .config
+            .run_dir
+            .join("sandboxes")
+            .join(&pod.id.0)
+            .join("state.json");
+        let state: vetch_shim::protocol::State =
+            serde_json::from_slice(&fs::read(state).unwrap()).unwrap();
+        assert_eq!(state.containers.into_keys().collect::<Vec<_>>(), [id.0]);
+    });
+}
+
+/// `Runtime::missing_controllers` is the reason where it does not run.
+#[test]
+#[ignore = "needs the memory controller in cgroup v2, which hybrid hosts lack"]
+fn a_container_out_of_memory_is_told_apart() {
+    with_sandbox(async |_, runtime, pod| {
+        assert!(
+            !runtime.missing_controllers().contains(&"memory".to_owned()),
+            "run this where the memory controller is on cgroup v2"
+        );
+        let spec = ContainerSpec {
+            resources: Resources {
+                memory_max: Some(16 << 20),
+                ..Resources::default()
+            },
+            ..shell("tail /dev/zero; sleep 1000")
+        };
+        let id = run(runtime, &pod.id, spec).await;
+        let end = exited(runtime, &id).await;
+        assert_eq!(
+            (end.exit_code, end.reason.as_deref()),
+            (Some(137), Some("OOMKilled"))
+        );
+    });
+}

@@ -1,0 +1,155 @@
+//! Pods and containers in few words.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use vetch_runtime::*;
+
+pub fn sandbox(lab: &crate::guard::Lab, name: &str) -> SandboxSpec {
+    SandboxSpec {
+        pod_uid: format!("uid-{name}"),
+        name: name.into(),
+        namespace: "default".into(),
+        attempt: 0,
+        hostname: name.into(),
+        host_network: false,
+        host_ipc: false,
+        host_pid: false,
+        share_process_namespace: false,
+        qos: QosClass::Burstable,
+        resources: Resources::default(),
+        sysctls: Default::default(),
+        labels: [("io.kubernetes.pod.name".to_owned(), name.to_owned())].into(),
+        annotations: Default::default(),
+        log_directory: lab.logs.join(name),
+    }
+}
+
+/// A shell that runs `script`.
+pub fn shell(script: &str) -> ContainerSpec {
+    ContainerSpec {
+        name: "app".into(),
+        attempt: 0,
+        image_id: crate::image::BUSYBOX.into(),
+        image: crate::image::BUSYBOX.into(),
+        command: vec!["/bin/sh".into(), "-c".into()],
+        args: vec![script.into()],
+        working_dir: None,
+        env: Vec::new(),
+        mounts: Vec::new(),
+        run_as_user: None,
+        run_as_group: None,
+        supplemental_groups: Vec::new(),
+        capabilities_add: Vec::new(),
+        capabilities_drop: Vec::new(),
+        privileged: false,
+        no_new_privs: false,
+        readonly_rootfs: false,
+        tty: false,
+        stdin: false,
+        resources: Resources::default(),
+        labels: Default::default(),
+        annotations: Default::default(),
+        log_path: "app/0.log".into(),
+        stop_signal: None,
+    }
+}
+
+/// One that runs until it is asked to stop.
+pub fn sleeper() -> ContainerSpec {
+    shell("trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 1000 & wait $!; done")
+}
+
+pub fn bind(host: &Path, container: &str) -> Mount {
+    Mount {
+        host_path: host.into(),
+        container_path: container.into(),
+        readonly: false,
+        propagation: Propagation::Private,
+    }
+}
+
+pub async fn run(runtime: &Runtime, sandbox: &SandboxId, spec: ContainerSpec) -> ContainerId {
+    let id = runtime.create_container(sandbox, spec).await.unwrap();
+    runtime.start_container(&id).await.unwrap();
+    id
+}
+
+pub async fn status(runtime: &Runtime, id: &ContainerId) -> ContainerStatus {
+    runtime
+        .list()
+        .await
+        .into_iter()
+        .flat_map(|sandbox| sandbox.containers)
+        .find(|container| container.id == *id)
+        .unwrap_or_else(|| panic!("no container {id}"))
+}
+
+/// Waits by the runtime's events, as the agent does.
+pub async fn exited(runtime: &Runtime, id: &ContainerId) -> ContainerStatus {
+    let mut events = runtime.subscribe();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let now = status(runtime, id).await;
+        if now.state == ContainerState::Exited {
+            return now;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        tokio::time::timeout(left, events.recv())
+            .await
+            .unwrap_or_else(|_| panic!("waited 20 s for the exit of {now:?}"))
+            .unwrap();
+    }
+}
+
+/// Runs a script to its end: exit code and what it wrote, stream by stream.
+pub async fn outcome(
+    runtime: &Runtime,
+    sandbox: &SandboxStatus,
+    mut spec: ContainerSpec,
+) -> (i32, String) {
+    spec.log_path = format!("{}/0.log", uuid::Uuid::new_v4().simple()).into();
+    let log = sandbox.spec.log_directory.join(&spec.log_path);
+    let id = run(runtime, &sandbox.id, spec).await;
+    let code = exited(runtime, &id).await.exit_code.unwrap();
+    (code, text(&log))
+}
+
+/// A line of a log in the CRI format.
+#[derive(Debug, PartialEq)]
+pub struct Line {
+    pub stream: String,
+    pub tag: String,
+    pub text: String,
+}
+
+pub fn lines(log: &Path) -> Vec<Line> {
+    let text = std::fs::read_to_string(log).unwrap();
+    text.lines()
+        .map(|line| {
+            let mut parts = line.splitn(4, ' ');
+            let mut next = || {
+                parts
+                    .next()
+                    .unwrap_or_else(|| panic!("{line:?}"))
+                    .to_owned()
+            };
+            let time = next();
+            assert!(
+                time.parse::<jiff::Timestamp>().is_ok() && time.len() == 30,
+                "{line:?}"
+            );
+            Line {
+                stream: next(),
+                tag: next(),
+                text: next(),
+            }
+        })
+        .collect()
+}
+
+/// What was written to either stream.
+pub fn text(log: &Path) -> String {
+    let lines: Vec<String> = lines(log).into_iter().map(|line| line.text).collect();
+    lines.join("\n")
+}
