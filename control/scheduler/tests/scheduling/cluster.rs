@@ -1,0 +1,177 @@
+//! An API server over a real etcd, with a scheduler as its client.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Request};
+use serde_json::{Value, json};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use vetch_identity::User;
+use vetch_server::guard::{Action, Guard};
+use vetch_server::{Server, ServerConfig};
+use vetch_store::Store;
+use vetch_store::testing::Etcd;
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Cluster {
+    client: kube::Client,
+    _etcd: Etcd,
+    _stop: DropGuard,
+}
+
+/// In-process users may do everything; nobody else comes in.
+struct Open;
+
+impl Guard for Open {
+    fn authenticate<'a>(
+        &'a self,
+        _: &'a Server,
+        _: &'a HeaderMap,
+        certificate: Option<&'a User>,
+    ) -> futures::future::BoxFuture<'a, Option<User>> {
+        Box::pin(async move { certificate.cloned() })
+    }
+
+    fn authorize<'a>(
+        &'a self,
+        _: &'a Server,
+        _: &'a User,
+        _: &'a Action<'a>,
+    ) -> futures::future::BoxFuture<'a, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Cluster {
+    pub async fn start() -> Cluster {
+        let etcd = Etcd::start().await;
+        let stop = CancellationToken::new();
+        let registry = vetch_api::registry();
+        let endpoints = [etcd.endpoint().to_owned()];
+        let store = Store::open(&endpoints, &Server::prefixes(registry), stop.clone())
+            .await
+            .unwrap();
+        store.ready().await;
+        let router = vetch_server::router(Server::new(ServerConfig {
+            store,
+            registry,
+            admission: Vec::new(),
+            connectors: HashMap::new(),
+            guard: Arc::new(Open),
+        }));
+        let scheduler = vetch_server::client(&router, "system:kube-scheduler", &[]);
+        tokio::spawn(vetch_scheduler::run(scheduler, stop.clone()));
+        Cluster {
+            client: vetch_server::client(&router, "admin", &[]),
+            _etcd: etcd,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    async fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let mut request = Request::builder().method(method).uri(path);
+        if method == "PATCH" {
+            request = request.header("content-type", "application/merge-patch+json");
+        }
+        let request = request.body(body.to_string().into_bytes()).unwrap();
+        self.client.request(request).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let request = Request::get(path).body(Vec::new()).unwrap();
+        self.client.request(request).await.unwrap()
+    }
+
+    /// A node that is ready, with this much cpu.
+    pub async fn node(&self, name: &str, cpu: &str) {
+        let node = json!({"kind": "Node", "apiVersion": "v1", "metadata": {
+            "name": name, "labels": {"kubernetes.io/hostname": name},
+        }});
+        self.call("POST", "/api/v1/nodes", &node).await;
+        let status = json!({"status": {
+            "allocatable": {"cpu": cpu, "memory": "64Gi", "pods": "200"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        }});
+        self.call("PATCH", &format!("/api/v1/nodes/{name}/status"), &status)
+            .await;
+    }
+
+    pub async fn create(&self, pod: &Value) {
+        self.call("POST", PODS, pod).await;
+    }
+
+    pub async fn delete(&self, pod: &str) {
+        let now = json!({"gracePeriodSeconds": 0});
+        self.call("DELETE", &format!("{PODS}/{pod}"), &now).await;
+    }
+
+    /// Takes the finalizers off a pod that is being deleted, and its grace with them.
+    pub async fn release(&self, pod: &str) {
+        let none = json!({"metadata": {"finalizers": null}});
+        self.call("PATCH", &format!("{PODS}/{pod}"), &none).await;
+        self.delete(pod).await;
+    }
+
+    pub async fn pods(&self) -> Vec<Value> {
+        let list = self.get(PODS).await;
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    pub async fn eventually(&self, holds: impl Fn(&[Value]) -> bool) {
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            let pods = self.pods().await;
+            if holds(&pods) {
+                return;
+            }
+            assert!(Instant::now() < limit, "never held: {pods:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The pod as soon as this holds of it.
+    pub async fn wait(&self, pod: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            let found = self.get(&format!("{PODS}/{pod}")).await;
+            if holds(&found) {
+                return found;
+            }
+            assert!(Instant::now() < limit, "never held: {found:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub async fn event(&self, pod: &str, reason: &str) -> Value {
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            let events = self.get("/api/v1/namespaces/default/events").await;
+            let mut items = events["items"].as_array().into_iter().flatten();
+            let found = items
+                .find(|event| event["involvedObject"]["name"] == pod && event["reason"] == reason);
+            if let Some(found) = found {
+                return found.clone();
+            }
+            assert!(Instant::now() < limit, "no {reason} among {events:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+pub fn pod(name: &str, cpu: &str) -> Value {
+    json!({
+        "kind": "Pod", "apiVersion": "v1", "metadata": {"name": name},
+        "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}]},
+    })
+}
+
+/// One of a ReplicaSet's.
+pub fn owned(mut pod: Value) -> Value {
+    pod["metadata"]["ownerReferences"] = json!([
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "web", "controller": true},
+    ]);
+    pod
+}
