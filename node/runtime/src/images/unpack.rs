@@ -119,10 +119,14 @@ impl Unpacker {
                     _ => FileType::Fifo,
                 };
                 let header = entry.header();
-                let number = makedev(
-                    header.device_major()?.unwrap_or(0),
-                    header.device_minor()?.unwrap_or(0),
-                );
+                // Of a FIFO the fields may be empty.
+                let number = match kind {
+                    EntryType::Fifo => 0,
+                    _ => makedev(
+                        header.device_major()?.unwrap_or(0),
+                        header.device_minor()?.unwrap_or(0),
+                    ),
+                };
                 mknodat(parent, name, file_type, metadata.mode, number)?;
                 own(parent, name, &metadata)?;
                 chmodat(parent, name, metadata.mode, AtFlags::empty())?;

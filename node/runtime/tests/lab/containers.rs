@@ -13,7 +13,10 @@ fn with_sandbox(test: impl AsyncFnOnce(&Lab, &Runtime, &SandboxStatus)) {
     let lab = Lab::enter();
     lab.block_on(async {
         let runtime = lab.runtime().await;
-        let made = runtime.create_sandbox(sandbox(&lab, "pod")).await.unwrap();
+        let made = runtime
+            .create_sandbox(sandbox(&lab.logs, "pod"))
+            .await
+            .unwrap();
         test(&lab, &runtime, &made).await;
         runtime.remove_sandbox(&made.id).await.unwrap();
         lab.assert_nothing_left();

@@ -17,7 +17,10 @@ fn with_container(test: impl AsyncFnOnce(&Runtime, &ContainerId)) {
     let lab = Lab::enter();
     lab.block_on(async {
         let runtime = lab.runtime().await;
-        let made = runtime.create_sandbox(sandbox(&lab, "pod")).await.unwrap();
+        let made = runtime
+            .create_sandbox(sandbox(&lab.logs, "pod"))
+            .await
+            .unwrap();
         let spec = ContainerSpec {
             env: vec![("NAME".into(), "value".into())],
             ..sleeper()

@@ -123,6 +123,17 @@ impl Lab {
         wait_for("supervisors to be gone", || self.shims().is_empty());
     }
 
+    /// When all that was in them is dead.
+    pub fn release_cgroups(&self) {
+        let root = &self.config.cgroup_root;
+        wait_for("the test's cgroups to be empty", || {
+            for path in cgroups(root).iter().rev() {
+                let _ = fs::remove_dir(path);
+            }
+            cgroups(root).is_empty()
+        });
+    }
+
     /// Mount points below the run directory, as the daemon's threads see them.
     fn mounts(&self) -> Vec<String> {
         let run = format!("{}/", self.config.run_dir.display());
@@ -157,13 +168,8 @@ impl Drop for Lab {
     fn drop(&mut self) {
         // Also what a failed test left running.
         let _ = fs::write(self.config.cgroup_root.join("cgroup.kill"), "1");
-        let root = self.config.cgroup_root.clone();
-        wait_for("the test's cgroups to be empty", || {
-            for path in cgroups(&root).iter().rev() {
-                let _ = fs::remove_dir(path);
-            }
-            fs::remove_dir(&root).is_ok()
-        });
+        self.release_cgroups();
+        fs::remove_dir(&self.config.cgroup_root).unwrap();
         for point in self.mounts().iter().rev() {
             let _ = umount2(Path::new(point), MntFlags::MNT_DETACH);
         }

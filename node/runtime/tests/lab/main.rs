@@ -2,15 +2,15 @@
 //! docker-registry for the pulls). Each test has a mount namespace, a tmpfs and
 //! a cgroup subtree of its own, and checks that nothing is left in them.
 
-// mod adopt;
+mod adopt;
 mod containers;
-// mod daemon;
+mod daemon;
 mod exec;
 mod guard;
 mod image;
 // mod measure;
-// mod pull;
-// mod registry;
+mod pull;
+mod registry;
 mod sandboxes;
 mod shim;
 mod specs;

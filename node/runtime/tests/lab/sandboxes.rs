@@ -18,7 +18,10 @@ fn a_whole_life(mounts: Mounts) {
     let lab = Lab::enter_with(mounts);
     lab.block_on(async {
         let runtime = lab.runtime().await;
-        let made = runtime.create_sandbox(sandbox(&lab, "web")).await.unwrap();
+        let made = runtime
+            .create_sandbox(sandbox(&lab.logs, "web"))
+            .await
+            .unwrap();
         assert_eq!(made.state, SandboxState::Ready);
         let netns = made.netns.clone().unwrap();
         let shim = made.shim_pid.unwrap();
@@ -82,7 +85,7 @@ fn namespaces_of_the_node_are_shared_when_the_pod_says_so() {
             host_network: true,
             host_ipc: true,
             host_pid: true,
-            ..sandbox(&lab, "host")
+            ..sandbox(&lab.logs, "host")
         };
         let made = runtime.create_sandbox(spec).await.unwrap();
         assert_eq!(made.netns, None);
@@ -113,7 +116,7 @@ fn containers_share_ipc_and_processes_when_the_pod_says_so() {
         let runtime = lab.runtime().await;
         let spec = SandboxSpec {
             share_process_namespace: true,
-            ..sandbox(&lab, "shared")
+            ..sandbox(&lab.logs, "shared")
         };
         let made = runtime.create_sandbox(spec).await.unwrap();
         let first = run(
@@ -159,7 +162,7 @@ fn what_fails_half_way_leaves_nothing() {
         let runtime = lab.runtime().await;
         let spec = SandboxSpec {
             sysctls: [("net.no.such".to_owned(), "1".to_owned())].into(),
-            ..sandbox(&lab, "bad")
+            ..sandbox(&lab.logs, "bad")
         };
         let error = runtime.create_sandbox(spec).await.unwrap_err().to_string();
         assert!(
@@ -173,7 +176,7 @@ fn what_fails_half_way_leaves_nothing() {
             ..lab.config.clone()
         };
         let other = Runtime::open(broken).await.unwrap();
-        let error = other.create_sandbox(sandbox(&lab, "no-shim")).await;
+        let error = other.create_sandbox(sandbox(&lab.logs, "no-shim")).await;
         assert!(matches!(error, Err(Error::ShimStart { .. })), "{error:?}");
         lab.assert_nothing_left();
     });
@@ -184,7 +187,10 @@ fn a_supervisor_that_is_killed_takes_its_pod_along() {
     let lab = Lab::enter();
     lab.block_on(async {
         let runtime = lab.runtime().await;
-        let made = runtime.create_sandbox(sandbox(&lab, "web")).await.unwrap();
+        let made = runtime
+            .create_sandbox(sandbox(&lab.logs, "web"))
+            .await
+            .unwrap();
         let id = run(&runtime, &made.id, sleeper()).await;
         let done = run(&runtime, &made.id, shell("exit 5")).await;
         exited(&runtime, &done).await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use vetch_runtime::*;
 
-pub fn sandbox(lab: &crate::guard::Lab, name: &str) -> SandboxSpec {
+pub fn sandbox(logs: &Path, name: &str) -> SandboxSpec {
     SandboxSpec {
         pod_uid: format!("uid-{name}"),
         name: name.into(),
@@ -21,7 +21,7 @@ pub fn sandbox(lab: &crate::guard::Lab, name: &str) -> SandboxSpec {
         sysctls: Default::default(),
         labels: [("io.kubernetes.pod.name".to_owned(), name.to_owned())].into(),
         annotations: Default::default(),
-        log_directory: lab.logs.join(name),
+        log_directory: logs.join(name),
     }
 }
 
