@@ -105,8 +105,11 @@ fn a_daemon_may_be_killed_at_any_moment() {
     let lab = Lab::enter();
     lab.block_on(async {
         drop(lab.runtime().await);
-        for round in 0..24 {
-            let promises = Daemon::start(&lab).kill_after(Duration::from_millis(round * 9));
+        // More, and other moments, on request.
+        let rounds = std::env::var("VETCH_LAB_ROUNDS").map_or(24, |text| text.parse().unwrap());
+        for round in 0..rounds {
+            let moment = Duration::from_micros(round * 8_923 % 214_000);
+            let promises = Daemon::start(&lab).kill_after(moment);
             let runtime = lab.open().await;
             for (sandbox, container) in &promises {
                 let found = runtime.sandbox(sandbox).await;

@@ -145,7 +145,7 @@ fn layers_are_shared_and_go_with_their_last_user() {
         };
         let id = run(&runtime, &pod.id, spec).await;
         images.remove(&other).await.unwrap();
-        assert_eq!(images.list().await, [first.clone()]);
+        assert_eq!(images.list().await, std::slice::from_ref(&first));
         assert_eq!(layers(&lab), 4, "a container has them");
         // Also for who knows nothing of the daemon's containers.
         store(&lab).remove(&first.id).await.unwrap();
