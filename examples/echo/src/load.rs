@@ -44,7 +44,10 @@ impl Options {
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
-            let number = |text: &String| text.parse().map_err(|_| format!("{arg}: {text:?} is no number"));
+            let number = |text: &String| {
+                text.parse()
+                    .map_err(|_| format!("{arg}: {text:?} is no number"))
+            };
             match arg.as_str() {
                 "--url" => url = Some(value()?.clone()),
                 "--count" => options.count = Some(number(value()?)?),
@@ -57,13 +60,18 @@ impl Options {
             return Err("one of --count and --seconds bounds the load".into());
         }
         let url = url.ok_or("--url is missing")?;
-        let rest = url.strip_prefix("http://").ok_or("only http:// is spoken here")?;
+        let rest = url
+            .strip_prefix("http://")
+            .ok_or("only http:// is spoken here")?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if !path.is_empty() {
             options.path = path.into();
         }
         (options.host, options.port) = match authority.rsplit_once(':') {
-            Some((host, port)) => (host.into(), port.parse().map_err(|_| format!("{port:?} is no port"))?),
+            Some((host, port)) => (
+                host.into(),
+                port.parse().map_err(|_| format!("{port:?} is no port"))?,
+            ),
             None => (authority.into(), 80),
         };
         Ok(options)
@@ -85,7 +93,9 @@ pub fn run(options: &Options) -> Result<(), String> {
             stop.store(true, Ordering::Relaxed);
         });
     }
-    let deadline = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let deadline = options
+        .seconds
+        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let (mut requests, mut failures) = (0_u64, 0_u64);
     let mut by_pod: BTreeMap<String, u64> = BTreeMap::new();
     let mut errors: Vec<String> = Vec::new();
@@ -115,17 +125,27 @@ pub fn run(options: &Options) -> Result<(), String> {
 fn request(target: SocketAddr, options: &Options) -> Result<String, String> {
     let step = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let mut stream = TcpStream::connect_timeout(&target, TIMEOUT).map_err(step("connect"))?;
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(step("set timeout"))?;
+    stream
+        .set_read_timeout(Some(TIMEOUT))
+        .map_err(step("set timeout"))?;
     let Options { host, path, .. } = options;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").map_err(step("send"))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )
+    .map_err(step("send"))?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(step("receive"))?;
+    stream
+        .read_to_string(&mut answer)
+        .map_err(step("receive"))?;
     answering_pod(&answer)
 }
 
 /// The pod's name in an answer of the echo server.
 fn answering_pod(answer: &str) -> Result<String, String> {
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer ended in its head")?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or("the answer ended in its head")?;
     let status = head.lines().next().unwrap_or_default();
     if !status.starts_with("HTTP/1.1 200") {
         return Err(format!("answered {status:?}"));
@@ -141,7 +161,12 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Options, String> {
-        Options::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        Options::parse(
+            &line
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -152,13 +177,22 @@ mod tests {
             ("http://echo:8080/a?b", "echo", 8080, "/a?b"),
         ] {
             let options = parse(&format!("--count 1 --url {url}")).unwrap();
-            assert_eq!((options.host.as_str(), options.port, options.path.as_str()), (host, port, path));
+            assert_eq!(
+                (options.host.as_str(), options.port, options.path.as_str()),
+                (host, port, path)
+            );
         }
     }
 
     #[test]
     fn a_load_without_bound_or_target_is_refused() {
-        for line in ["--url http://a/", "--count 3", "--count x --url http://a/", "--count 1 --url https://a/", "--what"] {
+        for line in [
+            "--url http://a/",
+            "--count 3",
+            "--count x --url http://a/",
+            "--count 1 --url https://a/",
+            "--what",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }
@@ -166,7 +200,10 @@ mod tests {
     #[test]
     fn an_answer_names_its_pod_or_counts_as_failed() {
         let answer = |head: &str, body: &str| format!("{head}\r\nServer: echo\r\n\r\n{body}");
-        assert_eq!(answering_pod(&answer("HTTP/1.1 200 OK", "pod: a\nnode: b\n")), Ok("a".into()));
+        assert_eq!(
+            answering_pod(&answer("HTTP/1.1 200 OK", "pod: a\nnode: b\n")),
+            Ok("a".into())
+        );
         assert!(answering_pod(&answer("HTTP/1.1 503 Service Unavailable", "pod: a\n")).is_err());
         assert!(answering_pod(&answer("HTTP/1.1 200 OK", "hello")).is_err());
         assert!(answering_pod("HTTP/1.1 200 OK\r\n").is_err());
