@@ -146,12 +146,22 @@ impl Cluster {
     }
 
     pub async fn event(&self, pod: &str, reason: &str) -> Value {
+        self.event_that(pod, reason, |_| true).await
+    }
+
+    pub async fn event_that(
+        &self,
+        pod: &str,
+        reason: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
         let limit = Instant::now() + PATIENCE;
         loop {
             let events = self.get("/api/v1/namespaces/default/events").await;
             let mut items = events["items"].as_array().into_iter().flatten();
-            let found = items
-                .find(|event| event["involvedObject"]["name"] == pod && event["reason"] == reason);
+            let found = items.find(|event| {
+                event["involvedObject"]["name"] == pod && event["reason"] == reason && holds(event)
+            });
             if let Some(found) = found {
                 return found.clone();
             }

@@ -77,6 +77,33 @@ async fn a_refused_pod_says_why_and_is_bound_when_there_is_room() {
 }
 
 #[tokio::test]
+async fn refused_again_for_the_same_reason_the_event_counts_up() {
+    let cluster = Cluster::start().await;
+    cluster.node("node-1", "3").await;
+    for (name, cpu) in [("large", "2"), ("small", "1")] {
+        cluster.create(&pod(name, cpu)).await;
+        cluster.wait(name, is_bound).await;
+    }
+    cluster.create(&pod("second", "2")).await;
+    let refused = cluster.wait("second", is_refused).await;
+    let first = cluster.event("second", "FailedScheduling").await;
+    // Room, but not enough.
+    cluster.delete("small").await;
+    let again = cluster
+        .event_that("second", "FailedScheduling", |event| {
+            event["series"]["count"] == 2
+        })
+        .await;
+    assert_eq!(again["metadata"]["uid"], first["metadata"]["uid"]);
+    assert_eq!(again["message"], NO_ROOM);
+    let still = cluster.wait("second", is_refused).await;
+    assert_eq!(
+        still["metadata"]["resourceVersion"], refused["metadata"]["resourceVersion"],
+        "nothing new was said of the pod"
+    );
+}
+
+#[tokio::test]
 async fn a_node_that_comes_is_used() {
     let cluster = Cluster::start().await;
     cluster.create(&pod("early", "1")).await;
