@@ -16,12 +16,6 @@ pub enum Error {
         #[source]
         source: kube::core::ParseExpressionError,
     },
-    #[error("encode {object}")]
-    Encode {
-        object: String,
-        #[source]
-        source: serde_json::Error,
-    },
     #[error("{0}")]
     Incomplete(String),
 }
@@ -38,7 +32,8 @@ impl Error {
     }
 
     pub fn is_conflict(&self) -> bool {
-        self.status().is_some_and(|status| status.reason == "Conflict")
+        self.status()
+            .is_some_and(|status| status.reason == "Conflict")
     }
 
     pub fn is_not_found(&self) -> bool {
@@ -49,7 +44,10 @@ impl Error {
     pub fn is_namespace_terminating(&self) -> bool {
         self.status().is_some_and(|status| {
             status.details.as_ref().is_some_and(|details| {
-                details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
+                details
+                    .causes
+                    .iter()
+                    .any(|cause| cause.reason == "NamespaceTerminating")
             })
         })
     }
@@ -70,7 +68,10 @@ pub trait Attempt<T> {
 
 impl<T> Attempt<T> for Result<T, kube::Error> {
     fn during(self, action: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| Error::Api { action: action(), source: Box::new(source) })
+        self.map_err(|source| Error::Api {
+            action: action(),
+            source: Box::new(source),
+        })
     }
 }
 

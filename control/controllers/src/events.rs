@@ -47,11 +47,19 @@ pub struct Note {
 
 impl Note {
     pub fn normal(reason: &'static str, message: String) -> Note {
-        Note { severity: Severity::Normal, reason, message }
+        Note {
+            severity: Severity::Normal,
+            reason,
+            message,
+        }
     }
 
     pub fn warning(reason: &'static str, message: String) -> Note {
-        Note { severity: Severity::Warning, reason, message }
+        Note {
+            severity: Severity::Warning,
+            reason,
+            message,
+        }
     }
 }
 
@@ -79,17 +87,32 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    pub fn new(client: Client, shutdown: CancellationToken) -> (Recorder, impl Future<Output = ()> + Send) {
+    pub fn new(
+        client: Client,
+        shutdown: CancellationToken,
+    ) -> (Recorder, impl Future<Output = ()> + Send) {
         let (sender, receiver) = mpsc::channel(BACKLOG);
-        (Recorder { component: "", sender }, record(client, receiver, shutdown))
+        (
+            Recorder {
+                component: "",
+                sender,
+            },
+            record(client, receiver, shutdown),
+        )
     }
 
     pub fn of(&self, component: &'static str) -> Recorder {
-        Recorder { component, sender: self.sender.clone() }
+        Recorder {
+            component,
+            sender: self.sender.clone(),
+        }
     }
 
     pub fn record<K: Resource<DynamicType = ()>>(&self, about: &K, note: Note) {
-        let reference = about.object_ref(&());
+        self.record_about(about.object_ref(&()), note);
+    }
+
+    pub fn record_about(&self, reference: ObjectReference, note: Note) {
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         let occurrence = Occurrence {
             component: self.component,
@@ -99,7 +122,11 @@ impl Recorder {
             uid: text(&reference.uid),
             note,
         };
-        let message = Message { occurrence, reference, at: Timestamp::now() };
+        let message = Message {
+            occurrence,
+            reference,
+            at: Timestamp::now(),
+        };
         if self.sender.try_send(message).is_err() {
             debug!("event dropped: too many at once");
         }
@@ -112,7 +139,11 @@ struct Written {
     count: i32,
 }
 
-async fn record(client: Client, mut messages: mpsc::Receiver<Message>, shutdown: CancellationToken) {
+async fn record(
+    client: Client,
+    mut messages: mpsc::Receiver<Message>,
+    shutdown: CancellationToken,
+) {
     let mut written: HashMap<Occurrence, Written> = HashMap::new();
     loop {
         let message = tokio::select! {
@@ -124,20 +155,31 @@ async fn record(client: Client, mut messages: mpsc::Receiver<Message>, shutdown:
             written.clear();
         }
         if let Err(error) = write(&client, &mut written, &message).await {
-            debug!("event {}: {}", message.occurrence.note.reason, chain(&error));
+            debug!(
+                "event {}: {}",
+                message.occurrence.note.reason,
+                chain(&error)
+            );
         }
     }
 }
 
-async fn write(client: &Client, written: &mut HashMap<Occurrence, Written>, message: &Message) -> Result<(), kube::Error> {
+async fn write(
+    client: &Client,
+    written: &mut HashMap<Occurrence, Written>,
+    message: &Message,
+) -> Result<(), kube::Error> {
     let namespace = match message.occurrence.namespace.as_str() {
         "" => "default",
         namespace => namespace,
     };
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
     if let Some(before) = written.get_mut(&message.occurrence) {
-        let patch = json!({"count": before.count + 1, "lastTimestamp": Time(whole_seconds(message.at))});
-        let patched = events.patch(&before.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let patch =
+            json!({"count": before.count + 1, "lastTimestamp": Time(whole_seconds(message.at))});
+        let patched = events
+            .patch(&before.name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await;
         if found(patched)?.is_some() {
             before.count += 1;
             return Ok(());
@@ -156,7 +198,11 @@ fn event(message: &Message, namespace: &str) -> Event {
     Event {
         metadata: ObjectMeta {
             // Kubernetes names events after the object and the time.
-            name: Some(format!("{}.{:x}", occurrence.name, message.at.as_nanosecond())),
+            name: Some(format!(
+                "{}.{:x}",
+                occurrence.name,
+                message.at.as_nanosecond()
+            )),
             namespace: Some(namespace.to_owned()),
             ..ObjectMeta::default()
         },
@@ -164,7 +210,10 @@ fn event(message: &Message, namespace: &str) -> Event {
         type_: Some(occurrence.note.severity.as_str().to_owned()),
         reason: Some(occurrence.note.reason.to_owned()),
         message: Some(occurrence.note.message.clone()),
-        source: Some(EventSource { component: Some(occurrence.component.to_owned()), host: None }),
+        source: Some(EventSource {
+            component: Some(occurrence.component.to_owned()),
+            host: None,
+        }),
         reporting_component: Some(occurrence.component.to_owned()),
         count: Some(1),
         first_timestamp: Some(at.clone()),
@@ -177,4 +226,3 @@ fn event(message: &Message, namespace: &str) -> Event {
 pub fn whole_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
-

@@ -42,6 +42,20 @@ pub struct Mark {
     lists_begun: u64,
 }
 
+impl Mark {
+    pub fn is_at(self, revision: u64) -> bool {
+        self.revision == revision
+    }
+
+    #[cfg(test)]
+    pub fn at(revision: u64) -> Mark {
+        Mark {
+            revision,
+            lists_begun: 0,
+        }
+    }
+}
+
 struct State<K> {
     objects: BTreeMap<String, BTreeMap<String, Arc<K>>>,
     revision: u64,
@@ -59,7 +73,12 @@ pub struct Informer<K> {
 impl<K> Default for Informer<K> {
     fn default() -> Informer<K> {
         Informer {
-            state: RwLock::new(State { objects: BTreeMap::new(), revision: 0, lists_begun: 0, listed: 0 }),
+            state: RwLock::new(State {
+                objects: BTreeMap::new(),
+                revision: 0,
+                lists_begun: 0,
+                listed: 0,
+            }),
             listeners: RwLock::default(),
             synced: watch::Sender::new(false),
         }
@@ -68,10 +87,13 @@ impl<K> Default for Informer<K> {
 
 impl<K> Informer<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     pub fn listen(&self, listener: impl Fn(&Change<K>) + Send + Sync + 'static) {
-        self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
+        self.listeners
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::new(listener));
     }
 
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
@@ -80,17 +102,24 @@ where
 
     /// All objects; of cluster-scoped kinds too.
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.read(|state| state.objects.values().flat_map(BTreeMap::values).cloned().collect())
-    }
-
-    pub fn within(&self, namespace: &str) -> Vec<Arc<K>> {
-        self.read(|state| state.objects.get(namespace).into_iter().flat_map(BTreeMap::values).cloned().collect())
+        self.read(|state| {
+            state
+                .objects
+                .values()
+                .flat_map(BTreeMap::values)
+                .cloned()
+                .collect()
+        })
     }
 
     /// Those of a namespace that `wanted` keeps, without cloning the others' pointers.
     pub fn select(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
         self.read(|state| {
-            let objects = state.objects.get(namespace).into_iter().flat_map(BTreeMap::values);
+            let objects = state
+                .objects
+                .get(namespace)
+                .into_iter()
+                .flat_map(BTreeMap::values);
             objects.filter(|object| wanted(object)).cloned().collect()
         })
     }
@@ -102,7 +131,10 @@ where
 
     /// The point at which a write that answered with `object` is visible.
     pub fn mark(&self, object: &K) -> Mark {
-        self.read(|state| Mark { revision: revision_of(object), lists_begun: state.lists_begun })
+        self.read(|state| Mark {
+            revision: revision_of(object),
+            lists_begun: state.lists_begun,
+        })
     }
 
     /// Whether the cache contains what was written at the mark: the watch has come that far, or
@@ -113,6 +145,7 @@ where
 
     /// Follows the API until shutdown.
     pub async fn run(&self, api: Api<K>, shutdown: CancellationToken) {
+        let path = api.resource_url().to_owned();
         let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
         let mut listed: HashSet<ObjectKey> = HashSet::new();
         let mut listed_revision = 0;
@@ -143,7 +176,7 @@ where
                 }
                 Some(Ok(watcher::Event::Apply(object))) => self.apply(object),
                 Some(Ok(watcher::Event::Delete(object))) => self.remove(object),
-                Some(Err(error)) => warn!(kind = %K::kind(&()), "watch: {}", chain(&error)),
+                Some(Err(error)) => warn!("watch {path}: {}", chain(&error)),
                 None => return,
             }
         }
@@ -167,16 +200,38 @@ where
         let key = ObjectKey::of(&object);
         let new = Arc::new(object);
         let old = self.write(|state| {
-            state.objects.entry(key.namespace).or_default().insert(key.name, new.clone())
+            state
+                .objects
+                .entry(key.namespace)
+                .or_default()
+                .insert(key.name, new.clone())
         });
-        if old.as_ref().is_some_and(|old| old.meta().resource_version == new.meta().resource_version) {
+        if old
+            .as_ref()
+            .is_some_and(|old| old.meta().resource_version == new.meta().resource_version)
+        {
             return Vec::new();
         }
         // Deleted and made again while the watch was down.
-        let replaced = old.as_ref().filter(|old| old.meta().uid != new.meta().uid).cloned();
+        let replaced = old
+            .as_ref()
+            .filter(|old| old.meta().uid != new.meta().uid)
+            .cloned();
         match replaced {
-            Some(gone) => vec![Change { old: Some(gone), new: None }, Change { old: None, new: Some(new) }],
-            None => vec![Change { old, new: Some(new) }],
+            Some(gone) => vec![
+                Change {
+                    old: Some(gone),
+                    new: None,
+                },
+                Change {
+                    old: None,
+                    new: Some(new),
+                },
+            ],
+            None => vec![Change {
+                old,
+                new: Some(new),
+            }],
         }
     }
 
@@ -187,19 +242,34 @@ where
             take(state, &key)
         });
         let last = Arc::new(object);
-        self.tell(&Change { old: old.or(Some(last)), new: None });
+        self.tell(&Change {
+            old: old.or(Some(last)),
+            new: None,
+        });
     }
 
     fn keep_only(&self, listed: &HashSet<ObjectKey>) {
-        let gone: Vec<Arc<K>> = self.all().into_iter().filter(|object| !listed.contains(&ObjectKey::of(object.as_ref()))).collect();
+        let gone: Vec<Arc<K>> = self
+            .all()
+            .into_iter()
+            .filter(|object| !listed.contains(&ObjectKey::of(object.as_ref())))
+            .collect();
         for object in gone {
             self.write(|state| take(state, &ObjectKey::of(object.as_ref())));
-            self.tell(&Change { old: Some(object), new: None });
+            self.tell(&Change {
+                old: Some(object),
+                new: None,
+            });
         }
     }
 
     fn tell(&self, change: &Change<K>) {
-        for listener in self.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        for listener in self
+            .listeners
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             listener(change);
         }
     }
@@ -244,12 +314,16 @@ mod tests {
         }
     }
 
-    fn watched() -> (Arc<Informer<ConfigMap>>, Arc<Mutex<Vec<(bool, bool)>>>) {
+    type Heard = Arc<Mutex<Vec<(bool, bool)>>>;
+
+    fn watched() -> (Arc<Informer<ConfigMap>>, Heard) {
         let informer = Arc::new(Informer::default());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = seen.clone();
         informer.listen(move |change: &Change<ConfigMap>| {
-            log.lock().expect("no panic").push((change.old.is_some(), change.new.is_some()));
+            log.lock()
+                .expect("no panic")
+                .push((change.old.is_some(), change.new.is_some()));
         });
         (informer, seen)
     }
@@ -261,7 +335,10 @@ mod tests {
         informer.apply(object("a", "1", "1"));
         informer.apply(object("a", "1", "2"));
         informer.remove(object("a", "1", "3"));
-        assert_eq!(*seen.lock().expect("no panic"), [(false, true), (true, true), (true, false)]);
+        assert_eq!(
+            *seen.lock().expect("no panic"),
+            [(false, true), (true, true), (true, false)]
+        );
         assert!(informer.all().is_empty());
     }
 
@@ -270,7 +347,10 @@ mod tests {
         let (informer, seen) = watched();
         informer.apply(object("a", "1", "1"));
         informer.apply(object("a", "2", "5"));
-        assert_eq!(*seen.lock().expect("no panic"), [(false, true), (true, false), (false, true)]);
+        assert_eq!(
+            *seen.lock().expect("no panic"),
+            [(false, true), (true, false), (false, true)]
+        );
     }
 
     #[test]

@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::informer::Informer;
+use crate::informer::{Change, Informer};
+use crate::key::ObjectKind;
 
 /// Where nodes keep their heartbeats.
 pub const NODE_LEASES: &str = "kube-node-lease";
@@ -66,5 +70,31 @@ impl Informers {
         self.replica_sets.wait_synced().await;
         self.service_accounts.wait_synced().await;
         self.services.wait_synced().await;
+    }
+
+    /// Tells the listener of the metadata of every object of a kind that is watched whole, and
+    /// whether it is gone. Answers which kinds that are.
+    pub fn listen_metadata(
+        &self,
+        listener: impl Fn(&ObjectKind, &ObjectMeta, bool) + Clone + Send + Sync + 'static,
+    ) -> Vec<ObjectKind> {
+        let mut kinds = Vec::new();
+        macro_rules! listen {
+            ($($informer:ident: $kind:ty),*) => {$({
+                let (kind, listener) = (ObjectKind::of::<$kind>(), listener.clone());
+                kinds.push(kind.clone());
+                self.$informer.listen(move |change: &Change<$kind>| {
+                    if let Some(object) = change.latest() {
+                        listener(&kind, &object.metadata, change.new.is_none());
+                    }
+                });
+            })*};
+        }
+        listen!(
+            config_maps: ConfigMap, deployments: Deployment, endpoint_slices: EndpointSlice,
+            endpoints: Endpoints, namespaces: Namespace, nodes: Node, pods: Pod,
+            replica_sets: ReplicaSet, service_accounts: ServiceAccount, services: Service
+        );
+        kinds
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use kube::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource;
 
 /// Namespace and name; the namespace is empty for cluster-scoped objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,7 +14,10 @@ pub struct ObjectKey {
 
 impl ObjectKey {
     pub fn new(namespace: &str, name: &str) -> ObjectKey {
-        ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() }
+        ObjectKey {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     pub fn of<K: Resource>(object: &K) -> ObjectKey {
@@ -35,9 +38,35 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// apiVersion and kind, as owner references name them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKind {
+    pub api_version: String,
+    pub kind: String,
+}
+
+impl ObjectKind {
+    pub fn of<K: Resource<DynamicType = ()>>() -> ObjectKind {
+        ObjectKind {
+            api_version: K::api_version(&()).into_owned(),
+            kind: K::kind(&()).into_owned(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.api_version, self.kind)
+    }
+}
+
 /// The object's managing controller.
 pub fn controller_of<K: Resource>(object: &K) -> Option<&OwnerReference> {
-    let owners = object.meta().owner_references.as_deref().unwrap_or_default();
+    let owners = object
+        .meta()
+        .owner_references
+        .as_deref()
+        .unwrap_or_default();
     owners.iter().find(|owner| owner.controller == Some(true))
 }
 
@@ -59,5 +88,10 @@ pub fn is_deleted<K: Resource>(object: &K) -> bool {
 
 /// Versions of one kind can be compared: they come from one counter.
 pub fn revision_of<K: Resource>(object: &K) -> u64 {
-    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+    object
+        .meta()
+        .resource_version
+        .as_deref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
 }

@@ -5,16 +5,30 @@
 //! but a key, [`events`] tells people what was done.
 
 mod deployment;
+mod endpoint_slice;
+mod endpoint_slice_mirroring;
+mod endpoints;
 mod error;
 mod events;
+mod garbage;
 mod informer;
 mod informers;
 mod key;
+mod kinds;
+mod namespace;
+mod node;
+mod node_ipam;
+mod node_lifecycle;
 mod ownership;
 mod pending;
 mod pod;
+mod pod_gc;
 mod queue;
 mod replica_set;
+mod root_ca;
+mod service;
+mod service_account;
+mod taint_eviction;
 mod worker;
 
 use std::sync::Arc;
@@ -26,22 +40,43 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::deployment::DeploymentController;
+use self::endpoint_slice::EndpointSliceController;
+use self::endpoint_slice_mirroring::EndpointSliceMirroring;
+use self::endpoints::EndpointsController;
 use self::events::Recorder;
+use self::garbage::GarbageCollector;
 use self::informers::Informers;
-use self::key::ObjectKey;
+use self::namespace::NamespaceController;
+use self::node_ipam::NodeIpam;
+use self::node_lifecycle::NodeLifecycle;
+use self::pod_gc::PodGc;
 use self::queue::Queue;
 use self::replica_set::ReplicaSetController;
+use self::root_ca::RootCaPublisher;
+use self::service_account::ServiceAccountController;
+use self::taint_eviction::TaintEviction;
 
 #[derive(Clone, Debug)]
 pub struct ControllersConfig {
+    /// Cut into one range a node.
     pub pod_cidr: IpNet,
+    /// Prefix length of a node's range.
     pub node_cidr_mask_size: u8,
+    /// What pods verify the API server with, in every namespace's kube-root-ca.crt.
     pub root_ca_pem: String,
+    /// A node silent for longer is lost.
     pub node_monitor_grace_period: Duration,
 }
 
 /// Runs all controllers until shutdown.
-pub async fn run(client: Client, config: ControllersConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+///
+/// # Errors
+/// Where the configuration makes no sense, or a controller panicked.
+pub async fn run(
+    client: Client,
+    config: ControllersConfig,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let informers = Informers::default();
     let (events, recording) = Recorder::new(client.clone(), shutdown.clone());
     let mut tasks = JoinSet::new();
@@ -49,22 +84,73 @@ pub async fn run(client: Client, config: ControllersConfig, shutdown: Cancellati
 
     // Listeners first: they hear of every object once.
     macro_rules! controller {
-        ($new:expr) => {{
-            let queue: Arc<Queue<ObjectKey>> = Arc::default();
-            let reconciler = Arc::new($new(&queue));
-            (reconciler, queue)
+        (|$queue:ident| $new:expr) => {{
+            let $queue = Arc::new(Queue::default());
+            let reconciler = Arc::new($new);
+            (reconciler, $queue)
         }};
     }
-    let deployments = controller!(|queue| DeploymentController::new(client.clone(), &events, &informers, queue));
-    let replica_sets = controller!(|queue| ReplicaSetController::new(client.clone(), &events, &informers, queue));
+    let c = &client;
+    let deployments =
+        controller!(|queue| DeploymentController::new(c.clone(), &events, &informers, &queue));
+    let replica_sets =
+        controller!(|queue| ReplicaSetController::new(c.clone(), &events, &informers, &queue));
+    let slices =
+        controller!(|queue| EndpointSliceController::new(c.clone(), &events, &informers, &queue));
+    let mirroring =
+        controller!(|queue| EndpointSliceMirroring::new(c.clone(), &events, &informers, &queue));
+    let endpoints =
+        controller!(|queue| EndpointsController::new(c.clone(), &events, &informers, &queue));
+    let namespaces = controller!(|queue| NamespaceController::new(c.clone(), &informers, &queue));
+    let accounts =
+        controller!(|queue| ServiceAccountController::new(c.clone(), &informers, &queue));
+    let root_ca = controller!(|queue| {
+        RootCaPublisher::new(c.clone(), config.root_ca_pem, &informers, &queue)
+    });
+    let grace = config.node_monitor_grace_period;
+    let lifecycle =
+        controller!(|queue| NodeLifecycle::new(c.clone(), grace, &events, &informers, &queue));
+    let eviction = controller!(|queue| TaintEviction::new(c.clone(), &events, &informers, &queue));
+    let (network, mask) = (config.pod_cidr, config.node_cidr_mask_size);
+    let ipam =
+        controller!(|queue| NodeIpam::new(c.clone(), network, mask, &events, &informers, &queue)?);
+    let pod_gc = controller!(|queue| PodGc::new(c.clone(), &informers, &queue));
+    let removals = namespace::watch_removals(&informers, &namespaces.1);
+    let garbage = GarbageCollector::new(
+        client.clone(),
+        &events,
+        &informers,
+        vec![Arc::new(removals)],
+    );
 
     informers.spawn(&client, &mut tasks, &shutdown);
+    tasks.spawn(garbage.run(informers.clone(), shutdown.clone()));
     tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
         () = informers.wait_synced() => {}
     }
-    worker::spawn(&mut tasks, deployments.0, deployments.1, &shutdown);
-    worker::spawn(&mut tasks, replica_sets.0, replica_sets.1, &shutdown);
+    for key in endpoints.0.leftovers() {
+        endpoints.1.add(key);
+    }
+    macro_rules! work {
+        ($($controller:ident),*) => {$(
+            tasks.spawn(worker::run($controller.0, $controller.1, shutdown.clone()));
+        )*};
+    }
+    work!(
+        deployments,
+        replica_sets,
+        slices,
+        mirroring,
+        endpoints,
+        namespaces,
+        accounts,
+        root_ca,
+        lifecycle,
+        eviction,
+        ipam,
+        pod_gc
+    );
     while let Some(ended) = tasks.join_next().await {
         ended?;
     }

@@ -24,7 +24,12 @@ pub enum Claim {
 }
 
 /// `matches`: the owner's selector selects the candidate.
-pub fn claim<K: Resource>(owner_uid: &str, owner_deleted: bool, candidate: &K, matches: bool) -> Claim {
+pub fn claim<K: Resource>(
+    owner_uid: &str,
+    owner_deleted: bool,
+    candidate: &K,
+    matches: bool,
+) -> Claim {
     match controller_of(candidate) {
         Some(controller) if controller.uid != owner_uid => Claim::Ignore,
         Some(_) if matches => Claim::Keep,
@@ -36,7 +41,10 @@ pub fn claim<K: Resource>(owner_uid: &str, owner_deleted: bool, candidate: &K, m
 }
 
 pub fn selector(object: &dyn std::fmt::Display, selector: &LabelSelector) -> Result<Selector> {
-    Selector::try_from(selector.clone()).map_err(|source| Error::Selector { object: object.to_string(), source })
+    Selector::try_from(selector.clone()).map_err(|source| Error::Selector {
+        object: object.to_string(),
+        source,
+    })
 }
 
 pub fn selects(selector: &Selector, labels: Option<&BTreeMap<String, String>>) -> bool {
@@ -48,8 +56,14 @@ pub fn selects(selector: &Selector, labels: Option<&BTreeMap<String, String>>) -
 
 /// A selector without terms would own everything; Kubernetes' controllers refuse it.
 pub fn is_empty(selector: &LabelSelector) -> bool {
-    selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
-        && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
+    selector
+        .match_labels
+        .as_ref()
+        .is_none_or(BTreeMap::is_empty)
+        && selector
+            .match_expressions
+            .as_ref()
+            .is_none_or(Vec::is_empty)
 }
 
 pub fn controller_reference<O: Resource<DynamicType = ()>>(owner: &O) -> OwnerReference {
@@ -64,7 +78,13 @@ pub fn controller_reference<O: Resource<DynamicType = ()>>(owner: &O) -> OwnerRe
 }
 
 /// Claims candidates of `owner`, patching what changes hands. The answer holds what is owned now.
-pub async fn claim_all<O, K>(owners: &Api<O>, owner: &O, dependents: &Api<K>, candidates: Vec<Arc<K>>, selector: &Selector) -> Result<Vec<Arc<K>>>
+pub async fn claim_all<O, K>(
+    owners: &Api<O>,
+    owner: &O,
+    dependents: &Api<K>,
+    candidates: Vec<Arc<K>>,
+    selector: &Selector,
+) -> Result<Vec<Arc<K>>>
 where
     O: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
@@ -73,7 +93,12 @@ where
     let mut may_adopt = None;
     for candidate in candidates {
         let matches = selects(selector, candidate.meta().labels.as_ref());
-        match claim(uid_of(owner), is_deleted(owner), candidate.as_ref(), matches) {
+        match claim(
+            uid_of(owner),
+            is_deleted(owner),
+            candidate.as_ref(),
+            matches,
+        ) {
             Claim::Ignore => {}
             Claim::Keep => owned.push(candidate),
             Claim::Release => release(dependents, owner, candidate.as_ref()).await?,
@@ -97,7 +122,8 @@ async fn is_alive<O>(owners: &Api<O>, owner: &O) -> Result<bool>
 where
     O: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let current = found(owners.get(name_of(owner)).await).during(|| format!("look up {}", ObjectKey::of(owner)))?;
+    let current = found(owners.get(name_of(owner)).await)
+        .during(|| format!("look up {}", ObjectKey::of(owner)))?;
     Ok(current.is_some_and(|current| uid_of(&current) == uid_of(owner) && !is_deleted(&current)))
 }
 
@@ -106,7 +132,11 @@ where
     O: Resource<DynamicType = ()>,
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let mut owners = candidate.meta().owner_references.clone().unwrap_or_default();
+    let mut owners = candidate
+        .meta()
+        .owner_references
+        .clone()
+        .unwrap_or_default();
     owners.retain(|own| own.uid != uid_of(owner));
     owners.push(controller_reference(owner));
     write_owners(dependents, candidate, &owners).await
@@ -117,14 +147,22 @@ where
     O: Resource<DynamicType = ()>,
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let mut owners = candidate.meta().owner_references.clone().unwrap_or_default();
+    let mut owners = candidate
+        .meta()
+        .owner_references
+        .clone()
+        .unwrap_or_default();
     owners.retain(|own| own.uid != uid_of(owner));
     write_owners(dependents, candidate, &owners).await?;
     Ok(())
 }
 
 /// Only on the very version that was decided on: owner references are a list, written whole.
-async fn write_owners<K>(dependents: &Api<K>, candidate: &K, owners: &[OwnerReference]) -> Result<Option<K>>
+async fn write_owners<K>(
+    dependents: &Api<K>,
+    candidate: &K,
+    owners: &[OwnerReference],
+) -> Result<Option<K>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
@@ -133,8 +171,20 @@ where
         "resourceVersion": candidate.meta().resource_version,
         "ownerReferences": owners,
     }});
-    let patched = dependents.patch(name_of(candidate), &PatchParams::default(), &Patch::Merge(&patch)).await;
-    found(patched).during(|| format!("write owners of {} {}", K::kind(&()), ObjectKey::of(candidate)))
+    let patched = dependents
+        .patch(
+            name_of(candidate),
+            &PatchParams::default(),
+            &Patch::Merge(&patch),
+        )
+        .await;
+    found(patched).during(|| {
+        format!(
+            "write owners of {} {}",
+            K::kind(&()),
+            ObjectKey::of(candidate)
+        )
+    })
 }
 
 #[cfg(test)]
@@ -162,9 +212,13 @@ mod tests {
         for (controller, deleted, owner_deleted, matches, wanted) in table {
             let pod = Pod {
                 metadata: ObjectMeta {
-                    deletion_timestamp: deleted.then(|| Time(jiff::Timestamp::UNIX_EPOCH)),
+                    deletion_timestamp: deleted.then_some(Time(jiff::Timestamp::UNIX_EPOCH)),
                     owner_references: controller.map(|uid| {
-                        vec![OwnerReference { uid: uid.into(), controller: Some(true), ..OwnerReference::default() }]
+                        vec![OwnerReference {
+                            uid: uid.into(),
+                            controller: Some(true),
+                            ..OwnerReference::default()
+                        }]
                     }),
                     ..ObjectMeta::default()
                 },

@@ -15,7 +15,10 @@ pub fn is_ready(pod: &Pod) -> bool {
 }
 
 pub fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or_default()
 }
 
 /// Its containers have ended for good.
@@ -29,7 +32,11 @@ pub fn is_active(pod: &Pod) -> bool {
 }
 
 pub fn node_name(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+    pod.spec
+        .as_ref()?
+        .node_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
 }
 
 /// Since when the pod is ready.
@@ -40,7 +47,11 @@ pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
 
 /// How long until the pod has been ready for `min_ready_seconds`: None if it is not ready, zero if
 /// it is available.
-pub fn until_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<SignedDuration> {
+pub fn until_available(
+    pod: &Pod,
+    min_ready_seconds: i32,
+    now: Timestamp,
+) -> Option<SignedDuration> {
     if !is_ready(pod) {
         return None;
     }
@@ -52,8 +63,13 @@ pub fn until_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Opt
 }
 
 /// `subset` says nothing that `labels` do not say.
-pub fn has_labels(labels: Option<&BTreeMap<String, String>>, subset: &BTreeMap<String, String>) -> bool {
-    subset.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+pub fn has_labels(
+    labels: Option<&BTreeMap<String, String>>,
+    subset: &BTreeMap<String, String>,
+) -> bool {
+    subset
+        .iter()
+        .all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
 }
 
 /// A delay for a work queue: a little late rather than too early.

@@ -18,6 +18,8 @@ struct State<K> {
     waiting: HashSet<K>,
     running: HashSet<K>,
     delayed: BinaryHeap<Reverse<(Instant, K)>>,
+    /// The one time that counts for a delayed key: its earliest. Other entries of the heap are stale.
+    due: HashMap<K, Instant>,
     failures: HashMap<K, u32>,
 }
 
@@ -34,6 +36,7 @@ impl<K: Clone + Eq + Hash + Ord> Default for Queue<K> {
                 waiting: HashSet::new(),
                 running: HashSet::new(),
                 delayed: BinaryHeap::new(),
+                due: HashMap::new(),
                 failures: HashMap::new(),
             }),
             wake: Notify::new(),
@@ -48,19 +51,23 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
+    /// The earliest time asked for wins: a reconciler that is woken says itself when to look again.
     pub fn add_after(&self, key: K, delay: Duration) {
         if delay.is_zero() {
             return self.add(key);
         }
-        self.with(|state| state.delayed.push(Reverse((Instant::now() + delay, key))));
-        self.wake.notify_one();
+        if self.with(|state| state.delay(key, Instant::now() + delay)) {
+            self.wake.notify_one();
+        }
     }
 
     /// Again later, the later the more often it failed.
     pub fn retry(&self, key: K) {
         let delay = self.with(|state| {
             let failures = state.failures.entry(key.clone()).or_insert(0);
-            let delay = FIRST_BACKOFF.saturating_mul(1 << (*failures).min(20)).min(MAX_BACKOFF);
+            let delay = FIRST_BACKOFF
+                .saturating_mul(1 << (*failures).min(20))
+                .min(MAX_BACKOFF);
             *failures += 1;
             delay
         });
@@ -76,8 +83,15 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         loop {
             let (key, due, more) = self.with(|state| {
                 let now = Instant::now();
-                while state.delayed.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-                    if let Some(Reverse((_, key))) = state.delayed.pop() {
+                while state
+                    .delayed
+                    .peek()
+                    .is_some_and(|Reverse((at, _))| *at <= now)
+                {
+                    if let Some(Reverse((at, key))) = state.delayed.pop()
+                        && state.due.get(&key) == Some(&at)
+                    {
+                        state.due.remove(&key);
                         state.add(key);
                     }
                 }
@@ -86,7 +100,11 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
                     state.waiting.remove(key);
                     state.running.insert(key.clone());
                 }
-                (key, state.delayed.peek().map(|Reverse((at, _))| *at), !state.ready.is_empty())
+                (
+                    key,
+                    state.delayed.peek().map(|Reverse((at, _))| *at),
+                    !state.ready.is_empty(),
+                )
             });
             if let Some(key) = key {
                 if more || due.is_some() {
@@ -129,6 +147,15 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
             return false;
         }
         self.ready.push_back(key);
+        true
+    }
+
+    fn delay(&mut self, key: K, at: Instant) -> bool {
+        if self.due.get(&key).is_some_and(|due| *due <= at) {
+            return false;
+        }
+        self.due.insert(key.clone(), at);
+        self.delayed.push(Reverse((at, key)));
         true
     }
 }
@@ -184,5 +211,19 @@ mod tests {
         assert_eq!(queue.next().await, "now");
         assert_eq!(queue.next().await, "early");
         assert_eq!(queue.next().await, "late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_has_one_timer_its_earliest() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        for seconds in [7, 3, 5] {
+            queue.add_after("a", Duration::from_secs(seconds));
+        }
+        assert_eq!(queue.next().await, "a");
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
+        queue.done(&"a");
+        let again = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
+        assert!(again.is_err(), "the later times were replaced");
     }
 }

@@ -1,6 +1,8 @@
 //! Runs a reconciler over a queue: no input but a key, retried until it succeeds.
 
+use std::fmt::Display;
 use std::future::Future;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::error::{Result, chain};
-use crate::key::ObjectKey;
 use crate::queue::Queue;
 
 /// When to look again without being told.
@@ -30,20 +31,40 @@ impl Next {
 }
 
 pub trait Reconcile: Send + Sync + 'static {
+    /// What is reconciled: an object, mostly.
+    type Key: Clone + Eq + Hash + Ord + Display + Send + Sync + 'static;
+
     const NAME: &'static str;
     /// Keys of one reconciler that may be worked on at once.
     const WORKERS: usize = 4;
 
-    fn reconcile(&self, key: &ObjectKey) -> impl Future<Output = Result<Next>> + Send;
+    fn reconcile(&self, key: &Self::Key) -> impl Future<Output = Result<Next>> + Send;
 }
 
-pub fn spawn<R: Reconcile>(tasks: &mut JoinSet<()>, reconciler: Arc<R>, queue: Arc<Queue<ObjectKey>>, shutdown: &CancellationToken) {
+/// Works the queue off until shutdown.
+pub async fn run<R: Reconcile>(
+    reconciler: Arc<R>,
+    queue: Arc<Queue<R::Key>>,
+    shutdown: CancellationToken,
+) {
+    let mut workers = JoinSet::new();
     for _ in 0..R::WORKERS {
-        tasks.spawn(work(reconciler.clone(), queue.clone(), shutdown.clone()));
+        workers.spawn(work(reconciler.clone(), queue.clone(), shutdown.clone()));
+    }
+    while let Some(ended) = workers.join_next().await {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
     }
 }
 
-async fn work<R: Reconcile>(reconciler: Arc<R>, queue: Arc<Queue<ObjectKey>>, shutdown: CancellationToken) {
+async fn work<R: Reconcile>(
+    reconciler: Arc<R>,
+    queue: Arc<Queue<R::Key>>,
+    shutdown: CancellationToken,
+) {
     loop {
         let key = tokio::select! {
             () = shutdown.cancelled() => return,

@@ -34,7 +34,10 @@ const MAX_HISTORY: usize = 2000;
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 pub fn template_of(set: &ReplicaSet) -> PodTemplateSpec {
-    set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default()
+    set.spec
+        .as_ref()
+        .and_then(|spec| spec.template.clone())
+        .unwrap_or_default()
 }
 
 /// Same template but for the label that tells the sets apart.
@@ -48,7 +51,11 @@ pub fn same_template(deployment: &Deployment, set: &ReplicaSet) -> bool {
         meta.creation_timestamp = None;
         template
     };
-    let wanted = deployment.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
+    let wanted = deployment
+        .spec
+        .as_ref()
+        .map(|spec| spec.template.clone())
+        .unwrap_or_default();
     bare(wanted) == bare(template_of(set))
 }
 
@@ -61,11 +68,18 @@ pub fn template_hash(template: &PodTemplateSpec, collisions: i32) -> String {
         hasher.update(collisions.to_be_bytes());
     }
     let digest = hasher.finalize();
-    digest.iter().take(10).map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
+    digest
+        .iter()
+        .take(10)
+        .map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]))
+        .collect()
 }
 
 pub fn revision(annotations: Option<&BTreeMap<String, String>>) -> i64 {
-    annotations.and_then(|all| all.get(REVISION)).and_then(|text| text.parse().ok()).unwrap_or(0)
+    annotations
+        .and_then(|all| all.get(REVISION))
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The deployment's own annotations, and the revision; what it was before goes to the history.
@@ -96,14 +110,25 @@ pub fn annotate(set: &mut ReplicaSet, deployment: &Deployment, wanted: i64) {
 /// The ReplicaSet of the deployment's present template, without replicas yet.
 pub fn new_replica_set(deployment: &Deployment, revision: i64) -> ReplicaSet {
     let spec = deployment.spec.clone().unwrap_or_default();
-    let collisions = deployment.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
+    let collisions = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.collision_count)
+        .unwrap_or(0);
     let hash = template_hash(&spec.template, collisions);
     let mut template = spec.template;
-    let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
+    let labels = template
+        .metadata
+        .get_or_insert_default()
+        .labels
+        .get_or_insert_default();
     labels.insert(TEMPLATE_HASH.into(), hash.clone());
     let labels = labels.clone();
     let mut selector = spec.selector;
-    selector.match_labels.get_or_insert_default().insert(TEMPLATE_HASH.into(), hash.clone());
+    selector
+        .match_labels
+        .get_or_insert_default()
+        .insert(TEMPLATE_HASH.into(), hash.clone());
     let mut set = ReplicaSet {
         metadata: ObjectMeta {
             name: Some(format!("{}-{hash}", name_of(deployment))),
@@ -157,7 +182,12 @@ mod tests {
         let hash = &set.metadata.labels.as_ref().expect("labels")[TEMPLATE_HASH];
         assert_eq!(set.metadata.name, Some(format!("web-{hash}")));
         assert!(hash.bytes().all(|byte| ALPHABET.contains(&byte)), "{hash}");
-        let selector = set.spec.expect("a spec").selector.match_labels.expect("labels");
+        let selector = set
+            .spec
+            .expect("a spec")
+            .selector
+            .match_labels
+            .expect("labels");
         assert_eq!(&selector[TEMPLATE_HASH], hash);
         assert_eq!(selector["app"], "web");
     }
@@ -172,9 +202,20 @@ mod tests {
     #[test]
     fn annotations_remember_revisions() {
         let mut set = new_replica_set(&deployment("one"), 1);
-        let annotation = |set: &ReplicaSet, key: &str| set.metadata.annotations.as_ref().and_then(|all| all.get(key).cloned());
-        assert_eq!(annotation(&set, "kubernetes.io/change-cause").as_deref(), Some("because"));
-        assert_eq!(annotation(&set, "kubectl.kubernetes.io/last-applied-configuration"), None);
+        let annotation = |set: &ReplicaSet, key: &str| {
+            set.metadata
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get(key).cloned())
+        };
+        assert_eq!(
+            annotation(&set, "kubernetes.io/change-cause").as_deref(),
+            Some("because")
+        );
+        assert_eq!(
+            annotation(&set, "kubectl.kubernetes.io/last-applied-configuration"),
+            None
+        );
         assert_eq!(annotation(&set, REVISION).as_deref(), Some("1"));
         annotate(&mut set, &deployment("one"), 3);
         annotate(&mut set, &deployment("one"), 5);

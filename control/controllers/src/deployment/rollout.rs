@@ -6,10 +6,12 @@ use std::collections::HashSet;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 
-use super::revision::{DESIRED_REPLICAS, MAX_REPLICAS, REVISION, annotate, new_replica_set, revision, same_template};
+use super::revision::{
+    DESIRED_REPLICAS, MAX_REPLICAS, REVISION, annotate, new_replica_set, revision, same_template,
+};
 use super::status::{
-    self, Conditions, PROGRESSING, available, calculate, condition, find, has_deadline, is_complete, progress, spec_replicas,
-    until_deadline,
+    self, Conditions, PROGRESSING, available, calculate, condition, find, has_deadline,
+    is_complete, progress, spec_replicas, until_deadline,
 };
 use super::strategy::{Strategy, replicas};
 use crate::events::Note;
@@ -66,15 +68,31 @@ struct Rollout<'a> {
 
 pub fn plan(observed: Observed<'_>) -> Plan {
     let deployment = observed.deployment;
-    let conditions = deployment.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let conditions = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.clone())
+        .unwrap_or_default();
     let mut entries: Vec<Entry> = observed
         .sets
         .into_iter()
-        .map(|set| Entry { before: Some(set.clone()), set, note: None, changed: None })
+        .map(|set| Entry {
+            before: Some(set.clone()),
+            set,
+            note: None,
+            changed: None,
+        })
         .collect();
-    entries.sort_by_key(|entry| (entry.set.metadata.creation_timestamp.clone(), entry.set.metadata.name.clone()));
+    entries.sort_by_key(|entry| {
+        (
+            entry.set.metadata.creation_timestamp.clone(),
+            entry.set.metadata.name.clone(),
+        )
+    });
     // Of several alike the oldest, so that the choice stays the same.
-    let new = entries.iter().position(|entry| same_template(deployment, &entry.set));
+    let new = entries
+        .iter()
+        .position(|entry| same_template(deployment, &entry.set));
     let mut rollout = Rollout {
         deployment,
         strategy: Strategy::of(deployment),
@@ -86,7 +104,11 @@ pub fn plan(observed: Observed<'_>) -> Plan {
         conditions,
         now: observed.now,
     };
-    let paused = deployment.spec.as_ref().and_then(|spec| spec.paused).unwrap_or(false);
+    let paused = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.paused)
+        .unwrap_or(false);
     rollout.note_pause(paused);
     let mut rolling = false;
     if is_deleted(deployment) {
@@ -109,7 +131,9 @@ pub fn plan(observed: Observed<'_>) -> Plan {
 
 impl Rollout<'_> {
     fn old(&self) -> Vec<usize> {
-        (0..self.entries.len()).filter(|index| Some(*index) != self.new).collect()
+        (0..self.entries.len())
+            .filter(|index| Some(*index) != self.new)
+            .collect()
     }
 
     fn size(&self, index: usize) -> i32 {
@@ -126,8 +150,10 @@ impl Rollout<'_> {
 
     fn note_pause(&mut self, paused: bool) {
         const PAUSED: &str = "DeploymentPaused";
-        let current = find(&self.conditions, PROGRESSING).and_then(|current| current.reason.clone());
-        if !has_deadline(self.deployment) || current.as_deref() == Some("ProgressDeadlineExceeded") {
+        let current =
+            find(&self.conditions, PROGRESSING).and_then(|current| current.reason.clone());
+        if !has_deadline(self.deployment) || current.as_deref() == Some("ProgressDeadlineExceeded")
+        {
             return;
         }
         let was_paused = current.as_deref() == Some(PAUSED);
@@ -136,19 +162,27 @@ impl Rollout<'_> {
             (false, true) => ("DeploymentResumed", "Deployment is resumed"),
             _ => return,
         };
-        status::set(&mut self.conditions, condition(PROGRESSING, "Unknown", reason, message.into(), self.now));
+        status::set(
+            &mut self.conditions,
+            condition(PROGRESSING, "Unknown", reason, message.into(), self.now),
+        );
     }
 
     /// The deployment's replicas changed since the sets were sized.
     fn is_scaled(&self) -> bool {
         self.entries.iter().any(|entry| {
-            spec_replicas(&entry.set) > 0 && annotation(&entry.set, DESIRED_REPLICAS).is_some_and(|desired| desired != self.wanted)
+            spec_replicas(&entry.set) > 0
+                && annotation(&entry.set, DESIRED_REPLICAS)
+                    .is_some_and(|desired| desired != self.wanted)
         })
     }
 
     fn next_revision(&self) -> i64 {
         let old = self.old().into_iter();
-        old.map(|index| revision(self.entries[index].set.metadata.annotations.as_ref())).max().unwrap_or(0) + 1
+        old.map(|index| revision(self.entries[index].set.metadata.annotations.as_ref()))
+            .max()
+            .unwrap_or(0)
+            + 1
     }
 
     /// The new set carries the newest revision and the deployment's annotations.
@@ -157,14 +191,21 @@ impl Rollout<'_> {
         let wanted = self.next_revision();
         let set = &mut self.entries[new].set;
         annotate(set, self.deployment, wanted);
-        let min_ready = self.deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
+        let min_ready = self
+            .deployment
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.min_ready_seconds);
         if let Some(spec) = &mut set.spec
             && spec.min_ready_seconds.unwrap_or(0) != min_ready.unwrap_or(0)
         {
             spec.min_ready_seconds = min_ready;
         }
         if has_deadline(self.deployment) && find(&self.conditions, PROGRESSING).is_none() {
-            let message = format!("Found new replica set {:?}", name_of(&self.entries[new].set));
+            let message = format!(
+                "Found new replica set {:?}",
+                name_of(&self.entries[new].set)
+            );
             let found = condition(PROGRESSING, "True", "FoundNewReplicaSet", message, self.now);
             status::set(&mut self.conditions, found);
         }
@@ -179,10 +220,21 @@ impl Rollout<'_> {
         self.annotate_size(&mut set);
         if has_deadline(self.deployment) {
             let message = format!("Created new replica set {:?}", name_of(&set));
-            let created = condition(PROGRESSING, "True", "NewReplicaSetCreated", message, self.now);
+            let created = condition(
+                PROGRESSING,
+                "True",
+                "NewReplicaSetCreated",
+                message,
+                self.now,
+            );
             status::set(&mut self.conditions, created);
         }
-        self.entries.push(Entry { before: None, set, note: None, changed: None });
+        self.entries.push(Entry {
+            before: None,
+            set,
+            note: None,
+            changed: None,
+        });
         let new = self.entries.len() - 1;
         self.new = Some(new);
         self.resize(new, self.size_of_new(new));
@@ -204,7 +256,10 @@ impl Rollout<'_> {
     fn annotate_size(&self, set: &mut ReplicaSet) {
         let annotations = set.metadata.annotations.get_or_insert_default();
         annotations.insert(DESIRED_REPLICAS.into(), self.wanted.to_string());
-        annotations.insert(MAX_REPLICAS.into(), (self.wanted + self.strategy.max_surge()).to_string());
+        annotations.insert(
+            MAX_REPLICAS.into(),
+            (self.wanted + self.strategy.max_surge()).to_string(),
+        );
     }
 
     fn resize(&mut self, index: usize, to: i32) {
@@ -216,7 +271,10 @@ impl Rollout<'_> {
         }
         if from != to {
             let direction = if to > from { "up" } else { "down" };
-            let message = format!("Scaled {direction} replica set {} from {from} to {to}", name_of(&set));
+            let message = format!(
+                "Scaled {direction} replica set {} from {from} to {to}",
+                name_of(&set)
+            );
             self.entries[index].note = Some(Note::normal("ScalingReplicaSet", message));
             if self.entries[index].changed.is_none() {
                 self.entries[index].changed = Some(self.changes);
@@ -263,7 +321,9 @@ impl Rollout<'_> {
                 unhealthy -= broken;
             }
         }
-        let total_available: i32 = (0..self.entries.len()).map(|index| self.available(index)).sum();
+        let total_available: i32 = (0..self.entries.len())
+            .map(|index| self.available(index))
+            .sum();
         let mut spare = total_available - min_available;
         for index in old {
             let size = self.size(index);
@@ -278,12 +338,19 @@ impl Rollout<'_> {
     fn recreate(&mut self, running: &HashSet<String>) {
         self.sync_revision();
         let old = self.old();
-        let live: Vec<usize> = old.iter().copied().filter(|index| self.size(*index) > 0).collect();
+        let live: Vec<usize> = old
+            .iter()
+            .copied()
+            .filter(|index| self.size(*index) > 0)
+            .collect();
         if !live.is_empty() {
             live.into_iter().for_each(|index| self.resize(index, 0));
             return;
         }
-        if old.iter().any(|index| running.contains(uid_of(&self.entries[*index].set))) {
+        if old
+            .iter()
+            .any(|index| running.contains(uid_of(&self.entries[*index].set)))
+        {
             return;
         }
         let new = self.ensure_new();
@@ -295,14 +362,18 @@ impl Rollout<'_> {
 
     /// Sizes follow the deployment's without a rollout going on.
     fn scale_all(&mut self) {
-        let active: Vec<usize> = (0..self.entries.len()).filter(|index| self.size(*index) > 0).collect();
+        let active: Vec<usize> = (0..self.entries.len())
+            .filter(|index| self.size(*index) > 0)
+            .collect();
         let only = match active.as_slice() {
             [] => self.new.or_else(|| self.old().pop()),
             [one] => Some(*one),
             _ => None,
         };
         if let Some(only) = only {
-            if self.size(only) != self.wanted || annotation(&self.entries[only].set, DESIRED_REPLICAS) != Some(self.wanted) {
+            if self.size(only) != self.wanted
+                || annotation(&self.entries[only].set, DESIRED_REPLICAS) != Some(self.wanted)
+            {
                 self.resize(only, self.wanted);
             }
             return;
@@ -334,12 +405,20 @@ impl Rollout<'_> {
 
     /// In the middle of a rollout every set keeps its share, so that the risk stays what it was.
     fn scale_in_proportion(&mut self, mut active: Vec<usize>, max_surge: i32) {
-        let allowed = if self.wanted > 0 { self.wanted + max_surge } else { 0 };
+        let allowed = if self.wanted > 0 {
+            self.wanted + max_surge
+        } else {
+            0
+        };
         let total: i32 = active.iter().map(|index| self.size(*index)).sum();
         let to_add = allowed - total;
         // Of equals the newer grows first and the older shrinks first; entries are in order of age.
         active.sort_by_key(|index| {
-            let age = if to_add > 0 { Reverse(*index) } else { Reverse(usize::MAX - *index) };
+            let age = if to_add > 0 {
+                Reverse(*index)
+            } else {
+                Reverse(usize::MAX - *index)
+            };
             (Reverse(self.size(*index)), age)
         });
         let mut sizes = Vec::with_capacity(active.len());
@@ -373,10 +452,17 @@ impl Rollout<'_> {
             .max(1);
         let scaled = f64::from(size) * f64::from(self.wanted + max_surge) / f64::from(before);
         // Sizes are far below what an i32 holds.
-        #[expect(clippy::cast_possible_truncation, reason = "bounded by the number of replicas")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "bounded by the number of replicas"
+        )]
         let fraction = scaled.round() as i32 - size;
         let left = to_add - added;
-        if to_add > 0 { fraction.min(left) } else { fraction.max(left) }
+        if to_add > 0 {
+            fraction.min(left)
+        } else {
+            fraction.max(left)
+        }
     }
 
     fn sets(&self) -> Vec<&ReplicaSet> {
@@ -385,28 +471,56 @@ impl Rollout<'_> {
 
     fn calculate(&self) -> DeploymentStatus {
         let new = self.new.map(|new| &self.entries[new].set);
-        calculate(self.deployment, &self.sets(), new, self.conditions.clone(), self.now)
+        calculate(
+            self.deployment,
+            &self.sets(),
+            new,
+            self.conditions.clone(),
+            self.now,
+        )
     }
 
     fn clean_up_if_complete(&mut self) {
         // As it was observed: an unwritten change is no progress.
-        if self.deployment.status.as_ref().is_some_and(|status| is_complete(self.deployment, status)) {
+        if self
+            .deployment
+            .status
+            .as_ref()
+            .is_some_and(|status| is_complete(self.deployment, status))
+        {
             self.clean_up();
         }
     }
 
     /// Forgets the oldest revisions over the limit.
     fn clean_up(&mut self) {
-        let limit = self.deployment.spec.as_ref().and_then(|spec| spec.revision_history_limit);
-        let Some(limit) = limit.filter(|limit| *limit != i32::MAX) else { return };
-        let mut old: Vec<usize> = self.old().into_iter().filter(|index| !is_deleted(&self.entries[*index].set)).collect();
+        let limit = self
+            .deployment
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.revision_history_limit);
+        let Some(limit) = limit.filter(|limit| *limit != i32::MAX) else {
+            return;
+        };
+        let mut old: Vec<usize> = self
+            .old()
+            .into_iter()
+            .filter(|index| !is_deleted(&self.entries[*index].set))
+            .collect();
         old.sort_by_key(|index| revision(self.entries[*index].set.metadata.annotations.as_ref()));
-        let surplus = old.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
+        let surplus = old
+            .len()
+            .saturating_sub(usize::try_from(limit).unwrap_or(0));
         for index in old.into_iter().take(surplus) {
             let entry = &self.entries[index];
             let status = entry.set.status.clone().unwrap_or_default();
-            let observed = status.observed_generation.unwrap_or(0) >= entry.set.metadata.generation.unwrap_or(0);
-            if status.replicas == 0 && spec_replicas(&entry.set) == 0 && observed && entry.changed.is_none() {
+            let observed = status.observed_generation.unwrap_or(0)
+                >= entry.set.metadata.generation.unwrap_or(0);
+            if status.replicas == 0
+                && spec_replicas(&entry.set) == 0
+                && observed
+                && entry.changed.is_none()
+            {
                 self.delete.push(entry.set.clone());
             }
         }
@@ -419,14 +533,20 @@ impl Rollout<'_> {
             progress(self.deployment, &mut status, &self.sets(), new, self.now);
         }
         let again = until_deadline(self.deployment, &status, self.now);
-        let revision = new.and_then(|set| set.metadata.annotations.as_ref()?.get(REVISION).cloned()).filter(|wanted| {
-            let annotations = self.deployment.metadata.annotations.as_ref();
-            annotations.and_then(|all| all.get(REVISION)) != Some(wanted) && !is_deleted(self.deployment)
-        });
+        let revision = new
+            .and_then(|set| set.metadata.annotations.as_ref()?.get(REVISION).cloned())
+            .filter(|wanted| {
+                let annotations = self.deployment.metadata.annotations.as_ref();
+                annotations.and_then(|all| all.get(REVISION)) != Some(wanted)
+                    && !is_deleted(self.deployment)
+            });
         let mut create = None;
         let mut update: Vec<(Option<usize>, Step)> = Vec::new();
         for entry in self.entries {
-            let step = Step { set: entry.set, note: entry.note };
+            let step = Step {
+                set: entry.set,
+                note: entry.note,
+            };
             match entry.before {
                 None => create = Some(step),
                 Some(before) if before != step.set => update.push((entry.changed, step)),
@@ -435,7 +555,14 @@ impl Rollout<'_> {
         }
         update.sort_by_key(|(order, _)| order.unwrap_or(0));
         let update = update.into_iter().map(|(_, step)| step).collect();
-        Plan { create, update, delete: self.delete, revision, status, again }
+        Plan {
+            create,
+            update,
+            delete: self.delete,
+            revision,
+            status,
+            again,
+        }
     }
 }
 

@@ -17,7 +17,13 @@ const TIMED_OUT: &str = "ProgressDeadlineExceeded";
 
 pub type Conditions = Vec<DeploymentCondition>;
 
-pub fn condition(kind: &str, status: &str, reason: &str, message: String, now: Timestamp) -> DeploymentCondition {
+pub fn condition(
+    kind: &str,
+    status: &str,
+    reason: &str,
+    message: String,
+    now: Timestamp,
+) -> DeploymentCondition {
     let now = Some(Time(whole_seconds(now)));
     DeploymentCondition {
         type_: kind.into(),
@@ -29,7 +35,10 @@ pub fn condition(kind: &str, status: &str, reason: &str, message: String, now: T
     }
 }
 
-pub fn find<'a>(conditions: &'a [DeploymentCondition], kind: &str) -> Option<&'a DeploymentCondition> {
+pub fn find<'a>(
+    conditions: &'a [DeploymentCondition],
+    kind: &str,
+) -> Option<&'a DeploymentCondition> {
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
@@ -56,24 +65,43 @@ fn sum(sets: &[&ReplicaSet], count: impl Fn(&ReplicaSet) -> Option<i32>) -> i32 
 }
 
 pub fn spec_replicas(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0)
+    set.spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(0)
 }
 
 pub fn available(set: &ReplicaSet) -> i32 {
-    set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
+    set.status
+        .as_ref()
+        .and_then(|status| status.available_replicas)
+        .unwrap_or(0)
 }
 
 /// Counts, and the Available condition.
-pub fn calculate(deployment: &Deployment, sets: &[&ReplicaSet], new: Option<&ReplicaSet>, conditions: Conditions, now: Timestamp) -> DeploymentStatus {
+pub fn calculate(
+    deployment: &Deployment,
+    sets: &[&ReplicaSet],
+    new: Option<&ReplicaSet>,
+    conditions: Conditions,
+    now: Timestamp,
+) -> DeploymentStatus {
     let status = |set: &ReplicaSet| set.status.clone().unwrap_or_default();
     let total_available = sum(sets, |set| Some(available(set)));
     let wanted = sum(sets, |set| Some(spec_replicas(set)));
     let mut conditions = conditions;
-    let enough = total_available >= replicas(deployment) - Strategy::of(deployment).max_unavailable();
+    let enough =
+        total_available >= replicas(deployment) - Strategy::of(deployment).max_unavailable();
     set(
         &mut conditions,
         match enough {
-            true => condition(AVAILABLE, "True", "MinimumReplicasAvailable", "Deployment has minimum availability.".into(), now),
+            true => condition(
+                AVAILABLE,
+                "True",
+                "MinimumReplicasAvailable",
+                "Deployment has minimum availability.".into(),
+                now,
+            ),
             false => condition(
                 AVAILABLE,
                 "False",
@@ -92,7 +120,10 @@ pub fn calculate(deployment: &Deployment, sets: &[&ReplicaSet], new: Option<&Rep
         available_replicas: some(total_available),
         unavailable_replicas: some((wanted - total_available).max(0)),
         terminating_replicas: Some(sum(sets, |set| status(set).terminating_replicas)),
-        collision_count: deployment.status.as_ref().and_then(|status| status.collision_count),
+        collision_count: deployment
+            .status
+            .as_ref()
+            .and_then(|status| status.collision_count),
         conditions: Some(conditions),
     }
 }
@@ -118,7 +149,8 @@ pub fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
 
 fn is_progressing(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
     let count = |count: Option<i32>| count.unwrap_or(0);
-    let outdated = |status: &DeploymentStatus| count(status.replicas) - count(status.updated_replicas);
+    let outdated =
+        |status: &DeploymentStatus| count(status.replicas) - count(status.updated_replicas);
     count(new.updated_replicas) > count(old.updated_replicas)
         || outdated(new) < outdated(old)
         || count(new.ready_replicas) > count(old.ready_replicas)
@@ -126,14 +158,22 @@ fn is_progressing(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
 }
 
 /// What a rollout adds to the calculated status.
-pub fn progress(deployment: &Deployment, status: &mut DeploymentStatus, sets: &[&ReplicaSet], new: Option<&ReplicaSet>, now: Timestamp) {
+pub fn progress(
+    deployment: &Deployment,
+    status: &mut DeploymentStatus,
+    sets: &[&ReplicaSet],
+    new: Option<&ReplicaSet>,
+    now: Timestamp,
+) {
     let mut conditions = status.conditions.take().unwrap_or_default();
     if !has_deadline(deployment) {
         remove(&mut conditions, PROGRESSING);
     }
     let current = find(&conditions, PROGRESSING).cloned();
     let was_complete = status.replicas == status.updated_replicas
-        && current.as_ref().is_some_and(|current| current.reason.as_deref() == Some(COMPLETE));
+        && current
+            .as_ref()
+            .is_some_and(|current| current.reason.as_deref() == Some(COMPLETE));
     if has_deadline(deployment) && !was_complete {
         let subject = match new {
             Some(set) => format!("ReplicaSet {:?}", name_of(set)),
@@ -142,9 +182,18 @@ pub fn progress(deployment: &Deployment, status: &mut DeploymentStatus, sets: &[
         let old = deployment.status.clone().unwrap_or_default();
         if is_complete(deployment, status) {
             let message = format!("{subject} has successfully progressed.");
-            set(&mut conditions, condition(PROGRESSING, "True", COMPLETE, message, now));
+            set(
+                &mut conditions,
+                condition(PROGRESSING, "True", COMPLETE, message, now),
+            );
         } else if is_progressing(&old, status) {
-            let mut moved = condition(PROGRESSING, "True", "ReplicaSetUpdated", format!("{subject} is progressing."), now);
+            let mut moved = condition(
+                PROGRESSING,
+                "True",
+                "ReplicaSetUpdated",
+                format!("{subject} is progressing."),
+                now,
+            );
             if let Some(current) = current.filter(|current| current.status == "True") {
                 moved.last_transition_time = current.last_transition_time;
             }
@@ -153,17 +202,27 @@ pub fn progress(deployment: &Deployment, status: &mut DeploymentStatus, sets: &[
             conditions.push(moved);
         } else if has_timed_out(deployment, current.as_ref(), now) {
             let message = format!("{subject} has timed out progressing.");
-            set(&mut conditions, condition(PROGRESSING, "False", TIMED_OUT, message, now));
+            set(
+                &mut conditions,
+                condition(PROGRESSING, "False", TIMED_OUT, message, now),
+            );
         }
     }
     match failure(sets, new) {
-        Some((reason, message)) => set(&mut conditions, condition(FAILURE, "True", &reason, message, now)),
+        Some((reason, message)) => set(
+            &mut conditions,
+            condition(FAILURE, "True", &reason, message, now),
+        ),
         None => remove(&mut conditions, FAILURE),
     }
     status.conditions = Some(conditions);
 }
 
-fn has_timed_out(deployment: &Deployment, current: Option<&DeploymentCondition>, now: Timestamp) -> bool {
+fn has_timed_out(
+    deployment: &Deployment,
+    current: Option<&DeploymentCondition>,
+    now: Timestamp,
+) -> bool {
     match current.and_then(|current| Some((current, current.reason.as_deref()?))) {
         None | Some((_, COMPLETE)) => false,
         Some((_, TIMED_OUT)) => true,
@@ -180,15 +239,32 @@ fn failure(sets: &[&ReplicaSet], new: Option<&ReplicaSet>) -> Option<(String, St
     ordered.extend(sets);
     ordered.into_iter().find_map(|set| {
         let conditions = set.status.as_ref()?.conditions.as_deref()?;
-        let failure = conditions.iter().find(|condition| condition.type_ == FAILURE)?;
-        Some((failure.reason.clone().unwrap_or_default(), failure.message.clone().unwrap_or_default()))
+        let failure = conditions
+            .iter()
+            .find(|condition| condition.type_ == FAILURE)?;
+        Some((
+            failure.reason.clone().unwrap_or_default(),
+            failure.message.clone().unwrap_or_default(),
+        ))
     })
 }
 
 /// When a rollout that stands still will have done so for too long.
-pub fn until_deadline(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<SignedDuration> {
-    let current = find(status.conditions.as_deref().unwrap_or_default(), PROGRESSING)?;
-    if is_complete(deployment, status) || current.reason.as_deref().is_some_and(|reason| reason == TIMED_OUT || reason == COMPLETE) {
+pub fn until_deadline(
+    deployment: &Deployment,
+    status: &DeploymentStatus,
+    now: Timestamp,
+) -> Option<SignedDuration> {
+    let current = find(
+        status.conditions.as_deref().unwrap_or_default(),
+        PROGRESSING,
+    )?;
+    if is_complete(deployment, status)
+        || current
+            .reason
+            .as_deref()
+            .is_some_and(|reason| reason == TIMED_OUT || reason == COMPLETE)
+    {
         return None;
     }
     let since = current.last_update_time.as_ref()?.0;

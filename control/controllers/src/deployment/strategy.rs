@@ -6,7 +6,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
     Recreate,
-    RollingUpdate { max_surge: i32, max_unavailable: i32 },
+    RollingUpdate {
+        max_surge: i32,
+        max_unavailable: i32,
+    },
 }
 
 impl Strategy {
@@ -18,13 +21,24 @@ impl Strategy {
         }
         let replicas = replicas(deployment);
         let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
-        let max_surge = resolve(rolling.and_then(|rolling| rolling.max_surge.as_ref()), replicas, Round::Up);
-        let mut max_unavailable = resolve(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), replicas, Round::Down);
+        let max_surge = resolve(
+            rolling.and_then(|rolling| rolling.max_surge.as_ref()),
+            replicas,
+            Round::Up,
+        );
+        let mut max_unavailable = resolve(
+            rolling.and_then(|rolling| rolling.max_unavailable.as_ref()),
+            replicas,
+            Round::Down,
+        );
         // With neither, nothing could ever move.
         if max_surge == 0 && max_unavailable == 0 {
             max_unavailable = 1;
         }
-        Strategy::RollingUpdate { max_surge, max_unavailable: max_unavailable.min(replicas) }
+        Strategy::RollingUpdate {
+            max_surge,
+            max_unavailable: max_unavailable.min(replicas),
+        }
     }
 
     pub fn max_surge(self) -> i32 {
@@ -37,13 +51,19 @@ impl Strategy {
     pub fn max_unavailable(self) -> i32 {
         match self {
             Strategy::Recreate => 0,
-            Strategy::RollingUpdate { max_unavailable, .. } => max_unavailable,
+            Strategy::RollingUpdate {
+                max_unavailable, ..
+            } => max_unavailable,
         }
     }
 }
 
 pub fn replicas(deployment: &Deployment) -> i32 {
-    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+    deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1)
 }
 
 #[derive(Clone, Copy)]
@@ -57,7 +77,10 @@ fn resolve(value: Option<&IntOrString>, total: i32, round: Round) -> i32 {
         None => 0,
         Some(IntOrString::Int(number)) => *number,
         Some(IntOrString::String(text)) => {
-            let percent: i64 = text.strip_suffix('%').and_then(|number| number.parse().ok()).unwrap_or(0);
+            let percent: i64 = text
+                .strip_suffix('%')
+                .and_then(|number| number.parse().ok())
+                .unwrap_or(0);
             let scaled = percent.saturating_mul(total.into());
             let rounded = match round {
                 Round::Up => scaled.div_euclid(100) + i64::from(scaled.rem_euclid(100) != 0),
@@ -94,7 +117,10 @@ mod tests {
             .expect("a deployment");
             assert_eq!(
                 Strategy::of(&deployment),
-                Strategy::RollingUpdate { max_surge, max_unavailable },
+                Strategy::RollingUpdate {
+                    max_surge,
+                    max_unavailable
+                },
                 "{replicas} {surge} {unavailable}"
             );
         }

@@ -37,7 +37,11 @@ pub fn plan(wanted: i32, active: Vec<Arc<Pod>>, related: &[Arc<Pod>]) -> Plan {
 
 /// A pod of the set's template.
 pub fn pod_from_template(set: &ReplicaSet) -> Pod {
-    let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+    let template = set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.clone())
+        .unwrap_or_default();
     let meta = template.metadata.unwrap_or_default();
     Pod {
         metadata: ObjectMeta {
@@ -55,9 +59,18 @@ pub fn pod_from_template(set: &ReplicaSet) -> Pod {
 }
 
 /// The set's status over its pods, and when it may change by time alone.
-pub fn status(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<(&str, String)>, now: Timestamp) -> (ReplicaSetStatus, Option<SignedDuration>) {
+pub fn status(
+    set: &ReplicaSet,
+    pods: &[Arc<Pod>],
+    failure: Option<(&str, String)>,
+    now: Timestamp,
+) -> (ReplicaSetStatus, Option<SignedDuration>) {
     let spec = set.spec.clone().unwrap_or_default();
-    let labels = spec.template.and_then(|template| template.metadata).and_then(|meta| meta.labels).unwrap_or_default();
+    let labels = spec
+        .template
+        .and_then(|template| template.metadata)
+        .and_then(|meta| meta.labels)
+        .unwrap_or_default();
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     let (mut replicas, mut labeled, mut ready, mut available, mut terminating) = (0, 0, 0, 0, 0);
     let mut soonest: Option<SignedDuration> = None;
@@ -93,12 +106,19 @@ fn some(count: i32) -> Option<i32> {
     (count != 0).then_some(count)
 }
 
-fn conditions(old: Option<Vec<ReplicaSetCondition>>, failure: Option<(&str, String)>, now: Timestamp) -> Option<Vec<ReplicaSetCondition>> {
+fn conditions(
+    old: Option<Vec<ReplicaSetCondition>>,
+    failure: Option<(&str, String)>,
+    now: Timestamp,
+) -> Option<Vec<ReplicaSetCondition>> {
     const FAILURE: &str = "ReplicaFailure";
     let mut conditions = old.unwrap_or_default();
     match failure {
         None => conditions.retain(|condition| condition.type_ != FAILURE),
-        Some(_) if conditions.iter().any(|condition| condition.type_ == FAILURE) => {}
+        Some(_)
+            if conditions
+                .iter()
+                .any(|condition| condition.type_ == FAILURE) => {}
         Some((reason, message)) => conditions.push(ReplicaSetCondition {
             type_: FAILURE.into(),
             status: "True".into(),
@@ -122,7 +142,6 @@ pub fn batches(count: usize) -> Vec<usize> {
     }
     sizes
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -171,7 +190,8 @@ mod tests {
                 "status": {"phase": phase, "conditions": []},
             });
             if let Some(at) = ready_at {
-                value["status"]["conditions"] = json!([{"type": "Ready", "status": "True", "lastTransitionTime": at}]);
+                value["status"]["conditions"] =
+                    json!([{"type": "Ready", "status": "True", "lastTransitionTime": at}]);
             }
             if deleted {
                 value["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
@@ -187,9 +207,18 @@ mod tests {
         ];
         let now: Timestamp = "2026-01-01T00:01:00Z".parse().expect("a time");
         let (status, soonest) = status(&set, &pods, Some(("FailedCreate", "no".into())), now);
-        assert_eq!((status.replicas, status.fully_labeled_replicas), (3, Some(2)));
-        assert_eq!((status.ready_replicas, status.available_replicas), (Some(2), Some(1)));
-        assert_eq!((status.terminating_replicas, status.observed_generation), (Some(1), Some(3)));
+        assert_eq!(
+            (status.replicas, status.fully_labeled_replicas),
+            (3, Some(2))
+        );
+        assert_eq!(
+            (status.ready_replicas, status.available_replicas),
+            (Some(2), Some(1))
+        );
+        assert_eq!(
+            (status.terminating_replicas, status.observed_generation),
+            (Some(1), Some(3))
+        );
         assert_eq!(soonest, Some(SignedDuration::from_secs(5)));
         assert_eq!(status.conditions.map(|all| all.len()), Some(1));
     }

@@ -14,7 +14,11 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// two alike, the one on the node with more of them goes first.
 pub fn ordered(mut pods: Vec<Arc<Pod>>, related: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
     let mut crowd: HashMap<&str, usize> = HashMap::new();
-    for node in related.iter().filter(|pod| pod::is_active(pod)).filter_map(|pod| pod::node_name(pod)) {
+    for node in related
+        .iter()
+        .filter(|pod| pod::is_active(pod))
+        .filter_map(|pod| pod::node_name(pod))
+    {
         *crowd.entry(node).or_default() += 1;
     }
     pods.sort_by(|a, b| compare(a, b, &crowd));
@@ -24,7 +28,12 @@ pub fn ordered(mut pods: Vec<Arc<Pod>>, related: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
 /// Less is deleted first.
 fn compare(a: &Pod, b: &Pod, crowd: &HashMap<&str, usize>) -> Ordering {
     let ready = (pod::is_ready(a), pod::is_ready(b));
-    let crowded = |pod: &Pod| pod::node_name(pod).and_then(|node| crowd.get(node)).copied().unwrap_or(0);
+    let crowded = |pod: &Pod| {
+        pod::node_name(pod)
+            .and_then(|node| crowd.get(node))
+            .copied()
+            .unwrap_or(0)
+    };
     pod::node_name(a)
         .is_some()
         .cmp(&pod::node_name(b).is_some())
@@ -60,12 +69,23 @@ fn progress(pod: &Pod) -> u8 {
 
 fn cost(pod: &Pod) -> i32 {
     let annotations = pod.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(DELETION_COST)).and_then(|cost| cost.parse().ok()).unwrap_or(0)
+    annotations
+        .and_then(|all| all.get(DELETION_COST))
+        .and_then(|cost| cost.parse().ok())
+        .unwrap_or(0)
 }
 
 fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
-    statuses.iter().map(|status| status.restart_count).max().unwrap_or(0)
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_deref())
+        .unwrap_or_default();
+    statuses
+        .iter()
+        .map(|status| status.restart_count)
+        .max()
+        .unwrap_or(0)
 }
 
 fn created(pod: &Pod) -> Option<jiff::Timestamp> {
@@ -97,8 +117,7 @@ mod tests {
             value["status"]["conditions"][0]["lastTransitionTime"] = at.clone();
         }
         if let Some(restarts) = extra.get("restarts") {
-            value["status"]["containerStatuses"] =
-                json!([{"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": restarts}]);
+            value["status"]["containerStatuses"] = json!([{"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": restarts}]);
         }
         Arc::new(serde_json::from_value(value).expect("a pod"))
     }
@@ -107,9 +126,21 @@ mod tests {
     fn the_first_to_go() {
         let none = || json!({});
         let table: Vec<(&str, Arc<Pod>, Arc<Pod>)> = vec![
-            ("unassigned", pod("x", "", "Pending", false, none()), pod("a", "n", "Pending", false, none())),
-            ("pending", pod("x", "n", "Pending", false, none()), pod("a", "n", "Running", false, none())),
-            ("not ready", pod("x", "n", "Running", false, none()), pod("a", "n", "Running", true, none())),
+            (
+                "unassigned",
+                pod("x", "", "Pending", false, none()),
+                pod("a", "n", "Pending", false, none()),
+            ),
+            (
+                "pending",
+                pod("x", "n", "Pending", false, none()),
+                pod("a", "n", "Running", false, none()),
+            ),
+            (
+                "not ready",
+                pod("x", "n", "Running", false, none()),
+                pod("a", "n", "Running", true, none()),
+            ),
             (
                 "cheaper",
                 pod("x", "n", "Running", true, json!({"cost": "-5"})),
@@ -117,7 +148,13 @@ mod tests {
             ),
             (
                 "ready for less time",
-                pod("x", "n", "Running", true, json!({"since": "2026-01-02T00:00:00Z"})),
+                pod(
+                    "x",
+                    "n",
+                    "Running",
+                    true,
+                    json!({"since": "2026-01-02T00:00:00Z"}),
+                ),
                 pod("a", "n", "Running", true, none()),
             ),
             (
@@ -127,7 +164,13 @@ mod tests {
             ),
             (
                 "newer",
-                pod("x", "n", "Running", true, json!({"created": "2026-01-03T00:00:00Z"})),
+                pod(
+                    "x",
+                    "n",
+                    "Running",
+                    true,
+                    json!({"created": "2026-01-03T00:00:00Z"}),
+                ),
                 pod("a", "n", "Running", true, none()),
             ),
         ];

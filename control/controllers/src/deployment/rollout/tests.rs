@@ -45,7 +45,14 @@ struct Set {
 
 impl Set {
     fn new(image: &'static str, size: i32, available: i32, revision: i32) -> Set {
-        Set { image, size, available, revision, desired: 3, max: 4 }
+        Set {
+            image,
+            size,
+            available,
+            revision,
+            desired: 3,
+            max: 4,
+        }
     }
 
     fn object(&self) -> ReplicaSet {
@@ -68,23 +75,42 @@ fn planned(deployment: &Deployment, sets: &[Set]) -> Plan {
     plan(Observed {
         deployment,
         sets: sets.iter().map(Set::object).collect(),
-        running: sets.iter().filter(|set| set.size > 0).map(|set| set.image.to_owned()).collect(),
+        running: sets
+            .iter()
+            .filter(|set| set.size > 0)
+            .map(|set| set.image.to_owned())
+            .collect(),
         now: time("2026-01-01T00:01:00Z"),
     })
 }
 
 fn sizes(plan: &Plan) -> Vec<(String, i32)> {
-    plan.update.iter().map(|step| (name_of(&step.set).to_owned(), spec_replicas(&step.set))).collect()
+    plan.update
+        .iter()
+        .map(|step| (name_of(&step.set).to_owned(), spec_replicas(&step.set)))
+        .collect()
 }
 
 fn messages(plan: &Plan) -> Vec<String> {
-    plan.create.iter().chain(&plan.update).filter_map(|step| Some(step.note.as_ref()?.message.clone())).collect()
+    plan.create
+        .iter()
+        .chain(&plan.update)
+        .filter_map(|step| Some(step.note.as_ref()?.message.clone()))
+        .collect()
 }
 
 fn progressing(plan: &Plan) -> (String, String, String) {
-    let condition = find(plan.status.conditions.as_deref().unwrap_or_default(), PROGRESSING).expect("Progressing");
+    let condition = find(
+        plan.status.conditions.as_deref().unwrap_or_default(),
+        PROGRESSING,
+    )
+    .expect("Progressing");
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    (condition.status.clone(), text(&condition.reason), text(&condition.message))
+    (
+        condition.status.clone(),
+        text(&condition.reason),
+        text(&condition.message),
+    )
 }
 
 #[test]
@@ -93,7 +119,10 @@ fn a_first_rollout_makes_a_full_set() {
     let set = &plan.create.as_ref().expect("a new set").set;
     let name = name_of(set).to_owned();
     assert_eq!(spec_replicas(set), 3);
-    assert_eq!(messages(&plan), [format!("Scaled up replica set {name} from 0 to 3")]);
+    assert_eq!(
+        messages(&plan),
+        [format!("Scaled up replica set {name} from 0 to 3")]
+    );
     assert_eq!(plan.revision.as_deref(), Some("1"));
     assert_eq!(annotation(set, DESIRED_REPLICAS), Some(3));
     assert_eq!(annotation(set, MAX_REPLICAS), Some(4));
@@ -104,7 +133,8 @@ fn a_first_rollout_makes_a_full_set() {
 #[test]
 fn a_rolling_update_step_by_step() {
     // (old size, old available, new size, new available) -> changed sizes
-    let table: [((i32, i32, i32, i32), &[(&str, i32)]); 8] = [
+    type Row = ((i32, i32, i32, i32), &'static [(&'static str, i32)]);
+    let table: [Row; 8] = [
         ((3, 3, 0, 0), &[("web-new", 1)]),
         ((3, 3, 1, 0), &[("web-old", 2)]),
         ((2, 2, 1, 0), &[("web-new", 2)]),
@@ -115,10 +145,20 @@ fn a_rolling_update_step_by_step() {
         ((0, 0, 3, 3), &[]),
     ];
     for ((old, old_available, new, new_available), wanted) in table {
-        let sets = [Set::new("old", old, old_available, 1), Set::new("new", new, new_available, 2)];
+        let sets = [
+            Set::new("old", old, old_available, 1),
+            Set::new("new", new, new_available, 2),
+        ];
         let plan = planned(&deployment(json!({})), &sets);
-        let wanted: Vec<(String, i32)> = wanted.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
-        assert_eq!(sizes(&plan), wanted, "{old}/{old_available} {new}/{new_available}");
+        let wanted: Vec<(String, i32)> = wanted
+            .iter()
+            .map(|(name, size)| ((*name).to_owned(), *size))
+            .collect();
+        assert_eq!(
+            sizes(&plan),
+            wanted,
+            "{old}/{old_available} {new}/{new_available}"
+        );
     }
 }
 
@@ -129,7 +169,13 @@ fn a_rollback_gives_the_old_set_a_new_revision() {
     assert_eq!(plan.revision.as_deref(), Some("3"));
     let set = &plan.update[0].set;
     let annotations = set.metadata.annotations.as_ref().expect("annotations");
-    assert_eq!((annotations[REVISION].as_str(), annotations["deployment.kubernetes.io/revision-history"].as_str()), ("3", "1"));
+    assert_eq!(
+        (
+            annotations[REVISION].as_str(),
+            annotations["deployment.kubernetes.io/revision-history"].as_str()
+        ),
+        ("3", "1")
+    );
     assert_eq!(spec_replicas(set), 1);
 }
 
@@ -149,7 +195,10 @@ fn recreate_waits_for_the_old_pods() {
         })
     };
     assert!(running(&["old"]).create.is_none());
-    assert_eq!(spec_replicas(&running(&[]).create.expect("a new set").set), 3);
+    assert_eq!(
+        spec_replicas(&running(&[]).create.expect("a new set").set),
+        3
+    );
 }
 
 #[test]
@@ -158,24 +207,46 @@ fn a_paused_deployment_scales_but_does_not_roll() {
     let plan = planned(&paused, &[Set::new("old", 3, 3, 1)]);
     assert!(plan.create.is_none());
     assert_eq!(sizes(&plan), [("web-old".to_owned(), 5)]);
-    assert_eq!(progressing(&plan), ("Unknown".into(), "DeploymentPaused".into(), "Deployment is paused".into()));
+    assert_eq!(
+        progressing(&plan),
+        (
+            "Unknown".into(),
+            "DeploymentPaused".into(),
+            "Deployment is paused".into()
+        )
+    );
 }
 
 #[test]
 fn scaling_in_the_middle_of_a_rollout_is_proportional() {
-    let set = |image, size, revision| Set { desired: 10, max: 13, ..Set::new(image, size, size, revision) };
-    let scaled = deployment(json!({"spec": {"replicas": 15, "strategy": {"rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}}}}));
+    let set = |image, size, revision| Set {
+        desired: 10,
+        max: 13,
+        ..Set::new(image, size, size, revision)
+    };
+    let scaled = deployment(
+        json!({"spec": {"replicas": 15, "strategy": {"rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}}}}),
+    );
     let plan = planned(&scaled, &[set("old", 8, 1), set("new", 5, 2)]);
     let mut found = sizes(&plan);
     found.sort();
-    assert_eq!(found, [("web-new".to_owned(), 7), ("web-old".to_owned(), 11)]);
+    assert_eq!(
+        found,
+        [("web-new".to_owned(), 7), ("web-old".to_owned(), 11)]
+    );
 }
 
 #[test]
 fn a_scaled_deployment_without_rollout_scales_its_set() {
-    let plan = planned(&deployment(json!({"spec": {"replicas": 1}})), &[Set::new("old", 0, 0, 1), Set::new("new", 3, 3, 2)]);
+    let plan = planned(
+        &deployment(json!({"spec": {"replicas": 1}})),
+        &[Set::new("old", 0, 0, 1), Set::new("new", 3, 3, 2)],
+    );
     assert_eq!(sizes(&plan), [("web-new".to_owned(), 1)]);
-    assert_eq!(messages(&plan), ["Scaled down replica set web-new from 3 to 1"]);
+    assert_eq!(
+        messages(&plan),
+        ["Scaled down replica set web-new from 3 to 1"]
+    );
 }
 
 #[test]
@@ -189,19 +260,49 @@ fn progress_is_judged() {
     let (recent, ancient) = ("2026-01-01T00:00:50Z", "2025-12-31T00:00:00Z");
     // (status before, new set's available) -> reason
     let table = [
-        (status(3, 1, "ReplicaSetUpdated", recent), 2, "ReplicaSetUpdated"),
-        (status(3, 2, "ReplicaSetUpdated", ancient), 3, "NewReplicaSetAvailable"),
-        (status(3, 2, "ReplicaSetUpdated", ancient), 2, "ProgressDeadlineExceeded"),
-        (status(3, 2, "ReplicaSetUpdated", recent), 2, "ReplicaSetUpdated"),
-        (status(3, 3, "NewReplicaSetAvailable", ancient), 2, "NewReplicaSetAvailable"),
+        (
+            status(3, 1, "ReplicaSetUpdated", recent),
+            2,
+            "ReplicaSetUpdated",
+        ),
+        (
+            status(3, 2, "ReplicaSetUpdated", ancient),
+            3,
+            "NewReplicaSetAvailable",
+        ),
+        (
+            status(3, 2, "ReplicaSetUpdated", ancient),
+            2,
+            "ProgressDeadlineExceeded",
+        ),
+        (
+            status(3, 2, "ReplicaSetUpdated", recent),
+            2,
+            "ReplicaSetUpdated",
+        ),
+        (
+            status(3, 3, "NewReplicaSetAvailable", ancient),
+            2,
+            "NewReplicaSetAvailable",
+        ),
     ];
     for (before, available, reason) in table {
         let plan = planned(&deployment(before), &[Set::new("new", 3, available, 1)]);
         assert_eq!(progressing(&plan).1, reason, "{available}");
-        assert_eq!(plan.again.is_some(), reason == "ReplicaSetUpdated", "{reason}");
+        assert_eq!(
+            plan.again.is_some(),
+            reason == "ReplicaSetUpdated",
+            "{reason}"
+        );
     }
-    let done = planned(&deployment(status(3, 2, "ReplicaSetUpdated", recent)), &[Set::new("new", 3, 3, 1)]);
-    assert_eq!(progressing(&done).2, "ReplicaSet \"web-new\" has successfully progressed.");
+    let done = planned(
+        &deployment(status(3, 2, "ReplicaSetUpdated", recent)),
+        &[Set::new("new", 3, 3, 1)],
+    );
+    assert_eq!(
+        progressing(&done).2,
+        "ReplicaSet \"web-new\" has successfully progressed."
+    );
 }
 
 #[test]
@@ -210,8 +311,13 @@ fn old_revisions_over_the_limit_go() {
         "spec": {"revisionHistoryLimit": 1},
         "status": {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3},
     }));
-    let sets = [Set::new("a", 0, 0, 1), Set::new("b", 0, 0, 2), Set::new("c", 0, 0, 3), Set::new("new", 3, 3, 4)];
+    let sets = [
+        Set::new("a", 0, 0, 1),
+        Set::new("b", 0, 0, 2),
+        Set::new("c", 0, 0, 3),
+        Set::new("new", 3, 3, 4),
+    ];
     let plan = planned(&complete, &sets);
-    let gone: Vec<&str> = plan.delete.iter().map(|set| name_of(set)).collect();
+    let gone: Vec<&str> = plan.delete.iter().map(name_of).collect();
     assert_eq!(gone, ["web-a", "web-b"]);
 }

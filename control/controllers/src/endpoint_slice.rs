@@ -1,0 +1,225 @@
+//! EndpointSlices of services with a selector: which pods answer for a service, on which ports.
+
+pub mod desired;
+pub mod plan;
+pub mod write;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{Api, Client};
+
+use self::desired::{Place, annotated, desired};
+use self::plan::plan;
+use crate::error::Result;
+use crate::events::{Note, Recorder};
+use crate::informer::{Change, Informer};
+use crate::informers::Informers;
+use crate::key::{ObjectKey, is_deleted, namespace_of, revision_of, uid_of};
+use crate::pending::Pending;
+use crate::pod;
+use crate::queue::Queue;
+use crate::service::trigger::Triggers;
+use crate::service::{self, families, selects, touched};
+use crate::worker::{Next, Reconcile};
+
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub const MANAGER: &str = "endpointslice-controller.k8s.io";
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+pub struct EndpointSliceController {
+    client: Client,
+    events: Recorder,
+    services: Arc<Informer<Service>>,
+    pods: Arc<Informer<Pod>>,
+    nodes: Arc<Informer<Node>>,
+    slices: Arc<Informer<EndpointSlice>>,
+    pending: Arc<Pending>,
+    triggers: Triggers,
+}
+
+impl EndpointSliceController {
+    pub fn new(
+        client: Client,
+        events: &Recorder,
+        informers: &Informers,
+        queue: &Arc<Queue<ObjectKey>>,
+    ) -> EndpointSliceController {
+        let pending = Arc::new(Pending::default());
+        let keys = queue.clone();
+        informers.services.listen(move |change: &Change<Service>| {
+            if let Some(service) = change.latest() {
+                keys.add(ObjectKey::of(service.as_ref()));
+            }
+        });
+        let (keys, services) = (queue.clone(), informers.services.clone());
+        informers.pods.listen(move |change: &Change<Pod>| {
+            touched(change, &services)
+                .into_iter()
+                .for_each(|key| keys.add(key));
+        });
+        let (keys, seen) = (queue.clone(), pending.clone());
+        informers
+            .endpoint_slices
+            .listen(move |change: &Change<EndpointSlice>| {
+                slice_changed(change, MANAGER, &seen, &keys);
+            });
+        let (keys, pods, services) = (
+            queue.clone(),
+            informers.pods.clone(),
+            informers.services.clone(),
+        );
+        informers.nodes.listen(move |change: &Change<Node>| {
+            for key in moved(change, &pods, &services) {
+                keys.add(key);
+            }
+        });
+        EndpointSliceController {
+            client,
+            events: events.of("endpoint-slice-controller"),
+            services: informers.services.clone(),
+            pods: informers.pods.clone(),
+            nodes: informers.nodes.clone(),
+            slices: informers.endpoint_slices.clone(),
+            pending,
+            triggers: Triggers::default(),
+        }
+    }
+}
+
+/// The service a slice of this manager belongs to.
+fn service_key(slice: &EndpointSlice, manager: &str) -> Option<ObjectKey> {
+    let labels = slice.metadata.labels.as_ref()?;
+    let name = labels
+        .get(SERVICE_NAME)
+        .filter(|_| labels.get(MANAGED_BY).is_some_and(|own| own == manager))?;
+    Some(ObjectKey::new(namespace_of(slice), name))
+}
+
+/// Wakes the service whose slice was changed by somebody else, or has been waited for.
+pub fn slice_changed(
+    change: &Change<EndpointSlice>,
+    manager: &str,
+    pending: &Pending,
+    queue: &Queue<ObjectKey>,
+) {
+    for slice in change.each() {
+        let Some(key) = service_key(slice, manager) else {
+            continue;
+        };
+        match &change.new {
+            None => pending.saw_deletion(&key, uid_of(slice.as_ref())),
+            Some(new) if !pending.is_news(&key, revision_of(new.as_ref())) => continue,
+            Some(_) => {}
+        }
+        queue.add(key);
+    }
+}
+
+/// The slices of a service that this manager keeps, without those it has just deleted.
+pub fn slices_of(
+    slices: &Informer<EndpointSlice>,
+    key: &ObjectKey,
+    manager: &str,
+    pending: &Pending,
+) -> Vec<Arc<EndpointSlice>> {
+    slices.select(&key.namespace, |slice| {
+        service_key(slice, manager).as_ref() == Some(key)
+            && !is_deleted(slice)
+            && !pending.is_deleted(key, uid_of(slice))
+    })
+}
+
+fn place(node: &Node) -> Place {
+    let labels = node.metadata.labels.as_ref();
+    Place {
+        zone: labels.and_then(|labels| labels.get(ZONE)).cloned(),
+    }
+}
+
+/// Services with pods on a node that came, went or changed its zone.
+fn moved(
+    change: &Change<Node>,
+    pods: &Informer<Pod>,
+    services: &Informer<Service>,
+) -> Vec<ObjectKey> {
+    if let (Some(old), Some(new)) = (&change.old, &change.new)
+        && place(old) == place(new)
+    {
+        return Vec::new();
+    }
+    let Some(node) = change.latest() else {
+        return Vec::new();
+    };
+    let mut keys = Vec::new();
+    for pod in pods.all() {
+        if pod::node_name(&pod) == node.metadata.name.as_deref() {
+            let labels = pod.metadata.labels.as_ref();
+            let own = services.select(namespace_of(pod.as_ref()), |service| {
+                selects(service, labels)
+            });
+            keys.extend(own.iter().map(|service| ObjectKey::of(service.as_ref())));
+        }
+    }
+    keys
+}
+
+impl Reconcile for EndpointSliceController {
+    type Key = ObjectKey;
+
+    const NAME: &'static str = "endpointslice";
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Next> {
+        let Some(service) = self.services.get(key) else {
+            // Its slices have it as their owner and are collected.
+            self.pending.forget(key);
+            self.triggers.forget(key);
+            return Ok(Next::OnChange);
+        };
+        if service::selector(&service).is_none() {
+            return Ok(Next::OnChange);
+        }
+        if !self
+            .pending
+            .is_visible(key, |mark| self.slices.has_passed(mark))
+        {
+            return Ok(Next::After(Duration::from_secs(1)));
+        }
+        let existing = slices_of(&self.slices, key, MANAGER, &self.pending);
+        let pods = self.pods.select(&key.namespace, |pod| {
+            selects(&service, pod.metadata.labels.as_ref())
+        });
+        // Even if nothing is written: the next pass must know what this one has seen.
+        let since = self.triggers.since(&service, &pods);
+        let node = |name: &str| {
+            let node = self.nodes.get(&ObjectKey::new("", name))?;
+            Some(place(&node))
+        };
+        let wanted: BTreeMap<_, _> = families(&service)
+            .into_iter()
+            .map(|family| (family, desired(&service, &pods, family, node)))
+            .collect();
+        let mut changes = plan(&service, &existing, wanted);
+        for slice in changes.create.iter_mut().chain(&mut changes.update) {
+            slice.metadata.annotations = annotated(slice.metadata.annotations.take(), since);
+        }
+        let api = Api::namespaced(self.client.clone(), &key.namespace);
+        let written = write::write(&api, &self.slices, &self.pending, key, changes).await;
+        if let Err(error) = &written
+            && !error.is_conflict()
+            && !error.is_not_found()
+        {
+            let message = format!(
+                "Error updating Endpoint Slices for Service {key}: {}",
+                error.words()
+            );
+            let note = Note::warning("FailedToUpdateEndpointSlices", message);
+            self.events.record(service.as_ref(), note);
+        }
+        written.map(|()| Next::OnChange)
+    }
+}
