@@ -62,6 +62,22 @@ pub enum Error {
     Image(#[from] crate::images::ImageError),
 }
 
+/// An error with all its causes, for logs and events: `a: b: c`.
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
 impl Error {
     pub(crate) fn io(
         action: &'static str,

@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::record;
 use crate::types::{ImageStatus, RegistryAuth};
 use index::Index;
 
@@ -95,6 +96,7 @@ impl ImageStore {
 
     pub fn open_with(root_dir: &Path, config: PullConfig) -> Result<ImageStore, ImageError> {
         let dir = root_dir.join("images");
+        record::private_dir(&dir).map_err(ImageError::store("making", &dir))?;
         for made in ["blobs/sha256", "layers", "pins", "tmp"] {
             let path = dir.join(made);
             fs::create_dir_all(&path).map_err(ImageError::store("making", &path))?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -56,6 +57,13 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
             source,
         }),
     }
+}
+
+/// Nobody but root comes in: bundles hold secrets in their environment, and
+/// layers have set-id programs of others.
+pub fn private_dir(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
 /// Gone already is fine.

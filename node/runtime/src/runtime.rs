@@ -11,7 +11,6 @@ mod sandbox;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,7 +19,7 @@ use tokio::sync::broadcast;
 use crate::Error;
 use crate::cgroup::CgroupTree;
 use crate::images::{ImageStore, PullConfig};
-use crate::record::{ContainerRecord, SandboxRecord};
+use crate::record::{self, ContainerRecord, SandboxRecord};
 use crate::status::container_status;
 use crate::types::*;
 
@@ -69,7 +68,7 @@ impl Runtime {
             config.run_dir.join(SANDBOX_DIR),
             config.root_dir.join(WRITABLE_DIR),
         ] {
-            fs::create_dir_all(&dir).map_err(Error::io("making", dir))?;
+            record::private_dir(&dir).map_err(Error::io("making", dir))?;
         }
         let images = ImageStore::open_with(
             &config.root_dir,

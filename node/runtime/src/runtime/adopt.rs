@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use vetch_shim::protocol::{CONTAINER_DIR, DEAD_FILE, LOCK_FILE, STATE_FILE, State};
 
 use super::{Container, Runtime, SANDBOX_DIR, WRITABLE_DIR};
+use crate::error::Chain;
 use crate::record::{self, CONTAINER_FILE, ContainerRecord, SANDBOX_FILE, SandboxRecord};
 use crate::types::*;
 use crate::{Error, cgroup};
@@ -27,7 +28,7 @@ impl Runtime {
                 Ok(()) => {}
                 // One that cannot be read must not keep the node down.
                 Err(error) => {
-                    tracing::error!(sandbox = %id, "not adopted: {error}");
+                    tracing::error!(sandbox = %id, "not adopted: {}", Chain(&error));
                     self.show(&id);
                 }
             }

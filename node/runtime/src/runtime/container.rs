@@ -8,6 +8,7 @@ use vetch_shim::protocol::{BUNDLE_FILE, ROOTFS_DIR, Reply, Request};
 
 use super::{Container, Runtime, new_id};
 use crate::bundle::{self, Places};
+use crate::error::Chain;
 use crate::images::ImageError;
 use crate::record::{self, CONTAINER_FILE, ContainerRecord};
 use crate::shim::ShimConnection;
@@ -43,7 +44,7 @@ impl Runtime {
                 }
                 Err(error) => {
                     if let Err(cleaning) = runtime.discard_files(&status, &id) {
-                        tracing::warn!(container = %id, "cleaning up: {cleaning}");
+                        tracing::warn!(container = %id, "cleaning up: {}", Chain(&cleaning));
                     }
                     Err(error)
                 }

@@ -10,6 +10,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use vetch_shim::protocol::{CONFIG_FILE, NAMESPACE_DIR, Reply, Request, SHM_DIR, ShimConfig};
 
 use super::{Runtime, Sandbox, new_id};
+use crate::error::Chain;
 use crate::record::{self, SANDBOX_FILE, SandboxRecord};
 use crate::shim::{self, ShimConnection};
 use crate::types::*;
@@ -29,7 +30,7 @@ impl Runtime {
                 Ok(status) => Ok(status),
                 Err(error) => {
                     if let Err(cleaning) = runtime.clean_sandbox(&id).await {
-                        tracing::warn!(sandbox = %id, "cleaning up: {cleaning}");
+                        tracing::warn!(sandbox = %id, "cleaning up: {}", Chain(&cleaning));
                     }
                     Err(error)
                 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use vetch_shim::protocol::{Reply, Request, STATE_FILE, State};
 
 use super::Runtime;
+use crate::error::Chain;
 use crate::shim::ShimConnection;
 use crate::types::SandboxId;
 use crate::{Error, cgroup, record};
@@ -79,7 +80,7 @@ impl Runtime {
         let state: State = match record::read(&path) {
             Ok(state) => state.unwrap_or_default(),
             Err(error) => {
-                tracing::warn!(sandbox = %id, "{error}");
+                tracing::warn!(sandbox = %id, "{}", Chain(&error));
                 State::default()
             }
         };
@@ -87,7 +88,7 @@ impl Runtime {
             tracing::warn!(sandbox = %id, "supervisor died");
             for cgroup in self.container_cgroups(id) {
                 if let Err(error) = cgroup::kill(&cgroup) {
-                    tracing::warn!(sandbox = %id, "{error}");
+                    tracing::warn!(sandbox = %id, "{}", Chain(&error));
                 }
             }
         }

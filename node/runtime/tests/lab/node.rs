@@ -11,37 +11,37 @@ use vetch_runtime::*;
 use crate::guard::{Lab, entries};
 use crate::specs::*;
 
-/// `first` leaves a pod, `second` finds it and removes it.
+/// Both namespaces are bound: where controllers are handed on, no process can
+/// come into the node's own cgroup again to make another.
+const NAMESPACES: &str = r#"
+echo $$ > "$LAB_NODE/cgroup.procs" &&
+exec /usr/bin/unshare --cgroup="$LAB_RUN/cgroup" --mount="$LAB_RUN/mnt" --propagation slave true
+"#;
+
 const DAEMON: &str = r#"
-set -e
-echo $$ > "$LAB_NODE/cgroup.procs"
-exec unshare --cgroup nsenter --mount="$LAB_MOUNTS" sh -c '
-  set -e
-  mkdir -p "$LAB_CGROUP"
-  test -e "$LAB_CGROUP/cgroup.procs" || mount -t cgroup2 cgroup2 "$LAB_CGROUP"
-  mkdir -p "$LAB_CGROUP/daemon"
-  echo $$ > "$LAB_CGROUP/daemon/cgroup.procs"
+echo $$ > "$LAB_NODE/daemon/cgroup.procs" &&
+exec /usr/bin/nsenter --cgroup="$LAB_RUN/cgroup" --mount="$LAB_RUN/mnt" sh -c '
+  test -e "$LAB_CGROUP/cgroup.procs" || mount -t cgroup2 cgroup2 "$LAB_CGROUP" &&
   exec "$LAB_BINARY" --exact node::daemon_of_a_node --ignored --nocapture
 '
 "#;
 
+/// `first` leaves a pod, `second` finds it and removes it.
 #[test]
 fn daemons_of_a_node_follow_each_other() {
     let lab = Lab::enter();
     lab.block_on(async { drop(lab.runtime().await) });
-    let mounts = lab.config.run_dir.join("mnt");
-    File::create(&mounts).unwrap();
-    let made = Command::new("unshare")
-        .arg(format!("--mount={}", mounts.display()))
-        .args(["--propagation", "slave", "true"])
-        .status()
-        .unwrap();
-    assert!(made.success());
-    for which in ["first", "second"] {
-        let daemon = Command::new("sh")
-            .args(["-c", DAEMON])
-            .env("LAB_NODE", &lab.config.cgroup_root)
-            .env("LAB_MOUNTS", &mounts)
+    let node = lab.config.cgroup_root.join("node");
+    fs::create_dir_all(node.join("daemon")).unwrap();
+    fs::create_dir(lab.path("cgroup")).unwrap();
+    let bound = ["cgroup", "mnt"].map(|name| lab.config.run_dir.join(name));
+    for path in &bound {
+        File::create(path).unwrap();
+    }
+    let sh = |script: &str, which: &str| {
+        Command::new("sh")
+            .args(["-c", script])
+            .env("LAB_NODE", &node)
             .env("LAB_CGROUP", lab.path("cgroup"))
             .env("LAB_BINARY", std::env::current_exe().unwrap())
             .env("LAB_ROOT", &lab.config.root_dir)
@@ -50,7 +50,16 @@ fn daemons_of_a_node_follow_each_other() {
             .env("LAB_LOGS", &lab.logs)
             .env("LAB_WHICH", which)
             .output()
-            .unwrap();
+            .unwrap()
+    };
+    let made = sh(NAMESPACES, "");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    for which in ["first", "second"] {
+        let daemon = sh(DAEMON, which);
         let said = String::from_utf8_lossy(&daemon.stderr);
         assert!(daemon.status.success(), "{which}: {said}");
         // Nothing but the pod is left between them, and nothing of it here.
@@ -58,7 +67,9 @@ fn daemons_of_a_node_follow_each_other() {
         assert_eq!(lab.shims().len(), left);
         assert_eq!(entries(&lab.config.run_dir.join("sandboxes")).len(), left);
     }
-    nix::mount::umount(&mounts).unwrap();
+    for path in &bound {
+        nix::mount::umount(path).unwrap();
+    }
     lab.assert_nothing_left();
 }
 
