@@ -1,9 +1,51 @@
 //! Sandboxes, containers and images from kernel parts, in CRI's shapes.
 //!
-//! A sandbox is a directory in the run directory, a cgroup, and a supervisor
-//! (`vetch-shim`) around which the pod's namespaces are made; a container is
-//! a child of that supervisor. The daemon that holds a [`Runtime`] may die at
-//! any moment: the next [`Runtime::open`] finds it all again.
+//! # Shape
+//!
+//! ```text
+//! vetch-node ── Runtime ──(shim.sock)── vetch-shim, one a sandbox
+//!     │            │                        │ clone3, in the container's cgroup
+//!     │            ├ <run-dir>/sandboxes    ├── first process of a container
+//!     │            ├ <root-dir>/containers  ├── first process of another
+//!     │            └ cgroups                └── a process of an exec
+//!     └── ImageStore ── <root-dir>/images
+//! ```
+//!
+//! A sandbox is a directory, a cgroup and a supervisor, around which the pod's
+//! network, IPC and UTS namespaces are made; bind mounts hold them, so there is
+//! no pause process. A container is a child of the supervisor with mount, PID
+//! and cgroup namespaces of its own: its root file system is an overlay mounted
+//! in its own mount namespace, and goes with it. The supervisor lives in the
+//! daemon's mount namespace and knows neither images nor Kubernetes; it gets
+//! whole bundles (`bundle.rs`), writes logs in the CRI format and rotates them,
+//! keeps exit codes, and answers requests (`vetch_shim::protocol`).
+//!
+//! # Files
+//!
+//! ```text
+//! <run-dir>/sandboxes/<id>/      a tmpfs: it goes with the machine's boot
+//!   sandbox.json                 what was asked for; written first
+//!   shim.json, shim.sock, …      see vetch_shim::protocol
+//!   ns/{net,ipc,uts}             the namespaces; SandboxStatus::netns is here
+//!   containers/<id>/
+//!     bundle.json, rootfs/       for the supervisor
+//!     container.json             written last, removed first: without it the
+//!                                rest is rubbish
+//! <root-dir>/containers/<id>/    {upper,work}: what a container writes
+//! <root-dir>/images/             see images.rs
+//! <cgroup-root>/kubepods[/burstable|/besteffort]/pod<uid>/
+//!   shim-<sandbox>, <container>
+//! ```
+//!
+//! # What survives what
+//!
+//! | gone | stays |
+//! |---|---|
+//! | the daemon, at any moment | all; [`Runtime::open`] follows living supervisors, ends what was half made, and learns of exits meanwhile |
+//! | a supervisor | its containers die with it and are [`ContainerState::Unknown`], those that had ended keep their exit codes; the sandbox is [`SandboxState::NotReady`] until removed |
+//! | the machine | images; a layer that may not have reached the disk is thrown away |
+//!
+//! Every operation may be repeated. Removal leaves nothing but the pod's logs.
 
 mod bundle;
 mod capability;
@@ -17,7 +59,7 @@ mod signal;
 mod status;
 pub mod types;
 
-pub use error::Error;
+pub use error::{Chain, Error};
 pub use images::{ImageError, ImageStore};
 pub use runtime::{ExecProcess, Runtime};
 pub use types::*;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -14,6 +15,9 @@ use vetch_shim::wire;
 
 use crate::Error;
 
+/// Namespaces are made in milliseconds; what takes longer hangs.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Starts a supervisor in its directory; returns when the pod's namespaces
 /// are made. It is nobody's child then.
 pub async fn start(program: &Path, dir: &Path) -> Result<(), Error> {
@@ -21,15 +25,18 @@ pub async fn start(program: &Path, dir: &Path) -> Result<(), Error> {
         shim: program.to_owned(),
         message,
     };
-    let output = tokio::process::Command::new(program)
+    let ready = tokio::process::Command::new(program)
         .arg(dir)
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .output()
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(START_TIMEOUT, ready)
         .await
+        .map_err(|_| failed(format!("not ready after {START_TIMEOUT:?}")))?
         .map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
         return Ok(());

@@ -66,7 +66,7 @@ pub struct SandboxSpec {
     pub sysctls: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// /var/log/pods/<ns>_<name>_<uid>
+    /// `/var/log/pods/<ns>_<name>_<uid>`
     pub log_directory: PathBuf,
 }
 

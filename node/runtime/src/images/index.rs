@@ -82,10 +82,11 @@ impl Index {
         self.find_by_prefix(wanted)
     }
 
-    /// The id's first digits, when they are enough.
+    /// The id's first digits, as docker shortens it or longer: fewer may well
+    /// be a name.
     fn find_by_prefix(&self, wanted: &str) -> Option<&ImageRecord> {
         let digits = wanted.strip_prefix("sha256:").unwrap_or(wanted);
-        if digits.len() < 4 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if digits.len() < 12 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
         let prefix = format!("sha256:{digits}");

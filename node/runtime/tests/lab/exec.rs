@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::pipe::pipe;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use vetch_runtime::*;
 
 use crate::guard::Lab;
@@ -99,6 +100,24 @@ fn descriptors_of_the_caller() {
         let mut said = String::new();
         File::from(from).read_to_string(&mut said).unwrap();
         assert_eq!(said, "reward\n");
+    });
+}
+
+#[test]
+fn a_terminal_of_the_caller() {
+    with_container(async |runtime, id| {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        unlockpt(&master).unwrap();
+        let end = || ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let script = "test -t 0 && test -t 1 && test -t 2 && echo $TERM > /dev/tty";
+        let mut process = runtime
+            .exec_process(id, sh(script), true, [end(), end(), end()])
+            .await
+            .unwrap();
+        assert_eq!(process.wait().await.unwrap(), 0);
+        let mut said = [0; 64];
+        let length = rustix::io::read(&master, &mut said).unwrap();
+        assert_eq!(&said[..length], b"xterm\r\n");
     });
 }
 
