@@ -9,6 +9,20 @@
 //! Usage: `vetch-shim DIR`; returns when the sandbox is ready, its supervisor
 //! runs on in the background.
 //!
+//! ```text
+//! vetch-shim DIR           lock, clone3 into the pod's cgroup, wait for "ready"
+//!  └ supervisor            namespaces, bind mounts, socket; then one poll loop over
+//!     │                    requests, children's sync sockets, pipes, SIGCHLD
+//!     ├ vetch-init          only for a PID namespace that containers share: reaps
+//!     ├ container           clone3 with mount (and PID) namespace, in its cgroup:
+//!     │                     overlay, pivot_root, /proc /sys /dev, volumes, masks,
+//!     │                     user, capabilities, exec
+//!     └ exec                setns into a container, then the same end
+//! ```
+//!
+//! A child speaks on its sync socket until exec closes it: an error in words,
+//! or its console. All children die with the supervisor.
+//!
 //! Seccomp profiles, AppArmor and device cgroups are not applied yet; device
 //! nodes other than the default ones do not open in containers, because all
 //! their mounts are `nodev`.
