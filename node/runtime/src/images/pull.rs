@@ -1,12 +1,13 @@
 //! From a registry into the store.
 
+mod words;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use oci_client::client::{ClientConfig, ClientProtocol, SizedStream};
-use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth as OciAuth;
 use oci_client::{Client, Reference};
 use tokio::io::AsyncReadExt;
@@ -212,7 +213,7 @@ impl Source {
         self.client
             .pull_manifest_raw(reference, &self.auth, &manifest::ACCEPTED)
             .await
-            .map_err(|error| PullError::Words(resolve_words(&self.reference, &error)))
+            .map_err(|error| PullError::Words(words::resolving(&self.reference, &error)))
     }
 
     async fn config(&self, config: &Descriptor) -> Result<Vec<u8>, PullError> {
@@ -244,7 +245,7 @@ impl Source {
                 PullError::Words(format!(
                     "failed to fetch {}: {}",
                     blob.digest,
-                    words(&error)
+                    words::words(&error)
                 ))
             })
     }
@@ -298,58 +299,6 @@ async fn unpack_layers(
 
 fn parse(bytes: &[u8]) -> Result<Manifest, PullError> {
     serde_json::from_slice(bytes).map_err(|error| PullError::Words(format!("manifest: {error}")))
-}
-
-/// containerd's frame around the registry's words.
-fn resolve_words(reference: &Reference, error: &OciDistributionError) -> String {
-    let name = reference.whole();
-    let what = match error {
-        OciDistributionError::RegistryError { envelope, .. }
-            if envelope.errors.iter().any(|error| {
-                matches!(
-                    error.code,
-                    OciErrorCode::ManifestUnknown
-                        | OciErrorCode::NameUnknown
-                        | OciErrorCode::NotFound
-                )
-            }) =>
-        {
-            format!("{name}: not found: {}", words(error))
-        }
-        OciDistributionError::ImageManifestNotFoundError(_)
-        | OciDistributionError::ServerError { code: 404, .. } => {
-            format!("{name}: not found: {}", words(error))
-        }
-        OciDistributionError::UnauthorizedError { .. }
-        | OciDistributionError::AuthenticationFailure(_) => format!(
-            "pull access denied, repository does not exist or may require authorization: {}",
-            words(error)
-        ),
-        _ => words(error),
-    };
-    format!("failed to resolve reference \"{name}\": {what}")
-}
-
-fn words(error: &OciDistributionError) -> String {
-    match error {
-        OciDistributionError::RegistryError { envelope, .. } => envelope
-            .errors
-            .iter()
-            .map(|error| error.message.clone())
-            .collect::<Vec<_>>()
-            .join("; "),
-        // reqwest says the cause only in its sources.
-        OciDistributionError::RequestError(error) => {
-            let mut text = format!("failed to do request: {error}");
-            let mut source = std::error::Error::source(error);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
-            text
-        }
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

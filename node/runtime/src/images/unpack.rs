@@ -4,6 +4,8 @@
 //! openat2(RESOLVE_IN_ROOT) (5.6+), entries are made by name in them and
 //! never through a symlink.
 
+mod metadata;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -12,12 +14,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-    chmodat, chownat, fchmod, fchown, fsetxattr, linkat, makedev, mkdirat, mknodat, openat,
-    openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags, chmodat, chownat,
+    fchmod, fchown, fsetxattr, linkat, makedev, mkdirat, mknodat, openat, openat2, statat,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
+
+use metadata::{Metadata, times};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -55,14 +59,6 @@ struct Unpacker {
     parent: Option<(PathBuf, OwnedFd)>,
 }
 
-struct Metadata {
-    uid: u32,
-    gid: u32,
-    mode: Mode,
-    mtime: i64,
-    xattrs: Vec<(String, Vec<u8>)>,
-}
-
 /// The path below the root: without `/` and `.`, and never with `..`.
 fn inside(path: &[u8]) -> io::Result<PathBuf> {
     let mut clean = PathBuf::new();
@@ -87,7 +83,7 @@ impl Unpacker {
         if kind == EntryType::XGlobalHeader {
             return Ok(());
         }
-        let metadata = metadata(entry)?;
+        let metadata = metadata::read(entry)?;
         let Some(name) = path.file_name() else {
             // The root directory itself.
             return self.directory_metadata(path, &metadata);
@@ -358,46 +354,6 @@ fn apply(fd: &OwnedFd, metadata: &Metadata) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn metadata<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<Metadata> {
-    let mut xattrs = Vec::new();
-    if let Some(extensions) = entry.pax_extensions()? {
-        for extension in extensions {
-            let extension = extension?;
-            let Some(name) = extension
-                .key()
-                .ok()
-                .and_then(|key| key.strip_prefix("SCHILY.xattr."))
-            else {
-                continue;
-            };
-            // Not overlayfs's own, which would lead elsewhere.
-            if name == "security.capability" || name.starts_with("user.") {
-                xattrs.push((name.to_owned(), extension.value_bytes().to_vec()));
-            }
-        }
-    }
-    let header = entry.header();
-    let id = |id: u64| u32::try_from(id).map_err(|_| invalid("user or group id"));
-    Ok(Metadata {
-        uid: id(header.uid()?)?,
-        gid: id(header.gid()?)?,
-        mode: Mode::from_raw_mode(header.mode()? & 0o7777),
-        mtime: i64::try_from(header.mtime()?).unwrap_or(0),
-        xattrs,
-    })
-}
-
-fn times(mtime: i64) -> Timestamps {
-    let time = Timespec {
-        tv_sec: mtime,
-        tv_nsec: 0,
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
 }
 
 fn invalid(message: &'static str) -> io::Error {

@@ -11,6 +11,7 @@ mod image;
 mod import;
 mod measure;
 mod node;
+mod programs;
 mod pull;
 mod registry;
 mod sandboxes;

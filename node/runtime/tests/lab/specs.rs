@@ -25,6 +25,21 @@ pub fn sandbox(logs: &Path, name: &str) -> SandboxSpec {
     }
 }
 
+/// A lab with one sandbox, which is removed without a trace at the end.
+pub fn with_sandbox(test: impl AsyncFnOnce(&crate::guard::Lab, &Runtime, &SandboxStatus)) {
+    let lab = crate::guard::Lab::enter();
+    lab.block_on(async {
+        let runtime = lab.runtime().await;
+        let made = runtime
+            .create_sandbox(sandbox(&lab.logs, "pod"))
+            .await
+            .unwrap();
+        test(&lab, &runtime, &made).await;
+        runtime.remove_sandbox(&made.id).await.unwrap();
+        lab.assert_nothing_left();
+    });
+}
+
 /// A shell that runs `script`.
 pub fn shell(script: &str) -> ContainerSpec {
     ContainerSpec {
