@@ -200,13 +200,7 @@ impl DeploymentController {
                 );
                 status::set(conditions, failed);
             }
-            self.write_status(
-                api,
-                deployment,
-                deployment.metadata.resource_version.clone(),
-                status,
-            )
-            .await?;
+            self.write_status(api, deployment, status).await?;
             return Err(error);
         }
         for step in plan.update {
@@ -229,22 +223,14 @@ impl DeploymentController {
             found(sets.delete(&key.name, &parameters).await)
                 .during(|| format!("delete ReplicaSet {key}"))?;
         }
-        let mut version = deployment.metadata.resource_version.clone();
-        if let Some(revision) = plan.revision {
-            let patch = json!({"metadata": {"resourceVersion": version, "annotations": {REVISION: revision}}});
-            let patched = api
-                .patch(
-                    name_of(deployment),
-                    &PatchParams::default(),
-                    &Patch::Merge(&patch),
-                )
-                .await;
-            version = patched
-                .during(|| format!("write revision of {}", ObjectKey::of(deployment)))?
-                .metadata
-                .resource_version;
-        }
-        self.write_status(api, deployment, version, status).await?;
+        // The status is written onto what the revision made of the deployment: a status carries the
+        // annotations it was read with.
+        let patched = match plan.revision {
+            Some(revision) => Some(self.write_revision(api, deployment, revision).await?),
+            None => None,
+        };
+        let current = patched.as_ref().unwrap_or(deployment);
+        self.write_status(api, current, status).await?;
         Ok(Next::OnChange.at_most(plan.again.map(pod::delay)))
     }
 
@@ -291,11 +277,30 @@ impl DeploymentController {
         }
     }
 
+    async fn write_revision(
+        &self,
+        api: &Api<Deployment>,
+        deployment: &Deployment,
+        revision: String,
+    ) -> Result<Deployment> {
+        let patch = json!({"metadata": {
+            "resourceVersion": deployment.metadata.resource_version,
+            "annotations": {REVISION: revision},
+        }});
+        let patched = api
+            .patch(
+                name_of(deployment),
+                &PatchParams::default(),
+                &Patch::Merge(&patch),
+            )
+            .await;
+        patched.during(|| format!("write revision of {}", ObjectKey::of(deployment)))
+    }
+
     async fn write_status(
         &self,
         api: &Api<Deployment>,
         deployment: &Deployment,
-        version: Option<String>,
         status: DeploymentStatus,
     ) -> Result<()> {
         if deployment
@@ -306,7 +311,6 @@ impl DeploymentController {
             return Ok(());
         }
         let mut wanted = deployment.clone();
-        wanted.metadata.resource_version = version;
         wanted.status = Some(status);
         let written = found(
             api.replace_status(name_of(deployment), &PostParams::default(), &wanted)

@@ -90,16 +90,12 @@ impl EndpointsController {
         }
     }
 
-    /// Endpoints whose service went away while nobody looked.
+    /// Endpoints made here whose service went away while nobody looked.
     pub fn leftovers(&self) -> Vec<ObjectKey> {
-        let is_lock = |own: &Endpoints| {
-            let annotations = own.metadata.annotations.as_ref();
-            annotations.is_some_and(|annotations| annotations.contains_key(LEADER))
-        };
         self.endpoints
             .all()
             .iter()
-            .filter(|own| !is_lock(own))
+            .filter(|own| is_managed(own))
             .map(|own| ObjectKey::of(own.as_ref()))
             .filter(|key| self.services.get(key).is_none())
             .collect()

@@ -118,7 +118,7 @@ impl Reconcile for GarbageCollector {
         };
         let Some(latest) = latest else {
             let look = self.feed.graph(|graph| match view.by_reference {
-                true => graph.remove_absent(uid),
+                true => graph.remove_absent(&view.identity),
                 false => graph.remove(uid),
             });
             self.feed.look(look);
@@ -153,10 +153,13 @@ impl GarbageCollector {
             .unwrap_or_default();
         let mut owners = Vec::with_capacity(references.len());
         for reference in references {
-            let known_gone = self.feed.graph(|graph| graph.is_absent(&reference.uid));
+            let namespace = namespace_of(latest);
+            let known_gone = self
+                .feed
+                .graph(|graph| graph.is_absent(reference, namespace));
             let lookup = match known_gone {
                 true => Lookup::Owner(Owner::Absent),
-                false => self.live.owner(namespace_of(latest), reference).await?,
+                false => self.live.owner(namespace, reference).await?,
             };
             match lookup {
                 Lookup::Owner(owner) => owners.push((reference.clone(), owner)),

@@ -18,13 +18,28 @@ const ABSENT: usize = 500;
 pub type Uid = Arc<str>;
 
 /// Where an object is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     pub kind: ObjectKind,
     /// Empty for cluster-scoped objects. Of an owner only known by reference: its dependent's.
     pub namespace: String,
     pub name: String,
     pub uid: Uid,
+}
+
+impl Identity {
+    /// Where an owner reference made in `namespace` leads.
+    fn referred(owner: &OwnerReference, namespace: &str) -> Identity {
+        Identity {
+            kind: ObjectKind {
+                api_version: owner.api_version.clone(),
+                kind: owner.kind.clone(),
+            },
+            namespace: namespace.to_owned(),
+            name: owner.name.clone(),
+            uid: owner.uid.as_str().into(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -57,7 +72,8 @@ pub struct View {
 #[derive(Debug, Default)]
 pub struct Graph {
     nodes: HashMap<Uid, Node>,
-    absent: HashSet<Uid>,
+    /// With the place, as a reference may name a living owner in a wrong one.
+    absent: HashSet<Identity>,
 }
 
 impl Graph {
@@ -71,13 +87,10 @@ impl Graph {
         };
         let (foreground, orphans) = (has(FOREGROUND), has(ORPHAN));
         let mut look = Vec::new();
+        look.extend(self.misled(&identity));
         let mut before = Vec::new();
         match self.nodes.get_mut(&uid) {
             Some(node) => {
-                if node.by_reference && !is_at(&node.identity, &identity) {
-                    // Its dependents named it in a place or by a name that is not its own.
-                    look.extend(node.dependents.iter().cloned());
-                }
                 if foreground && !node.foreground {
                     look.extend(node.dependents.iter().cloned());
                     look.push(uid.clone());
@@ -132,10 +145,7 @@ impl Graph {
         };
         let mut look: Vec<Uid> = node.dependents.iter().cloned().collect();
         if !look.is_empty() {
-            if self.absent.len() >= ABSENT {
-                self.absent.clear();
-            }
-            self.absent.insert(node.identity.uid.clone());
+            self.remember_absent(node.identity);
         }
         for owner in &node.owners {
             self.unlink(&owner.uid, uid);
@@ -144,17 +154,65 @@ impl Graph {
         look
     }
 
-    /// A node named by owner references only turned out not to exist.
-    pub fn remove_absent(&mut self, uid: &str) -> Vec<Uid> {
-        match self.nodes.get(uid) {
+    /// There is no such owner at the place that some dependents name. Answers which nodes are worth
+    /// a look: those dependents, and the owner's next place where others name another.
+    pub fn remove_absent(&mut self, place: &Identity) -> Vec<Uid> {
+        let named_here: Vec<(Uid, Option<Identity>)> = match self.nodes.get(&place.uid) {
             // It came in the meantime.
-            Some(node) if !node.by_reference => Vec::new(),
-            _ => self.remove(uid),
+            Some(node) if !node.by_reference => return Vec::new(),
+            Some(node) => self
+                .dependents(node)
+                .map(|own| (own.identity.uid.clone(), reference_of(own, &place.uid)))
+                .collect(),
+            None => return Vec::new(),
+        };
+        self.remember_absent(place.clone());
+        let (gone, others): (Vec<_>, Vec<_>) = named_here
+            .into_iter()
+            .partition(|(_, named)| named.as_ref().is_none_or(|named| named == place));
+        let mut look: Vec<Uid> = gone.into_iter().map(|(uid, _)| uid).collect();
+        let next = others.iter().find_map(|(_, named)| named.clone());
+        match (self.nodes.get_mut(&place.uid), next) {
+            (Some(node), Some(next)) => {
+                node.identity = next;
+                node.dependents = others.into_iter().map(|(uid, _)| uid).collect();
+                look.push(place.uid.clone());
+            }
+            _ => drop(self.nodes.remove(&place.uid)),
         }
+        look
     }
 
-    pub fn is_absent(&self, uid: &str) -> bool {
-        self.absent.contains(uid)
+    fn remember_absent(&mut self, place: Identity) {
+        if self.absent.len() >= ABSENT {
+            self.absent.clear();
+        }
+        self.absent.insert(place);
+    }
+
+    /// Whether the owner that a reference made in `namespace` leads to is known to be gone.
+    pub fn is_absent(&self, owner: &OwnerReference, namespace: &str) -> bool {
+        let mut place = Identity::referred(owner, namespace);
+        if self.absent.contains(&place) {
+            return true;
+        }
+        place.namespace.clear();
+        self.absent.contains(&place)
+    }
+
+    /// Dependents that name a real object by a name or in a place that is not its own.
+    fn misled(&self, object: &Identity) -> Vec<Uid> {
+        let Some(node) = self.nodes.get(&object.uid).filter(|own| own.by_reference) else {
+            return Vec::new();
+        };
+        let wrong = |own: &&Node| {
+            let named = reference_of(own, &object.uid);
+            named.is_some_and(|named| !is_at(&named, object))
+        };
+        self.dependents(node)
+            .filter(wrong)
+            .map(|own| own.identity.uid.clone())
+            .collect()
     }
 
     pub fn view(&self, uid: &str) -> Option<View> {
@@ -192,19 +250,11 @@ impl Graph {
     }
 
     fn link(&mut self, owner: &OwnerReference, dependent: &Identity, look: &mut Vec<Uid>) {
-        if self.absent.contains(owner.uid.as_str()) {
+        let reference = Identity::referred(owner, &dependent.namespace);
+        if self.is_absent(owner, &dependent.namespace) {
             look.push(dependent.uid.clone());
             return;
         }
-        let reference = Identity {
-            kind: ObjectKind {
-                api_version: owner.api_version.clone(),
-                kind: owner.kind.clone(),
-            },
-            namespace: dependent.namespace.clone(),
-            name: owner.name.clone(),
-            uid: owner.uid.as_str().into(),
-        };
         match self.nodes.get_mut(owner.uid.as_str()) {
             Some(node) => {
                 node.dependents.insert(dependent.uid.clone());
@@ -247,6 +297,13 @@ impl Graph {
             look.push(node.identity.uid.clone());
         }
     }
+}
+
+/// Where a dependent says its owner is.
+fn reference_of(dependent: &Node, owner: &str) -> Option<Identity> {
+    let mut owners = dependent.owners.iter();
+    let reference = owners.find(|own| own.uid == owner)?;
+    Some(Identity::referred(reference, &dependent.identity.namespace))
 }
 
 /// Whether a reference made in some namespace leads to the object: a cluster-scoped owner has none.

@@ -22,6 +22,16 @@ fn owned_by(owner: &str, blocks: bool) -> Value {
     json!([{"apiVersion": "v1", "kind": "Set", "name": owner, "uid": format!("u-{owner}"), "blockOwnerDeletion": blocks}])
 }
 
+fn reference(name: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: "v1".into(),
+        kind: "Set".into(),
+        name: name.into(),
+        uid: format!("u-{uid}"),
+        ..OwnerReference::default()
+    }
+}
+
 fn apply(graph: &mut Graph, name: &str, fields: Value) -> Vec<String> {
     let kind = if name.starts_with('s') { "Set" } else { "Pod" };
     sorted(graph.apply(identity(kind, "d", name), &meta(fields)))
@@ -45,7 +55,11 @@ fn dependents_of_a_removed_owner_are_looked_at() {
         assert_eq!(apply(&mut graph, pod, fields), NOTHING);
     }
     assert_eq!(sorted(graph.remove("u-s1")), ["u-p1", "u-p2"]);
-    assert!(graph.is_absent("u-s1"));
+    assert!(graph.is_absent(&reference("s1", "s1"), "d"));
+    assert!(
+        !graph.is_absent(&reference("s2", "s1"), "d"),
+        "another name"
+    );
     // One that comes late.
     let late = json!({"ownerReferences": owned_by("s1", true)});
     assert_eq!(apply(&mut graph, "p3", late), ["u-p3"]);
@@ -61,7 +75,10 @@ fn an_unknown_owner_is_looked_for() {
     assert!(view.by_reference);
     assert_eq!(view.identity, identity("Set", "d", "s1"));
     // It is not there:
-    assert_eq!(sorted(graph.remove_absent("u-s1")), ["u-p1"]);
+    assert_eq!(
+        sorted(graph.remove_absent(&identity("Set", "d", "s1"))),
+        ["u-p1"]
+    );
     assert_eq!(graph.view("u-s1"), None);
     // It comes after all:
     assert_eq!(
@@ -76,7 +93,10 @@ fn an_unknown_owner_is_looked_for() {
         json!({"ownerReferences": owned_by("s1", true)}),
     );
     assert_eq!(apply(&mut graph, "s1", json!({})), NOTHING);
-    assert_eq!(sorted(graph.remove_absent("u-s1")), NOTHING);
+    assert_eq!(
+        sorted(graph.remove_absent(&identity("Set", "d", "s1"))),
+        NOTHING
+    );
     assert!(graph.view("u-s1").is_some_and(|view| view.has_dependents));
 }
 
@@ -104,6 +124,42 @@ fn a_reference_to_the_wrong_place_makes_the_dependent_suspect() {
         NOTHING,
         "a cluster-scoped owner"
     );
+}
+
+#[test]
+fn a_wrong_reference_does_not_make_an_owner_absent_for_others() {
+    let mut graph = Graph::default();
+    apply(&mut graph, "p1", json!({"ownerReferences": misnaming()}));
+    let right = json!({"ownerReferences": owned_by("s1", true)});
+    assert_eq!(
+        apply(&mut graph, "p2", right),
+        NOTHING,
+        "looked for already"
+    );
+    // Nothing is called "other": p1 is lost, and the owner is looked for where p2 says.
+    let place = graph.view("u-s1").expect("a node").identity;
+    assert_eq!(place.name, "other");
+    assert_eq!(sorted(graph.remove_absent(&place)), ["u-p1", "u-s1"]);
+    assert_eq!(graph.view("u-s1").expect("a node").identity.name, "s1");
+    assert!(!graph.is_absent(&reference("s1", "s1"), "d"));
+    apply(&mut graph, "s1", json!({}));
+    assert_eq!(sorted(graph.remove("u-s1")), ["u-p2"], "still linked");
+
+    // The owner comes before the first place was looked at.
+    let mut graph = Graph::default();
+    apply(
+        &mut graph,
+        "p2",
+        json!({"ownerReferences": owned_by("s1", true)}),
+    );
+    apply(&mut graph, "p1", json!({"ownerReferences": misnaming()}));
+    assert_eq!(apply(&mut graph, "s1", json!({})), ["u-p1"]);
+}
+
+fn misnaming() -> Value {
+    let mut wrong = owned_by("s1", true);
+    wrong[0]["name"] = "other".into();
+    wrong
 }
 
 #[test]

@@ -1,0 +1,10 @@
+//! The controllers over a real API server and etcd in this process, with nodes that are made up.
+
+mod accounts;
+mod endpoints;
+mod garbage;
+mod harness;
+mod namespaces;
+mod nodes;
+mod ranges;
+mod rollouts;
