@@ -1,1 +1,50 @@
-fn main() {}
+//! The door for people: `cargo xtask up`, `down`, `test` and what lies between.
+//!
+//! Needs nothing but Rust to build; everything else it finds out and installs itself.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod apt;
+mod bpf;
+mod build;
+mod cgroup;
+mod cli;
+mod cluster;
+mod description;
+mod down;
+mod enter;
+mod foreground;
+mod hold;
+mod image;
+mod inventory;
+mod kubectl;
+mod logs;
+mod machine;
+mod mounts;
+mod namespaces;
+mod netlink;
+mod network;
+mod paths;
+mod plan;
+mod ports;
+mod process;
+mod service;
+mod signals;
+mod state;
+mod status;
+mod steps;
+mod test;
+mod tools;
+mod up;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Builds what `up` starts, in the order the parts need each other.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use crate::apt;
+use crate::paths::{Tree, echo_target};
+use crate::process;
+use crate::steps::Steps;
+use crate::tools;
+
+mod ebpf;
+
+/// What cargo is asked for.
+///
+/// Daemons and tests are built by one profile, release: then every dependency is compiled once,
+/// which on two cores costs less than the faster compiles of a debug build of the same crates save,
+/// and the scenarios test the very programs that people start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Daemons,
+    /// The daemons as well: asking for both at once resolves the same features for both.
+    DaemonsAndTests,
+}
+
+pub fn all(tree: &Tree) -> Result<()> {
+    let steps = Steps::new();
+    install(&steps, apt::BUILD)?;
+    everything(&steps, tree, Wanted::Daemons)
+}
+
+/// Installs what is missing of these.
+pub fn install(steps: &Steps, needs: &[apt::Need]) -> Result<()> {
+    let packages = apt::plan(needs, apt::is_here);
+    if packages.is_empty() {
+        return Ok(());
+    }
+    crate::machine::require_root()?;
+    steps.run("Install packages", |step| apt::install(step, &packages))
+}
+
+pub fn everything(steps: &Steps, tree: &Tree, wanted: Wanted) -> Result<()> {
+    ebpf(tree)?;
+    steps.run("Build the pods' supervisor", |step| {
+        tools::run(
+            step,
+            cargo(tree).args(["build", "--profile", "shim", "--package", "vetch-shim"]),
+        )
+    })?;
+    steps.run("Build the echo server", |step| {
+        let mut command = cargo(tree);
+        command
+            .args([
+                "build",
+                "--release",
+                "--package",
+                "vetch-echo",
+                "--target",
+                &echo_target(),
+            ])
+            // It has to run in an image without libraries. Because a target is named, the flag does
+            // not reach build scripts.
+            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+        tools::run(step, &mut command)
+    })?;
+    let what = match wanted {
+        Wanted::Daemons => "Build the daemons (minutes, the first time)",
+        Wanted::DaemonsAndTests => "Build the daemons and the tests (many minutes, the first time)",
+    };
+    steps.run(what, |step| {
+        tools::run(step, cargo(tree).args(arguments(wanted)))
+    })
+}
+
+/// Makes `target/ebpf/vetch-ebpf`, unless it is of the present sources.
+pub fn ebpf(tree: &Tree) -> Result<PathBuf> {
+    ebpf::build(&Steps::new(), tree).context("build the programs in the kernel")
+}
+
+fn arguments(wanted: Wanted) -> Vec<&'static str> {
+    let mut arguments = vec!["build", "--release"];
+    arguments.extend_from_slice(match wanted {
+        Wanted::Daemons => &["--package", "vetch-control", "--package", "vetch-node"],
+        Wanted::DaemonsAndTests => &["--workspace", "--bins", "--tests"],
+    });
+    arguments
+}
+
+/// The cargo that runs this program, in the checkout, with the target folder where the daemons are
+/// looked for.
+pub fn cargo(tree: &Tree) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(tree.root())
+        .env("CARGO_TARGET_DIR", tree.target())
+        .env("PATH", process::search_path())
+        .stdin(Stdio::null());
+    tools::forget_package(&mut command);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_and_daemons_share_a_profile() {
+        for wanted in [Wanted::Daemons, Wanted::DaemonsAndTests] {
+            assert_eq!(arguments(wanted)[..2], ["build", "--release"]);
+        }
+    }
+}

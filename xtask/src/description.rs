@@ -1,0 +1,160 @@
+//! `cluster.json`: where everything of a cluster is, for tests, benchmarks and people's scripts.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use ipnet::Ipv4Net;
+use serde::Serialize;
+
+use crate::cluster::Cluster;
+use crate::plan::{machine_address, node_address};
+use crate::service::Part;
+use crate::state::State;
+
+const KUBELET_PORT: u16 = 10250;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Description {
+    pub name: String,
+    /// With the administrator's certificate.
+    pub kubeconfig: PathBuf,
+    /// The API server as this machine reaches it.
+    pub server: String,
+    /// The API server as nodes and pods reach it.
+    pub node_server: String,
+    /// etcd's client endpoint.
+    pub etcd: String,
+    pub subnet: Ipv4Net,
+    #[serde(rename = "podCIDR")]
+    pub pod_cidr: Ipv4Net,
+    #[serde(rename = "serviceCIDR")]
+    pub service_cidr: Ipv4Net,
+    pub machine: Machine,
+    pub cgroup: PathBuf,
+    /// Which xtask works on this cluster: `VETCH_XTASK`.
+    pub xtask: Option<PathBuf>,
+    pub daemons: Daemons,
+    pub nodes: Vec<Node>,
+}
+
+/// The machine's end of the cable to the nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    pub link: String,
+    pub address: Ipv4Addr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Daemons {
+    pub etcd: Daemon,
+    pub control: Daemon,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Daemon {
+    /// Empty while it does not run.
+    pub pids: Vec<i32>,
+    pub cgroup: PathBuf,
+    pub log: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    pub name: String,
+    pub address: Ipv4Addr,
+    /// Namespaces, as paths that `nsenter` takes.
+    pub netns: PathBuf,
+    pub utsns: PathBuf,
+    pub cgroupns: PathBuf,
+    pub mountns: PathBuf,
+    /// Holds the daemon and every pod.
+    pub cgroup: PathBuf,
+    /// Of the daemon; pods have their own.
+    pub pids: Vec<i32>,
+    pub log: PathBuf,
+    pub pod_logs: PathBuf,
+    pub root_dir: PathBuf,
+    pub run_dir: PathBuf,
+    pub sockets: Sockets,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sockets {
+    /// The kubelet API, reachable from this machine.
+    pub kubelet: String,
+}
+
+pub fn of(cluster: &Cluster, state: &State) -> Description {
+    let daemon = |part: &Part| {
+        let leaf = cluster.leaf(part);
+        Daemon {
+            pids: leaf.pids(),
+            cgroup: leaf.path().to_owned(),
+            log: cluster.log(part),
+        }
+    };
+    let node = |(number, name): (u32, String)| {
+        let paths = cluster.paths.node(&name);
+        let address = node_address(state.subnet, number);
+        let part = Part::Node(name.clone());
+        Node {
+            address,
+            netns: paths.namespace("net"),
+            utsns: paths.namespace("uts"),
+            cgroupns: paths.namespace("cgroup"),
+            mountns: paths.mount_namespace,
+            cgroup: paths.cgroup,
+            pids: cluster.leaf(&part).pids(),
+            log: cluster.log(&part),
+            pod_logs: paths.pod_logs,
+            root_dir: paths.root,
+            run_dir: paths.run,
+            sockets: Sockets {
+                kubelet: format!("https://{address}:{KUBELET_PORT}"),
+            },
+            name,
+        }
+    };
+    Description {
+        name: cluster.name.to_string(),
+        kubeconfig: cluster.paths.admin_kubeconfig(),
+        server: state.api_for_machine(),
+        node_server: state.api_for_nodes(),
+        etcd: state.etcd_endpoint(),
+        subnet: state.subnet,
+        pod_cidr: state.pod_cidr,
+        service_cidr: state.service_cidr,
+        machine: Machine {
+            link: state.link.clone(),
+            address: machine_address(state.subnet),
+        },
+        cgroup: cluster.cgroup.path().to_owned(),
+        xtask: std::env::current_exe().ok(),
+        daemons: Daemons {
+            etcd: daemon(&Part::Etcd),
+            control: daemon(&Part::Control),
+        },
+        nodes: (1..).zip(state.node_names()).map(node).collect(),
+    }
+}
+
+/// Writes into the file that is there: scenarios hold locks on it.
+pub fn write(path: &Path, description: &Description) -> Result<()> {
+    let text = serde_json::to_string_pretty(description)? + "\n";
+    if fs::read_to_string(path).is_ok_and(|before| before == text) {
+        return Ok(());
+    }
+    let mut file = File::options()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .with_context(|| format!("open {}", path.display()))?;
+    file.write_all(text.as_bytes())
+        .with_context(|| format!("write {}", path.display()))
+}

@@ -1,0 +1,203 @@
+//! The cables: a bridge in a namespace of its own joins the nodes and the machine.
+//!
+//! ```text
+//! machine  vetchN ── machine ┐
+//! node-1   eth0   ── node-1  ├ br0   in the hub's namespace
+//! node-2   eth0   ── node-2  ┘
+//! ```
+//! The machine routes all pods to the first node, which knows the others' pods. Nodes have no
+//! default route: the way out comes with its own issue, and until then a packet for elsewhere is
+//! refused at once instead of lost on a machine that does not forward.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use ipnet::Ipv4Net;
+
+use crate::cluster::{Cluster, Name};
+use crate::netlink::{Link, Netlink, block_on};
+use crate::plan::{machine_address, node_address};
+use crate::state::State;
+
+const BRIDGE: &str = "br0";
+const HUB_PORT: &str = "machine";
+/// The node's link.
+const UPLINK: &str = "eth0";
+const LOOPBACK: &str = "lo";
+const ALIAS: &str = "vetch cluster ";
+
+/// Marks the machine's link, so that `down` finds it when the state is lost.
+pub fn alias(name: &Name) -> String {
+    format!("{ALIAS}{name}")
+}
+
+/// The cluster whose link this is, by its alias.
+pub fn owner(link: &Link) -> Option<&str> {
+    link.alias.strip_prefix(ALIAS)
+}
+
+/// Makes what is missing.
+pub fn ensure(cluster: &Cluster, state: &State) -> Result<()> {
+    block_on(async {
+        let hub_file = open(&cluster.paths.hub_netns())?;
+        let hub = Netlink::inside(&cluster.paths.hub_netns())?;
+        up(&hub, LOOPBACK).await?;
+        if hub.link(BRIDGE).await?.is_none() {
+            hub.add_bridge(BRIDGE).await?;
+        }
+        let bridge = up(&hub, BRIDGE).await?;
+
+        let machine = Netlink::machine()?;
+        let cable = Cable {
+            near: &machine,
+            near_name: &state.link,
+            far: &hub,
+            far_name: HUB_PORT,
+            far_file: &hub_file,
+        };
+        let (link, port) = cable.ensure().await?;
+        machine.set_alias(link.index, &alias(&cluster.name)).await?;
+        hub.set_controller(port.index, bridge.index).await?;
+        let prefix = state.subnet.prefix_len();
+        machine
+            .add_address(link.index, machine_address(state.subnet), prefix)
+            .await?;
+        machine.set_up(link.index).await?;
+
+        for (number, name) in (1..).zip(state.node_names()) {
+            let netns = cluster.paths.node(&name).namespace("net");
+            let node_file = open(&netns)?;
+            let node = Netlink::inside(&netns)?;
+            up(&node, LOOPBACK).await?;
+            let cable = Cable {
+                near: &hub,
+                near_name: &name,
+                far: &node,
+                far_name: UPLINK,
+                far_file: &node_file,
+            };
+            let (port, link) = cable.ensure().await?;
+            hub.set_controller(port.index, bridge.index).await?;
+            node.add_address(link.index, node_address(state.subnet, number), prefix)
+                .await?;
+            node.set_up(link.index).await?;
+        }
+        machine
+            .add_route(state.pod_cidr, node_address(state.subnet, 1))
+            .await
+    })
+}
+
+/// Unplugs a node that is no longer wanted.
+pub fn remove_node(cluster: &Cluster, name: &str) -> Result<()> {
+    block_on(async {
+        let hub = Netlink::inside(&cluster.paths.hub_netns())?;
+        match hub.link(name).await? {
+            Some(port) => hub.delete(&port).await,
+            None => Ok(()),
+        }
+    })
+}
+
+/// Takes the machine's link away, and its routes with it. `link` is what the state remembers: the
+/// alias is missing where `up` was killed in between.
+pub fn remove(name: &Name, link: Option<&str>) -> Result<()> {
+    block_on(async {
+        let machine = Netlink::machine()?;
+        for found in machine.links().await? {
+            let remembered =
+                Some(found.name.as_str()) == link && found.alias.is_empty() && found.kind == "veth";
+            if owner(&found) == Some(name.as_str()) || remembered {
+                machine.delete(&found).await?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What the machine has in use, but for this cluster's own.
+#[derive(Debug)]
+pub struct Used {
+    pub networks: Vec<Ipv4Net>,
+    pub links: Vec<String>,
+}
+
+pub fn used(name: &Name) -> Result<Used> {
+    block_on(async {
+        let machine = Netlink::machine()?;
+        let links = machine.links().await?;
+        let own = links
+            .iter()
+            .find(|link| owner(link) == Some(name.as_str()))
+            .map(|link| link.index);
+        let routes = machine.routes().await?;
+        let networks = routes
+            .iter()
+            .filter(|route| route.link.is_none() || route.link != own)
+            .filter_map(|route| match route.destination {
+                // The default route is in nobody's way.
+                Some(ipnet::IpNet::V4(network)) if network.prefix_len() > 0 => Some(network),
+                _ => None,
+            })
+            .collect();
+        let links = links
+            .into_iter()
+            .filter(|link| Some(link.index) != own)
+            .map(|link| link.name)
+            .collect();
+        Ok(Used { networks, links })
+    })
+}
+
+struct Cable<'a> {
+    near: &'a Netlink,
+    near_name: &'a str,
+    far: &'a Netlink,
+    far_name: &'a str,
+    far_file: &'a File,
+}
+
+impl Cable<'_> {
+    /// Both sides, made if they are not there or lead elsewhere.
+    async fn ensure(&self) -> Result<(Link, Link)> {
+        let (near, far) = self.sides().await?;
+        if let (Some(near), Some(far)) = (&near, &far)
+            && near.peer == Some(far.index)
+            && far.peer == Some(near.index)
+        {
+            return Ok((near.clone(), far.clone()));
+        }
+        for (netlink, side) in [(self.near, near), (self.far, far)] {
+            if let Some(side) = side {
+                netlink.delete(&side).await?;
+            }
+        }
+        self.near
+            .add_pair(self.near_name, self.far_file, self.far_name)
+            .await?;
+        let (near, far) = self.sides().await?;
+        near.zip(far)
+            .with_context(|| format!("the link {} vanished while it was set up", self.near_name))
+    }
+
+    async fn sides(&self) -> Result<(Option<Link>, Option<Link>)> {
+        Ok((
+            self.near.link(self.near_name).await?,
+            self.far.link(self.far_name).await?,
+        ))
+    }
+}
+
+async fn up(netlink: &Netlink, name: &str) -> Result<Link> {
+    let link = netlink
+        .link(name)
+        .await?
+        .with_context(|| format!("there is no link {name}"))?;
+    netlink.set_up(link.index).await?;
+    Ok(link)
+}
+
+fn open(netns: &Path) -> Result<File> {
+    File::open(netns).with_context(|| format!("open {}", netns.display()))
+}

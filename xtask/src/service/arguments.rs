@@ -1,0 +1,172 @@
+//! The daemons' command lines.
+
+use anyhow::{Context as _, Result};
+
+use crate::hold::{BPF_ROOT, CGROUP_ROOT};
+use crate::paths::{NodePaths, Paths, Tree};
+use crate::plan::{NODE_MASK, machine_address, node_address};
+use crate::state::State;
+
+use super::text;
+
+/// Images come over the machine's own network.
+const PULL_NETNS: &str = "/proc/1/ns/net";
+
+pub fn etcd(paths: &Paths, state: &State) -> Vec<String> {
+    let client = state.etcd_endpoint();
+    let peer = format!("http://127.0.0.1:{}", state.etcd_peer_port);
+    [
+        ("--name", "default".to_owned()),
+        ("--data-dir", text(&paths.data.join("etcd"))),
+        ("--listen-client-urls", client.clone()),
+        ("--advertise-client-urls", client),
+        ("--listen-peer-urls", peer.clone()),
+        ("--initial-advertise-peer-urls", peer.clone()),
+        ("--initial-cluster", format!("default={peer}")),
+        ("--logger", "zap".to_owned()),
+        ("--log-level", "warn".to_owned()),
+    ]
+    .into_iter()
+    .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .collect()
+}
+
+pub fn control(paths: &Paths, state: &State) -> Vec<String> {
+    let machine = machine_address(state.subnet);
+    let port = state.api_port;
+    [
+        ("--data-dir", text(&paths.data)),
+        ("--etcd", state.etcd_endpoint()),
+        ("--listen", format!("127.0.0.1:{port},{machine}:{port}")),
+        ("--advertise-address", machine.to_string()),
+        ("--service-cidr", state.service_cidr.to_string()),
+        ("--pod-cidr", state.pod_cidr.to_string()),
+        ("--node-cidr-mask-size", NODE_MASK.to_string()),
+    ]
+    .into_iter()
+    .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .collect()
+}
+
+pub fn node(name: &str, tree: &Tree, paths: &NodePaths, state: &State) -> Result<Vec<String>> {
+    let number = (1..)
+        .zip(state.node_names())
+        .find_map(|(number, other)| (other == name).then_some(number))
+        .with_context(|| format!("{name} is no node of this cluster"))?;
+    let mut arguments: Vec<String> = [
+        ("--kubeconfig", text(&paths.kubeconfig)),
+        ("--node-name", name.to_owned()),
+        ("--node-ip", node_address(state.subnet, number).to_string()),
+        ("--root-dir", text(&paths.root)),
+        ("--run-dir", text(&paths.run)),
+        ("--pod-log-dir", text(&paths.pod_logs)),
+        ("--cgroup-root", CGROUP_ROOT.to_owned()),
+        ("--pin-dir", format!("{BPF_ROOT}/vetch")),
+        ("--mount-namespace", text(&paths.mount_namespace)),
+        ("--shim", text(&tree.shim())),
+        ("--pull-netns", PULL_NETNS.to_owned()),
+    ]
+    .into_iter()
+    .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .collect();
+    for registry in &state.insecure_registries {
+        arguments.extend(["--insecure-registry".to_owned(), registry.clone()]);
+    }
+    Ok(arguments)
+}
+
+/// `vetch-control` issues a client certificate that only lets this node do a node's work.
+pub fn node_kubeconfig(name: &str, paths: &Paths, state: &State) -> Vec<String> {
+    [
+        ("--data-dir", text(&paths.data)),
+        ("--server", state.api_for_nodes()),
+        ("--user", format!("system:node:{name}")),
+        ("--group", "system:nodes".to_owned()),
+        ("--out", text(&paths.node(name).kubeconfig)),
+    ]
+    .into_iter()
+    .fold(vec!["kubeconfig".to_owned()], |mut all, (flag, value)| {
+        all.extend([flag.to_owned(), value]);
+        all
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn state() -> State {
+        State {
+            nodes: 2,
+            link: "vetch0".into(),
+            subnet: "172.30.0.0/24".parse().unwrap(),
+            pod_cidr: "10.244.0.0/16".parse().unwrap(),
+            service_cidr: "10.96.0.0/16".parse().unwrap(),
+            api_port: 6443,
+            etcd_client_port: 2379,
+            etcd_peer_port: 2380,
+            insecure_registries: vec!["registry:5000".into()],
+        }
+    }
+
+    fn paths(tree: &Tree) -> Paths {
+        Paths::new(tree, &"vetch".parse().unwrap(), Path::new("/cg"))
+    }
+
+    #[test]
+    fn the_control_plane_listens_for_this_machine_and_for_the_nodes() {
+        let line = control(&paths(&Tree::at("/src")), &state()).join(" ");
+        for part in [
+            "--data-dir /src/target/vetch ",
+            "--etcd http://127.0.0.1:2379 ",
+            "--listen 127.0.0.1:6443,172.30.0.1:6443 ",
+            "--advertise-address 172.30.0.1 ",
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
+    }
+
+    #[test]
+    fn etcd_is_reached_from_this_machine_only() {
+        let line = etcd(&paths(&Tree::at("/src")), &state()).join(" ");
+        assert!(
+            line.contains("--data-dir /src/target/vetch/etcd "),
+            "{line}"
+        );
+        assert_eq!(
+            line.matches("http://").count(),
+            line.matches("http://127.0.0.1:").count()
+        );
+    }
+
+    #[test]
+    fn every_node_has_its_own_address_and_places() {
+        let tree = Tree::at("/src");
+        let paths = paths(&tree);
+        let line =
+            |name: &str| node(name, &tree, &paths.node(name), &state()).map(|line| line.join(" "));
+        let second = line("node-2").unwrap();
+        for part in [
+            "--node-ip 172.30.0.3 ",
+            "--root-dir /src/target/vetch/nodes/node-2 ",
+            "--run-dir /run/vetch/vetch/node-2/run ",
+            "--cgroup-root /sys/fs/cgroup ",
+            "--pull-netns /proc/1/ns/net",
+            "--insecure-registry registry:5000",
+        ] {
+            assert!(second.contains(part), "{second}");
+        }
+        assert!(!line("node-1").unwrap().contains("node-2"));
+        assert!(line("node-3").is_err());
+        let issue = node_kubeconfig("node-2", &paths, &state()).join(" ");
+        assert!(issue.starts_with(
+            "kubeconfig --data-dir /src/target/vetch --server https://172.30.0.1:6443 "
+        ));
+        assert!(
+            issue.contains("--user system:node:node-2 --group system:nodes "),
+            "{issue}"
+        );
+    }
+}

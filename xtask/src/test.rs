@@ -1,0 +1,80 @@
+//! `test`: every test of the workspace in one run, on a cluster of the suite's own.
+
+use std::os::fd::AsFd as _;
+use std::process::{Child, ExitCode};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::build::{self, Wanted};
+use crate::cli::UpArgs;
+use crate::cluster::{Cluster, Name};
+use crate::signals::{Signals, Woken};
+use crate::steps::Steps;
+use crate::{apt, down, kubectl, machine, process, tools, up};
+
+/// As many as the example has replicas, so that each can be on a node of its own.
+const NODES: u32 = 3;
+
+pub fn run(name: Name, filters: &[String], arguments: &[String]) -> Result<ExitCode> {
+    machine::require_kernel()?;
+    let cluster = Cluster::open(name)?;
+    let lock = cluster.lock()?;
+    let steps = Steps::new();
+    build::install(&steps, &[apt::BUILD, apt::RUN, apt::TEST].concat())?;
+    steps.run("Look for nextest", tools::nextest)?;
+    build::everything(&steps, &cluster.tree, Wanted::DaemonsAndTests)?;
+    // From here on Ctrl-C takes the cluster down as well.
+    let signals = Signals::hold()?;
+    let args = UpArgs {
+        nodes: Some(NODES),
+        fresh: true,
+        ..UpArgs::default()
+    };
+    up::start(&steps, &cluster, &args)?;
+    // Scenarios stop and start daemons of this cluster.
+    drop(lock);
+    eprintln!(
+        "==> Test; the cluster's logs are in {}",
+        cluster.paths.logs().display()
+    );
+    let outcome = nextest(&cluster, filters, arguments).and_then(|child| wait(child, &signals));
+    let passed = matches!(outcome, Ok(0));
+    // The summary stays the last that is said; logs stay where something failed.
+    let _lock = cluster.lock()?;
+    down::everything(&cluster, passed)?;
+    Ok(ExitCode::from(u8::try_from(outcome?).unwrap_or(u8::MAX)))
+}
+
+fn nextest(cluster: &Cluster, filters: &[String], arguments: &[String]) -> Result<Child> {
+    let tree = &cluster.tree;
+    let mut command = build::cargo(tree);
+    command
+        .args(["nextest", "run", "--release", "--workspace"])
+        .args(filters)
+        .args(arguments)
+        .env("VETCH_CLUSTER", cluster.paths.description())
+        .env("VETCH_XTASK", std::env::current_exe()?)
+        .env("VETCH_ECHO", tree.echo())
+        .env("VETCH_SHIM", tree.shim())
+        .env("VETCH_KUBECTL", kubectl::program()?)
+        .env(up::PREBUILT, "1")
+        .env("PATH", process::search_path());
+    command.spawn().context("run cargo nextest")
+}
+
+/// The exit code of the run; signals of this program go on to it.
+fn wait(mut child: Child, signals: &Signals) -> Result<i32> {
+    let pid = Pid::from_raw(i32::try_from(child.id())?);
+    let raw = rustix::process::Pid::from_child(&child);
+    let file = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty())
+        .context("watch the run")?;
+    while let Woken::Signal(signal) = signals.wait(file.as_fd())? {
+        // The terminal's goes to both, and twice is a different wish.
+        if signal != Signal::SIGINT {
+            let _ = kill(pid, signal);
+        }
+    }
+    Ok(child.wait()?.code().unwrap_or(1))
+}

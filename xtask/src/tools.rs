@@ -1,0 +1,148 @@
+//! Running other people's programs, with their words where one needs them.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process;
+use crate::steps::Step;
+
+/// How much of a failed program's output is told.
+const TOLD: usize = 60;
+
+/// Runs it to its end; what it says goes beside the step, and into the error when it fails.
+pub fn run(step: &Step, command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("run {program}"))?;
+    let (sender, lines) = mpsc::channel();
+    let streams: [Option<Box<dyn std::io::Read + Send>>; 2] = [
+        child.stdout.take().map(|stream| Box::new(stream) as _),
+        child.stderr.take().map(|stream| Box::new(stream) as _),
+    ];
+    for stream in streams.into_iter().flatten() {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+    }
+    drop(sender);
+    let mut said = Vec::new();
+    for line in lines {
+        step.note(&line);
+        said.push(line);
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        let end = said[said.len().saturating_sub(TOLD)..].join("\n");
+        bail!("{program}: {status}\n{end}");
+    }
+    Ok(())
+}
+
+/// What a program prints, or None where it is not there or fails.
+pub fn answer(program: impl Into<PathBuf>, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program.into())
+        .args(arguments)
+        .env("PATH", process::search_path())
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A cargo that is not told which one ran this program: rustup's proxy sets these for its children.
+pub fn cargo(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("PATH", process::search_path())
+        .stdin(Stdio::null());
+    for key in [
+        "CARGO",
+        "RUSTC",
+        "RUSTC_WRAPPER",
+        "RUSTUP_TOOLCHAIN",
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+    ] {
+        command.env_remove(key);
+    }
+    forget_package(&mut command);
+    command
+}
+
+/// What cargo tells a program about the package it is of.
+pub fn forget_package(command: &mut Command) {
+    for (key, _) in std::env::vars_os() {
+        let name = key.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(key);
+        }
+    }
+}
+
+/// `cargo nextest`, installed from crates.io where it is missing.
+pub fn nextest(step: &Step) -> Result<()> {
+    if process::find("cargo-nextest").is_some() {
+        return Ok(());
+    }
+    step.tell("cargo install cargo-nextest (some minutes, once)");
+    // Outside the checkout, whose settings are not for it.
+    let mut command = cargo("cargo");
+    command
+        .args([
+            "install",
+            "--locked",
+            "cargo-nextest",
+            "--no-default-features",
+            "--features",
+            "default-no-update",
+        ])
+        .current_dir(std::env::temp_dir());
+    run(step, &mut command)
+        .context("`cargo install cargo-nextest` failed: install it by hand, then run this again")
+}
+
+/// The text of a file, or nothing.
+pub fn read(path: &std::path::Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steps::Steps;
+
+    #[test]
+    fn a_failure_is_told_in_the_programs_words() {
+        let run = |script: &str| {
+            Steps::new().run("test", |step| {
+                run(step, Command::new("sh").args(["-c", script]))
+            })
+        };
+        run("echo fine").unwrap();
+        let error = run("echo out; echo 'the reason' >&2; exit 3")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("exit status: 3") && error.contains("the reason"),
+            "{error}"
+        );
+        assert_eq!(answer("echo", &["a"]).as_deref(), Some("a\n"));
+        assert_eq!(answer("false", &[]), None);
+        assert_eq!(answer("no-such-program", &[]), None);
+    }
+}
