@@ -115,14 +115,9 @@ fn open(id: Id) -> Result<Option<OwnedFd>> {
 
 fn describe(id: Id) -> Result<Option<Object>> {
     let Some(fd) = open(id)? else { return Ok(None) };
-    let mut map_ids = [0_u8; 4 * MAPS];
     let mut info = [0_u8; 256];
-    if id.kind == Kind::Program {
-        // nr_map_ids and map_ids: where it may write the maps' ids to.
-        info[52..56].copy_from_slice(&(MAPS as u32).to_ne_bytes());
-        info[56..64].copy_from_slice(&(map_ids.as_mut_ptr() as u64).to_ne_bytes());
-    }
-    info_of(&fd, &mut info, &mut map_ids)
+    let mut maps = [0_u8; 4 * MAPS];
+    info_of(id.kind, &fd, &mut info, &mut maps)
         .with_context(|| format!("look at BPF {} {}", id.kind.word(), id.number))?;
     let text = |bytes: &[u8]| {
         String::from_utf8_lossy(bytes)
@@ -134,7 +129,7 @@ fn describe(id: Id) -> Result<Option<Object>> {
     Ok(Some(match id.kind {
         Kind::Program => Object {
             name: text(&info[64..80]),
-            uses: map_ids
+            uses: maps
                 .chunks_exact(4)
                 .take((number(52) as usize).min(MAPS))
                 .map(|bytes| Id {
@@ -194,12 +189,11 @@ fn missing(error: io::Error) -> io::Result<Option<i64>> {
     }
 }
 
-/// One of the commands without pointers in their attributes.
 fn call(command: libc::c_long, attributes: &mut Attributes) -> io::Result<Option<i64>> {
     let size = std::mem::size_of::<Attributes>();
     #[expect(unsafe_code, reason = "there is no safe wrapper of bpf(2)")]
-    // SAFETY: the attributes are as long as said, live through the call, and hold no pointer but
-    // those that `info_of` answers for.
+    // SAFETY: the attributes are as long as said and live through the call, and so does all they
+    // point to: only `info_of` passes pointers, to arrays of the lengths it names, which it borrows.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.0.as_mut_ptr(), size) };
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -207,17 +201,24 @@ fn call(command: libc::c_long, attributes: &mut Attributes) -> io::Result<Option
     Ok(Some(result))
 }
 
-/// `BPF_OBJ_GET_INFO_BY_FD`: fills `info`, and `maps`, which `info` points to for programs.
-fn info_of(fd: &OwnedFd, info: &mut [u8; 256], maps: &mut [u8; 4 * MAPS]) -> io::Result<()> {
+/// `BPF_OBJ_GET_INFO_BY_FD`: fills `info`, and for programs `maps` with their ids.
+fn info_of(
+    kind: Kind,
+    fd: &OwnedFd,
+    info: &mut [u8; 256],
+    maps: &mut [u8; 4 * MAPS],
+) -> io::Result<()> {
     const COMMAND: libc::c_long = 15;
+    if kind == Kind::Program {
+        // nr_map_ids and map_ids: how much may be written, and where to.
+        info[52..56].copy_from_slice(&(MAPS as u32).to_ne_bytes());
+        info[56..64].copy_from_slice(&(maps.as_mut_ptr() as u64).to_ne_bytes());
+    }
     let mut attributes = Attributes::default();
     attributes.put(0, &fd.as_raw_fd().to_ne_bytes());
     attributes.put(4, &(info.len() as u32).to_ne_bytes());
-    // Both are borrowed for as long as the call lasts.
     attributes.put(8, &(info.as_mut_ptr() as u64).to_ne_bytes());
-    call(COMMAND, &mut attributes)?;
-    std::hint::black_box(maps);
-    Ok(())
+    call(COMMAND, &mut attributes).map(drop)
 }
 
 #[cfg(test)]

@@ -35,8 +35,6 @@ pub struct Description {
     pub service_cidr: Ipv4Net,
     pub machine: Machine,
     pub cgroup: PathBuf,
-    /// Which xtask works on this cluster: `VETCH_XTASK`.
-    pub xtask: Option<PathBuf>,
     pub daemons: Daemons,
     pub nodes: Vec<Node>,
 }
@@ -134,7 +132,6 @@ pub fn of(cluster: &Cluster, state: &State) -> Description {
             address: machine_address(state.subnet),
         },
         cgroup: cluster.cgroup.path().to_owned(),
-        xtask: std::env::current_exe().ok(),
         daemons: Daemons {
             etcd: daemon(&Part::Etcd),
             control: daemon(&Part::Control),

@@ -55,7 +55,8 @@ fn nextest(cluster: &Cluster, filters: &[String], arguments: &[String]) -> Resul
         .args(filters)
         .args(arguments)
         .env("VETCH_CLUSTER", cluster.paths.description())
-        .env("VETCH_XTASK", std::env::current_exe()?)
+        // The build may have replaced the file of this process.
+        .env("VETCH_XTASK", tree.daemon("xtask"))
         .env("VETCH_ECHO", tree.echo())
         .env("VETCH_SHIM", tree.shim())
         .env("VETCH_KUBECTL", kubectl::program()?)
