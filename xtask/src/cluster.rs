@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail};
@@ -101,6 +102,27 @@ impl Cluster {
         Flock::lock(file, FlockArg::LockExclusive)
             .map_err(|(_, errno)| errno)
             .with_context(|| format!("lock {}", path.display()))
+    }
+
+    /// A cluster of this name may be another checkout's.
+    pub fn refuse_foreign(&self) -> Result<()> {
+        if let Some(owner) = self.foreign_owner()
+            && owner.exists()
+            && self.cgroup.populated()
+        {
+            bail!(
+                "the cluster {} is up from {}: take it down there, or choose another --name",
+                self.name,
+                owner.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// The other checkout that made what there is of this cluster.
+    pub fn foreign_owner(&self) -> Option<PathBuf> {
+        let owner = fs::read_to_string(self.paths.owner()).ok()?;
+        (Path::new(&owner) != self.tree.root()).then(|| PathBuf::from(owner))
     }
 
     /// What an earlier `up` chose.

@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn run(cluster: &Cluster, fresh: bool) -> Result<()> {
     let _lock = cluster.lock()?;
+    cluster.refuse_foreign()?;
     let what = format!("Take the cluster {} down", cluster.name);
     Steps::new().run(&what, |_| everything(cluster, fresh))
 }
@@ -77,6 +78,7 @@ fn stop_gently(cluster: &Cluster, state: &State) {
 
 pub fn kill_all(cluster: &Cluster) -> Result<()> {
     let _lock = cluster.lock()?;
+    cluster.refuse_foreign()?;
     kill_everything(cluster)
 }
 

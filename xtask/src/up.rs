@@ -54,7 +54,11 @@ pub fn run(cluster: &Cluster, args: &UpArgs) -> Result<()> {
 
 /// The programs are built; the caller holds the cluster's lock.
 pub fn start(steps: &Steps, cluster: &Cluster, args: &UpArgs) -> Result<State> {
-    refuse_foreign(cluster)?;
+    cluster.refuse_foreign()?;
+    if cluster.foreign_owner().is_some() {
+        // Nothing of it lives; what it left is in the way.
+        down::everything(cluster, false)?;
+    }
     if args.fresh {
         steps.run("Forget what was there", |_| down::everything(cluster, true))?;
     }
@@ -75,23 +79,6 @@ pub fn start(steps: &Steps, cluster: &Cluster, args: &UpArgs) -> Result<State> {
     };
     steps.run(&what, |step| start_nodes(step, cluster, &state))?;
     Ok(state)
-}
-
-/// A cluster of this name may be another checkout's.
-fn refuse_foreign(cluster: &Cluster) -> Result<()> {
-    let owner = fs::read_to_string(cluster.paths.owner()).unwrap_or_default();
-    let own = cluster.tree.root().display().to_string();
-    if owner.is_empty() || owner == own {
-        return Ok(());
-    }
-    if cluster.cgroup.populated() {
-        bail!(
-            "the cluster {} of {owner} is up: take it down there, or choose another --name",
-            cluster.name
-        );
-    }
-    // Nothing of it lives; what it left is in the way.
-    down::everything(cluster, false)
 }
 
 fn place(cluster: &Cluster, args: &UpArgs) -> Result<State> {
