@@ -27,6 +27,20 @@ impl<K> Change<K> {
         self.new.as_ref().or(self.old.as_ref())
     }
 
+    /// Whether the change is one that garbage collection is about: not a mere status, mostly.
+    pub fn is_about_life(&self) -> bool
+    where
+        K: Resource,
+    {
+        let (Some(old), Some(new)) = (&self.old, &self.new) else {
+            return true;
+        };
+        let (old, new) = (old.meta(), new.meta());
+        old.owner_references != new.owner_references
+            || old.finalizers != new.finalizers
+            || old.deletion_timestamp != new.deletion_timestamp
+    }
+
     pub fn each(&self) -> impl Iterator<Item = &Arc<K>> {
         self.old.iter().chain(&self.new)
     }

@@ -72,8 +72,8 @@ impl Informers {
         self.services.wait_synced().await;
     }
 
-    /// Tells the listener of the metadata of every object of a kind that is watched whole, and
-    /// whether it is gone. Answers which kinds that are.
+    /// Tells the listener of the metadata of every object of a kind that is watched whole, when
+    /// owners, finalizers or deletion change, and whether it is gone. Answers which kinds that are.
     pub fn listen_metadata(
         &self,
         listener: impl Fn(&ObjectKind, &ObjectMeta, bool) + Clone + Send + Sync + 'static,
@@ -84,7 +84,7 @@ impl Informers {
                 let (kind, listener) = (ObjectKind::of::<$kind>(), listener.clone());
                 kinds.push(kind.clone());
                 self.$informer.listen(move |change: &Change<$kind>| {
-                    if let Some(object) = change.latest() {
+                    if let Some(object) = change.latest().filter(|_| change.is_about_life()) {
                         listener(&kind, &object.metadata, change.new.is_none());
                     }
                 });

@@ -7,6 +7,7 @@ mod taints;
 mod zones;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,11 +18,12 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::Instant;
+use tracing::{info, warn};
 
 use self::health::{Heartbeat, Verdict, lost_conditions};
 use self::taints::Eviction;
 use self::zones::{Limiter, zone};
-use crate::error::{Attempt as _, Error, Result};
+use crate::error::{Attempt as _, Result, chain};
 use crate::events::{Note, Recorder};
 use crate::informer::{Change, Informer};
 use crate::informers::{Informers, NODE_LEASES};
@@ -32,6 +34,9 @@ use crate::worker::{Next, Reconcile};
 
 /// The API server that does not answer in this time is out of reach.
 const PROBE: Duration = Duration::from_secs(5);
+/// One that takes longer than this, or than a good part of the grace, was out of reach until a
+/// moment ago.
+const SLOW: Duration = Duration::from_secs(1);
 
 struct Known {
     heartbeat: Heartbeat,
@@ -51,6 +56,7 @@ pub struct NodeLifecycle {
     pods: Arc<Informer<Pod>>,
     known: Arc<AllKnown>,
     limiter: Mutex<Limiter>,
+    out_of_reach: AtomicBool,
 }
 
 impl NodeLifecycle {
@@ -84,6 +90,7 @@ impl NodeLifecycle {
             pods: informers.pods.clone(),
             known,
             limiter: Mutex::default(),
+            out_of_reach: AtomicBool::new(false),
         }
     }
 }
@@ -118,7 +125,7 @@ impl Reconcile for NodeLifecycle {
         match self.judge(&node) {
             Verdict::Alive(wait) => next = Next::After(wait),
             Verdict::Silent(wait) => {
-                self.probe(key).await?;
+                self.probe(key).await;
                 next = Next::After(wait);
             }
             Verdict::Lost => lost = true,
@@ -126,9 +133,10 @@ impl Reconcile for NodeLifecycle {
         let mut node = node;
         if lost && let Some(conditions) = lost_conditions(&node, Timestamp::now()) {
             // The last word is the server's: a watch may be behind, or the server out of reach.
-            self.probe(key).await?;
-            if self.judge(&node) != Verdict::Lost {
-                return Ok(Next::After(Duration::from_millis(1)));
+            self.probe(key).await;
+            match self.judge(&node) {
+                Verdict::Lost => {}
+                Verdict::Alive(wait) | Verdict::Silent(wait) => return Ok(Next::After(wait)),
             }
             node = Arc::new(self.write_conditions(&node, conditions).await?);
         }
@@ -189,30 +197,44 @@ impl NodeLifecycle {
         verdict
     }
 
-    /// Reads the node's lease from the server. A server that does not answer excuses every node.
-    async fn probe(&self, key: &ObjectKey) -> Result<()> {
+    /// Reads the node's lease from the server. A server that does not answer excuses every node: none
+    /// can have renewed anything.
+    async fn probe(&self, key: &ObjectKey) {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), NODE_LEASES);
+        let asked = Instant::now();
         let read = tokio::time::timeout(PROBE, api.get_opt(&key.name)).await;
-        let read = match read {
-            Ok(read) => read.during(|| format!("read the lease of node {key}")),
-            Err(_) => Err(Error::Incomplete(format!(
-                "read the lease of node {key}: no answer within {} s",
-                PROBE.as_secs()
-            ))),
-        };
         let now = Instant::now();
-        self.with(|all| match &read {
-            Ok(Some(lease)) => {
-                if let Some(known) = all.get_mut(&key.name) {
-                    known.heartbeat.see_lease(lease, now);
-                }
+        let trouble = match read {
+            Ok(Ok(_)) if now - asked > SLOW.min(self.grace / 10) => {
+                Some("it answers slowly".to_owned())
             }
-            Ok(None) => {}
-            Err(_) => all
-                .values_mut()
-                .for_each(|known| known.heartbeat.excuse(now)),
-        });
-        read.map(drop)
+            Ok(Ok(Some(lease))) => {
+                self.with(|all| {
+                    if let Some(known) = all.get_mut(&key.name) {
+                        known.heartbeat.see_lease(&lease, now);
+                    }
+                });
+                None
+            }
+            Ok(Ok(None)) => None,
+            Ok(Err(error)) => Some(chain(&error)),
+            Err(_) => Some(format!("no answer within {} s", PROBE.as_secs())),
+        };
+        let was_out = self.out_of_reach.swap(trouble.is_some(), Ordering::Relaxed);
+        match &trouble {
+            None if was_out => info!("the API server answers again"),
+            Some(trouble) if !was_out => {
+                warn!("no node is marked lost: the API server is out of reach: {trouble}");
+            }
+            _ => {}
+        }
+        // Also when it is back: from then on nodes have their whole grace.
+        if was_out || trouble.is_some() {
+            self.with(|all| {
+                all.values_mut()
+                    .for_each(|known| known.heartbeat.excuse(now));
+            });
+        }
     }
 
     async fn write_conditions(&self, node: &Node, conditions: Vec<NodeCondition>) -> Result<Node> {

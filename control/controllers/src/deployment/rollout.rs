@@ -1,6 +1,8 @@
 //! The next step of a deployment, decided over what is observed: no requests here.
 
-use std::cmp::Reverse;
+mod scale;
+mod steps;
+
 use std::collections::HashSet;
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,7 +17,7 @@ use super::status::{
 };
 use super::strategy::{Strategy, replicas};
 use crate::events::Note;
-use crate::key::{is_deleted, name_of, uid_of};
+use crate::key::{is_deleted, name_of};
 
 /// What is known about a deployment and its ReplicaSets.
 pub struct Observed<'a> {
@@ -282,187 +284,6 @@ impl Rollout<'_> {
             }
         }
         self.entries[index].set = set;
-    }
-
-    fn roll(&mut self) {
-        let new = self.ensure_new();
-        let size = match self.size(new) {
-            size if size == self.wanted => None,
-            size if size > self.wanted => Some(self.wanted),
-            size => Some(self.size_of_new(new)).filter(|to| *to != size),
-        };
-        let made = self.entries[new].before.is_none();
-        // One thing at a time: what was scaled must show before the old ones shrink.
-        if let Some(size) = size {
-            self.resize(new, size);
-        } else if !made {
-            self.shrink_old(new);
-        }
-        self.clean_up_if_complete();
-    }
-
-    /// Old sets give up pods that do not work first, then as many as availability allows.
-    fn shrink_old(&mut self, new: usize) {
-        let old = self.old();
-        if old.iter().all(|index| self.size(*index) == 0) {
-            return;
-        }
-        let min_available = self.wanted - self.strategy.max_unavailable();
-        let new_unavailable = self.size(new) - self.available(new);
-        let mut unhealthy = self.total() - min_available - new_unavailable;
-        if unhealthy <= 0 {
-            return;
-        }
-        for index in &old {
-            let size = self.size(*index);
-            let broken = (size - self.available(*index)).clamp(0, unhealthy);
-            if broken > 0 {
-                self.resize(*index, size - broken);
-                unhealthy -= broken;
-            }
-        }
-        let total_available: i32 = (0..self.entries.len())
-            .map(|index| self.available(index))
-            .sum();
-        let mut spare = total_available - min_available;
-        for index in old {
-            let size = self.size(index);
-            let give = size.min(spare);
-            if give > 0 {
-                self.resize(index, size - give);
-                spare -= give;
-            }
-        }
-    }
-
-    fn recreate(&mut self, running: &HashSet<String>) {
-        self.sync_revision();
-        let old = self.old();
-        let live: Vec<usize> = old
-            .iter()
-            .copied()
-            .filter(|index| self.size(*index) > 0)
-            .collect();
-        if !live.is_empty() {
-            live.into_iter().for_each(|index| self.resize(index, 0));
-            return;
-        }
-        if old
-            .iter()
-            .any(|index| running.contains(uid_of(&self.entries[*index].set)))
-        {
-            return;
-        }
-        let new = self.ensure_new();
-        if self.size(new) != self.wanted {
-            self.resize(new, self.wanted);
-        }
-        self.clean_up_if_complete();
-    }
-
-    /// Sizes follow the deployment's without a rollout going on.
-    fn scale_all(&mut self) {
-        let active: Vec<usize> = (0..self.entries.len())
-            .filter(|index| self.size(*index) > 0)
-            .collect();
-        let only = match active.as_slice() {
-            [] => self.new.or_else(|| self.old().pop()),
-            [one] => Some(*one),
-            _ => None,
-        };
-        if let Some(only) = only {
-            if self.size(only) != self.wanted
-                || annotation(&self.entries[only].set, DESIRED_REPLICAS) != Some(self.wanted)
-            {
-                self.resize(only, self.wanted);
-            }
-            return;
-        }
-        if active.is_empty() {
-            return;
-        }
-        if self.is_saturated() {
-            for index in active {
-                if Some(index) != self.new {
-                    self.resize(index, 0);
-                }
-            }
-            return;
-        }
-        if let Strategy::RollingUpdate { max_surge, .. } = self.strategy {
-            self.scale_in_proportion(active, max_surge);
-        }
-    }
-
-    /// The new set serves alone.
-    fn is_saturated(&self) -> bool {
-        self.new.is_some_and(|new| {
-            self.size(new) == self.wanted
-                && annotation(&self.entries[new].set, DESIRED_REPLICAS) == Some(self.wanted)
-                && self.available(new) == self.wanted
-        })
-    }
-
-    /// In the middle of a rollout every set keeps its share, so that the risk stays what it was.
-    fn scale_in_proportion(&mut self, mut active: Vec<usize>, max_surge: i32) {
-        let allowed = if self.wanted > 0 {
-            self.wanted + max_surge
-        } else {
-            0
-        };
-        let total: i32 = active.iter().map(|index| self.size(*index)).sum();
-        let to_add = allowed - total;
-        // Of equals the newer grows first and the older shrinks first; entries are in order of age.
-        active.sort_by_key(|index| {
-            let age = if to_add > 0 {
-                Reverse(*index)
-            } else {
-                Reverse(usize::MAX - *index)
-            };
-            (Reverse(self.size(*index)), age)
-        });
-        let mut sizes = Vec::with_capacity(active.len());
-        let mut added = 0;
-        for index in &active {
-            let share = self.share(*index, to_add, added, max_surge);
-            added += share;
-            sizes.push(self.size(*index) + share);
-        }
-        if let Some(first) = sizes.first_mut() {
-            *first = (*first + to_add - added).max(0);
-        }
-        for (index, size) in active.into_iter().zip(sizes) {
-            self.resize(index, size);
-        }
-    }
-
-    fn share(&self, index: usize, to_add: i32, added: i32, max_surge: i32) -> i32 {
-        let size = self.size(index);
-        if size == 0 || to_add == added {
-            return 0;
-        }
-        if self.wanted == 0 {
-            return -size;
-        }
-        let status = self.deployment.status.as_ref();
-        let before = annotation(&self.entries[index].set, MAX_REPLICAS)
-            .filter(|max| *max > 0)
-            .or_else(|| status.and_then(|status| status.replicas))
-            .unwrap_or(self.wanted)
-            .max(1);
-        let scaled = f64::from(size) * f64::from(self.wanted + max_surge) / f64::from(before);
-        // Sizes are far below what an i32 holds.
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "bounded by the number of replicas"
-        )]
-        let fraction = scaled.round() as i32 - size;
-        let left = to_add - added;
-        if to_add > 0 {
-            fraction.min(left)
-        } else {
-            fraction.max(left)
-        }
     }
 
     fn sets(&self) -> Vec<&ReplicaSet> {

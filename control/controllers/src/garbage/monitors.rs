@@ -154,7 +154,7 @@ impl Monitors {
         for listener in &self.listeners {
             let (id, listener) = (kind.id(), listener.clone());
             informer.listen(move |change: &Change<Metadata>| {
-                if let Some(object) = change.latest() {
+                if let Some(object) = change.latest().filter(|_| change.is_about_life()) {
                     listener(&id, &object.metadata, change.new.is_none());
                 }
             });

@@ -32,7 +32,7 @@ pub struct Cluster {
     pub client: Client,
     pub stop: CancellationToken,
     _guard: DropGuard,
-    _etcd: Etcd,
+    pub etcd: Etcd,
 }
 
 /// Everybody here is the test itself.
@@ -116,7 +116,7 @@ pub async fn server() -> Cluster {
         client: vetch_server::client(&router, "system:kube-controller-manager", &[]),
         _guard: stop.clone().drop_guard(),
         stop,
-        _etcd: etcd,
+        etcd,
     }
 }
 

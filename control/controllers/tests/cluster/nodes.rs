@@ -123,14 +123,16 @@ async fn say_status(cluster: &Cluster, name: &str, ready: &str) {
         .unwrap();
 }
 
+/// Fails where the API server is out of reach.
 async fn renew(leases: &Api<Lease>, name: &str) {
-    let spec = json!({"holderIdentity": name, "renewTime": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()});
+    let at = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ");
+    let spec = json!({"holderIdentity": name, "renewTime": at.to_string()});
     let patch = Patch::Merge(json!({"spec": spec}));
     let renewed = leases.patch(name, &PatchParams::default(), &patch).await;
     if renewed.is_err() {
         let lease = json!({"metadata": {"name": name}, "spec": spec});
         let lease = serde_json::from_value(lease).unwrap();
-        leases.create(&PostParams::default(), &lease).await.unwrap();
+        let _ = leases.create(&PostParams::default(), &lease).await;
     }
 }
 
@@ -387,19 +389,7 @@ async fn healthy_nodes_stay_ready_when_the_controllers_come_back() {
     tokio::time::sleep(GRACE / 2).await;
     renew(&leases, "n1").await;
     let renewed = tokio::time::Instant::now();
-    let lost = async {
-        while let Some(event) = seen.next().await {
-            if let Ok(watcher::Event::Apply(node)) = event {
-                let status = serde_json::to_value(node.status).unwrap();
-                let conditions = status["conditions"].as_array().unwrap();
-                let ready = conditions.iter().find(|own| own["type"] == "Ready");
-                if ready.is_some_and(|own| own["status"] == "Unknown") {
-                    return;
-                }
-            }
-        }
-    };
-    tokio::time::timeout(GRACE * 5, lost)
+    tokio::time::timeout(GRACE * 5, turns_unknown(seen.as_mut()))
         .await
         .expect("a silent node is lost in the end");
     let after = renewed.elapsed();
@@ -412,6 +402,55 @@ async fn healthy_nodes_stay_ready_when_the_controllers_come_back() {
         &["node.kubernetes.io/unreachable:NoSchedule"],
     )
     .await;
+}
+
+async fn turns_unknown(
+    mut nodes: std::pin::Pin<
+        &mut impl futures::Stream<Item = Result<watcher::Event<Node>, watcher::Error>>,
+    >,
+) {
+    while let Some(event) = nodes.next().await {
+        if let Ok(watcher::Event::Apply(node) | watcher::Event::InitApply(node)) = event {
+            let status = serde_json::to_value(node.status).unwrap();
+            let conditions = status["conditions"].as_array().unwrap();
+            let ready = conditions.iter().find(|own| own["type"] == "Ready");
+            if ready.is_some_and(|own| own["status"] == "Unknown") {
+                return;
+            }
+        }
+    }
+}
+
+/// Nobody can renew a lease while etcd is down, for longer than the grace.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_out_of_reach_loses_no_node() {
+    let mut cluster = cluster(ControllersConfig {
+        node_monitor_grace_period: GRACE,
+        ..config()
+    })
+    .await;
+    let nodes = Nodes::start(&cluster, &["n1", "n2"]).await;
+    for name in ["n1", "n2"] {
+        wait_for(&cluster, name, "True", &[]).await;
+    }
+    let api: Api<Node> = cluster.all();
+    let mut seen = std::pin::pin!(watcher(api, watcher::Config::default()));
+    cluster.etcd.kill();
+    for name in ["n1", "n2"] {
+        nodes.kill(name);
+    }
+    tokio::time::sleep(GRACE * 2).await;
+    cluster.etcd.restart().await;
+    // A node that backs off is later than the controllers, and has its grace all the same.
+    tokio::time::sleep(GRACE / 2).await;
+    for name in ["n1", "n2"] {
+        nodes.alive.lock().unwrap().insert(name.to_owned());
+    }
+    let lost = tokio::time::timeout(GRACE * 2, turns_unknown(seen.as_mut())).await;
+    assert!(lost.is_err(), "a node was marked lost");
+    for name in ["n1", "n2"] {
+        wait_for(&cluster, name, "True", &[]).await;
+    }
 }
 
 #[test]
