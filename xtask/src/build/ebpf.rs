@@ -42,7 +42,8 @@ struct Plan {
     install_linker: bool,
 }
 
-/// What is there whole comes first, then what lacks least.
+/// What is there whole comes first, then Debian's: a linker for a nightly's LLVM is the user's to
+/// find, as no registry has one for each.
 fn plan(found: Found) -> Option<Plan> {
     let with = |compiler, install_compiler| {
         Some(Plan {
@@ -67,7 +68,6 @@ fn plan(found: Found) -> Option<Plan> {
             apt: true,
             ..
         } => with(Compiler::Debian, false),
-        Found { nightly: true, .. } => with(Compiler::Nightly, false),
         Found { apt: true, .. } => with(Compiler::Debian, true),
         _ => None,
     }
@@ -123,7 +123,7 @@ fn prepare(step: &Step, plan: Plan) -> Result<()> {
     if plan.install_compiler {
         needs.extend_from_slice(apt::EBPF_COMPILER);
     }
-    if plan.install_linker && plan.compiler == Compiler::Debian {
+    if plan.install_linker {
         needs.extend_from_slice(apt::EBPF_LINKER);
     }
     let packages = apt::plan(&needs, apt::is_here);
@@ -133,35 +133,32 @@ fn prepare(step: &Step, plan: Plan) -> Result<()> {
     }
     if plan.install_linker {
         step.tell("cargo install bpf-linker (a minute, once)");
-        tools::run(step, &mut install_linker(plan.compiler)).context(
+        tools::run(step, &mut install_linker()).context(
             "`cargo install bpf-linker` failed: install it by hand, then run this again",
         )?;
     }
     Ok(())
 }
 
-fn install_linker(compiler: Compiler) -> Command {
+fn install_linker() -> Command {
+    let prefix = format!("/usr/lib/llvm-{LLVM}");
     let mut command = tools::cargo("cargo");
-    // Outside the checkout, whose settings are not for it.
-    command.current_dir(std::env::temp_dir());
-    match compiler {
-        Compiler::Nightly => command.args(["+nightly", "install", "--locked", "bpf-linker"]),
-        Compiler::Debian => command
-            .args([
-                "install",
-                "--locked",
-                "bpf-linker",
-                "--no-default-features",
-                "--features",
-            ])
-            .arg(format!("llvm-{LLVM}"))
-            .env(
-                format!("LLVM_SYS_{LLVM}1_PREFIX"),
-                format!("/usr/lib/llvm-{LLVM}"),
-            )
-            // Without it: "unable to find library -lLLVM".
-            .env("RUSTFLAGS", format!("-L native=/usr/lib/llvm-{LLVM}/lib")),
-    };
+    command
+        .args([
+            "install",
+            "--locked",
+            "bpf-linker",
+            "--no-default-features",
+            "--features",
+        ])
+        .arg(format!("llvm-{LLVM}"))
+        // Outside the checkout, whose settings are not for it.
+        .current_dir(std::env::temp_dir())
+        // Its own build script's, and that of its bindings.
+        .env("LLVM_PREFIX", &prefix)
+        .env(format!("LLVM_SYS_{LLVM}1_PREFIX"), &prefix)
+        // Without it: "unable to find library -lLLVM".
+        .env("RUSTFLAGS", format!("-L native={prefix}/lib"));
     command
 }
 
@@ -273,9 +270,9 @@ mod tests {
                 true,
             ),
             (
-                found(true, true, false, false),
-                Compiler::Nightly,
-                false,
+                found(false, true, false, true),
+                Compiler::Debian,
+                true,
                 true,
             ),
             (
@@ -298,7 +295,12 @@ mod tests {
             };
             assert_eq!(plan(found), Some(wanted), "{found:?}");
         }
-        assert_eq!(plan(found(false, false, true, false)), None);
+        for found in [
+            found(false, false, true, false),
+            found(true, true, false, false),
+        ] {
+            assert_eq!(plan(found), None, "{found:?}");
+        }
     }
 
     #[test]
