@@ -110,13 +110,13 @@ impl Reconcile for GarbageCollector {
             self.monitors.refresh();
             return Ok(Next::After(UNKNOWN_KIND));
         };
-        let misplaced = kind.namespaced && view.identity.namespace.is_empty();
-        let latest = match misplaced {
-            // Named by a cluster-scoped object: nothing that could be read.
-            true => return Ok(Next::OnChange),
-            false => self.live.get(&kind, &view.identity).await?,
-        };
-        let Some(latest) = latest else {
+        if kind.namespaced && view.identity.namespace.is_empty() {
+            // Named by cluster-scoped objects: nothing that could be read, and they are told so.
+            let look = self.feed.graph(|graph| graph.dependents_of(uid));
+            self.feed.look(look);
+            return Ok(Next::OnChange);
+        }
+        let Some(latest) = self.live.get(&kind, &view.identity).await? else {
             let look = self.feed.graph(|graph| match view.by_reference {
                 true => graph.remove_absent(&view.identity),
                 false => graph.remove(uid),

@@ -245,6 +245,12 @@ impl Graph {
             .collect()
     }
 
+    pub fn dependents_of(&self, uid: &str) -> Vec<Uid> {
+        let node = self.nodes.get(uid);
+        node.map(|node| node.dependents.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+
     fn dependents<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Node> {
         node.dependents.iter().filter_map(|uid| self.nodes.get(uid))
     }

@@ -1,10 +1,12 @@
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, NAMESPACE, check, cluster, config, eventually, eventually_gone};
+use crate::harness::{
+    Cluster, NAMESPACE, check, cluster, config, create, eventually, eventually_gone,
+};
 use crate::nodes::Nodes;
 
 async fn sets(cluster: &Cluster) -> Vec<ReplicaSet> {
@@ -115,6 +117,8 @@ async fn absent_owners_count_for_nothing() {
     cluster
         .create::<ConfigMap>(of("half", &[&owner(&there, false), &absent]))
         .await;
+    let nodes: Api<Node> = cluster.all();
+    create(&nodes, of("outside", &[&owner(&there, false)])).await;
     let secrets: Api<Secret> = cluster.api(NAMESPACE);
     eventually_gone(&secrets, "lost").await;
     eventually_gone(&maps, "misled").await;
@@ -130,4 +134,16 @@ async fn absent_owners_count_for_nothing() {
         .unwrap();
     eventually_gone(&secrets, "kept").await;
     eventually_gone(&maps, "half").await;
+    // A cluster-scoped object cannot be owned from inside a namespace, and is not judged by that.
+    eventually("people are told", async || {
+        let events: Api<Event> = cluster.api(NAMESPACE);
+        let events = events.list(&ListParams::default()).await.unwrap().items;
+        let told = events.iter().any(|own| {
+            own.reason.as_deref() == Some("OwnerRefInvalidNamespace")
+                && own.involved_object.name.as_deref() == Some("outside")
+        });
+        check(told, events)
+    })
+    .await;
+    nodes.get("outside").await.unwrap();
 }
