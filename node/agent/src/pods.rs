@@ -1,0 +1,140 @@
+//! What the kubelet does for pods.
+//!
+//! [`run`] watches the pods of one node and keeps a worker for each. A worker
+//! observes (the pod, its containers, its probes), decides (`plan`, a pure
+//! function) and acts (jobs that run beside it). What is reported back is built
+//! by pure functions as well (`status`).
+//!
+//! | folder | what it is |
+//! |---|---|
+//! | `manager` | the watch, the workers, orphans of an earlier daemon |
+//! | `worker` | one pod's loop and its jobs |
+//! | `plan`, `termination`, `admission`, `backoff`, `restart` | decisions |
+//! | `status`, `events` | what the API server is told |
+//! | `probe`, `lifecycle` | questions and hooks |
+//! | `image`, `container`, `sandbox`, `env`, `security`, `resources`, `etc` | from the spec to what the runtime is asked for |
+//! | `volumes`, `sources`, `objects`, `downward` | volumes and what they are made from |
+
+mod admission;
+mod backoff;
+mod container;
+mod context;
+mod downward;
+mod env;
+mod etc;
+mod events;
+mod image;
+mod lifecycle;
+mod manager;
+mod objects;
+mod own_node;
+mod plan;
+mod probe;
+mod quantity;
+mod resources;
+mod restart;
+mod sandbox;
+mod security;
+mod seen;
+mod services;
+mod sources;
+mod spec;
+mod status;
+mod termination;
+#[cfg(test)]
+mod testing;
+mod text;
+mod unsupported;
+mod volumes;
+mod worker;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use context::{Context, Shared};
+use events::Recorder;
+use manager::Manager;
+use own_node::OwnNode;
+use services::Services;
+
+/// What a node is to its pods.
+#[derive(Clone, Debug)]
+pub struct PodsConfig {
+    pub node_name: String,
+    pub node_ip: IpAddr,
+    /// `<root-dir>/pods`: a directory for each pod's volumes and files.
+    pub pod_dir: PathBuf,
+    pub pod_log_dir: PathBuf,
+    pub cluster_dns: Vec<IpAddr>,
+    pub cluster_domain: String,
+    /// Whether a process here may have a lower oom_score_adj than its parent.
+    pub can_lower_oom_score: bool,
+    /// cgroup v2 controllers that are missing here (`Runtime::missing_controllers`).
+    pub missing_controllers: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("making {path}", path = path.display())]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("freeing addresses of sandboxes that are gone")]
+    Network(#[source] vetch_network::Error),
+    #[error("setting up probes: {0}")]
+    Probes(String),
+}
+
+/// Runs the node's pods until `shutdown`; they run on then, and the next call
+/// finds them. Containers are started as soon as `network_ready` says that the
+/// node has addresses to give (those of the node's own network do not wait).
+/// Capacity and labels for admission are read from the Node object.
+pub async fn run(
+    client: kube::Client,
+    config: PodsConfig,
+    runtime: vetch_runtime::Runtime,
+    network: vetch_network::Network,
+    network_ready: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    for path in [&config.pod_dir, &config.pod_log_dir] {
+        std::fs::create_dir_all(path).map_err(|source| Error::Directory {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    let sandboxes = runtime.list().await;
+    let live: HashSet<String> = sandboxes.into_iter().map(|sandbox| sandbox.id.0).collect();
+    network.retain(&live).await.map_err(Error::Network)?;
+
+    let node: Arc<str> = config.node_name.as_str().into();
+    let (recorder, record) = Recorder::new(client.clone(), node);
+    let (services, follow_services) = Services::new(client.clone());
+    let (own_node, follow_node) = OwnNode::new(client.clone(), &config.node_name);
+    let _tasks = [
+        AbortOnDropHandle::new(tokio::spawn(record)),
+        AbortOnDropHandle::new(tokio::spawn(follow_services)),
+        AbortOnDropHandle::new(tokio::spawn(follow_node)),
+    ];
+    let context = Context::new(Shared {
+        client,
+        config,
+        runtime,
+        network,
+        network_ready,
+        recorder,
+        services,
+        node: own_node,
+        http: probe::client().map_err(|error| Error::Probes(error.to_string()))?,
+    });
+    Manager::new(context).run(shutdown).await;
+    Ok(())
+}

@@ -1,0 +1,335 @@
+//! Whether the node takes a pod that was bound to it.
+
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
+
+use super::quantity::{self, ResourceList};
+use super::resources;
+use super::spec;
+use super::status::Verdict;
+use super::text::go_quote;
+
+/// Sysctls that are the pod's own in every kernel we run on and harm no
+/// neighbour; all others could change the machine.
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
+/// Why it does not. `others` are the requests of the pods the node has taken;
+/// what is unknown of the node refuses nobody.
+pub fn refusal(pod: &Pod, node: Option<&Node>, others: &[ResourceList]) -> Option<Verdict> {
+    let rejected = |reason: &str, message: String| {
+        let reason = reason.to_owned();
+        Some(Verdict { reason, message })
+    };
+    if let Some(message) = forbidden_sysctl(pod) {
+        return rejected("SysctlForbidden", message);
+    }
+    let node = node?;
+    if !matches_node(pod, node) {
+        return rejected("NodeAffinity", "Predicate NodeAffinity failed".to_owned());
+    }
+    let (resource, requested, used, capacity) = shortage(pod, node, others)?;
+    rejected(
+        &format!("OutOf{resource}"),
+        format!(
+            "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+        ),
+    )
+}
+
+fn forbidden_sysctl(pod: &Pod) -> Option<String> {
+    let context = spec::spec(pod).security_context.as_ref()?;
+    for sysctl in context.sysctls.iter().flatten() {
+        let name = sysctl.name.replace('/', ".");
+        if !SAFE_SYSCTLS.contains(&name.as_str()) {
+            return Some(format!(
+                "forbidden sysctl: {} not allowlisted",
+                go_quote(&sysctl.name)
+            ));
+        }
+        if name.starts_with("net.") && spec::host_network(pod) {
+            return Some(format!(
+                "sysctl {} not allowed with host net enabled",
+                go_quote(&sysctl.name)
+            ));
+        }
+        if name.starts_with("kernel.shm") && spec::spec(pod).host_ipc == Some(true) {
+            return Some(format!(
+                "sysctl {} not allowed with host ipc enabled",
+                go_quote(&sysctl.name)
+            ));
+        }
+    }
+    None
+}
+
+/// (resource, requested, used, capacity) of the first that does not fit.
+fn shortage(pod: &Pod, node: &Node, others: &[ResourceList]) -> Option<(String, i64, i64, i64)> {
+    let allocatable = node.status.as_ref()?.allocatable.as_ref()?;
+    if let Some(pods) = allocatable.get("pods") {
+        let (capacity, used) = (quantity::value(pods), others.len());
+        let used = i64::try_from(used).unwrap_or(i64::MAX);
+        if used + 1 > capacity {
+            return Some(("pods".to_owned(), 1, used, capacity));
+        }
+    }
+    for (name, request) in resources::pod_requests(pod) {
+        let requested = quantity::amount(&name, &request);
+        if requested == 0 {
+            continue;
+        }
+        let capacity = allocatable
+            .get(&name)
+            .map_or(0, |capacity| quantity::amount(&name, capacity));
+        let used = others
+            .iter()
+            .filter_map(|list| list.get(&name))
+            .map(|quantity| quantity::amount(&name, quantity))
+            .fold(0_i64, i64::saturating_add);
+        if requested > capacity.saturating_sub(used) {
+            return Some((name, requested, used, capacity));
+        }
+    }
+    None
+}
+
+fn matches_node(pod: &Pod, node: &Node) -> bool {
+    let label = |key: &str| {
+        let labels = node.metadata.labels.as_ref()?;
+        labels.get(key).map(String::as_str)
+    };
+    let selected = spec::spec(pod)
+        .node_selector
+        .iter()
+        .flatten()
+        .all(|(key, value)| label(key) == Some(value.as_str()));
+    let required = spec::spec(pod)
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.node_affinity.as_ref())
+        .and_then(|affinity| {
+            affinity
+                .required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
+    let name = node.metadata.name.as_deref();
+    let affine = required.is_none_or(|selector| {
+        let terms = selector.node_selector_terms.iter();
+        terms.into_iter().any(|term| term_fits(term, &label, name))
+    });
+    selected && affine
+}
+
+/// A term without conditions selects nothing.
+fn term_fits<'a>(
+    term: &NodeSelectorTerm,
+    label: &impl Fn(&str) -> Option<&'a str>,
+    name: Option<&'a str>,
+) -> bool {
+    let expressions = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    if expressions.is_empty() && fields.is_empty() {
+        return false;
+    }
+    expressions
+        .iter()
+        .all(|wanted| requirement_fits(wanted, label(&wanted.key)))
+        && fields.iter().all(|wanted| {
+            let value = (wanted.key == "metadata.name").then_some(name).flatten();
+            requirement_fits(wanted, value)
+        })
+}
+
+fn requirement_fits(wanted: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = wanted.values.as_deref().unwrap_or_default();
+    let listed = value.is_some_and(|value| values.iter().any(|known| known == value));
+    let compared = |holds: fn(i64, i64) -> bool| {
+        let number = value.and_then(|value| value.parse().ok());
+        let limit = values.first().and_then(|limit| limit.parse().ok());
+        number
+            .zip(limit)
+            .is_some_and(|(number, limit)| holds(number, limit))
+    };
+    match wanted.operator.as_str() {
+        "In" => listed,
+        "NotIn" => !listed,
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => compared(|number, limit| number > limit),
+        "Lt" => compared(|number, limit| number < limit),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn node() -> Node {
+        serde_json::from_value(json!({
+            "metadata": {"name": "n1", "labels": {"zone": "a", "size": "5"}},
+            "status": {"allocatable": {"cpu": "2", "memory": "1Gi", "pods": "3"}},
+        }))
+        .unwrap()
+    }
+
+    fn pod(spec: Value) -> Pod {
+        serde_json::from_value(json!({"spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn resources_that_do_not_fit() {
+        let asks = |requests: Value| {
+            pod(json!({"containers": [{"name": "c", "resources": {"requests": requests}}]}))
+        };
+        let used: ResourceList = [("cpu".to_owned(), Quantity("1500m".into()))].into();
+        for (requests, others, want) in [
+            (json!({"cpu": "2"}), 0, None),
+            (json!({"cpu": "500m"}), 1, None),
+            (
+                json!({"cpu": "501m"}),
+                1,
+                Some((
+                    "OutOfcpu",
+                    "Node didn't have enough resource: cpu, requested: 501, used: 1500, capacity: 2000",
+                )),
+            ),
+            (
+                json!({"memory": "2Gi"}),
+                0,
+                Some((
+                    "OutOfmemory",
+                    "Node didn't have enough resource: memory, requested: 2147483648, used: 0, capacity: 1073741824",
+                )),
+            ),
+            (
+                json!({"example.com/gpu": "1"}),
+                0,
+                Some((
+                    "OutOfexample.com/gpu",
+                    "Node didn't have enough resource: example.com/gpu, requested: 1, used: 0, capacity: 0",
+                )),
+            ),
+            (
+                json!({}),
+                3,
+                Some((
+                    "OutOfpods",
+                    "Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3",
+                )),
+            ),
+        ] {
+            let others = vec![used.clone(); others];
+            let got = refusal(&asks(requests.clone()), Some(&node()), &others);
+            let want = want.map(|(reason, message)| Verdict {
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+            });
+            assert_eq!(got, want, "{requests}");
+        }
+    }
+
+    #[test]
+    fn selectors_and_affinity() {
+        let affinity = |terms: Value| json!({"containers": [], "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}});
+        let expression = |key: &str, operator: &str, values: Value| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
+        for (spec, fits) in [
+            (json!({"containers": []}), true),
+            (
+                json!({"containers": [], "nodeSelector": {"zone": "a"}}),
+                true,
+            ),
+            (
+                json!({"containers": [], "nodeSelector": {"zone": "b"}}),
+                false,
+            ),
+            (
+                affinity(json!([expression("zone", "In", json!(["a", "b"]))])),
+                true,
+            ),
+            (
+                affinity(json!([expression("zone", "NotIn", json!(["a"]))])),
+                false,
+            ),
+            (
+                affinity(json!([expression("none", "NotIn", json!(["a"]))])),
+                true,
+            ),
+            (
+                affinity(json!([expression("none", "Exists", json!(null))])),
+                false,
+            ),
+            (
+                affinity(json!([expression("none", "DoesNotExist", json!(null))])),
+                true,
+            ),
+            (
+                affinity(json!([expression("size", "Gt", json!(["4"]))])),
+                true,
+            ),
+            (
+                affinity(json!([expression("size", "Lt", json!(["4"]))])),
+                false,
+            ),
+            (
+                affinity(json!([
+                    expression("size", "Lt", json!(["4"])),
+                    expression("zone", "Exists", json!(null))
+                ])),
+                true,
+            ),
+            (
+                affinity(
+                    json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]),
+                ),
+                true,
+            ),
+            (affinity(json!([{}])), false),
+        ] {
+            let got = refusal(&pod(spec.clone()), Some(&node()), &[]);
+            let reason = got.map(|verdict| verdict.reason);
+            let want = (!fits).then(|| "NodeAffinity".to_owned());
+            assert_eq!(reason, want, "{spec}");
+        }
+    }
+
+    #[test]
+    fn sysctls_that_reach_beyond_the_pod() {
+        let sets = |name: &str, host: bool| {
+            pod(
+                json!({"containers": [], "hostNetwork": host, "securityContext": {"sysctls": [{"name": name, "value": "1"}]}}),
+            )
+        };
+        for (name, host, want) in [
+            ("net.ipv4.tcp_syncookies", false, None),
+            ("net/ipv4/tcp_syncookies", false, None),
+            (
+                "net.ipv4.tcp_syncookies",
+                true,
+                Some("sysctl \"net.ipv4.tcp_syncookies\" not allowed with host net enabled"),
+            ),
+            (
+                "kernel.core_pattern",
+                false,
+                Some("forbidden sysctl: \"kernel.core_pattern\" not allowlisted"),
+            ),
+        ] {
+            let got = refusal(&sets(name, host), None, &[]).map(|verdict| verdict.message);
+            assert_eq!(got.as_deref(), want, "{name}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Which of the pod's volumes a container sees, and where.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, VolumeMount};
+use vetch_runtime::Propagation;
+
+use crate::pods::env::expand;
+use crate::pods::volumes::MountedVolumes;
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MountError {
+    #[error("cannot find volume \"{volume}\" to mount into container \"{container}\"")]
+    Volume { volume: String, container: String },
+    #[error("missing value for \"{0}\"")]
+    Expression(String),
+    #[error("error SubPath `{0}` must not be an absolute path")]
+    AbsoluteSubPath(String),
+    #[error("unable to provision SubPath `{0}`: must not contain '..'")]
+    SubPath(String),
+    #[error("invalid MountPropagation mode: \"{0}\"")]
+    Propagation(String),
+    #[error(
+        "failed to resolve recursive read-only mode: volume \"{0}\" requested recursive read-only mode, but it is not supported by the runtime"
+    )]
+    RecursiveReadOnly(String),
+    #[error("block device \"{0}\" (volumeDevices) is not supported by this node")]
+    Device(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub volume: String,
+    /// The volume's content.
+    pub source: PathBuf,
+    /// The part of it that is mounted.
+    pub sub_path: Option<PathBuf>,
+    pub container_path: PathBuf,
+    pub readonly: bool,
+    pub propagation: Propagation,
+}
+
+pub fn wanted(
+    container: &Container,
+    volumes: &MountedVolumes,
+    env: &[(String, String)],
+) -> Result<Vec<Wanted>, MountError> {
+    if let Some(device) = container.volume_devices.iter().flatten().next() {
+        return Err(MountError::Device(device.name.clone()));
+    }
+    let mounts = container.volume_mounts.iter().flatten();
+    mounts
+        .map(|mount| {
+            let volume = volumes.get(&mount.name).ok_or_else(|| MountError::Volume {
+                volume: mount.name.clone(),
+                container: container.name.clone(),
+            })?;
+            if mount.recursive_read_only.as_deref() == Some("Enabled") {
+                return Err(MountError::RecursiveReadOnly(mount.name.clone()));
+            }
+            Ok(Wanted {
+                volume: mount.name.clone(),
+                source: volume.path.clone(),
+                sub_path: sub_path(mount, env)?,
+                container_path: Path::new("/").join(&mount.mount_path),
+                readonly: volume.read_only || mount.read_only.unwrap_or(false),
+                propagation: propagation(mount)?,
+            })
+        })
+        .collect()
+}
+
+fn propagation(mount: &VolumeMount) -> Result<Propagation, MountError> {
+    match mount.mount_propagation.as_deref() {
+        None | Some("None" | "") => Ok(Propagation::Private),
+        Some("HostToContainer") => Ok(Propagation::HostToContainer),
+        Some("Bidirectional") => Ok(Propagation::Bidirectional),
+        Some(other) => Err(MountError::Propagation(other.to_owned())),
+    }
+}
+
+fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<Option<PathBuf>, MountError> {
+    let set = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+    let text = match set(&mount.sub_path_expr) {
+        Some(expression) => {
+            let missing = std::cell::Cell::new(None);
+            let text = expand(&expression, |name| {
+                let found = env.iter().rev().find(|(known, _)| known == name);
+                if found.is_none() {
+                    missing.set(Some(name.to_owned()));
+                }
+                found.map(|(_, value)| value.clone())
+            });
+            if let Some(name) = missing.take() {
+                return Err(MountError::Expression(name));
+            }
+            text
+        }
+        None => match set(&mount.sub_path) {
+            Some(text) => text,
+            None => return Ok(None),
+        },
+    };
+    if text.starts_with('/') {
+        return Err(MountError::AbsoluteSubPath(text));
+    }
+    if text.split('/').any(|part| part == "..") {
+        return Err(MountError::SubPath(text));
+    }
+    Ok((!text.is_empty()).then(|| text.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::pods::volumes::Mounted;
+
+    fn make(mount: Value) -> Result<Wanted, MountError> {
+        let container =
+            serde_json::from_value(json!({"name": "c", "volumeMounts": [mount]})).unwrap();
+        let volume = |name: &str, read_only| {
+            let path = PathBuf::from(format!("/v/{name}"));
+            (name.to_owned(), Mounted { path, read_only })
+        };
+        let volumes = [volume("a", false), volume("cfg", true)].into();
+        let env = [("POD".to_owned(), "web".to_owned())];
+        wanted(&container, &volumes, &env).map(|mut all| all.remove(0))
+    }
+
+    #[test]
+    fn mounts_of_a_container() {
+        let base = Wanted {
+            volume: "a".into(),
+            source: "/v/a".into(),
+            sub_path: None,
+            container_path: "/m".into(),
+            readonly: false,
+            propagation: Propagation::Private,
+        };
+        for (mount, want) in [
+            (json!({"name": "a", "mountPath": "/m"}), Ok(base.clone())),
+            (json!({"name": "a", "mountPath": "m"}), Ok(base.clone())),
+            (
+                json!({"name": "a", "mountPath": "/m", "readOnly": true, "mountPropagation": "Bidirectional"}),
+                Ok(Wanted {
+                    readonly: true,
+                    propagation: Propagation::Bidirectional,
+                    ..base.clone()
+                }),
+            ),
+            (
+                json!({"name": "cfg", "mountPath": "/m", "subPath": "x/y"}),
+                Ok(Wanted {
+                    volume: "cfg".into(),
+                    source: "/v/cfg".into(),
+                    sub_path: Some("x/y".into()),
+                    readonly: true,
+                    ..base.clone()
+                }),
+            ),
+            (
+                json!({"name": "a", "mountPath": "/m", "subPathExpr": "logs/$(POD)"}),
+                Ok(Wanted {
+                    sub_path: Some("logs/web".into()),
+                    ..base.clone()
+                }),
+            ),
+            (
+                json!({"name": "a", "mountPath": "/m", "subPathExpr": "$(NO)"}),
+                Err(MountError::Expression("NO".into())),
+            ),
+            (
+                json!({"name": "a", "mountPath": "/m", "subPath": "/x"}),
+                Err(MountError::AbsoluteSubPath("/x".into())),
+            ),
+            (
+                json!({"name": "a", "mountPath": "/m", "subPath": "x/../y"}),
+                Err(MountError::SubPath("x/../y".into())),
+            ),
+            (
+                json!({"name": "none", "mountPath": "/m"}),
+                Err(MountError::Volume {
+                    volume: "none".into(),
+                    container: "c".into(),
+                }),
+            ),
+            (
+                json!({"name": "a", "mountPath": "/m", "readOnly": true, "recursiveReadOnly": "Enabled"}),
+                Err(MountError::RecursiveReadOnly("a".into())),
+            ),
+        ] {
+            assert_eq!(make(mount.clone()), want, "{mount}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What all pod workers share.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::Client;
+use tokio::sync::watch;
+use vetch_network::Network;
+use vetch_runtime::Runtime;
+
+use super::PodsConfig;
+use super::admission;
+use super::events::Recorder;
+use super::objects::Objects;
+use super::own_node::OwnNode;
+use super::probe::Prober;
+use super::quantity::ResourceList;
+use super::resources::{self, HostMemory};
+use super::services::Services;
+use super::spec;
+use super::status::Verdict;
+use super::volumes;
+
+pub struct Context {
+    pub client: Client,
+    pub config: PodsConfig,
+    pub runtime: Runtime,
+    pub network: Network,
+    pub network_ready: watch::Receiver<bool>,
+    pub recorder: Recorder,
+    pub config_maps: Objects<ConfigMap>,
+    pub secrets: Objects<Secret>,
+    pub services: Services,
+    pub node: OwnNode,
+    pub http: reqwest::Client,
+    pub memory: HostMemory,
+    /// Requests of the pods the node has taken, by uid.
+    taken: Mutex<HashMap<String, ResourceList>>,
+}
+
+/// What a [`Context`] is made of, without what it keeps itself.
+pub struct Shared {
+    pub client: Client,
+    pub config: PodsConfig,
+    pub runtime: Runtime,
+    pub network: Network,
+    pub network_ready: watch::Receiver<bool>,
+    pub recorder: Recorder,
+    pub services: Services,
+    pub node: OwnNode,
+    pub http: reqwest::Client,
+}
+
+impl Context {
+    pub fn new(shared: Shared) -> Arc<Context> {
+        Arc::new(Context {
+            config_maps: Objects::new(shared.client.clone()),
+            secrets: Objects::new(shared.client.clone()),
+            memory: HostMemory::read(shared.config.can_lower_oom_score),
+            taken: Mutex::default(),
+            client: shared.client,
+            config: shared.config,
+            runtime: shared.runtime,
+            network: shared.network,
+            network_ready: shared.network_ready,
+            recorder: shared.recorder,
+            services: shared.services,
+            node: shared.node,
+            http: shared.http,
+        })
+    }
+
+    pub fn prober(&self) -> Prober {
+        Prober {
+            runtime: self.runtime.clone(),
+            http: self.http.clone(),
+        }
+    }
+
+    pub fn pod_dir(&self, pod: &Pod) -> PathBuf {
+        volumes::pod_dir(&self.config.pod_dir, spec::uid(pod))
+    }
+
+    /// The node's own name, as pods of its network see it.
+    pub fn hostname(&self) -> String {
+        let uname = rustix::system::uname();
+        uname.nodename().to_string_lossy().into_owned()
+    }
+
+    /// Takes the pod, or says why the node does not.
+    pub async fn admit(&self, pod: &Pod) -> Result<(), Verdict> {
+        let node = self.node.get().await;
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = spec::uid(pod);
+        let others: Vec<ResourceList> = taken
+            .iter()
+            .filter(|(uid, _)| *uid != own)
+            .map(|(_, requests)| requests.clone())
+            .collect();
+        match admission::refusal(pod, node.as_deref(), &others) {
+            Some(verdict) => Err(verdict),
+            None => {
+                taken.insert(own.to_owned(), resources::pod_requests(pod));
+                Ok(())
+            }
+        }
+    }
+
+    /// A pod that is here already is not asked.
+    pub fn take(&self, pod: &Pod) {
+        let requests = resources::pod_requests(pod);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.insert(spec::uid(pod).to_owned(), requests);
+    }
+
+    /// What it had is free.
+    pub fn release(&self, uid: &str) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.remove(uid);
+    }
+}

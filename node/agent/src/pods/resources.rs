@@ -1,0 +1,9 @@
+//! Requests and limits as the kernel's numbers.
+
+mod cgroup;
+mod oom;
+mod qos;
+
+pub use cgroup::{container, pod, pod_requests};
+pub use oom::{HostMemory, score_adj};
+pub use qos::{class, class_name};

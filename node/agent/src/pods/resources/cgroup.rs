@@ -1,0 +1,267 @@
+//! cgroup v2 values from requests and limits.
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use vetch_runtime::{QosClass, Resources};
+
+use crate::pods::quantity::{self, ResourceList};
+use crate::pods::spec;
+
+const MIN_SHARES: u64 = 2;
+const MAX_SHARES: u64 = 262_144;
+const PERIOD: u64 = 100_000;
+/// The kernel refuses less than a millisecond.
+const MIN_QUOTA: i64 = 1000;
+
+/// Of one container, without its OOM score.
+pub fn container(container: &Container) -> Resources {
+    let resources = container.resources.as_ref();
+    let requests = resources.and_then(|r| r.requests.as_ref());
+    let limits = resources.and_then(|r| r.limits.as_ref());
+    let limit = milli(limits);
+    let request = match milli(requests) {
+        0 => limit,
+        request => request,
+    };
+    Resources {
+        cpu_weight: Some(weight(shares(request))),
+        cpu_max: quota(limit),
+        memory_max: memory(limits).filter(|bytes| *bytes > 0),
+        pids_max: None,
+        oom_score_adj: None,
+    }
+}
+
+/// Of the whole pod: limits only where every container has one.
+pub fn pod(pod: &Pod, qos: QosClass) -> Resources {
+    let requests = milli(Some(&pod_requests(pod)));
+    let limits = pod_limits(pod);
+    let declared = |name: &str| {
+        own_limit(pod, name).is_some()
+            || spec::all_containers(pod).all(|container| {
+                let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+                limits
+                    .and_then(|limits| limits.get(name))
+                    .is_some_and(|limit| quantity::value(limit) > 0)
+            })
+    };
+    let cpu = milli(Some(&limits));
+    let shares = match (qos, requests) {
+        (QosClass::BestEffort, _) => MIN_SHARES,
+        (_, 0) => shares(cpu),
+        (_, requests) => shares(requests),
+    };
+    Resources {
+        cpu_weight: Some(weight(shares)),
+        cpu_max: quota(cpu).filter(|_| qos != QosClass::BestEffort && declared("cpu")),
+        memory_max: memory(Some(&limits))
+            .filter(|bytes| *bytes > 0 && qos != QosClass::BestEffort && declared("memory")),
+        pids_max: None,
+        oom_score_adj: None,
+    }
+}
+
+/// What the scheduler counts: the sum of the containers and sidecars, or the
+/// largest init container with the sidecars before it, plus overhead.
+pub fn pod_requests(pod: &Pod) -> ResourceList {
+    total(pod, |container| {
+        let resources = container.resources.as_ref();
+        resources.and_then(|r| r.requests.as_ref())
+    })
+}
+
+fn pod_limits(pod: &Pod) -> ResourceList {
+    total(pod, |container| {
+        let resources = container.resources.as_ref();
+        resources.and_then(|r| r.limits.as_ref())
+    })
+}
+
+fn own_limit<'a>(
+    pod: &'a Pod,
+    name: &str,
+) -> Option<&'a k8s_openapi::apimachinery::pkg::api::resource::Quantity> {
+    let own = spec::spec(pod).resources.as_ref()?;
+    own.limits.as_ref()?.get(name)
+}
+
+fn total<'a>(pod: &'a Pod, of: impl Fn(&'a Container) -> Option<&'a ResourceList>) -> ResourceList {
+    use std::collections::BTreeMap;
+    type Nanos = BTreeMap<String, i128>;
+    let add = |to: &mut Nanos, list: Option<&ResourceList>| {
+        for (name, quantity) in list.into_iter().flatten() {
+            *to.entry(name.clone()).or_default() += quantity::nanos(quantity).unwrap_or(0);
+        }
+    };
+    let raise = |to: &mut Nanos, floor: &Nanos| {
+        for (name, amount) in floor {
+            let entry = to.entry(name.clone()).or_default();
+            *entry = (*entry).max(*amount);
+        }
+    };
+    let mut sum = Nanos::new();
+    for container in spec::containers(pod) {
+        add(&mut sum, of(container));
+    }
+    let (mut sidecars, mut largest) = (Nanos::new(), Nanos::new());
+    for container in spec::init_containers(pod) {
+        if spec::is_sidecar(container) {
+            add(&mut sum, of(container));
+            add(&mut sidecars, of(container));
+            raise(&mut largest, &sidecars);
+        } else {
+            let mut alone = sidecars.clone();
+            add(&mut alone, of(container));
+            raise(&mut largest, &alone);
+        }
+    }
+    raise(&mut sum, &largest);
+    add(&mut sum, spec::spec(pod).overhead.as_ref());
+    let text =
+        |nanos: i128| k8s_openapi::apimachinery::pkg::api::resource::Quantity(format!("{nanos}n"));
+    sum.into_iter()
+        .map(|(name, nanos)| (name, text(nanos)))
+        .collect()
+}
+
+fn milli(list: Option<&ResourceList>) -> i64 {
+    list.and_then(|list| list.get("cpu"))
+        .map_or(0, quantity::milli)
+}
+
+fn memory(list: Option<&ResourceList>) -> Option<i64> {
+    list?.get("memory").map(quantity::value)
+}
+
+fn shares(milli_cpu: i64) -> u64 {
+    let milli = u64::try_from(milli_cpu).unwrap_or(0);
+    milli
+        .saturating_mul(1024)
+        .checked_div(1000)
+        .unwrap_or(0)
+        .clamp(MIN_SHARES, MAX_SHARES)
+}
+
+/// The formula runtimes agreed on for cgroup v2 (2, 1024, 262144 shares are
+/// weight 1, 100, 10000):
+/// <https://kubernetes.io/blog/2026/01/30/new-cgroup-v1-to-v2-cpu-conversion-formula/>.
+fn weight(shares: u64) -> u64 {
+    if shares <= MIN_SHARES {
+        return 1;
+    }
+    if shares >= MAX_SHARES {
+        return 10_000;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "at most 2^18")]
+    let log = (shares as f64).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 1 and 10000 for shares in their range"
+    )]
+    let weight = 10_f64.powf(exponent).ceil() as u64;
+    weight.clamp(1, 10_000)
+}
+
+fn quota(milli_cpu: i64) -> Option<(i64, u64)> {
+    if milli_cpu <= 0 {
+        return None;
+    }
+    let quota = milli_cpu.saturating_mul(100_000) / 1000;
+    Some((quota.max(MIN_QUOTA), PERIOD))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod_of(spec: Value) -> Pod {
+        serde_json::from_value(json!({"spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn shares_and_weights() {
+        for (milli, want_shares, want_weight) in [
+            (0, 2, 1),
+            (1, 2, 1),
+            (100, 102, 17),
+            (1000, 1024, 100),
+            (2000, 2048, 174),
+            (1_000_000, 262_144, 10_000),
+        ] {
+            assert_eq!(shares(milli), want_shares, "{milli}");
+            assert_eq!(weight(shares(milli)), want_weight, "{milli}");
+        }
+    }
+
+    #[test]
+    fn of_a_container() {
+        for (resources, weight_of, max, bytes) in [
+            (json!({}), 0, None, None),
+            (json!({"requests": {"cpu": "1"}}), 1000, None, None),
+            (
+                json!({"limits": {"cpu": "500m", "memory": "64Mi"}}),
+                500,
+                Some((50_000, PERIOD)),
+                Some(64 << 20),
+            ),
+            (
+                json!({"limits": {"cpu": "1m"}}),
+                1,
+                Some((1000, PERIOD)),
+                None,
+            ),
+        ] {
+            let parsed: Container =
+                serde_json::from_value(json!({"name": "c", "resources": resources})).unwrap();
+            let got = container(&parsed);
+            assert_eq!(
+                got.cpu_weight,
+                Some(weight(shares(weight_of))),
+                "{resources}"
+            );
+            assert_eq!(got.cpu_max, max, "{resources}");
+            assert_eq!(got.memory_max, bytes, "{resources}");
+        }
+    }
+
+    #[test]
+    fn of_a_pod_whose_containers_are_all_limited() {
+        let limited = json!({"limits": {"cpu": "1", "memory": "1Mi"}, "requests": {"cpu": "500m"}});
+        let one = |resources: &Value| json!({"name": "c", "resources": resources});
+        let all = pod_of(json!({"containers": [one(&limited), one(&limited)]}));
+        let got = pod(&all, QosClass::Burstable);
+        assert_eq!(got.cpu_weight, Some(100));
+        assert_eq!(got.cpu_max, Some((200_000, PERIOD)));
+        assert_eq!(got.memory_max, Some(2 << 20));
+
+        let some = pod_of(json!({"containers": [one(&limited), one(&json!({}))]}));
+        let got = pod(&some, QosClass::Burstable);
+        assert_eq!((got.cpu_max, got.memory_max), (None, None));
+    }
+
+    #[test]
+    fn requests_count_sidecars_and_the_largest_init_container() {
+        let cpu = |name: &str, cpu: &str, policy: Option<&str>| json!({"name": name, "restartPolicy": policy, "resources": {"requests": {"cpu": cpu}}});
+        for (init, want) in [
+            (json!([]), 1000),
+            (json!([cpu("a", "3", None)]), 3000),
+            (json!([cpu("a", "1", Some("Always"))]), 2000),
+            (
+                json!([cpu("a", "1", Some("Always")), cpu("b", "3", None)]),
+                4000,
+            ),
+            (
+                json!([cpu("b", "3", None), cpu("a", "1", Some("Always"))]),
+                3000,
+            ),
+        ] {
+            let pod = pod_of(
+                json!({"containers": [cpu("c", "1", None)], "initContainers": init, "overhead": {"cpu": "0"}}),
+            );
+            assert_eq!(milli(Some(&pod_requests(&pod))), want, "{init}");
+        }
+    }
+}

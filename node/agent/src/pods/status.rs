@@ -1,0 +1,158 @@
+//! The status of a pod as the kubelet reports it: built without IO, written
+//! by a task of its own.
+
+mod conditions;
+mod container;
+mod diff;
+mod messages;
+mod phase;
+pub mod previous;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::probe::ProbeResults;
+use super::resources;
+use super::seen::Seen;
+use super::spec;
+
+pub use messages::{TerminationMessages, read as read_termination_message};
+pub use writer::StatusWriter;
+
+/// Why a container is not running, as people read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub reason: String,
+    pub message: String,
+}
+
+impl Waiting {
+    pub fn new(reason: &str, message: impl Into<String>) -> Waiting {
+        Waiting {
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
+    }
+}
+
+/// What the node decided about the whole pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub reason: String,
+    pub message: String,
+}
+
+/// All a status is made of.
+pub struct Inputs<'a> {
+    pub pod: &'a Pod,
+    /// The last one built, or the API server's.
+    pub previous: &'a PodStatus,
+    pub seen: &'a Seen,
+    pub waiting: &'a BTreeMap<String, Waiting>,
+    pub results: &'a ProbeResults,
+    pub messages: &'a TerminationMessages,
+    /// A container whose start is not complete: its postStart hook runs.
+    pub held: Option<&'a str>,
+    pub pod_ips: &'a [IpAddr],
+    pub node_ip: IpAddr,
+    /// The sandbox exists and has its addresses.
+    pub sandbox_ready: bool,
+    /// Nothing of the pod will be started again.
+    pub terminal: bool,
+    /// The pod failed as a whole.
+    pub verdict: Option<&'a Verdict>,
+    pub now: Timestamp,
+}
+
+pub fn build(inputs: &Inputs<'_>) -> PodStatus {
+    let pod = inputs.pod;
+    let mut init = container::statuses(inputs, spec::init_containers(pod), true);
+    let mut regular = container::statuses(inputs, spec::containers(pod), false);
+    messages::limit(&mut init, &mut regular);
+    let phase = phase_of(inputs, &init, &regular);
+    let (reason, message) = reason_of(inputs, &phase);
+    let all: Vec<&ContainerStatus> = init.iter().chain(&regular).collect();
+    let conditions = conditions::all(inputs, &phase, &all);
+    regular.sort_by(|a, b| a.name.cmp(&b.name));
+    PodStatus {
+        conditions: Some(conditions),
+        container_statuses: Some(regular),
+        init_container_statuses: (!init.is_empty()).then_some(init),
+        host_ip: Some(inputs.node_ip.to_string()),
+        host_ips: Some(vec![HostIP {
+            ip: inputs.node_ip.to_string(),
+        }]),
+        message,
+        observed_generation: pod.metadata.generation,
+        phase: Some(phase),
+        qos_class: Some(resources::class_name(resources::class(pod)).to_owned()),
+        reason,
+        start_time: Some(start_time(inputs)),
+        ..addresses(inputs)
+    }
+}
+
+fn start_time(inputs: &Inputs<'_>) -> Time {
+    let known = inputs.previous.start_time.clone();
+    known.unwrap_or(Time(inputs.now))
+}
+
+/// Once a pod has addresses it keeps them, also when its sandbox is gone.
+fn addresses(inputs: &Inputs<'_>) -> PodStatus {
+    let mut ips: Vec<String> = inputs.pod_ips.iter().map(IpAddr::to_string).collect();
+    if ips.is_empty() {
+        let known = inputs.previous.pod_ips.iter().flatten();
+        ips = known.map(|ip| ip.ip.clone()).collect();
+    }
+    if ips.is_empty() && spec::host_network(inputs.pod) {
+        ips.push(inputs.node_ip.to_string());
+    }
+    PodStatus {
+        pod_ip: ips.first().cloned(),
+        pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
+        ..PodStatus::default()
+    }
+}
+
+fn phase_of(inputs: &Inputs<'_>, init: &[ContainerStatus], regular: &[ContainerStatus]) -> String {
+    // Never out of a terminal phase.
+    for known in [
+        inputs.previous.phase.as_deref(),
+        Some(spec::phase(inputs.pod)),
+    ] {
+        if let Some(phase) = known.filter(|phase| spec::is_terminal(phase)) {
+            return phase.to_owned();
+        }
+    }
+    if inputs.verdict.is_some() && inputs.terminal {
+        return "Failed".to_owned();
+    }
+    let found = phase::of(inputs.pod, init, regular, inputs.terminal);
+    // A pod that failed as a whole says so when all of it has ended.
+    if inputs.verdict.is_some() && spec::is_terminal(found) {
+        return "Running".to_owned();
+    }
+    found.to_owned()
+}
+
+/// They belong to the phase.
+fn reason_of(inputs: &Inputs<'_>, phase: &str) -> (Option<String>, Option<String>) {
+    if let Some(verdict) = inputs.verdict.filter(|_| phase == "Failed") {
+        return (Some(verdict.reason.clone()), Some(verdict.message.clone()));
+    }
+    if inputs.previous.phase.as_deref() == Some(phase) {
+        return (
+            inputs.previous.reason.clone(),
+            inputs.previous.message.clone(),
+        );
+    }
+    (None, None)
+}
+
+#[cfg(test)]
+mod tests;

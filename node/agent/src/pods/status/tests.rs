@@ -1,0 +1,373 @@
+use serde_json::{Value, json};
+use vetch_runtime::{ContainerId, ContainerState as State, ContainerStatus as SeenStatus};
+
+use super::*;
+use crate::pods::probe::{Kind, Results};
+use crate::pods::testing::{at, container, exited, pod, seen};
+
+struct Case {
+    pod: Pod,
+    previous: PodStatus,
+    seen: Seen,
+    waiting: BTreeMap<String, Waiting>,
+    results: ProbeResults,
+    messages: TerminationMessages,
+    held: Option<&'static str>,
+    terminal: bool,
+    verdict: Option<Verdict>,
+    now: Timestamp,
+}
+
+impl Case {
+    fn new(spec: Value, containers: Vec<SeenStatus>) -> Case {
+        Case {
+            pod: pod(spec),
+            previous: PodStatus::default(),
+            seen: seen(containers),
+            waiting: BTreeMap::new(),
+            results: ProbeResults::new(),
+            messages: TerminationMessages::new(),
+            held: None,
+            terminal: false,
+            verdict: None,
+            now: at(5000),
+        }
+    }
+
+    fn build(&self) -> PodStatus {
+        build(&Inputs {
+            pod: &self.pod,
+            previous: &self.previous,
+            seen: &self.seen,
+            waiting: &self.waiting,
+            results: &self.results,
+            messages: &self.messages,
+            held: self.held,
+            pod_ips: &["10.244.0.7".parse().unwrap()],
+            node_ip: "172.30.0.2".parse().unwrap(),
+            sandbox_ready: true,
+            terminal: self.terminal,
+            verdict: self.verdict.as_ref(),
+            now: self.now,
+        })
+    }
+
+    fn json(&self) -> Value {
+        serde_json::to_value(self.build()).unwrap()
+    }
+}
+
+fn app(extra: Value) -> Value {
+    let mut container = json!({"name": "app", "image": "echo:v1"});
+    for (key, value) in extra.as_object().unwrap() {
+        container[key] = value.clone();
+    }
+    json!({"containers": [container]})
+}
+
+/// (status, reason) by type.
+fn conditions(status: &Value) -> Vec<(String, String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list = status["conditions"].as_array().unwrap();
+    list.iter()
+        .map(|c| (text(&c["type"]), text(&c["status"]), text(&c["reason"])))
+        .collect()
+}
+
+#[test]
+fn a_running_pod_as_a_whole() {
+    let mut case = Case::new(
+        app(json!({"resources": {"requests": {"cpu": "1"}}})),
+        vec![container("app", 0, State::Running)],
+    );
+    case.previous.start_time = Some(Time(at(4000)));
+    let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": "1970-01-01T01:23:20Z", "observedGeneration": 1});
+    assert_eq!(
+        case.json(),
+        json!({
+            "phase": "Running",
+            "observedGeneration": 1,
+            "qosClass": "Burstable",
+            "startTime": "1970-01-01T01:06:40Z",
+            "hostIP": "172.30.0.2", "hostIPs": [{"ip": "172.30.0.2"}],
+            "podIP": "10.244.0.7", "podIPs": [{"ip": "10.244.0.7"}],
+            "conditions": [
+                condition("PodReadyToStartContainers"), condition("Initialized"), condition("Ready"),
+                condition("ContainersReady"), condition("PodScheduled"),
+            ],
+            "containerStatuses": [{
+                "name": "app", "image": "echo:v1", "imageID": "sha256:1", "containerID": "vetch://app-0",
+                "ready": true, "started": true, "restartCount": 0, "lastState": {},
+                "state": {"running": {"startedAt": "1970-01-01T00:00:00Z"}},
+                "allocatedResources": {"cpu": "1"}, "resources": {"requests": {"cpu": "1"}},
+            }],
+        })
+    );
+}
+
+#[test]
+fn before_the_first_start() {
+    let mut case = Case::new(app(json!({})), vec![]);
+    let status = case.json();
+    assert_eq!(status["phase"], "Pending");
+    let state = |status: &Value| status["containerStatuses"][0]["state"].clone();
+    assert_eq!(
+        state(&status),
+        json!({"waiting": {"reason": "ContainerCreating"}})
+    );
+    let words = "containers with unready status: [app]";
+    assert_eq!(status["conditions"][2]["message"], words);
+    assert_eq!(status["conditions"][2]["reason"], "ContainersNotReady");
+
+    let waiting = Waiting::new("ErrImagePull", "words");
+    case.waiting.insert("app".into(), waiting);
+    assert_eq!(
+        state(&case.json()),
+        json!({"waiting": {"reason": "ErrImagePull", "message": "words"}})
+    );
+}
+
+#[test]
+fn a_crash_loop() {
+    let containers = vec![
+        container("app", 0, State::Exited),
+        container("app", 1, State::Exited),
+    ];
+    let mut case = Case::new(app(json!({})), containers);
+    case.messages
+        .insert(ContainerId("app-1".into()), "out of cheese".into());
+    let ended = |attempt: i64, message: Option<&str>| {
+        let mut ended = json!({"terminated": {
+            "containerID": format!("vetch://app-{attempt}"), "exitCode": 1, "reason": "Error",
+            "startedAt": Time(at(100 * attempt)), "finishedAt": Time(at(100 * attempt + 1)),
+        }});
+        if let Some(message) = message {
+            ended["terminated"]["message"] = json!(message);
+        }
+        ended
+    };
+    let status = case.json();
+    assert_eq!(status["phase"], "Running");
+    let container = &status["containerStatuses"][0];
+    assert_eq!(container["state"], ended(1, Some("out of cheese")));
+    assert_eq!(container["lastState"], ended(0, None));
+    assert_eq!(container["restartCount"], 1);
+
+    let waiting = Waiting::new("CrashLoopBackOff", "back-off 10s");
+    case.waiting.insert("app".into(), waiting);
+    let container = case.json()["containerStatuses"][0].clone();
+    assert_eq!(
+        container["state"],
+        json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}})
+    );
+    assert_eq!(container["lastState"], ended(1, Some("out of cheese")));
+
+    // Of what the runtime no longer has, the last status tells.
+    case.previous = case.build();
+    case.seen = seen(vec![]);
+    let again = case.json()["containerStatuses"][0].clone();
+    assert_eq!(again["lastState"], container["lastState"]);
+    assert_eq!(again["restartCount"], 1);
+}
+
+#[test]
+fn started_and_ready_by_probes() {
+    let probes = json!({"startupProbe": {"tcpSocket": {"port": 1}}, "readinessProbe": {"tcpSocket": {"port": 1}}});
+    for (startup, readiness, started, ready) in [
+        (None, None, false, false),
+        (Some(false), None, false, false),
+        (Some(true), None, true, false),
+        (Some(true), Some(false), true, false),
+        (Some(true), Some(true), true, true),
+        (None, Some(true), false, false),
+    ] {
+        let mut case = Case::new(
+            app(probes.clone()),
+            vec![container("app", 0, State::Running)],
+        );
+        let mut results = Results::default();
+        for (kind, result) in [(Kind::Startup, startup), (Kind::Readiness, readiness)] {
+            if let Some(result) = result {
+                results.set(kind, result);
+            }
+        }
+        case.results.insert(ContainerId("app-0".into()), results);
+        let status = case.json();
+        let container = &status["containerStatuses"][0];
+        let got = (&container["started"], &container["ready"]);
+        assert_eq!(
+            got,
+            (&json!(started), &json!(ready)),
+            "{startup:?} {readiness:?}"
+        );
+        let wanted = if ready { "True" } else { "False" };
+        assert_eq!(status["conditions"][2]["status"], wanted);
+    }
+}
+
+#[test]
+fn init_containers() {
+    let spec = json!({
+        "initContainers": [{"name": "i1", "image": "echo:v1"}, {"name": "i2", "image": "echo:v1"}],
+        "containers": [{"name": "app", "image": "echo:v1"}],
+    });
+    let case = Case::new(
+        spec.clone(),
+        vec![exited("i1", 0, 0), container("i2", 0, State::Running)],
+    );
+    let status = case.json();
+    assert_eq!(status["phase"], "Pending");
+    let init = &status["initContainerStatuses"];
+    assert_eq!(
+        (&init[0]["ready"], &init[1]["ready"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(
+        status["containerStatuses"][0]["state"],
+        json!({"waiting": {"reason": "PodInitializing"}})
+    );
+    assert_eq!(
+        status["conditions"][1]["message"],
+        "containers with incomplete status: [i2]"
+    );
+    // Removed since, and the pod went on.
+    let case = Case::new(spec, vec![container("app", 0, State::Running)]);
+    let status = case.json();
+    assert_eq!(status["phase"], "Running");
+    let ended = &status["initContainerStatuses"][0]["state"]["terminated"];
+    assert_eq!(
+        (&ended["reason"], &ended["exitCode"]),
+        (&json!("Completed"), &json!(0))
+    );
+}
+
+#[test]
+fn the_end_of_a_pod() {
+    for (policy, code, terminal, phase, reason) in [
+        ("Never", 0, false, "Succeeded", "PodCompleted"),
+        ("Never", 7, false, "Failed", "PodFailed"),
+        ("Always", 0, true, "Succeeded", "PodCompleted"),
+        ("Always", 143, true, "Failed", "PodFailed"),
+    ] {
+        let mut spec = app(json!({}));
+        spec["restartPolicy"] = json!(policy);
+        let mut case = Case::new(spec, vec![exited("app", 0, code)]);
+        case.terminal = terminal;
+        let status = case.json();
+        assert_eq!(status["phase"], phase, "{policy} {code}");
+        let ready = ("Ready".to_owned(), "False".to_owned(), reason.to_owned());
+        assert!(conditions(&status).contains(&ready), "{status}");
+    }
+}
+
+#[test]
+fn a_terminal_phase_is_never_left() {
+    let mut case = Case::new(app(json!({})), vec![container("app", 0, State::Running)]);
+    case.previous.phase = Some("Failed".into());
+    case.previous.reason = Some("Evicted".into());
+    let status = case.json();
+    assert_eq!(
+        (&status["phase"], &status["reason"]),
+        (&json!("Failed"), &json!("Evicted"))
+    );
+}
+
+#[test]
+fn a_verdict_is_told_when_all_has_ended() {
+    let mut case = Case::new(app(json!({})), vec![container("app", 0, State::Running)]);
+    case.verdict = Some(Verdict {
+        reason: "DeadlineExceeded".into(),
+        message: "words".into(),
+    });
+    let status = case.json();
+    assert_eq!(
+        (&status["phase"], &status["reason"]),
+        (&json!("Running"), &Value::Null)
+    );
+    case.seen = seen(vec![exited("app", 0, 0)]);
+    case.terminal = true;
+    let status = case.json();
+    assert_eq!(
+        (&status["phase"], &status["reason"], &status["message"]),
+        (
+            &json!("Failed"),
+            &json!("DeadlineExceeded"),
+            &json!("words")
+        )
+    );
+}
+
+#[test]
+fn a_container_whose_hook_runs_is_not_running_yet() {
+    let mut case = Case::new(app(json!({})), vec![container("app", 0, State::Running)]);
+    case.held = Some("app");
+    assert_eq!(
+        case.json()["containerStatuses"][0]["state"],
+        json!({"waiting": {"reason": "ContainerCreating"}})
+    );
+}
+
+#[test]
+fn containers_that_were_lost() {
+    // The supervisor died.
+    let case = Case::new(app(json!({})), vec![container("app", 2, State::Unknown)]);
+    let status = case.json();
+    let ended = &status["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!(
+        (&ended["reason"], &ended["exitCode"]),
+        (&json!("ContainerStatusUnknown"), &json!(137))
+    );
+    // The machine was restarted: the runtime has nothing of it.
+    let mut case = Case::new(app(json!({})), vec![container("app", 2, State::Running)]);
+    case.previous = case.build();
+    case.seen = seen(vec![]);
+    for _ in 0..2 {
+        let status = case.json();
+        let container = &status["containerStatuses"][0];
+        assert_eq!(status["phase"], "Running");
+        assert_eq!(container["restartCount"], 3);
+        assert_eq!(
+            container["lastState"]["terminated"]["reason"],
+            "ContainerStatusUnknown"
+        );
+        case.previous = case.build();
+    }
+}
+
+#[test]
+fn a_condition_keeps_its_time_until_it_changes() {
+    let mut case = Case::new(app(json!({})), vec![]);
+    case.previous = case.build();
+    case.now = at(6000);
+    case.seen = seen(vec![container("app", 0, State::Running)]);
+    let status = case.json();
+    let time = |index: usize| status["conditions"][index]["lastTransitionTime"].clone();
+    assert_eq!(time(4), json!(Time(at(5000))));
+    assert_eq!(time(2), json!(Time(at(6000))));
+}
+
+#[test]
+fn readiness_gates() {
+    let mut spec = app(json!({}));
+    spec["readinessGates"] = json!([{"conditionType": "example.com/lb"}]);
+    for (gate, want) in [
+        (
+            None,
+            "corresponding condition of pod readiness gate \"example.com/lb\" does not exist.",
+        ),
+        (
+            Some("False"),
+            "the status of pod readiness gate \"example.com/lb\" is not \"True\", but False",
+        ),
+        (Some("True"), ""),
+    ] {
+        let mut case = Case::new(spec.clone(), vec![container("app", 0, State::Running)]);
+        let list = gate.map(|status| json!([{"type": "example.com/lb", "status": status}]));
+        case.pod.status = serde_json::from_value(json!({"conditions": list})).unwrap();
+        let status = case.json();
+        let message = status["conditions"][2]["message"]
+            .as_str()
+            .unwrap_or_default();
+        assert_eq!(message, want);
+    }
+}

@@ -1,0 +1,110 @@
+//! What a pod may ask for and this node does not do: said, never skipped in silence.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::security;
+use super::spec;
+use super::text::go_quote;
+
+/// Why the pod cannot run here at all.
+pub fn refusal(pod: &Pod) -> Option<String> {
+    let own = spec::spec(pod);
+    if let Some(class) = own
+        .runtime_class_name
+        .as_deref()
+        .filter(|class| !class.is_empty())
+    {
+        return Some(format!(
+            "no runtime for {} is configured (runtimeClassName is not supported by this node)",
+            go_quote(class)
+        ));
+    }
+    if own.host_users == Some(false) {
+        return Some("user namespaces (hostUsers: false) are not supported by this node".into());
+    }
+    if own.resource_claims.iter().flatten().next().is_some() {
+        return Some("resourceClaims are not supported by this node".into());
+    }
+    None
+}
+
+/// (reason, message) of events for what is left out while the pod runs.
+pub fn warnings(pod: &Pod, missing_controllers: &[String]) -> Vec<(&'static str, String)> {
+    let mut warnings: Vec<(&'static str, String)> = security::warnings(pod)
+        .into_iter()
+        .map(|words| ("ProfileNotApplied", words))
+        .collect();
+    if !spec::host_network(pod) {
+        let ports = spec::all_containers(pod)
+            .flat_map(|container| container.ports.iter().flatten())
+            .filter_map(|port| port.host_port)
+            .filter(|port| *port > 0);
+        for port in ports {
+            let message =
+                format!("hostPort {port} is not supported by this node: nothing listens on it");
+            warnings.push(("HostPortNotSupported", message));
+        }
+    }
+    for (resource, controller) in [("cpu", "cpu"), ("memory", "memory")] {
+        let limited = spec::all_containers(pod).any(|container| {
+            let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+            limits.is_some_and(|limits| limits.contains_key(resource))
+        });
+        let missing = missing_controllers.iter().any(|name| name == controller);
+        if limited && missing {
+            let message = format!(
+                "the {resource} limit has no effect: this node has no cgroup v2 controller {controller}"
+            );
+            warnings.push(("LimitNotEnforced", message));
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::pods::testing::pod;
+
+    #[test]
+    fn pods_that_cannot_run_here() {
+        for (spec, refused) in [
+            (json!({"containers": []}), false),
+            (json!({"containers": [], "hostUsers": true}), false),
+            (json!({"containers": [], "hostUsers": false}), true),
+            (
+                json!({"containers": [], "runtimeClassName": "gvisor"}),
+                true,
+            ),
+            (
+                json!({"containers": [], "resourceClaims": [{"name": "gpu"}]}),
+                true,
+            ),
+        ] {
+            assert_eq!(refusal(&pod(spec.clone())).is_some(), refused, "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out() {
+        let limits = json!({"limits": {"cpu": "1", "memory": "1Mi"}});
+        let ports = json!([{"containerPort": 80, "hostPort": 80}]);
+        let spec = |host: bool| json!({"hostNetwork": host, "containers": [{"name": "c", "resources": limits, "ports": ports}]});
+        let reasons = |host, missing: &[&str]| {
+            let missing: Vec<String> = missing.iter().map(|name| (*name).to_owned()).collect();
+            let warnings = warnings(&pod(spec(host)), &missing);
+            warnings
+                .into_iter()
+                .map(|(reason, _)| reason)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(reasons(true, &[]), [""; 0]);
+        assert_eq!(reasons(false, &[]), ["HostPortNotSupported"]);
+        assert_eq!(
+            reasons(true, &["cpu", "memory", "pids"]),
+            ["LimitNotEnforced", "LimitNotEnforced"]
+        );
+    }
+}

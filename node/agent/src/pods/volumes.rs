@@ -1,0 +1,93 @@
+//! The volumes of a pod, below its directory as the kubelet lays it out:
+//!
+//! ```text
+//! <pod-dir>/<uid>/
+//!   volumes/kubernetes.io~<kind>/<volume>   the content
+//!   volume-subpaths/<volume>/<container>/<n>  bind mounts of subPaths
+//!   containers/<container>/<hex>            termination messages
+//!   etc-hosts, etc-hostname, resolv.conf
+//! ```
+
+mod empty_dir;
+mod host_path;
+pub mod mounts;
+mod ownership;
+mod payload;
+mod set_up;
+pub mod subpath;
+pub mod token;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::downward::DownwardError;
+use super::sources::SourceError;
+
+pub use set_up::{Inputs, set_up, used};
+
+/// Where a volume's content is for containers to be mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    pub path: PathBuf,
+    /// Kubernetes writes the content; containers only read it.
+    pub read_only: bool,
+}
+
+pub type MountedVolumes = BTreeMap<String, Mounted>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    #[error("{0} volumes are not supported by this node")]
+    Unsupported(&'static str),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("references non-existent {kind} key: {key}")]
+    Key { kind: &'static str, key: String },
+    #[error(transparent)]
+    Downward(#[from] DownwardError),
+    #[error("invalid path {0:?}: it must be relative and stay in the volume")]
+    Path(String),
+    #[error("failed to fetch token: {0}")]
+    Token(String),
+    #[error("hostPath type check failed: {path} {what}", path = path.display())]
+    HostPath { path: PathBuf, what: &'static str },
+    #[error("unknown hostPath type {0:?}")]
+    HostPathType(String),
+    #[error("unknown emptyDir medium {0:?}")]
+    Medium(String),
+    #[error("{action} {path}: {source}", path = path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+}
+
+impl VolumeError {
+    fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> VolumeError {
+        let path = path.to_owned();
+        move |source| VolumeError::Io {
+            action,
+            path,
+            source: source.into(),
+        }
+    }
+}
+
+/// The directory of one pod.
+pub fn pod_dir(root: &Path, uid: &str) -> PathBuf {
+    root.join(uid)
+}
+
+/// Undoes all mounts below a pod's directory, then removes it.
+pub fn remove(dir: &Path) -> Result<(), VolumeError> {
+    mounts::unmount_below(dir)?;
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(VolumeError::io("removing", dir)(error))
+        }
+        _ => Ok(()),
+    }
+}

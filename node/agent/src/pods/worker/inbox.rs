@@ -1,0 +1,39 @@
+//! Where a worker hears of its pod.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::Notify;
+
+#[derive(Clone, Debug)]
+pub enum Update {
+    Present(Arc<Pod>),
+    /// The API server has it no more; its last form, if that was told.
+    Removed(Option<Arc<Pod>>),
+}
+
+#[derive(Debug, Default)]
+pub struct Inbox {
+    update: Mutex<Option<Update>>,
+    /// Notified at anything that is worth a look.
+    pub waker: Arc<Notify>,
+}
+
+impl Inbox {
+    /// Replaces what was not taken yet: only the newest counts.
+    pub fn put(&self, update: Update) {
+        let mut held = self.update.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Some(update);
+        drop(held);
+        self.wake();
+    }
+
+    pub fn take(&self) -> Option<Update> {
+        let mut held = self.update.lock().unwrap_or_else(PoisonError::into_inner);
+        held.take()
+    }
+
+    pub fn wake(&self) {
+        self.waker.notify_one();
+    }
+}

@@ -1,0 +1,124 @@
+//! Work that runs beside the worker, and what it came to.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use tokio::task::{AbortHandle, Id, JoinSet};
+use vetch_runtime::{ContainerId, SandboxId};
+
+use super::start::StartFailure;
+use crate::pods::plan::Busy;
+use crate::pods::volumes::MountedVolumes;
+use crate::pods::volumes::token::TokenStore;
+
+/// What a job is about: no two of a kind at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Sandbox,
+    Volumes,
+    Start(String),
+    Kill(ContainerId),
+    SweepContainer(ContainerId),
+    SweepSandbox(SandboxId),
+    /// All containers, then the sandbox and its network.
+    End,
+    /// What is left of it on disks.
+    Clean,
+    /// The API object.
+    Delete,
+}
+
+#[derive(Debug)]
+pub enum Outcome {
+    Sandbox(Result<(SandboxId, Vec<IpAddr>), String>),
+    Attached(Result<Vec<IpAddr>, String>),
+    Volumes {
+        print: String,
+        /// Or which volume is not ready, and why.
+        mounted: Result<MountedVolumes, Vec<(String, String)>>,
+        tokens: TokenStore,
+    },
+    Started(Result<(), StartFailure>),
+    Killed,
+    Swept,
+    /// In words what went wrong.
+    Ended(Result<(), String>),
+    Cleaned(Result<(), String>),
+    Deleted(Result<(), String>),
+}
+
+#[derive(Default)]
+pub struct Jobs {
+    set: JoinSet<Outcome>,
+    running: HashMap<Id, (Kind, AbortHandle)>,
+}
+
+impl Jobs {
+    pub fn spawn(&mut self, kind: Kind, work: impl Future<Output = Outcome> + Send + 'static) {
+        let handle = self.set.spawn(work);
+        self.running.insert(handle.id(), (kind, handle));
+    }
+
+    pub fn is_running(&self, kind: &Kind) -> bool {
+        self.running.values().any(|(running, _)| running == kind)
+    }
+
+    /// The next that ends; `None` for its outcome when it was stopped or
+    /// panicked. Waits for ever when there is none. May be dropped and called
+    /// again.
+    pub async fn next(&mut self) -> (Kind, Option<Outcome>) {
+        loop {
+            let (id, outcome) = match self.set.join_next_with_id().await {
+                Some(Ok((id, outcome))) => (id, Some(outcome)),
+                Some(Err(error)) => {
+                    if !error.is_cancelled() {
+                        tracing::error!("a job of a pod died: {error}");
+                    }
+                    (error.id(), None)
+                }
+                None => std::future::pending().await,
+            };
+            if let Some((kind, _)) = self.running.remove(&id) {
+                return (kind, outcome);
+            }
+        }
+    }
+
+    /// Stops what would go on making the pod. A sandbox that is being made
+    /// must be waited for: it is there afterwards.
+    pub fn stop_building(&self) {
+        for (kind, handle) in self.running.values() {
+            if matches!(kind, Kind::Volumes | Kind::Start(_)) {
+                handle.abort();
+            }
+        }
+    }
+
+    pub fn is_building(&self) -> bool {
+        self.running
+            .values()
+            .any(|(kind, _)| matches!(kind, Kind::Sandbox | Kind::Volumes | Kind::Start(_)))
+    }
+
+    pub fn busy(&self) -> Busy {
+        let mut busy = Busy::default();
+        for (kind, _) in self.running.values() {
+            match kind {
+                Kind::Sandbox => busy.sandbox = true,
+                Kind::Volumes => busy.volumes = true,
+                Kind::Start(name) => busy.start = Some(name.clone()),
+                Kind::Kill(id) => {
+                    busy.kills.insert(id.clone());
+                }
+                Kind::SweepContainer(id) => {
+                    busy.sweeps.insert(id.0.clone());
+                }
+                Kind::SweepSandbox(id) => {
+                    busy.sweeps.insert(id.0.clone());
+                }
+                Kind::End | Kind::Clean | Kind::Delete => {}
+            }
+        }
+        busy
+    }
+}

@@ -1,0 +1,205 @@
+//! What the worker knows: taken in before each decision.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use vetch_runtime::{ContainerState, SandboxState};
+
+use super::volumes::{self, FollowedObjects};
+use super::{Stage, Update, Worker};
+use crate::pods::status::{self, Waiting};
+use crate::pods::{spec, termination};
+
+impl Worker {
+    /// Before anything else: whether the node takes the pod.
+    pub(super) async fn begin(&mut self) {
+        let known = !self.sandboxes.is_empty();
+        let begun =
+            known || self.status.start_time.is_some() || spec::is_terminal(spec::phase(&self.pod));
+        if begun {
+            self.context.take(&self.pod);
+        } else if !spec::is_deleted(&self.pod)
+            && let Err(verdict) = self.context.admit(&self.pod).await
+        {
+            self.reject(verdict);
+            return;
+        }
+        if !begun {
+            let missing = &self.context.config.missing_controllers;
+            let teller = self.context.recorder.pod(&self.pod);
+            for (reason, message) in crate::pods::unsupported::warnings(&self.pod, missing) {
+                teller.warning(reason, message);
+            }
+        }
+        let objects = FollowedObjects::of(&self.context, &self.pod, &self.inbox.waker);
+        self.objects = Arc::new(objects);
+    }
+
+    fn reject(&mut self, verdict: status::Verdict) {
+        let teller = self.context.recorder.pod(&self.pod);
+        teller.warning(verdict.reason.clone(), verdict.message.clone());
+        self.verdict = Some(status::Verdict {
+            message: format!("Pod was rejected: {}", verdict.message),
+            ..verdict
+        });
+        self.stage = Stage::Ending;
+    }
+
+    pub(super) fn take_update(&mut self) {
+        match self.inbox.take() {
+            None => {}
+            Some(Update::Present(pod)) => self.take_pod(pod),
+            Some(Update::Removed(last)) => {
+                if let Some(pod) = last {
+                    self.take_pod(pod);
+                }
+                self.removed = true;
+            }
+        }
+        let grace = termination::pod_grace(&self.pod);
+        self.grace.send_if_modified(|known| {
+            let shorter = grace < *known || self.stage == Stage::Running;
+            let different = *known != grace && shorter;
+            if different {
+                *known = grace;
+            }
+            different
+        });
+        let doomed = self.removed
+            || spec::is_deleted(&self.pod)
+            || spec::is_terminal(spec::phase(&self.pod));
+        if doomed && self.stage == Stage::Running {
+            self.leave_running();
+        }
+    }
+
+    fn take_pod(&mut self, pod: Arc<k8s_openapi::api::core::v1::Pod>) {
+        self.writer.observe(&pod);
+        if pod.metadata.generation != self.pod.metadata.generation {
+            // Another image may be one that can be had.
+            self.holds.clear();
+        }
+        self.pod = pod;
+    }
+
+    pub(super) fn leave_running(&mut self) {
+        self.stage = Stage::Ending;
+        self.jobs.stop_building();
+        self.tokens.get_or_insert_default();
+    }
+
+    pub(super) async fn observe(&mut self) {
+        let mut sandboxes = Vec::new();
+        let mut gone = Vec::new();
+        for id in &self.sandboxes {
+            match self.context.runtime.sandbox(id).await {
+                Some(status) => sandboxes.push(status),
+                None => gone.push(id.clone()),
+            }
+        }
+        for id in gone {
+            self.sandboxes.remove(&id);
+        }
+        self.seen = crate::pods::seen::Seen::new(sandboxes);
+        self.read_messages();
+        if self.pod_ips.is_empty() {
+            self.find_addresses().await;
+        }
+        let held = self.held();
+        self.probes.follow(
+            &self.pod,
+            &self.seen,
+            self.pod_ips.first().copied(),
+            held.as_deref(),
+            self.stage != Stage::Running,
+        );
+    }
+
+    /// Of a sandbox that an earlier daemon made.
+    async fn find_addresses(&mut self) {
+        let Some(sandbox) = self.seen.newest() else {
+            return;
+        };
+        if sandbox.state != SandboxState::Ready || self.jobs.busy().sandbox {
+            return;
+        }
+        if spec::host_network(&self.pod) {
+            self.pod_ips = vec![self.context.config.node_ip];
+        } else if let Some(found) = self.context.network.addresses(&sandbox.id.0).await {
+            self.pod_ips = found.ips;
+        }
+    }
+
+    fn read_messages(&mut self) {
+        for sandbox in &self.seen.sandboxes {
+            for container in &sandbox.containers {
+                if container.state != ContainerState::Exited
+                    || self.messages.contains_key(&container.id)
+                {
+                    continue;
+                }
+                let log = sandbox.spec.log_directory.join(&container.log_path);
+                let message = status::read_termination_message(container, &log);
+                self.messages.insert(container.id.clone(), message);
+            }
+        }
+        let seen = &self.seen;
+        self.messages
+            .retain(|id, _| seen.containers().any(|container| container.id == *id));
+    }
+
+    /// A container whose postStart hook runs: it is not shown as running yet.
+    pub(super) fn held(&self) -> Option<String> {
+        let starting = self.jobs.busy().start?;
+        let container = spec::container(&self.pod, &starting)?;
+        let hook = container
+            .lifecycle
+            .as_ref()
+            .is_some_and(|lifecycle| lifecycle.post_start.is_some());
+        hook.then_some(starting)
+    }
+
+    /// Whether the volumes' content is behind what it is made from.
+    pub(super) fn volumes_are_stale(&self, now: Timestamp) -> bool {
+        let renewal = self
+            .tokens
+            .as_ref()
+            .and_then(|tokens| tokens.next_renewal());
+        renewal.is_some_and(|at| at <= now)
+            || volumes::print(&self.pod, &self.objects) != self.volumes_print
+    }
+
+    pub(super) fn publish(&mut self, now: Timestamp) {
+        if self.removed {
+            return;
+        }
+        let mut waiting = self.failures.clone();
+        waiting.extend(
+            self.waiting
+                .iter()
+                .map(|(name, waiting)| (name.clone(), Waiting::clone(waiting))),
+        );
+        let held = self.held();
+        let sandbox_ready = self.seen.sandbox().is_some() && !self.pod_ips.is_empty();
+        let terminal = matches!(
+            self.stage,
+            Stage::Cleaning | Stage::Over | Stage::Deleting | Stage::Gone
+        );
+        self.status = status::build(&status::Inputs {
+            pod: &self.pod,
+            previous: &self.status,
+            seen: &self.seen,
+            waiting: &waiting,
+            results: self.probes.results(),
+            messages: &self.messages,
+            held: held.as_deref(),
+            pod_ips: &self.pod_ips,
+            node_ip: self.context.config.node_ip,
+            sandbox_ready,
+            terminal,
+            verdict: self.verdict.as_ref(),
+            now,
+        });
+        self.writer.set(&self.status);
+    }
+}

@@ -1,0 +1,395 @@
+//! Starting one container: its image, its configuration, the program, its
+//! postStart hook.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use tokio::sync::watch;
+use vetch_runtime::{
+    ContainerId, ContainerSpec, ImageStatus, Mount, Propagation, Resources, SandboxId,
+};
+
+use super::job::Outcome;
+use super::kill::Kill;
+use super::make_sandbox::ensure_etc;
+use super::volumes::FollowedObjects;
+use crate::pods::container::{self, Parts, WantedMount};
+use crate::pods::context::Context;
+use crate::pods::downward::Surroundings;
+use crate::pods::env;
+use crate::pods::image::{self, ImageFailure};
+use crate::pods::plan::KillReason;
+use crate::pods::text::chain;
+use crate::pods::volumes::{MountedVolumes, subpath};
+use crate::pods::{etc, lifecycle, resources, security, spec, termination};
+
+#[derive(Debug)]
+pub enum StartFailure {
+    Image(ImageFailure),
+    /// Before anything was made: `CreateContainerConfigError`.
+    Config(String),
+    /// `CreateContainerError`.
+    Create(String),
+    /// The container is there and its program did not start: `RunContainerError`.
+    Run(String),
+    /// It was killed again: `PostStartHookError`.
+    PostStart(String),
+}
+
+pub struct StartJob {
+    pub context: Arc<Context>,
+    pub pod: Arc<Pod>,
+    pub container: String,
+    pub sandbox: SandboxId,
+    /// `None` when the runtime has none before: the log files tell.
+    pub attempt: Option<u32>,
+    /// Made by an earlier daemon and never started.
+    pub stale: Option<ContainerId>,
+    pub logs: PathBuf,
+    pub dir: PathBuf,
+    pub volumes: Arc<MountedVolumes>,
+    pub objects: Arc<FollowedObjects>,
+    pub pod_ips: Vec<IpAddr>,
+}
+
+impl StartJob {
+    pub async fn run(self) -> Outcome {
+        let result = self.start().await;
+        if let Err(failure) = &result {
+            self.tell(failure);
+        }
+        Outcome::Started(result)
+    }
+
+    fn tell(&self, failure: &StartFailure) {
+        let words = match failure {
+            StartFailure::Image(failure) => failure.reason,
+            StartFailure::Config(words)
+            | StartFailure::Create(words)
+            | StartFailure::Run(words) => words,
+            StartFailure::PostStart(_) => return,
+        };
+        self.context
+            .recorder
+            .container(&self.pod, &self.container)
+            .warning("Failed", format!("Error: {words}"));
+    }
+
+    async fn start(&self) -> Result<(), StartFailure> {
+        let container = spec::container(&self.pod, &self.container).ok_or_else(|| {
+            StartFailure::Config(format!("container {} is not in the pod", self.container))
+        })?;
+        let image = self.image(container).await.map_err(StartFailure::Image)?;
+        let spec = self
+            .configuration(container, image)
+            .await
+            .map_err(StartFailure::Config)?;
+        let runtime = &self.context.runtime;
+        let failed = |error: vetch_runtime::Error| StartFailure::Create(chain(&error));
+        if let Some(stale) = &self.stale {
+            runtime.remove_container(stale).await.map_err(failed)?;
+        }
+        let id = runtime
+            .create_container(&self.sandbox, spec)
+            .await
+            .map_err(failed)?;
+        let teller = self.context.recorder.container(&self.pod, &self.container);
+        teller.normal("Created", "Container created");
+        runtime
+            .start_container(&id)
+            .await
+            .map_err(|error| StartFailure::Run(chain(&error)))?;
+        teller.normal("Started", "Container started");
+        self.post_start(container, &id).await
+    }
+
+    async fn image(&self, container: &Container) -> Result<ImageStatus, ImageFailure> {
+        let (secrets, missing) = self.objects.pull_secrets().await;
+        let context = &self.context;
+        let image = image::ensure(
+            context.runtime.images(),
+            &context.recorder,
+            &self.pod,
+            container,
+            &secrets,
+        )
+        .await;
+        if image.is_err() && !missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            let teller = context.recorder.pod(&self.pod);
+            teller.warning("FailedToRetrieveImagePullSecret", message);
+        }
+        image
+    }
+
+    async fn configuration(
+        &self,
+        container: &Container,
+        image: ImageStatus,
+    ) -> Result<ContainerSpec, String> {
+        let context = &self.context;
+        let security = security::effective(&self.pod, container, &image.user)
+            .map_err(|error| error.to_string())?;
+        let sources = self.objects.read().await;
+        let links = spec::spec(&self.pod).enable_service_links.unwrap_or(true);
+        let services = context.services.all().await;
+        let services = env::service_variables(&services, spec::namespace(&self.pod), links);
+        let allocatable = context.node.allocatable();
+        let around = Surroundings {
+            pod_ips: &self.pod_ips,
+            node_ip: context.config.node_ip,
+            allocatable: &allocatable,
+        };
+        let env = env::environment(&self.pod, container, &sources, &services, &around)
+            .map_err(|error| error.to_string())?;
+        let wanted = container::wanted_mounts(container, &self.volumes, &env)
+            .map_err(|error| error.to_string())?;
+        ensure_etc(context, &self.pod, &self.dir, &self.pod_ips)?;
+
+        let files = Files {
+            dir: self.dir.clone(),
+            container: container.name.clone(),
+            message_path: message_path(container),
+            logs: self.logs.join(&container.name),
+            readonly_rootfs: security.readonly_rootfs,
+        };
+        let prepared = tokio::task::spawn_blocking(move || files.prepare(wanted))
+            .await
+            .map_err(|error| error.to_string())??;
+        let qos = resources::class(&self.pod);
+        let resources = Resources {
+            oom_score_adj: Some(resources::score_adj(
+                &self.pod,
+                container,
+                qos,
+                context.memory,
+            )),
+            ..resources::container(container)
+        };
+        let parts = Parts {
+            attempt: self.attempt.unwrap_or(prepared.attempt),
+            image,
+            env,
+            mounts: prepared.mounts,
+            security,
+            resources,
+            message_file: prepared.message_file,
+        };
+        Ok(container::container_spec(&self.pod, container, parts))
+    }
+
+    async fn post_start(
+        &self,
+        container: &Container,
+        id: &ContainerId,
+    ) -> Result<(), StartFailure> {
+        let lifecycle = container.lifecycle.as_ref();
+        let Some(hook) = lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref()) else {
+            return Ok(());
+        };
+        let context = &self.context;
+        let pod_ip = self.pod_ips.first().copied();
+        let result =
+            lifecycle::run(&context.runtime, &context.http, id, container, pod_ip, hook).await;
+        let Err(error) = result else { return Ok(()) };
+        let words = chain(&error);
+        tracing::info!(container = %id, "postStart hook: {words}");
+        // Its words may hold secrets of the application.
+        context
+            .recorder
+            .container(&self.pod, &self.container)
+            .warning("FailedPostStartHook", "PostStartHook failed");
+        let kill = Kill {
+            context: context.clone(),
+            pod: self.pod.clone(),
+            container: self.container.clone(),
+            id: id.clone(),
+            message: "FailedPostStartHook".to_owned(),
+            pod_ip,
+        };
+        let grace = termination::container_grace(&self.pod, container, KillReason::Other);
+        let (_sender, grace) = watch::channel(grace);
+        if let Err(error) = kill.run(grace).await {
+            tracing::warn!(container = %id, "{error}");
+        }
+        Err(StartFailure::PostStart(words))
+    }
+}
+
+/// Where the termination message is seen; the API server defaults it.
+fn message_path(container: &Container) -> Option<PathBuf> {
+    let path = container.termination_message_path.as_deref();
+    let path = path.unwrap_or("/dev/termination-log");
+    (!path.is_empty()).then(|| Path::new("/").join(path))
+}
+
+/// Files on disk that a container needs before it is made.
+struct Files {
+    dir: PathBuf,
+    container: String,
+    message_path: Option<PathBuf>,
+    /// Of this container.
+    logs: PathBuf,
+    readonly_rootfs: bool,
+}
+
+struct Prepared {
+    mounts: Vec<Mount>,
+    message_file: Option<PathBuf>,
+    attempt: u32,
+}
+
+impl Files {
+    /// Blocks on disks.
+    fn prepare(self, wanted: Vec<WantedMount>) -> Result<Prepared, String> {
+        let own_paths: Vec<PathBuf> = wanted
+            .iter()
+            .map(|mount| mount.container_path.clone())
+            .collect();
+        let mut mounts = Vec::new();
+        for (index, mount) in wanted.into_iter().enumerate() {
+            mounts.push(self.mount(index, mount)?);
+        }
+        for (host_path, target) in etc::files(&self.dir) {
+            if own_paths.iter().any(|path| path == Path::new(target)) {
+                continue;
+            }
+            mounts.push(Mount {
+                host_path,
+                container_path: target.into(),
+                // The kubelet leaves hosts writable.
+                readonly: self.readonly_rootfs && target != "/etc/hosts",
+                propagation: Propagation::Private,
+            });
+        }
+        let message_file = self.message_file()?;
+        if let (Some(file), Some(path)) = (&message_file, &self.message_path) {
+            mounts.push(Mount {
+                host_path: file.clone(),
+                container_path: path.clone(),
+                readonly: false,
+                propagation: Propagation::Private,
+            });
+        }
+        Ok(Prepared {
+            mounts,
+            message_file,
+            attempt: attempt_after(&self.logs),
+        })
+    }
+
+    fn mount(&self, index: usize, mount: WantedMount) -> Result<Mount, String> {
+        let host_path = match &mount.sub_path {
+            Some(sub_path) => {
+                let target = self
+                    .dir
+                    .join("volume-subpaths")
+                    .join(&mount.volume)
+                    .join(&self.container)
+                    .join(index.to_string());
+                let bound = subpath::bind(&mount.source, sub_path, &target);
+                bound.map_err(|error| {
+                    tracing::warn!(container = self.container, "subPath: {error}");
+                    // What is on the node's disks is not the pod's to know.
+                    format!(
+                        "failed to prepare subPath for volumeMount \"{}\" of container \"{}\"",
+                        mount.volume, self.container
+                    )
+                })?
+            }
+            None => mount.source,
+        };
+        Ok(Mount {
+            host_path,
+            container_path: mount.container_path,
+            readonly: mount.readonly,
+            propagation: mount.propagation,
+        })
+    }
+
+    /// A new file each time: the last message stays with its container.
+    fn message_file(&self) -> Result<Option<PathBuf>, String> {
+        use std::os::unix::fs::PermissionsExt as _;
+        if self.message_path.is_none() {
+            return Ok(None);
+        }
+        let dir = self.dir.join("containers").join(&self.container);
+        let file = dir.join(format!("{:08x}", rand::random::<u32>()));
+        std::fs::create_dir_all(&dir)
+            .and_then(|()| std::fs::write(&file, ""))
+            .and_then(|()| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)))
+            .map_err(|error| format!("making {}: {error}", file.display()))?;
+        Ok(Some(file))
+    }
+}
+
+/// One more than the newest log: a machine that was restarted has no
+/// containers, but it has their logs.
+fn attempt_after(logs: &Path) -> u32 {
+    let entries = std::fs::read_dir(logs).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let number = name.split_once(".log")?.0;
+            number.parse::<u32>().ok()?.checked_add(1)
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_go_on_after_the_logs() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(attempt_after(&dir.path().join("none")), 0);
+        assert_eq!(attempt_after(dir.path()), 0);
+        for name in ["0.log", "3.log", "3.log.20260101", "x.log", "notes"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(attempt_after(dir.path()), 4);
+    }
+
+    #[test]
+    fn files_of_a_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files {
+            dir: dir.path().to_owned(),
+            container: "app".into(),
+            message_path: Some("/dev/termination-log".into()),
+            logs: dir.path().join("logs"),
+            readonly_rootfs: true,
+        };
+        let own = WantedMount {
+            volume: "hosts".into(),
+            source: "/v".into(),
+            sub_path: None,
+            container_path: "/etc/hosts".into(),
+            readonly: true,
+            propagation: Propagation::Private,
+        };
+        let prepared = files.prepare(vec![own]).unwrap();
+        let targets: Vec<(String, bool)> = prepared
+            .mounts
+            .iter()
+            .map(|mount| (mount.container_path.display().to_string(), mount.readonly))
+            .collect();
+        assert_eq!(
+            targets,
+            [
+                ("/etc/hosts".to_owned(), true),
+                ("/etc/hostname".to_owned(), true),
+                ("/etc/resolv.conf".to_owned(), true),
+                ("/dev/termination-log".to_owned(), false),
+            ]
+        );
+        assert!(prepared.message_file.unwrap().exists());
+    }
+}

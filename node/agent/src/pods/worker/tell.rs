@@ -1,0 +1,50 @@
+//! Events of what goes on for longer, once each time it begins.
+
+use super::Worker;
+use crate::pods::plan::{BackingOff, Plan};
+use crate::pods::spec;
+use crate::pods::text::{go_quote, pod_text};
+
+impl Worker {
+    pub(super) fn tell(&mut self, plan: &Plan) {
+        for backing_off in &plan.backing_off {
+            let key = (backing_off.waiting.reason.clone(), backing_off.until);
+            if self.told.get(&backing_off.container) != Some(&key) {
+                self.told.insert(backing_off.container.clone(), key);
+                self.tell_back_off(backing_off);
+            }
+        }
+        if plan.network_missing && !self.told_network {
+            let message = "network is not ready: container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:the node has no pod CIDR yet";
+            let teller = self.context.recorder.pod(&self.pod);
+            teller.warning("NetworkNotReady", message);
+        }
+        self.told_network = plan.network_missing;
+        let mut ephemeral = spec::spec(&self.pod).ephemeral_containers.iter().flatten();
+        if ephemeral.next().is_some() && !self.told_ephemeral {
+            self.told_ephemeral = true;
+            let message = "ephemeral containers are not supported by this node";
+            let teller = self.context.recorder.pod(&self.pod);
+            teller.warning("EphemeralContainersNotSupported", message);
+        }
+    }
+
+    fn tell_back_off(&self, backing_off: &BackingOff) {
+        let name = &backing_off.container;
+        let reason = &backing_off.waiting.reason;
+        let teller = self.context.recorder.container(&self.pod, name);
+        if reason == "CrashLoopBackOff" {
+            let pod = pod_text(&self.pod);
+            let message = format!("Back-off restarting failed container {name} in pod {pod}");
+            return teller.warning("BackOff", message);
+        }
+        let image = spec::container(&self.pod, name)
+            .and_then(|container| container.image.as_deref())
+            .unwrap_or_default();
+        teller.normal(
+            "BackOff",
+            format!("Back-off pulling image {}", go_quote(image)),
+        );
+        teller.warning("Failed", format!("Error: {reason}"));
+    }
+}
