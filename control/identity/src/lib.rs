@@ -1,5 +1,18 @@
-//! Who a client is, and what it may do.
+//! Who a client is: the cluster's CA and the certificates it signs, service-account tokens, kubeconfigs.
+//!
+//! Nothing here knows HTTP or the store: whether the account behind a token still exists is asked by whoever
+//! holds the store.
 
+mod files;
+mod kubeconfig;
+mod pki;
+mod tls;
+mod token;
 mod user;
 
+pub use files::{FileError, write as write_secret};
+pub use kubeconfig::kubeconfig;
+pub use pki::{Issued, Pki, PkiError};
+pub use tls::{TlsError, client_config, server_config};
+pub use token::{API_AUDIENCE, Bound, Claims, TokenError, TokenRequest, Tokens};
 pub use user::User;
