@@ -149,10 +149,16 @@ fn lists_are_here() -> bool {
 }
 
 fn apt(step: &Step, arguments: &[&str]) -> Result<()> {
+    get(step, Path::new("/"), arguments)
+}
+
+/// `apt-get`, run in `directory`.
+pub fn get(step: &Step, directory: &Path, arguments: &[&str]) -> Result<()> {
     let mut command = Command::new("apt-get");
     command
         .args(["--quiet", "-o", "DPkg::Lock::Timeout=300"])
         .args(arguments)
+        .current_dir(directory)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("PATH", process::search_path())
         .stdin(Stdio::null());

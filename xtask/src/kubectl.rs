@@ -9,6 +9,8 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 use crate::process;
 
+pub mod recent;
+
 /// `VETCH_KUBECTL`, or the one in `PATH`.
 pub fn program() -> Result<PathBuf> {
     std::env::var_os("VETCH_KUBECTL")

@@ -1,6 +1,7 @@
 //! `test`: every test of the workspace in one run, on a cluster of the suite's own.
 
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::process::{Child, ExitCode};
 
 use anyhow::{Context as _, Result};
@@ -23,7 +24,10 @@ pub fn run(name: Name, filters: &[String], arguments: &[String]) -> Result<ExitC
     let lock = cluster.lock()?;
     let steps = Steps::new();
     build::install(&steps, &[apt::BUILD, apt::RUN, apt::TEST].concat())?;
-    steps.run("Look for nextest", tools::nextest)?;
+    let kubectl = steps.run("Look for nextest and kubectl", |step| {
+        tools::nextest(step)?;
+        kubectl::recent::program(step, &cluster.tree)
+    })?;
     build::everything(&steps, &cluster.tree, Wanted::DaemonsAndTests)?;
     // From here on Ctrl-C takes the cluster down as well.
     let signals = Signals::hold()?;
@@ -39,7 +43,8 @@ pub fn run(name: Name, filters: &[String], arguments: &[String]) -> Result<ExitC
         "==> Test; the cluster's logs are in {}",
         cluster.paths.logs().display()
     );
-    let outcome = nextest(&cluster, filters, arguments).and_then(|child| wait(child, &signals));
+    let outcome =
+        nextest(&cluster, &kubectl, filters, arguments).and_then(|child| wait(child, &signals));
     let passed = matches!(outcome, Ok(0));
     // The summary stays the last that is said; logs stay where something failed.
     let _lock = cluster.lock()?;
@@ -47,7 +52,12 @@ pub fn run(name: Name, filters: &[String], arguments: &[String]) -> Result<ExitC
     Ok(ExitCode::from(u8::try_from(outcome?).unwrap_or(u8::MAX)))
 }
 
-fn nextest(cluster: &Cluster, filters: &[String], arguments: &[String]) -> Result<Child> {
+fn nextest(
+    cluster: &Cluster,
+    kubectl: &Path,
+    filters: &[String],
+    arguments: &[String],
+) -> Result<Child> {
     let tree = &cluster.tree;
     let mut command = build::cargo(tree);
     command
@@ -59,7 +69,7 @@ fn nextest(cluster: &Cluster, filters: &[String], arguments: &[String]) -> Resul
         .env("VETCH_XTASK", tree.daemon("xtask"))
         .env("VETCH_ECHO", tree.echo())
         .env("VETCH_SHIM", tree.shim())
-        .env("VETCH_KUBECTL", kubectl::program()?)
+        .env("VETCH_KUBECTL", kubectl)
         .env(up::PREBUILT, "1")
         .env("PATH", process::search_path());
     command.spawn().context("run cargo nextest")
