@@ -178,6 +178,15 @@ impl Ipam {
     }
 }
 
+/// Forgets all records. Fails while a daemon has them open.
+pub fn remove_all(dir: &Path) -> Result<(), IpamError> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let _lock = lock(&dir.join("lock"))?;
+    fs::remove_dir_all(dir).map_err(io_error("remove", dir))
+}
+
 /// The addresses of a CIDR that a pod may have: not the network's, the
 /// broadcast's or the first, which is kept for the node.
 fn usable(cidr: &IpNet) -> impl Iterator<Item = IpAddr> + use<> {

@@ -11,7 +11,7 @@
 //! that are the node's own.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -197,6 +197,19 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// Takes away every link, route and record of ours: for the end of a node, not
+/// of a daemon. In the network namespace of the calling thread.
+pub async fn remove_all(state_dir: &Path) -> Result<(), Error> {
+    let netlink = Netns::current()?.netlink()?;
+    for link in link::list(&netlink).await? {
+        if link.is_veth && Pair::is_host_name(&link.name) {
+            link::delete(&netlink, &link).await?;
+        }
+    }
+    route::reconcile_peers(&netlink, &BTreeMap::new()).await?;
+    Ok(ipam::remove_all(state_dir)?)
 }
 
 impl Inner {

@@ -264,6 +264,34 @@ async fn a_restart_keeps_addresses_and_links_and_frees_what_leaked() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_node_leaves_only_what_is_not_ours() {
+    let bridge = Bridge::new().await;
+    let node = node(&bridge, NODE_1, "10.244.1.0/24").await;
+    let peer = Peer {
+        name: "other".into(),
+        pod_cidrs: vec!["10.244.2.0/24".parse().unwrap()],
+        node_ip: NODE_2.into(),
+    };
+    node.network.set_peers(&[peer]).await.unwrap();
+    let (_pod, _) = node.pod("a").await;
+    let state = node.state.path().to_owned();
+    let still_open = vetch_network::remove_all(&state).await;
+    assert!(still_open.is_err(), "a daemon has the records");
+    drop(node.network);
+    for _ in 0..2 {
+        vetch_network::remove_all(&state).await.unwrap();
+    }
+    assert_eq!(node.namespace.links().await, ["lo", "eth0"]);
+    let routes = node
+        .namespace
+        .run(|| std::fs::read_to_string("/proc/thread-self/net/route"));
+    let routes = routes.unwrap();
+    // The header and the route of eth0's own subnet.
+    assert_eq!(routes.lines().count(), 2, "{routes}");
+    assert!(!state.exists());
+}
+
+#[tokio::test]
 async fn a_full_node_says_so_and_has_room_again_after_a_detach() {
     let bridge = Bridge::new().await;
     let node = node(&bridge, NODE_1, "10.244.1.0/30").await;
