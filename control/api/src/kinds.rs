@@ -11,6 +11,7 @@ pub mod namespace;
 pub mod node;
 pub mod pod;
 pub mod replica_set;
+pub mod review;
 pub mod secret;
 pub mod selector;
 pub mod service;

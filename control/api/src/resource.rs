@@ -134,6 +134,11 @@ impl Resource {
         }
     }
 
+    /// Reviews are answered and never read back.
+    pub fn is_stored(&self) -> bool {
+        self.verbs.contains(&"get")
+    }
+
     pub fn list_kind(&self) -> String {
         format!("{}List", self.kind)
     }

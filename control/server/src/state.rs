@@ -43,7 +43,11 @@ impl Server {
 
     /// The key prefixes the store must cache for these rows.
     pub fn prefixes(registry: &[Resource]) -> Vec<String> {
-        let mut prefixes: Vec<String> = registry.iter().map(storage_prefix).collect();
+        let mut prefixes: Vec<String> = registry
+            .iter()
+            .filter(|row| row.is_stored())
+            .map(storage_prefix)
+            .collect();
         prefixes.sort();
         prefixes.dedup();
         prefixes
