@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::steps::Step;
-use crate::{image, process};
+use crate::{image, process, tools};
 
 /// What shows that a package's part is here; not only by that package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,12 @@ pub const EBPF_LINKER: &[Need] = &[
     program("c++", "g++"),
 ];
 
+/// Packages that start a server at every boot, and its unit.
+const SERVICES: [(&str, &str); 2] = [
+    ("etcd-server", "etcd.service"),
+    ("docker-registry", "docker-registry.service"),
+];
+
 /// The packages to install, each once.
 pub fn plan(needs: &[Need], is_here: impl Fn(Proof) -> bool) -> Vec<&'static str> {
     let mut packages = Vec::new();
@@ -126,16 +132,19 @@ pub fn install(step: &Step, packages: &[&str]) -> Result<()> {
     let once = || apt(step, &[&install, packages].concat());
     if !lists_are_here() {
         apt(step, &["update"])?;
-        return once();
-    }
-    match once() {
-        Ok(()) => Ok(()),
+        once()?;
+    } else if once().is_err() {
         // The lists may be of another day.
-        Err(_) => {
-            apt(step, &["update"])?;
-            once()
+        apt(step, &["update"])?;
+        once()?;
+    }
+    for (package, unit) in SERVICES {
+        if packages.contains(&package) {
+            // Clusters start their own. Where there is no systemd, nothing starts it anyway.
+            tools::answer("systemctl", &["disable", unit]);
         }
     }
+    Ok(())
 }
 
 fn lists_are_here() -> bool {
@@ -162,7 +171,7 @@ pub fn get(step: &Step, directory: &Path, arguments: &[&str]) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("PATH", process::search_path())
         .stdin(Stdio::null());
-    crate::tools::run(step, &mut command).with_context(|| {
+    tools::run(step, &mut command).with_context(|| {
         format!(
             "`apt-get {}` failed: mend that by hand, then run this again",
             arguments.join(" ")
