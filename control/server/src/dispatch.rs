@@ -120,10 +120,15 @@ async fn authorize(
     query: &Query,
 ) -> Result<()> {
     let verb = method.as_str().to_lowercase();
-    let pinned = query.fields().ok();
+    let asked = target.map(|target| target.verb(method, query.flag("watch")));
+    // Other verbs read no selector, so it says nothing about what they touch.
+    let fields = match asked {
+        Some("list" | "watch" | "deletecollection") => query.fields().ok(),
+        _ => None,
+    };
     let action = match target {
         Some(target) => Action {
-            verb: target.verb(method, query.flag("watch")),
+            verb: asked.unwrap_or_default(),
             group: target.resource.group,
             resource: target.resource.plural,
             subresource: target.subresource.map_or("", |sub| sub.name),
@@ -132,8 +137,9 @@ async fn authorize(
             name: target
                 .name
                 .as_deref()
-                .or_else(|| pinned.as_ref().and_then(|fields| fields.name()))
+                .or_else(|| fields.as_ref().and_then(|fields| fields.name()))
                 .unwrap_or_default(),
+            fields: fields.as_ref(),
             path,
         },
         None => Action {
@@ -143,6 +149,7 @@ async fn authorize(
             subresource: "",
             namespace: "",
             name: "",
+            fields: None,
             path,
         },
     };

@@ -4,6 +4,7 @@ use futures::future::BoxFuture;
 use http::HeaderMap;
 use vetch_identity::User;
 
+pub use crate::selector::FieldSelector;
 use crate::state::Server;
 
 /// What a user wants to do, in authorisation's terms.
@@ -16,6 +17,8 @@ pub struct Action<'a> {
     pub subresource: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
+    /// What a list or watch is narrowed to; `None` for other verbs and for a selector nobody can read.
+    pub fields: Option<&'a FieldSelector>,
     /// For paths that name no resource.
     pub path: &'a str,
 }

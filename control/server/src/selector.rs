@@ -157,9 +157,14 @@ impl FieldSelector {
 
     /// The name the selector pins down, if it does: then one key is read, not all.
     pub fn name(&self) -> Option<&str> {
+        self.pinned("metadata.name")
+    }
+
+    /// The value every selected object has in this field, if the selector demands one.
+    pub fn pinned(&self, field: &str) -> Option<&str> {
         self.0
             .iter()
-            .find(|(key, equal, _)| *equal && key == "metadata.name")
+            .find(|(key, equal, _)| *equal && key == field)
             .map(|(_, _, value)| value.as_str())
     }
 
