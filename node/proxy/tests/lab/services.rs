@@ -10,7 +10,7 @@ use vetch_proxy::{
 };
 
 use crate::{
-    cell::{Cell, exists, services},
+    cell::{Cell, exists, services, wait_for},
     servers::{Server, ask, ask_stream, udp_client},
 };
 
@@ -159,6 +159,8 @@ fn two_proxies_share_a_cgroup_and_removing_one_leaves_the_other() {
     assert_eq!((ask(VIP).unwrap(), ask(other).unwrap()), (1, 2));
     vetch_proxy::remove(&cell.config("a").pin_dir).unwrap();
     assert!(!exists(&cell.config("a").pin_dir));
+    // The kernel lets go of a link that lost its pin a moment later.
+    wait_for("the programs to be detached", || ask(VIP).is_err());
     assert_eq!(ask(VIP).unwrap_err().kind(), ErrorKind::NetworkUnreachable);
     assert_eq!(ask(other).unwrap(), 2);
     vetch_proxy::remove(&cell.config("a").pin_dir).unwrap();
