@@ -1,0 +1,161 @@
+//! What the node has, and what of it pods may ask for.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::machine::Machine;
+
+pub type ResourceList = BTreeMap<String, Quantity>;
+
+/// The kubelet's default for maxPods.
+pub const MAX_PODS: u64 = 110;
+/// The kubelet's hard eviction threshold `memory.available`: below it the node
+/// is short of memory, so pods are not promised it.
+pub const MEMORY_RESERVE: u64 = 100 << 20;
+/// Of the disk a tenth, as the kubelet has it, but of a big one no more than
+/// this: the disk belongs to the whole machine.
+const DISK_RESERVE_AT_MOST: u64 = 5 << 30;
+
+pub fn disk_reserve(disk_bytes: u64) -> u64 {
+    (disk_bytes / 10).min(DISK_RESERVE_AT_MOST)
+}
+
+pub fn capacity(machine: &Machine) -> ResourceList {
+    let mut list = ResourceList::from([
+        ("cpu".into(), millis(cpu_millis(machine))),
+        ("memory".into(), binary(memory(machine))),
+        ("ephemeral-storage".into(), binary(machine.disk_bytes)),
+        ("pods".into(), Quantity(MAX_PODS.to_string())),
+    ]);
+    for (name, bytes) in &machine.hugepages {
+        list.insert(name.clone(), binary(*bytes));
+    }
+    list
+}
+
+/// Without what the node keeps, so that pods within it never bring it under
+/// pressure; memory that huge pages have is theirs.
+pub fn allocatable(machine: &Machine) -> ResourceList {
+    let huge: u64 = machine.hugepages.iter().map(|(_, bytes)| bytes).sum();
+    let mut list = capacity(machine);
+    let memory = memory(machine)
+        .saturating_sub(MEMORY_RESERVE)
+        .saturating_sub(huge);
+    list.insert("memory".into(), binary(memory));
+    let disk = machine.disk_bytes - disk_reserve(machine.disk_bytes);
+    list.insert("ephemeral-storage".into(), binary(disk));
+    list
+}
+
+fn cpu_millis(machine: &Machine) -> u64 {
+    let all = machine.cpus * 1000;
+    machine
+        .limits
+        .cpu_millis
+        .map_or(all, |limit| limit.min(all))
+}
+
+/// Bytes of memory that the node's processes may have together.
+pub fn memory(machine: &Machine) -> u64 {
+    let limit = machine.limits.memory_bytes.unwrap_or(u64::MAX);
+    machine.memory_bytes.min(limit)
+}
+
+fn millis(value: u64) -> Quantity {
+    Quantity(match value % 1000 {
+        0 => (value / 1000).to_string(),
+        _ => format!("{value}m"),
+    })
+}
+
+/// The largest suffix that leaves a whole number: the canonical form, in which
+/// an API server gives it back.
+fn binary(bytes: u64) -> Quantity {
+    let units = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let mut value = bytes;
+    let mut unit = 0;
+    while value != 0 && value.is_multiple_of(1024) && unit + 1 < units.len() {
+        value /= 1024;
+        unit += 1;
+    }
+    Quantity(format!("{value}{}", units[unit]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::Limits;
+    use super::*;
+
+    fn shown(list: &ResourceList) -> Vec<String> {
+        list.iter()
+            .map(|(name, quantity)| format!("{name}={}", quantity.0))
+            .collect()
+    }
+
+    #[test]
+    fn tables() {
+        let machine = Machine {
+            cpus: 4,
+            memory_bytes: 8 << 30,
+            disk_bytes: 20 << 30,
+            hugepages: vec![
+                ("hugepages-1Gi".into(), 0),
+                ("hugepages-2Mi".into(), 64 << 20),
+            ],
+            ..Machine::default()
+        };
+        assert_eq!(
+            shown(&capacity(&machine)),
+            [
+                "cpu=4",
+                "ephemeral-storage=20Gi",
+                "hugepages-1Gi=0",
+                "hugepages-2Mi=64Mi",
+                "memory=8Gi",
+                "pods=110"
+            ]
+        );
+        assert_eq!(
+            shown(&allocatable(&machine)),
+            [
+                "cpu=4",
+                "ephemeral-storage=18Gi",
+                "hugepages-1Gi=0",
+                "hugepages-2Mi=64Mi",
+                "memory=8028Mi",
+                "pods=110"
+            ]
+        );
+
+        let limited = Machine {
+            limits: Limits {
+                memory_bytes: Some(1 << 30),
+                cpu_millis: Some(1500),
+                pids: None,
+            },
+            hugepages: vec![],
+            ..machine.clone()
+        };
+        assert_eq!(
+            shown(&allocatable(&limited)),
+            [
+                "cpu=1500m",
+                "ephemeral-storage=18Gi",
+                "memory=924Mi",
+                "pods=110"
+            ]
+        );
+        // A limit above what there is limits nothing.
+        let loose = Machine {
+            limits: Limits {
+                memory_bytes: Some(1 << 40),
+                cpu_millis: Some(64_000),
+                pids: None,
+            },
+            ..machine.clone()
+        };
+        assert_eq!(capacity(&loose), capacity(&machine));
+        assert_eq!(disk_reserve(252 << 30), DISK_RESERVE_AT_MOST);
+    }
+}

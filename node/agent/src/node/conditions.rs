@@ -1,0 +1,169 @@
+//! The node's conditions, in the kubelet's words.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::NodeCondition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::pressure::Pressure;
+
+/// Ours: what limits have no effect here.
+pub const MISSING_CONTROLLERS: &str = "CgroupControllersMissing";
+
+/// What the conditions say.
+#[derive(Clone, Debug, Default)]
+pub struct Health<'a> {
+    pub pressure: Pressure,
+    /// Why pods cannot be given a network; `None` when they can.
+    pub network_problem: Option<&'a str>,
+    pub missing_controllers: &'a [String],
+}
+
+/// What one says, and the reason of the event that tells of its change; ours
+/// has none.
+struct Word {
+    type_: &'static str,
+    status: bool,
+    reason: &'static str,
+    message: String,
+}
+
+/// `before` are those that were reported; one that says the same since then
+/// keeps the time of its last transition.
+pub fn conditions(
+    health: &Health<'_>,
+    before: &[NodeCondition],
+    now: Timestamp,
+) -> Vec<NodeCondition> {
+    words(health)
+        .into_iter()
+        .map(|word| {
+            let status = if word.status { "True" } else { "False" };
+            let since = before
+                .iter()
+                .find(|old| old.type_ == word.type_ && old.status == status)
+                .and_then(|old| old.last_transition_time.clone());
+            NodeCondition {
+                type_: word.type_.into(),
+                status: status.into(),
+                reason: Some(word.reason.into()),
+                message: Some(word.message),
+                last_heartbeat_time: Some(Time(now)),
+                last_transition_time: Some(since.unwrap_or(Time(now))),
+            }
+        })
+        .collect()
+}
+
+fn words(health: &Health<'_>) -> [Word; 5] {
+    let Pressure { memory, disk, pids } = health.pressure;
+    let word = |type_,
+                status,
+                (yes, no): (&'static str, &'static str),
+                (then, otherwise): (&str, &str)| Word {
+        type_,
+        status,
+        reason: if status { yes } else { no },
+        message: if status { then } else { otherwise }.to_owned(),
+    };
+    [
+        word(
+            "MemoryPressure",
+            memory,
+            ("KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"),
+            (
+                "kubelet has insufficient memory available",
+                "kubelet has sufficient memory available",
+            ),
+        ),
+        word(
+            "DiskPressure",
+            disk,
+            ("KubeletHasDiskPressure", "KubeletHasNoDiskPressure"),
+            ("kubelet has disk pressure", "kubelet has no disk pressure"),
+        ),
+        word(
+            "PIDPressure",
+            pids,
+            ("KubeletHasInsufficientPID", "KubeletHasSufficientPID"),
+            (
+                "kubelet has insufficient PID available",
+                "kubelet has sufficient PID available",
+            ),
+        ),
+        controllers(health.missing_controllers),
+        ready(health.network_problem),
+    ]
+}
+
+fn ready(network_problem: Option<&str>) -> Word {
+    match network_problem {
+        None => Word {
+            type_: "Ready",
+            status: true,
+            reason: "KubeletReady",
+            message: "kubelet is posting ready status".into(),
+        },
+        Some(problem) => Word {
+            type_: "Ready",
+            status: false,
+            reason: "KubeletNotReady",
+            message: format!(
+                "container runtime network not ready: NetworkReady=false \
+                 reason:NetworkPluginNotReady message:{problem}"
+            ),
+        },
+    }
+}
+
+fn controllers(missing: &[String]) -> Word {
+    let (status, reason, message) = if missing.is_empty() {
+        (
+            false,
+            "CgroupControllersPresent",
+            "requests and limits of pods are enforced".to_owned(),
+        )
+    } else {
+        (
+            true,
+            "CgroupControllersMissing",
+            format!(
+                "cgroup v2 controllers missing here: {}; requests and limits that need them have no effect",
+                missing.join(", ")
+            ),
+        )
+    };
+    Word {
+        type_: MISSING_CONTROLLERS,
+        status,
+        reason,
+        message,
+    }
+}
+
+/// The reasons of the events that tell what differs between two reports.
+pub fn changes(before: &[NodeCondition], after: &[NodeCondition]) -> Vec<&'static str> {
+    after
+        .iter()
+        .filter(|new| {
+            !before
+                .iter()
+                .any(|old| old.type_ == new.type_ && old.status == new.status)
+        })
+        .filter_map(|new| {
+            Some(match (new.type_.as_str(), new.status.as_str()) {
+                ("MemoryPressure", "True") => "NodeHasInsufficientMemory",
+                ("MemoryPressure", _) => "NodeHasSufficientMemory",
+                ("DiskPressure", "True") => "NodeHasDiskPressure",
+                ("DiskPressure", _) => "NodeHasNoDiskPressure",
+                ("PIDPressure", "True") => "NodeHasInsufficientPID",
+                ("PIDPressure", _) => "NodeHasSufficientPID",
+                ("Ready", "True") => "NodeReady",
+                ("Ready", _) => "NodeNotReady",
+                _ => return None,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+use super::*;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+fn shown(conditions: &[NodeCondition]) -> Vec<String> {
+    conditions
+        .iter()
+        .map(|c| {
+            let text = |field: &Option<String>| field.clone().unwrap_or_default();
+            format!(
+                "{}={} {}: {}",
+                c.type_,
+                c.status,
+                text(&c.reason),
+                text(&c.message)
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_well_node() {
+    let got = conditions(&Health::default(), &[], at(1));
+    assert_eq!(
+        shown(&got),
+        [
+            "MemoryPressure=False KubeletHasSufficientMemory: kubelet has sufficient memory available",
+            "DiskPressure=False KubeletHasNoDiskPressure: kubelet has no disk pressure",
+            "PIDPressure=False KubeletHasSufficientPID: kubelet has sufficient PID available",
+            "CgroupControllersMissing=False CgroupControllersPresent: requests and limits of pods are enforced",
+            "Ready=True KubeletReady: kubelet is posting ready status",
+        ]
+    );
+}
+
+#[test]
+fn a_node_that_lacks_everything() {
+    let health = Health {
+        pressure: Pressure {
+            memory: true,
+            disk: true,
+            pids: true,
+        },
+        network_problem: Some("no podCIDR"),
+        missing_controllers: &["cpu".to_owned(), "memory".to_owned()],
+    };
+    assert_eq!(
+        shown(&conditions(&health, &[], at(1))),
+        [
+            "MemoryPressure=True KubeletHasInsufficientMemory: kubelet has insufficient memory available",
+            "DiskPressure=True KubeletHasDiskPressure: kubelet has disk pressure",
+            "PIDPressure=True KubeletHasInsufficientPID: kubelet has insufficient PID available",
+            "CgroupControllersMissing=True CgroupControllersMissing: cgroup v2 controllers missing here: cpu, memory; requests and limits that need them have no effect",
+            "Ready=False KubeletNotReady: container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:no podCIDR",
+        ]
+    );
+}
+
+#[test]
+fn a_transition_has_a_time_and_an_event() {
+    let waiting = Health {
+        network_problem: Some("no podCIDR"),
+        ..Health::default()
+    };
+    let first = conditions(&waiting, &[], at(1));
+    assert_eq!(
+        changes(&[], &first),
+        [
+            "NodeHasSufficientMemory",
+            "NodeHasNoDiskPressure",
+            "NodeHasSufficientPID",
+            "NodeNotReady"
+        ]
+    );
+    let second = conditions(&Health::default(), &first, at(2));
+    assert_eq!(changes(&first, &second), ["NodeReady"]);
+    let third = conditions(&Health::default(), &second, at(3));
+    assert_eq!(changes(&second, &third), [] as [&str; 0]);
+    let times: Vec<_> = third
+        .iter()
+        .map(|c| {
+            let second = |time: &Option<Time>| time.as_ref().unwrap().0.as_second();
+            (
+                second(&c.last_transition_time),
+                second(&c.last_heartbeat_time),
+            )
+        })
+        .collect();
+    assert_eq!(times, [(1, 3), (1, 3), (1, 3), (1, 3), (2, 3)]);
+}
+
+/// The node controller writes Unknown when the lease is lost; the first word after that is a change.
+#[test]
+fn unknown_is_another_status() {
+    let mut lost = conditions(&Health::default(), &[], at(1));
+    for condition in &mut lost {
+        condition.status = "Unknown".into();
+    }
+    let again = conditions(&Health::default(), &lost, at(9));
+    assert!(changes(&lost, &again).contains(&"NodeReady"));
+    assert!(
+        again
+            .iter()
+            .all(|c| c.last_transition_time == Some(Time(at(9))))
+    );
+}

@@ -1,0 +1,57 @@
+//! Events about the node itself.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tracing::debug;
+
+use super::retry::{chain, limited};
+
+/// Nodes have no namespace; Kubernetes keeps their events here.
+const NAMESPACE: &str = "default";
+const COMPONENT: &str = "kubelet";
+
+fn event(node: &str, reason: &str, message: String, now: Timestamp) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{node}.{:x}", now.as_nanosecond())),
+            namespace: Some(NAMESPACE.into()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            kind: Some("Node".into()),
+            name: Some(node.into()),
+            // The kubelet's: `kubectl describe node` looks for the name too.
+            uid: Some(node.into()),
+            ..ObjectReference::default()
+        },
+        type_: Some("Normal".into()),
+        reason: Some(reason.into()),
+        message: Some(message),
+        source: Some(EventSource {
+            component: Some(COMPONENT.into()),
+            host: Some(node.into()),
+        }),
+        reporting_component: Some(COMPONENT.into()),
+        reporting_instance: Some(node.into()),
+        count: Some(1),
+        first_timestamp: Some(Time(now)),
+        last_timestamp: Some(Time(now)),
+        ..Event::default()
+    }
+}
+
+/// One that cannot be told is lost, as everywhere in Kubernetes.
+pub async fn tell(client: &Client, node: &str, reason: &str, message: String) {
+    let events: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
+    let event = event(node, reason, message, Timestamp::now());
+    if let Err(error) = limited(events.create(&PostParams::default(), &event)).await {
+        debug!(reason, error = chain(&error), "event lost");
+    }
+}
+
+pub fn status_message(node: &str, reason: &str) -> String {
+    format!("Node {node} status is now: {reason}")
+}

@@ -1,0 +1,103 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn node(name: &str, cidrs: &[&str], ip: Option<&str>) -> Node {
+    let addresses: Vec<Value> = ip
+        .iter()
+        .map(|ip| json!({"type": "InternalIP", "address": ip}))
+        .collect();
+    serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {"podCIDR": cidrs.first(), "podCIDRs": cidrs},
+        "status": {"addresses": addresses},
+    }))
+    .unwrap()
+}
+
+fn names(peers: &Peers) -> Vec<&str> {
+    peers.known.keys().map(String::as_str).collect()
+}
+
+fn peers() -> Peers {
+    Peers {
+        own: "me".into(),
+        ..Peers::default()
+    }
+}
+
+fn list(peers: &mut Peers, nodes: &[Node]) -> bool {
+    assert!(!peers.take(Event::Init));
+    for node in nodes {
+        assert!(!peers.take(Event::InitApply(node.clone())));
+    }
+    peers.take(Event::InitDone)
+}
+
+#[test]
+fn a_peer_has_a_network_and_an_address() {
+    let whole = node("a", &["10.244.1.0/24", "rubbish"], Some("172.30.0.3"));
+    let want = Peer {
+        name: "a".into(),
+        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        node_ip: "172.30.0.3".parse().unwrap(),
+    };
+    assert_eq!(peer(&whole), Some(want));
+    assert_eq!(peer(&node("a", &[], Some("172.30.0.3"))), None);
+    assert_eq!(peer(&node("a", &["10.244.1.0/24"], None)), None);
+    let old: Node = serde_json::from_value(json!({"spec": {"podCIDR": "10.244.7.0/24"}})).unwrap();
+    assert_eq!(pod_cidrs(&old), ["10.244.7.0/24".parse::<IpNet>().unwrap()]);
+}
+
+#[test]
+fn nothing_is_routed_before_all_are_known() {
+    let mut peers = peers();
+    let a = node("a", &["10.244.1.0/24"], Some("172.30.0.3"));
+    assert!(!peers.take(Event::Init));
+    assert!(!peers.take(Event::InitApply(a.clone())));
+    assert!(!peers.take(Event::InitApply(node(
+        "me",
+        &["10.244.0.0/24"],
+        Some("172.30.0.2")
+    ))));
+    assert_eq!(names(&peers), [] as [&str; 0]);
+    assert!(peers.take(Event::InitDone));
+    assert_eq!(names(&peers), ["a"]);
+}
+
+#[test]
+fn only_what_matters_for_routes_is_a_change() {
+    let mut peers = peers();
+    let mut a = node("a", &["10.244.1.0/24"], Some("172.30.0.3"));
+    // Even a list of nothing is worth telling: routes may be left over.
+    assert!(list(&mut peers, &[]));
+    assert!(peers.take(Event::Apply(a.clone())));
+    a.metadata.labels = Some([("x".to_owned(), "y".to_owned())].into());
+    assert!(!peers.take(Event::Apply(a.clone())));
+    assert!(!peers.take(Event::Apply(node(
+        "me",
+        &["10.244.0.0/24"],
+        Some("172.30.0.2")
+    ))));
+    assert!(peers.take(Event::Apply(node(
+        "a",
+        &["10.244.1.0/24"],
+        Some("172.30.0.9")
+    ))));
+    assert!(!peers.take(Event::Apply(node("b", &[], None))));
+    assert!(peers.take(Event::Apply(node(
+        "b",
+        &["10.244.2.0/24"],
+        Some("172.30.0.4")
+    ))));
+    assert_eq!(names(&peers), ["a", "b"]);
+    assert!(peers.take(Event::Delete(node("b", &[], None))));
+    assert!(!peers.take(Event::Delete(node("b", &[], None))));
+    // A watch that started anew and found the same.
+    assert!(!list(
+        &mut peers,
+        &[node("a", &["10.244.1.0/24"], Some("172.30.0.9"))]
+    ));
+    assert!(list(&mut peers, &[]));
+    assert_eq!(names(&peers), [] as [&str; 0]);
+}

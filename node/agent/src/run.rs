@@ -1,0 +1,130 @@
+//! The parts together.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kube::Client;
+use rustls_pki_types::CertificateDer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use vetch_network::Network;
+use vetch_runtime::Runtime;
+
+use crate::node::machine::Machine;
+use crate::node::{self, NodeConfig, NodeError};
+use crate::pods::{self, PodsConfig};
+use crate::server::{self, ApiPods, ServerConfig, ServerError};
+
+pub struct AgentConfig {
+    pub node_name: String,
+    pub node_ip: IpAddr,
+    /// Of the Node, beside the ones every node has.
+    pub labels: BTreeMap<String, String>,
+    /// Volumes of pods and the serving certificate; its disk is the node's.
+    pub root_dir: PathBuf,
+    pub pod_log_dir: PathBuf,
+    /// Above all pods; its limits are the node's capacity.
+    pub cgroup_root: PathBuf,
+    /// For the kubelet API, bound.
+    pub kubelet: TcpListener,
+    /// Whose client certificates the kubelet API believes.
+    pub client_authorities: Vec<CertificateDer<'static>>,
+    pub cluster_dns: Vec<IpAddr>,
+    pub cluster_domain: String,
+    /// Whether processes may be made less likely to be killed than this one.
+    pub can_lower_oom_score: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("node")]
+    Node(#[from] NodeError),
+    #[error("pods")]
+    Pods(#[from] pods::Error),
+    #[error("kubelet API")]
+    Server(#[from] ServerError),
+    #[error("the kubelet API's listening socket")]
+    Listener(#[source] std::io::Error),
+    #[error("a part of the agent ended by itself")]
+    Ended,
+    #[error("a part of the agent died")]
+    Died(#[from] tokio::task::JoinError),
+}
+
+/// Until `shutdown`, which leaves the pods as they are, or until a part fails:
+/// there is no half of a node.
+pub async fn run(
+    client: Client,
+    config: AgentConfig,
+    runtime: Runtime,
+    network: Network,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let machine = Machine::read(&config.root_dir, &config.cgroup_root)?;
+    let port = config.kubelet.local_addr().map_err(Error::Listener)?.port();
+    let sandboxes = runtime.list().await.len();
+    if sandboxes > 0 {
+        info!(sandboxes, "going on with what an earlier daemon left");
+    }
+
+    let (ready, network_ready) = watch::channel(false);
+    let node = NodeConfig {
+        name: config.node_name.clone(),
+        ip: config.node_ip,
+        labels: config.labels,
+        kubelet_port: port,
+        root_dir: config.root_dir.clone(),
+        cgroup_root: config.cgroup_root,
+        machine,
+    };
+    let pods = PodsConfig {
+        node_name: config.node_name.clone(),
+        node_ip: config.node_ip,
+        pod_dir: config.root_dir.join("pods"),
+        pod_log_dir: config.pod_log_dir.clone(),
+        cluster_dns: config.cluster_dns,
+        cluster_domain: config.cluster_domain,
+        can_lower_oom_score: config.can_lower_oom_score,
+        missing_controllers: runtime.missing_controllers(),
+    };
+    let server = ServerConfig {
+        node_name: config.node_name.clone(),
+        node_ip: config.node_ip,
+        listener: config.kubelet,
+        client_authorities: config.client_authorities,
+        certificate_dir: config.root_dir.join("pki"),
+        pod_log_dir: config.pod_log_dir,
+        pods: Arc::new(ApiPods {
+            client: client.clone(),
+            node_name: config.node_name,
+        }),
+    };
+
+    let mut parts = JoinSet::new();
+    let (c, r, n, stop) = (
+        client.clone(),
+        runtime.clone(),
+        network.clone(),
+        shutdown.clone(),
+    );
+    parts.spawn(async move { Ok(node::run(c, node, r, n, ready, stop).await?) });
+    let (c, r, stop) = (client.clone(), runtime.clone(), shutdown.clone());
+    parts.spawn(async move { Ok(server::run(c, server, r, stop).await?) });
+    let stop = shutdown.clone();
+    parts.spawn(async move {
+        Ok(pods::run(client, pods, runtime, network, network_ready, stop).await?)
+    });
+    while let Some(ended) = parts.join_next().await {
+        match ended? {
+            Ok(()) if shutdown.is_cancelled() => {}
+            Ok(()) => return Err(Error::Ended),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

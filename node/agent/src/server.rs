@@ -1,0 +1,197 @@
+//! The kubelet's API, as far as it goes: health, this node's pods, their logs.
+//!
+//! Nobody is answered without a name: a certificate of the cluster's authority
+//! or a token that the API server knows. What they may do is the API server's
+//! to say, except for system:masters.
+
+mod access;
+mod cache;
+pub mod certificate;
+mod container_logs;
+mod logs;
+mod pods;
+mod tls;
+mod user;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, get};
+use axum::{Json, Router};
+use http::StatusCode;
+use jiff::Timestamp;
+use kube::Client;
+use rustls_pki_types::CertificateDer;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use vetch_runtime::Runtime;
+
+use access::{Access, Refusal};
+use certificate::{CertificateError, Names, Serving};
+use container_logs::text;
+use logs::notify::Notifier;
+use tls::{Certificate, TlsError};
+
+use crate::node::chain;
+
+pub use pods::{ApiPods, PodSource, PodsError};
+
+/// How often the serving certificate is looked at.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(12 * 3600);
+
+pub struct ServerConfig {
+    pub node_name: String,
+    pub node_ip: IpAddr,
+    /// Bound already: a taken port is known before anything else begins.
+    pub listener: TcpListener,
+    /// Whose client certificates are believed.
+    pub client_authorities: Vec<CertificateDer<'static>>,
+    /// Where the serving certificate and its key are kept.
+    pub certificate_dir: PathBuf,
+    pub pod_log_dir: PathBuf,
+    pub pods: Arc<dyn PodSource>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("serving certificate")]
+    Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("cannot watch log files")]
+    Notifier(#[source] std::io::Error),
+    #[error("the listening socket")]
+    Listener(#[source] std::io::Error),
+}
+
+#[derive(Clone)]
+struct Shared {
+    access: Arc<Access>,
+    pods: Arc<dyn PodSource>,
+    runtime: Runtime,
+    notifier: Notifier,
+    pod_log_dir: Arc<PathBuf>,
+}
+
+/// Until `shutdown`; open connections end with it.
+pub async fn run(
+    client: Client,
+    config: ServerConfig,
+    runtime: Runtime,
+    shutdown: CancellationToken,
+) -> Result<(), ServerError> {
+    let names = Names {
+        node: config.node_name.clone(),
+        ip: config.node_ip,
+    };
+    let serving = Serving::open(&config.certificate_dir, names, Timestamp::now())?;
+    let tls = tls::config(serving.clone(), &config.client_authorities)?;
+    let shared = Shared {
+        access: Arc::new(Access::new(client, &config.node_name)),
+        pods: config.pods,
+        runtime,
+        notifier: Notifier::new().map_err(ServerError::Notifier)?,
+        pod_log_dir: Arc::new(config.pod_log_dir),
+    };
+    let address = config
+        .listener
+        .local_addr()
+        .map_err(ServerError::Listener)?;
+    info!(%address, "kubelet API listens");
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = tls::serve(config.listener, tls, router(shared)) => {}
+        () = keep_certificate(&serving) => {}
+    }
+    Ok(())
+}
+
+async fn keep_certificate(serving: &Serving) {
+    loop {
+        tokio::time::sleep(CERTIFICATE_CHECK).await;
+        if let Err(error) = serving.renew_if_due(Timestamp::now()) {
+            warn!(
+                error = chain(&error),
+                "cannot renew the serving certificate; trying again"
+            );
+        }
+    }
+}
+
+fn router(shared: Shared) -> Router {
+    let mut router = Router::new()
+        .route("/healthz", get(async || "ok"))
+        .route("/healthz/{check}", get(async || "ok"))
+        .route("/pods", get(list_pods))
+        .route("/pods/", get(list_pods))
+        .route(
+            "/containerLogs/{namespace}/{pod}/{container}",
+            get(container_logs::get),
+        );
+    for later in ["/exec", "/attach", "/portForward", "/run"] {
+        router = router.route(&format!("{later}/{{*rest}}"), any(not_yet));
+    }
+    router
+        .layer(from_fn_with_state(shared.clone(), guard))
+        .with_state(shared)
+}
+
+/// Before anything else, also for paths that are not there.
+async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let certificate = request
+        .extensions()
+        .get::<Certificate>()
+        .and_then(|certificate| certificate.0.clone());
+    let checked = shared
+        .access
+        .check(
+            certificate.as_ref(),
+            request.method(),
+            request.uri().path(),
+            request.headers(),
+        )
+        .await;
+    match checked {
+        Ok(_) => next.run(request).await,
+        Err(refusal) => {
+            let status = match &refusal {
+                Refusal::Unknown => StatusCode::UNAUTHORIZED,
+                Refusal::Forbidden { .. } => StatusCode::FORBIDDEN,
+                Refusal::Unjudged { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            text(status, refusal.to_string())
+        }
+    }
+}
+
+async fn list_pods(State(shared): State<Shared>) -> Response {
+    match shared.pods.all().await {
+        Ok(pods) => Json(json!({
+            "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods,
+        }))
+        .into_response(),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+async fn not_yet(request: Request) -> Response {
+    let path = request.uri().path();
+    let what = match path.trim_start_matches('/').split('/').next() {
+        Some("portForward") => "port-forward",
+        Some(name) => name,
+        None => path,
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let words = format!("{what} is not part of vetch {version} yet: a later version brings it\n");
+    text(StatusCode::NOT_IMPLEMENTED, words)
+}
+
+#[cfg(test)]
+mod tests;

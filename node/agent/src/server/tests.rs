@@ -1,0 +1,275 @@
+//! The server in process, over real TLS.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use serde_json::{Value, json};
+use tokio_util::sync::DropGuard;
+use vetch_runtime::RuntimeConfig;
+
+use super::*;
+use crate::testing::api;
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        Authority {
+            issuer: Issuer::new(params, key),
+            certificate,
+        }
+    }
+
+    fn client(&self, user: &str, group: &str) -> reqwest::Identity {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, user);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, group);
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
+        reqwest::Identity::from_pem(pem.as_bytes()).unwrap()
+    }
+}
+
+struct FakePods(BTreeMap<(String, String), Value>);
+
+impl PodSource for FakePods {
+    fn find<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Pod>, PodsError>> {
+        let pod = self.0.get(&(namespace.to_owned(), name.to_owned()));
+        let pod = pod.map(|pod| serde_json::from_value(pod.clone()).unwrap());
+        Box::pin(async move { Ok(pod) })
+    }
+
+    fn all(&self) -> BoxFuture<'_, Result<Vec<Pod>, PodsError>> {
+        let pods = self.0.values();
+        let pods = pods.map(|pod| serde_json::from_value(pod.clone()).unwrap());
+        let pods: Vec<Pod> = pods.collect();
+        Box::pin(async move { Ok(pods) })
+    }
+}
+
+/// A pod of two runs: the first ended, the second waits to be started.
+fn pod() -> Value {
+    json!({
+        "metadata": {"name": "web", "namespace": "shop", "uid": "u1"},
+        "spec": {"containers": [{"name": "app"}, {"name": "late"}]},
+        "status": {"containerStatuses": [
+            {
+                "name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+                "state": {"terminated": {"exitCode": 0, "containerID": "vetch://b"}},
+                "lastState": {"terminated": {"exitCode": 1, "containerID": "vetch://a"}},
+            },
+            {
+                "name": "late", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": "ContainerCreating"}},
+            },
+        ]},
+    })
+}
+
+struct Kubelet {
+    address: SocketAddr,
+    authority: Authority,
+    dir: tempfile::TempDir,
+    _stop: DropGuard,
+}
+
+impl Kubelet {
+    async fn start() -> Kubelet {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = runtime(dir.path()).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let authority = Authority::new();
+        let pods = BTreeMap::from([(("shop".into(), "web".into()), pod())]);
+        let config = ServerConfig {
+            node_name: "n1".into(),
+            node_ip: "127.0.0.1".parse().unwrap(),
+            listener,
+            client_authorities: vec![authority.certificate.clone()],
+            certificate_dir: dir.path().join("pki"),
+            pod_log_dir: dir.path().join("logs"),
+            pods: Arc::new(FakePods(pods)),
+        };
+        // An API server that allows nobody anything.
+        let client = api(|_, body| {
+            let mut review: Value = serde_json::from_slice(&body).unwrap();
+            review["status"] = json!({"allowed": false});
+            (201, review)
+        });
+        let stop = CancellationToken::new();
+        tokio::spawn(run(client, config, runtime, stop.clone()));
+        Kubelet {
+            address,
+            authority,
+            dir,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    fn log(&self, attempt: u32, lines: &[&str]) {
+        let dir = self.dir.path().join("logs/shop_web_u1/app");
+        fs::create_dir_all(&dir).unwrap();
+        let text: String = lines
+            .iter()
+            .map(|line| format!("2026-01-01T00:00:00.000000001Z stdout F {line}\n"))
+            .collect();
+        fs::write(dir.join(format!("{attempt}.log")), text).unwrap();
+    }
+
+    async fn get(
+        &self,
+        identity: Option<reqwest::Identity>,
+        path: &str,
+    ) -> Result<(u16, String), reqwest::Error> {
+        let mut client = reqwest::Client::builder().tls_danger_accept_invalid_certs(true);
+        if let Some(identity) = identity {
+            client = client.identity(identity);
+        }
+        let url = format!("https://{}{path}", self.address);
+        let answer = client.build()?.get(url).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
+    async fn admin(&self, path: &str) -> (u16, String) {
+        let admin = self.authority.client("admin", user::MASTERS);
+        self.get(Some(admin), path).await.unwrap()
+    }
+}
+
+/// Without pods: no cgroup and no supervisor is needed for that.
+async fn runtime(dir: &Path) -> Runtime {
+    let cgroup_root = dir.join("cgroup");
+    fs::create_dir(&cgroup_root).unwrap();
+    fs::write(cgroup_root.join("cgroup.controllers"), "").unwrap();
+    Runtime::open(RuntimeConfig {
+        root_dir: dir.join("root"),
+        run_dir: dir.join("run"),
+        cgroup_root,
+        shim: "/no/shim".into(),
+        pull_netns: None,
+        insecure_registries: vec![],
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn nobody_is_answered_without_a_name_and_a_right() {
+    let kubelet = Kubelet::start().await;
+    kubelet.log(1, &["secret"]);
+    let logs = "/containerLogs/shop/web/app";
+    for path in [logs, "/healthz", "/pods", "/none", "/exec/shop/web/app"] {
+        let answer = kubelet.get(None, path).await.unwrap();
+        assert_eq!(answer, (401, "Unauthorized".into()), "{path}");
+    }
+    let someone = kubelet.authority.client("someone", "people");
+    let (status, words) = kubelet.get(Some(someone), logs).await.unwrap();
+    assert_eq!(status, 403);
+    assert_eq!(
+        words,
+        "Forbidden (user=someone, verb=get, resource=nodes, subresource(s)=[\"proxy\"])"
+    );
+    // Another authority's word counts for nothing: not even the connection stands.
+    let stranger = Authority::new().client("admin", user::MASTERS);
+    assert!(kubelet.get(Some(stranger), logs).await.is_err());
+    assert_eq!(kubelet.admin(logs).await, (200, "secret\n".into()));
+}
+
+#[tokio::test]
+async fn logs_and_why_there_are_none() {
+    let kubelet = Kubelet::start().await;
+    kubelet.log(0, &["first run"]);
+    kubelet.log(1, &["one", "two", "three"]);
+    let base = "/containerLogs/shop/web";
+    for (path, status, words) in [
+        ("/app", 200, "one\ntwo\nthree\n"),
+        ("/app?tailLines=1", 200, "three\n"),
+        (
+            "/app?tailLines=1&timestamps=true",
+            200,
+            "2026-01-01T00:00:00.000000001Z three\n",
+        ),
+        ("/app?limitBytes=5", 200, "one\nt"),
+        ("/app?previous=true", 200, "first run\n"),
+        // It does not run, so there is nothing to follow.
+        ("/app?follow=true", 200, "one\ntwo\nthree\n"),
+        (
+            "/late",
+            400,
+            "container \"late\" in pod \"web\" is waiting to start: ContainerCreating",
+        ),
+        (
+            "/late?previous=true",
+            400,
+            "previous terminated container \"late\" in pod \"web\" not found",
+        ),
+        (
+            "/none",
+            404,
+            "container \"none\" not found in pod \"web\"\n",
+        ),
+        (
+            "/app?tailLines=-1",
+            422,
+            "tailLines: Invalid value: -1: must be greater than or equal to 0",
+        ),
+    ] {
+        let answer = kubelet.admin(&format!("{base}{path}")).await;
+        assert_eq!(answer, (status, words.to_owned()), "{path}");
+    }
+    let missing = kubelet.admin("/containerLogs/shop/none/app").await;
+    assert_eq!(missing, (404, "pod does not exist\n".into()));
+    fs::remove_dir_all(kubelet.dir.path().join("logs")).unwrap();
+    let lost = kubelet.admin("/containerLogs/shop/web/app").await;
+    assert_eq!(
+        lost,
+        (
+            200,
+            "unable to retrieve container logs for vetch://b".into()
+        )
+    );
+}
+
+#[tokio::test]
+async fn the_rest_of_the_api() {
+    let kubelet = Kubelet::start().await;
+    assert_eq!(kubelet.admin("/healthz").await, (200, "ok".into()));
+    let (status, pods) = kubelet.admin("/pods").await;
+    let pods: Value = serde_json::from_str(&pods).unwrap();
+    assert_eq!((status, &pods["kind"]), (200, &json!("PodList")));
+    assert_eq!(pods["items"][0]["metadata"]["name"], "web");
+    for (path, what) in [
+        ("/exec/shop/web/app", "exec"),
+        ("/attach/shop/web/app", "attach"),
+        ("/portForward/shop/web", "port-forward"),
+    ] {
+        let (status, words) = kubelet.admin(path).await;
+        assert_eq!(status, 501, "{path}");
+        assert!(
+            words.starts_with(&format!("{what} is not part of vetch")),
+            "{words}"
+        );
+    }
+    assert_eq!(kubelet.admin("/stats/summary").await.0, 404);
+}

@@ -1,0 +1,219 @@
+//! The command line.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
+///
+/// Joins the cluster of the kubeconfig and stays in the foreground. Ending it
+/// leaves the pods, and the traffic of their Services, as they are.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vetch-node",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The node's image store, whether its daemon runs or not
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Ends a node whose daemon is stopped: kills its pods and removes all it left on the machine
+    Cleanup(CleanupArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Reads images from a tar: an OCI layout, or what `docker save` writes
+    Import {
+        #[command(flatten)]
+        root: RootDir,
+        /// The tar
+        file: PathBuf,
+    },
+    /// Lists the images
+    List {
+        #[command(flatten)]
+        root: RootDir,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RootDir {
+    /// The node's root directory
+    #[arg(long, env = "VETCH_ROOT_DIR", default_value = "/var/lib/vetch")]
+    pub root_dir: PathBuf,
+}
+
+/// Where a node keeps what it makes.
+#[derive(Clone, Debug, Args)]
+pub struct Places {
+    /// Images, writable layers and volumes; must not be an overlayfs
+    #[arg(long, env = "VETCH_ROOT_DIR", default_value = "/var/lib/vetch")]
+    pub root_dir: PathBuf,
+    /// Sockets, namespaces and state of running pods; a tmpfs, so that a reboot empties it
+    #[arg(long, env = "VETCH_RUN_DIR", default_value = "/run/vetch")]
+    pub run_dir: PathBuf,
+    /// The cgroup v2 directory that is the node's: its pods and its Services' clients are below
+    #[arg(long, env = "VETCH_CGROUP_ROOT", default_value = "/sys/fs/cgroup")]
+    pub cgroup_root: PathBuf,
+    /// Where the eBPF maps and links are pinned, on a bpffs
+    #[arg(long, env = "VETCH_PIN_DIR", default_value = "/sys/fs/bpf/vetch")]
+    pub pin_dir: PathBuf,
+    /// Live in the mount namespace bound here, which is made when there is none. Without it the
+    /// daemon stays where it is, unless cgroup v2 or a bpffs is missing there: then it is
+    /// RUN_DIR/private/mnt
+    #[arg(long, value_name = "PATH", env = "VETCH_MOUNT_NAMESPACE")]
+    pub mount_namespace: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// Names the API server, and who this node is to it
+    #[arg(long, value_name = "FILE", env = "VETCH_KUBECONFIG", required = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// The name of the Node object
+    #[arg(long, value_name = "NAME", env = "VETCH_NODE_NAME", required = true)]
+    pub node_name: Option<String>,
+    /// An address of this node by which other nodes reach it
+    #[arg(long, value_name = "IP", env = "VETCH_NODE_IP", required = true)]
+    pub node_ip: Option<IpAddr>,
+    #[command(flatten)]
+    pub places: Places,
+    /// Logs of containers
+    #[arg(long, env = "VETCH_POD_LOG_DIR", default_value = "/var/log/pods")]
+    pub pod_log_dir: PathBuf,
+    /// The supervisor of pods [default: vetch-shim beside this program]
+    #[arg(long, value_name = "FILE", env = "VETCH_SHIM")]
+    pub shim: Option<PathBuf>,
+    /// Pull images through this network namespace
+    #[arg(long, value_name = "PATH", env = "VETCH_PULL_NETNS")]
+    pub pull_netns: Option<PathBuf>,
+    /// A registry that speaks plain HTTP
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "VETCH_INSECURE_REGISTRY",
+        value_delimiter = ','
+    )]
+    pub insecure_registry: Vec<String>,
+    /// The port of the kubelet API
+    #[arg(long, env = "VETCH_KUBELET_PORT", default_value_t = 10250)]
+    pub kubelet_port: u16,
+    /// Name server of pods that use the cluster's DNS
+    #[arg(
+        long,
+        value_name = "IP",
+        env = "VETCH_CLUSTER_DNS",
+        value_delimiter = ','
+    )]
+    pub cluster_dns: Vec<IpAddr>,
+    #[arg(long, env = "VETCH_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// Labels of the Node object: key=value,…
+    #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]
+    pub node_labels: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub struct CleanupArgs {
+    #[command(flatten)]
+    pub places: Places,
+    /// Remove the containers' logs too
+    #[arg(long)]
+    pub pod_log_dir: Option<PathBuf>,
+    /// Leave the images for the next node here
+    #[arg(long)]
+    pub keep_images: bool,
+}
+
+impl DaemonArgs {
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        self.node_labels.iter().cloned().collect()
+    }
+}
+
+/// The API server checks the rest.
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is key=value".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEEDED: [&str; 7] = [
+        "vetch-node",
+        "--kubeconfig",
+        "k",
+        "--node-name",
+        "n",
+        "--node-ip",
+        "10.0.0.1",
+    ];
+
+    fn parse(args: &[&str]) -> Result<Cli, String> {
+        Cli::try_parse_from(args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_daemon_needs_to_know_who_it_is() {
+        let cli = parse(&NEEDED).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.daemon.kubelet_port, 10250);
+        for missing in [1, 3, 5] {
+            let mut args = NEEDED.to_vec();
+            args.drain(missing..missing + 2);
+            let error = parse(&args).unwrap_err();
+            assert!(error.contains(NEEDED[missing]), "{error}");
+        }
+    }
+
+    #[test]
+    fn lists_are_given_once_or_often() {
+        let more = [
+            "--node-labels",
+            "zone=a,disk=ssd",
+            "--insecure-registry",
+            "127.0.0.1:5000",
+            "--insecure-registry",
+            "127.0.0.1:5001",
+            "--cluster-dns",
+            "10.96.0.10",
+        ];
+        let cli = parse(&[&NEEDED[..], &more].concat()).unwrap();
+        let labels = cli.daemon.labels();
+        assert_eq!(labels["zone"], "a");
+        assert_eq!(labels["disk"], "ssd");
+        assert_eq!(cli.daemon.insecure_registry.len(), 2);
+        assert!(parse(&[&NEEDED[..], &["--node-labels", "zone"]].concat()).is_err());
+    }
+
+    #[test]
+    fn commands_need_no_node() {
+        let cli = parse(&["vetch-node", "image", "import", "--root-dir", "/r", "x.tar"]).unwrap();
+        let Some(Command::Image(ImageCommand::Import { root, file })) = cli.command else {
+            panic!("{cli:?}");
+        };
+        assert_eq!((root.root_dir, file), ("/r".into(), "x.tar".into()));
+        let cli = parse(&["vetch-node", "cleanup", "--run-dir", "/r"]).unwrap();
+        let Some(Command::Cleanup(args)) = cli.command else {
+            panic!("{cli:?}");
+        };
+        assert_eq!(args.places.run_dir, PathBuf::from("/r"));
+    }
+}

@@ -1,0 +1,180 @@
+//! The daemon: what must be there before any thread, then the parts.
+
+mod oom;
+mod parts;
+
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustix::fs::{FlockOperation, flock};
+use tracing::info;
+
+use crate::cli::{DaemonArgs, Places};
+use crate::{cgroup, check, filesystems, logging, mount_namespace};
+
+pub fn main(args: DaemonArgs) -> Result<()> {
+    check::root()?;
+    check::kernel()?;
+    let shim = check::shim(args.shim.as_deref())?;
+    let kubeconfig = read_kubeconfig(&args)?;
+    logging::start();
+    let places = absolute(&args.places)?;
+
+    // No thread before this.
+    let own_namespace = enter_namespace(&places)?;
+    for dir in [&places.run_dir, &places.root_dir, &args.pod_log_dir] {
+        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+    }
+    let _lock = lock(&places.run_dir)?;
+    cgroup::leave_root(&places.cgroup_root)?;
+    let can_lower_oom_score = oom::protect_this_process();
+    let kubelet = listen(args.node_ip, args.kubelet_port)?;
+
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
+    let result = tokio.block_on(async {
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            pid = std::process::id(),
+            own_mount_namespace = own_namespace,
+            "vetch-node starts"
+        );
+        let config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .context("the kubeconfig is not usable")?;
+        parts::run(parts::Setup {
+            args,
+            places,
+            shim,
+            config,
+            kubelet,
+            can_lower_oom_score,
+        })
+        .await
+    });
+    // Blocking work that hangs (a dead disk) must not keep the process.
+    tokio.shutdown_background();
+    result
+}
+
+fn read_kubeconfig(args: &DaemonArgs) -> Result<Kubeconfig> {
+    let path = args
+        .kubeconfig
+        .as_deref()
+        .context("--kubeconfig is missing")?;
+    Kubeconfig::read_from(path).with_context(|| {
+        format!(
+            "cannot read the kubeconfig {}: `vetch-control kubeconfig` writes one",
+            path.display()
+        )
+    })
+}
+
+/// Paths mean the same wherever the process goes.
+fn absolute(places: &Places) -> Result<Places> {
+    let absolute = |path: &Path| {
+        std::path::absolute(path).with_context(|| format!("the path {}", path.display()))
+    };
+    Ok(Places {
+        root_dir: absolute(&places.root_dir)?,
+        run_dir: absolute(&places.run_dir)?,
+        cgroup_root: absolute(&places.cgroup_root)?,
+        pin_dir: absolute(&places.pin_dir)?,
+        mount_namespace: places
+            .mount_namespace
+            .as_deref()
+            .map(absolute)
+            .transpose()?,
+    })
+}
+
+/// Where the node's own mount namespace is, or would be.
+pub fn namespace_path(places: &Places) -> PathBuf {
+    let own = || places.run_dir.join("private/mnt");
+    places.mount_namespace.clone().unwrap_or_else(own)
+}
+
+/// On the run directory: addresses belong to sandboxes, which a reboot ends.
+pub fn network_dir(places: &Places) -> PathBuf {
+    places.run_dir.join("network")
+}
+
+fn enter_namespace(places: &Places) -> Result<bool> {
+    let complete =
+        filesystems::has_cgroup2(&places.cgroup_root) && filesystems::has_bpffs(&places.pin_dir);
+    let path = namespace_path(places);
+    // One that an earlier daemon made has the mounts of its pods.
+    if places.mount_namespace.is_none() && complete && !filesystems::is_namespace(&path) {
+        return Ok(false);
+    }
+    mount_namespace::enter(&path)?;
+    filesystems::complete(&places.cgroup_root, &places.pin_dir)?;
+    Ok(true)
+}
+
+/// Held as long as the file is open: one daemon a run directory.
+pub fn lock(run_dir: &Path) -> Result<File> {
+    let path = run_dir.join("lock");
+    fs::create_dir_all(run_dir).with_context(|| format!("make {}", run_dir.display()))?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => bail!(
+            "a vetch-node already runs with {}: stop it, or choose another --run-dir",
+            run_dir.display()
+        ),
+        Err(errno) => Err(errno).with_context(|| format!("lock {}", path.display())),
+    }
+}
+
+/// On all addresses: pods' probes come from here, the API server from there.
+fn listen(node_ip: Option<IpAddr>, port: u16) -> Result<TcpListener> {
+    let any: IpAddr = match node_ip {
+        Some(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let listener = match TcpListener::bind(SocketAddr::new(any, port)) {
+        Ok(listener) => listener,
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
+            "port {port} is taken on this node: stop what listens there, or choose another with --kubelet-port"
+        ),
+        Err(error) => return Err(error).with_context(|| format!("listen on port {port}")),
+    };
+    listener
+        .set_nonblocking(true)
+        .context("the listening socket")?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_said() {
+        let first = listen(None, 0).unwrap();
+        let port = first.local_addr().unwrap().port();
+        let error = listen(None, port).unwrap_err().to_string();
+        assert!(error.contains("--kubelet-port"), "{error}");
+    }
+
+    #[test]
+    fn one_daemon_a_run_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        let error = lock(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("already runs"), "{error}");
+        drop(held);
+        lock(dir.path()).unwrap();
+    }
+}

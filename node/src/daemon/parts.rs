@@ -1,0 +1,140 @@
+//! Runtime, network, proxy and agent, until a signal or the first failure.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustls::pki_types::CertificateDer;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use vetch_agent::AgentConfig;
+use vetch_network::{Network, NetworkConfig};
+use vetch_proxy::ProxyConfig;
+use vetch_runtime::{Runtime, RuntimeConfig};
+
+use super::network_dir;
+use crate::cli::{DaemonArgs, Places};
+
+/// For parts to end after a signal.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+
+pub struct Setup {
+    pub args: DaemonArgs,
+    pub places: Places,
+    pub shim: PathBuf,
+    pub config: kube::Config,
+    pub kubelet: TcpListener,
+    pub can_lower_oom_score: bool,
+}
+
+pub async fn run(setup: Setup) -> Result<()> {
+    let Setup {
+        args,
+        places,
+        shim,
+        config,
+        kubelet,
+        can_lower_oom_score,
+    } = setup;
+    // Installed already is as good: it is this one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let labels = args.labels();
+    let node_name = args.node_name.context("--node-name is missing")?;
+    let node_ip = args.node_ip.context("--node-ip is missing")?;
+    let client_authorities = authorities(&config);
+    if client_authorities.is_empty() {
+        warn!("the kubeconfig has no certificate authority: the kubelet API takes tokens only");
+    }
+    info!(node = node_name, address = %node_ip, server = %config.cluster_url, "joining");
+    let client = kube::Client::try_from(config).context("the kubeconfig is not usable")?;
+
+    let runtime = Runtime::open(RuntimeConfig {
+        root_dir: places.root_dir.clone(),
+        run_dir: places.run_dir.clone(),
+        cgroup_root: places.cgroup_root.clone(),
+        shim,
+        pull_netns: args.pull_netns,
+        insecure_registries: args.insecure_registry,
+    })
+    .await
+    .context("open the runtime")?;
+    let network = Network::open(NetworkConfig {
+        node_name: node_name.clone(),
+        node_ip,
+        state_dir: network_dir(&places),
+        mtu: None,
+    })
+    .await
+    .context("open the pod network")?;
+
+    let shutdown = CancellationToken::new();
+    let proxy = ProxyConfig {
+        node_name: node_name.clone(),
+        node_ips: vec![node_ip],
+        cgroup: places.cgroup_root.clone(),
+        pin_dir: places.pin_dir,
+    };
+    let agent = AgentConfig {
+        node_name,
+        node_ip,
+        labels,
+        root_dir: places.root_dir,
+        pod_log_dir: args.pod_log_dir,
+        cgroup_root: places.cgroup_root,
+        kubelet: tokio::net::TcpListener::from_std(kubelet).context("the listening socket")?,
+        client_authorities,
+        cluster_dns: args.cluster_dns,
+        cluster_domain: args.cluster_domain,
+        can_lower_oom_score,
+    };
+    let mut parts = JoinSet::new();
+    let (own, stop) = (client.clone(), shutdown.clone());
+    parts.spawn(async move {
+        let result = vetch_proxy::run(own, proxy, stop).await;
+        result.context("the service proxy")
+    });
+    let stop = shutdown.clone();
+    parts.spawn(async move {
+        let result = vetch_agent::run(client, agent, runtime, network, stop).await;
+        result.context("the agent")
+    });
+
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: the daemon ends, its pods go on"),
+        _ = interrupt.recv() => info!("SIGINT: the daemon ends, its pods go on"),
+        Some(ended) = parts.join_next() => {
+            ended.context("a part of the daemon died")??;
+            bail!("a part of the daemon ended by itself");
+        }
+    }
+    shutdown.cancel();
+    let ending = async {
+        while let Some(ended) = parts.join_next().await {
+            ended.context("a part of the daemon died")??;
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(SHUTDOWN_LIMIT, ending).await {
+        Ok(result) => result,
+        // Whatever it is at: it is made to be killed anywhere.
+        Err(_) => {
+            warn!("not all parts ended within {SHUTDOWN_LIMIT:?}");
+            Ok(())
+        }
+    }
+}
+
+/// Of the cluster: who has a certificate of theirs is somebody here.
+fn authorities(config: &kube::Config) -> Vec<CertificateDer<'static>> {
+    config
+        .root_cert
+        .iter()
+        .flatten()
+        .map(|der| CertificateDer::from(der.clone()))
+        .collect()
+}
