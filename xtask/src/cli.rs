@@ -1,6 +1,7 @@
 //! The commands and their arguments.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -139,8 +140,9 @@ impl Cli {
             Command::Etcd { action } => cluster()?.act(&Part::Etcd, action)?,
             Command::KillAll => down::kill_all(&cluster()?)?,
             Command::Inventory => {
+                let mut out = std::io::stdout().lock();
                 for line in inventory::lines(&cluster()?)? {
-                    println!("{line}");
+                    writeln!(out, "{line}")?;
                 }
             }
             Command::Status => status::print(&cluster()?)?,

@@ -44,7 +44,7 @@ pub enum Action {
 
 impl fmt::Display for Part {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+        formatter.pad(match self {
             Part::Etcd => "etcd",
             Part::Control => "control",
             Part::Node(name) => name,

@@ -1,5 +1,7 @@
 //! `xtask status`: which parts run, and the nodes as the API server sees them.
 
+use std::io::Write as _;
+
 use anyhow::Result;
 
 use crate::cluster::Cluster;
@@ -8,11 +10,13 @@ use crate::service::{Part, parts};
 
 pub fn print(cluster: &Cluster) -> Result<()> {
     let state = cluster.state()?;
-    println!(
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
         "cluster {}: KUBECONFIG={}",
         cluster.name,
         cluster.paths.admin_kubeconfig().display()
-    );
+    )?;
     let conditions = cluster.node_conditions();
     let mut number = 0;
     for part in parts(&state) {
@@ -41,10 +45,10 @@ pub fn print(cluster: &Cluster) -> Result<()> {
                 format!("{} {words}", node_address(state.subnet, number))
             }
         };
-        println!("{part:10} {life:16} {more}");
+        writeln!(out, "{part:10} {life:16} {more}")?;
     }
     if let Err(error) = conditions {
-        println!("the API server does not answer: {error:#}");
+        writeln!(out, "the API server does not answer: {error:#}")?;
     }
     Ok(())
 }
