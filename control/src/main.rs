@@ -1,1 +1,255 @@
-fn main() {}
+//! `vetch-control`: the parts of the control plane, put together.
+
+mod options;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{CommandFactory as _, Parser as _};
+use ipnet::IpNet;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use vetch_control::access::Access;
+use vetch_control::admission::{AdmissionConfig, plugins};
+use vetch_control::bootstrap::{self, Advertised};
+use vetch_control::connect::connectors;
+use vetch_controllers::ControllersConfig;
+use vetch_identity::{Pki, User, kubeconfig, server_config, write_secret};
+use vetch_server::{Server, ServerConfig};
+use vetch_store::Store;
+
+use options::{Command, Kubeconfig, Options, Serve};
+
+/// kube-apiserver's --service-node-port-range.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
+const MASTERS: &str = "system:masters";
+/// How long open requests may take to end.
+const DRAIN: Duration = Duration::from_secs(2);
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match (options.command, options.serve) {
+        (Some(Command::Kubeconfig(issue)), _) => write_kubeconfig(&issue),
+        (None, Some(serve)) => {
+            start_logging();
+            tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .context("start the runtime")?
+                .block_on(run(serve))
+        }
+        (None, None) => {
+            Options::command().print_help()?;
+            bail!("--data-dir and --advertise-address are needed")
+        }
+    }
+}
+
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+async fn run(options: Serve) -> Result<()> {
+    let shutdown = CancellationToken::new();
+    tokio::spawn(stop_on_signal(shutdown.clone()));
+
+    let mut listeners = Vec::new();
+    for address in &options.listen {
+        listeners.push(bind(*address).await?);
+    }
+    let port = options.listen.first().map_or(6443, SocketAddr::port);
+    let pki = open_pki(&options.data_dir)?;
+    let service_ip = service_ip(options.service_cidr)?;
+    let certificate = pki.server("kube-apiserver", names(&options, service_ip))?;
+    let tls = server_config(&pki, &certificate)?;
+
+    let registry = vetch_api::registry();
+    info!(etcd = ?options.etcd, "opening the store");
+    let prefixes = Server::prefixes(registry);
+    let opening = Store::open(&options.etcd, &prefixes, shutdown.clone());
+    let store = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        store = opening => store.context("open etcd")?,
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        () = store.ready() => {}
+    }
+
+    let access = Access::new(pki.tokens().clone());
+    let router = vetch_server::router(Server::new(ServerConfig {
+        store,
+        registry,
+        admission: plugins(AdmissionConfig {
+            service_cidr: options.service_cidr,
+            node_port_range: NODE_PORTS,
+        }),
+        connectors: connectors(&pki, &access)?,
+        guard: Arc::new(access),
+    }));
+
+    let advertised = Advertised {
+        service_ip,
+        address: options.advertise_address,
+        port,
+    };
+    let loopback = vetch_server::client(&router, "system:apiserver", &[MASTERS]);
+    bootstrap::until_there(&loopback, advertised, &shutdown).await;
+    write_admin(&options, &pki, port)?;
+
+    let scheduler = vetch_server::client(&router, "system:kube-scheduler", &[]);
+    let controllers = vetch_server::client(&router, "system:kube-controller-manager", &[]);
+    let controllers_config = ControllersConfig {
+        pod_cidr: options.pod_cidr,
+        node_cidr_mask_size: options.node_cidr_mask_size,
+        root_ca_pem: pki.ca_pem().to_owned(),
+        node_monitor_grace_period: options.node_monitor_grace_period,
+    };
+    let mut parts = tokio::task::JoinSet::new();
+    let serving = vetch_server::serve(
+        listeners,
+        tls,
+        router,
+        User::of_certificate,
+        shutdown.clone(),
+    );
+    parts.spawn(async move {
+        serving.await;
+        ("the API server", Ok(()))
+    });
+    let stop = shutdown.clone();
+    parts.spawn(async move {
+        bootstrap::keep(loopback, advertised, stop).await;
+        ("the bootstrap", Ok(()))
+    });
+    let stop = shutdown.clone();
+    parts.spawn(async move { ("the scheduler", vetch_scheduler::run(scheduler, stop).await) });
+    let stop = shutdown.clone();
+    parts.spawn(async move {
+        (
+            "the controllers",
+            vetch_controllers::run(controllers, controllers_config, stop).await,
+        )
+    });
+    info!(listen = ?options.listen, "serving");
+
+    // Half a control plane helps nobody: where one part ends, all end.
+    let outcome = match parts.join_next().await {
+        Some(Ok((part, Err(error)))) => Err(error.context(format!("{part} failed"))),
+        Some(Ok((part, Ok(())))) if !shutdown.is_cancelled() => {
+            Err(anyhow::anyhow!("{part} ended"))
+        }
+        Some(Err(error)) => Err(error).context("a part of the control plane died"),
+        _ => Ok(()),
+    };
+    shutdown.cancel();
+    let drained = async { while parts.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(DRAIN, drained).await;
+    outcome
+}
+
+async fn stop_on_signal(shutdown: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!("stopping");
+    shutdown.cancel();
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot serve at {address}: end what listens there, or choose another port with --listen")
+    })
+}
+
+fn open_pki(data_dir: &Path) -> Result<Pki> {
+    Pki::open(&data_dir.join("pki")).context("open the certificate authority")
+}
+
+/// The first address of the range is the API server's own, as on every Kubernetes.
+fn service_ip(cidr: IpNet) -> Result<IpAddr> {
+    cidr.hosts()
+        .next()
+        .with_context(|| format!("--service-cidr {cidr} has no address"))
+}
+
+/// Every name the API server answers to.
+fn names(options: &Serve, service_ip: IpAddr) -> Vec<String> {
+    let mut names: Vec<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "127.0.0.1",
+        "::1",
+    ]
+    .map(str::to_owned)
+    .into();
+    let listening = options
+        .listen
+        .iter()
+        .map(SocketAddr::ip)
+        .filter(|ip| !ip.is_unspecified());
+    let addresses = [service_ip, options.advertise_address]
+        .into_iter()
+        .chain(listening);
+    names.extend(addresses.map(|ip| ip.to_string()));
+    names.extend(options.sans.iter().cloned());
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn write_admin(options: &Serve, pki: &Pki, port: u16) -> Result<()> {
+    let host = options
+        .listen
+        .iter()
+        .map(SocketAddr::ip)
+        .find(|ip| ip.is_loopback())
+        .unwrap_or(options.advertise_address);
+    let issued = pki.client("kubernetes-admin", Some(MASTERS))?;
+    let server = format!("https://{}", SocketAddr::new(host, port));
+    let text = kubeconfig(
+        &options.cluster_name,
+        &server,
+        pki.ca_pem(),
+        "kubernetes-admin",
+        &issued,
+    );
+    Ok(write_secret(
+        &options.data_dir.join("admin.kubeconfig"),
+        &text,
+    )?)
+}
+
+fn write_kubeconfig(options: &Kubeconfig) -> Result<()> {
+    let pki = open_pki(&options.data_dir)?;
+    let issued = pki.client(&options.user, options.group.as_deref())?;
+    let text = kubeconfig(
+        &options.cluster_name,
+        &options.server,
+        pki.ca_pem(),
+        &options.user,
+        &issued,
+    );
+    Ok(write_secret(&options.out, &text)?)
+}

@@ -123,7 +123,7 @@ fn prepare_update(new: &mut Value, old: &Value) {
         }
     }
     let ports = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
-    if ports && before == kind {
+    if ports && matches!(before.as_str(), "NodePort" | "LoadBalancer") {
         // A port keeps its node port by its number and protocol.
         for port in spec.list_mut("ports") {
             let same = old_spec.list_at("/ports").iter().find(|p| {

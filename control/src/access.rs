@@ -1,0 +1,135 @@
+//! Who may do what, until there is RBAC.
+//!
+//! Three kinds of users are known. Administrators (`system:masters`) and the control plane's own parts may do
+//! everything; nodes may do what a kubelet and a service proxy need, for their own pods alone ([`node`]);
+//! whoever else is authenticated, service accounts among them, may discover the API and ask about themselves.
+//! There are no roles and no bindings in this version.
+
+mod decide;
+mod facts;
+mod node;
+mod references;
+mod token;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use tracing::debug;
+use vetch_identity::{Tokens, User};
+use vetch_server::Server;
+use vetch_server::guard::{Action, Guard};
+
+pub use decide::decide;
+pub use facts::Facts;
+pub use token::authenticate_token;
+
+use facts::Cached;
+
+const AUTHENTICATED: &str = "system:authenticated";
+
+/// The API server's guard: client certificates and service-account tokens, then [`decide`].
+#[derive(Clone)]
+pub struct Access {
+    tokens: Tokens,
+}
+
+impl Access {
+    pub fn new(tokens: Tokens) -> Access {
+        Access { tokens }
+    }
+
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+}
+
+impl Guard for Access {
+    fn authenticate<'a>(
+        &'a self,
+        server: &'a Server,
+        headers: &'a HeaderMap,
+        certificate: Option<&'a User>,
+    ) -> BoxFuture<'a, Option<User>> {
+        async move {
+            if let Some(user) = certificate {
+                return Some(authenticated(user));
+            }
+            let token = bearer(headers)?;
+            match authenticate_token(server, &self.tokens, token, &[]).await {
+                Ok((user, _)) => Some(user),
+                Err(why) => {
+                    debug!(why, "a bearer token is refused");
+                    None
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn authorize<'a>(
+        &'a self,
+        server: &'a Server,
+        user: &'a User,
+        action: &'a Action<'a>,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        may(server, user, action).boxed()
+    }
+}
+
+/// Whether `user` may do `action` now. `Err` says why not, where there is more to say than that no rule allows it.
+///
+/// The caches answer; only where what they hold or lack stands in the way are they first brought up to etcd's
+/// newest revision: a pod bound a moment ago must not cost its node a refusal.
+pub async fn may(server: &Server, user: &User, action: &Action<'_>) -> Result<(), String> {
+    let facts = Cached::new(server).map_err(|status| status.message)?;
+    let first = decide(user, action, &facts);
+    if !facts.may_be_stale(first.is_ok()) {
+        return first;
+    }
+    facts.refresh().await?;
+    decide(user, action, &facts)
+}
+
+/// Every certificate of the CA is somebody's.
+fn authenticated(user: &User) -> User {
+    let mut user = user.clone();
+    if !user.is_in(AUTHENTICATED) {
+        user.groups.push(AUTHENTICATED.to_owned());
+    }
+    user
+}
+
+/// The token of an `Authorization: Bearer TOKEN` header.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bearer_header_has_a_token() {
+        for (header, token) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc ", Some("abc")),
+            ("Bearer ", None),
+            ("Bearer", None),
+            ("Basic abc", None),
+        ] {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, header.parse().unwrap())]);
+            assert_eq!(bearer(&headers), token, "{header:?}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_certificate_makes_authenticated_once() {
+        let user = authenticated(&User::new("a", &["g"]));
+        assert_eq!(user.groups, ["g", AUTHENTICATED]);
+        assert_eq!(authenticated(&user), user);
+    }
+}

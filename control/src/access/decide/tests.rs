@@ -1,0 +1,266 @@
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use vetch_server::guard::FieldSelector;
+use vetch_store::Object;
+
+use super::*;
+
+struct Pods(Vec<Arc<Object>>);
+
+impl Facts for Pods {
+    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        let key = format!("/registry/pods/{namespace}/{name}");
+        self.0.iter().find(|pod| pod.key == key).cloned()
+    }
+
+    fn pods(&self, namespace: &str) -> Vec<Arc<Object>> {
+        let prefix = format!("/registry/pods/{namespace}/");
+        let mut pods = self.0.clone();
+        pods.retain(|pod| pod.key.starts_with(&prefix));
+        pods
+    }
+}
+
+fn pod(name: &str, spec: Value) -> Arc<Object> {
+    Object::new(
+        format!("/registry/pods/ns/{name}"),
+        json!({"metadata": {"name": name, "namespace": "ns"}, "spec": spec}),
+        1,
+    )
+}
+
+/// `mine` on node a, `theirs` on node b, `nowhere` unbound; each with objects named after it.
+fn pods() -> Pods {
+    let spec = |name: &str, node: Option<&str>| {
+        json!({
+            "nodeName": node,
+            "serviceAccountName": name,
+            "volumes": [
+                {"name": "s", "secret": {"secretName": name}},
+                {"name": "t", "projected": {"sources": [{"configMap": {"name": "kube-root-ca.crt"}}]}},
+            ],
+            "containers": [{"name": "c", "envFrom": [{"configMapRef": {"name": name}}]}],
+        })
+    };
+    Pods(vec![
+        pod("mine", spec("mine", Some("a"))),
+        pod("theirs", spec("theirs", Some("b"))),
+        pod("nowhere", spec("nowhere", None)),
+    ])
+}
+
+/// `VERB GROUP/RESOURCE[/SUB] NAMESPACE NAME [SELECTOR]`, or `VERB PATH`; `-` is empty.
+fn asked(user: &User, request: &str) -> Result<(), String> {
+    let words: Vec<&str> = request.split(' ').collect();
+    let word = |at: usize| {
+        words
+            .get(at)
+            .copied()
+            .filter(|word| *word != "-")
+            .unwrap_or("")
+    };
+    if words.len() == 2 {
+        let action = Action {
+            verb: word(0),
+            group: "",
+            resource: "",
+            subresource: "",
+            namespace: "",
+            name: "",
+            fields: None,
+            path: word(1),
+        };
+        return decide(user, &action, &pods());
+    }
+    let mut parts = word(1).split('/');
+    let mut part = || parts.next().unwrap_or_default();
+    let fields = FieldSelector::parse(word(4)).ok();
+    let action = Action {
+        verb: word(0),
+        group: part(),
+        resource: part(),
+        subresource: part(),
+        namespace: word(2),
+        name: word(3),
+        fields: fields.as_ref(),
+        path: "",
+    };
+    decide(user, &action, &pods())
+}
+
+fn user(name: &str, groups: &[&str]) -> User {
+    let mut user = User::new(name, groups);
+    user.groups.push(AUTHENTICATED.to_owned());
+    user
+}
+
+fn node(name: &str) -> User {
+    user(&format!("system:node:{name}"), &["system:nodes"])
+}
+
+const UNRELATED: &str = "no relationship found between node 'a' and this object";
+const NARROW: &str = "can only list/watch pods with spec.nodeName field selector";
+
+#[test]
+fn a_node_may_what_its_pods_need() {
+    for request in [
+        "get /nodes - a",
+        "get /nodes - b",
+        "list /nodes - -",
+        "watch /nodes - -",
+        "create /nodes - -",
+        "update /nodes - a",
+        "patch /nodes/status - a",
+        "list /pods - - spec.nodeName=a",
+        "watch /pods ns - spec.nodeName=a,status.phase!=Failed",
+        "get /pods ns mine",
+        "get /pods ns gone",
+        "delete /pods ns mine",
+        "patch /pods/status ns mine",
+        "update /pods/status ns mine",
+        "get /secrets ns mine",
+        "watch /secrets ns mine metadata.name=mine",
+        "get /configmaps ns mine",
+        "list /configmaps ns kube-root-ca.crt metadata.name=kube-root-ca.crt",
+        "get /serviceaccounts ns mine",
+        "create /serviceaccounts/token ns mine",
+        "list /services - -",
+        "watch discovery.k8s.io/endpointslices - -",
+        "create /events ns -",
+        "patch events.k8s.io/events ns x",
+        "create coordination.k8s.io/leases kube-node-lease -",
+        "get coordination.k8s.io/leases kube-node-lease a",
+        "update coordination.k8s.io/leases kube-node-lease a",
+        "delete coordination.k8s.io/leases kube-node-lease a",
+        "create authentication.k8s.io/tokenreviews - -",
+        "create authorization.k8s.io/subjectaccessreviews - -",
+        "get /api",
+    ] {
+        assert_eq!(asked(&node("a"), request), Ok(()), "{request}");
+    }
+}
+
+#[test]
+fn a_node_may_nothing_else() {
+    for (request, why) in [
+        (
+            "update /nodes - b",
+            "node 'a' cannot update 'b', only its own Node object",
+        ),
+        (
+            "patch /nodes/status - b",
+            "node 'a' cannot patch 'b', only its own Node object",
+        ),
+        ("delete /nodes - a", ""),
+        ("list /pods - -", NARROW),
+        ("watch /pods ns - spec.nodeName=b", NARROW),
+        ("watch /pods ns - spec.nodeName!=a", NARROW),
+        ("list /pods ns mine metadata.name=mine", NARROW),
+        ("get /pods ns theirs", UNRELATED),
+        ("get /pods ns nowhere", UNRELATED),
+        ("delete /pods ns theirs", UNRELATED),
+        ("patch /pods/status ns theirs", UNRELATED),
+        ("patch /pods ns mine", ""),
+        ("create /pods ns -", ""),
+        ("deletecollection /pods ns - spec.nodeName=a", ""),
+        ("create /pods/binding ns nowhere", ""),
+        ("get /pods/log ns mine", ""),
+        ("get /secrets ns theirs", UNRELATED),
+        ("get /secrets ns nowhere", UNRELATED),
+        ("get /secrets other mine", UNRELATED),
+        (
+            "list /secrets ns -",
+            "can only read namespaced object of this type",
+        ),
+        (
+            "update /secrets ns mine",
+            "can only read resources of this type",
+        ),
+        ("get /configmaps ns theirs", UNRELATED),
+        ("get /configmaps other kube-root-ca.crt", UNRELATED),
+        ("get /serviceaccounts ns theirs", UNRELATED),
+        ("list /serviceaccounts ns -", ""),
+        ("create /serviceaccounts/token ns theirs", UNRELATED),
+        ("create /services ns -", ""),
+        ("delete /events ns x", ""),
+        (
+            "list coordination.k8s.io/leases kube-node-lease -",
+            "can only get, create, update, patch, or delete a node lease",
+        ),
+        (
+            "get coordination.k8s.io/leases kube-system a",
+            "can only access leases in the \"kube-node-lease\" system namespace",
+        ),
+        (
+            "update coordination.k8s.io/leases kube-node-lease b",
+            "can only access node lease with the same name as the requesting node",
+        ),
+        ("list apps/deployments - -", ""),
+        ("get /metrics", ""),
+    ] {
+        assert_eq!(asked(&node("a"), request), Err(why.to_owned()), "{request}");
+    }
+}
+
+#[test]
+fn only_name_and_group_together_make_a_node() {
+    for user in [
+        user("system:node:a", &[]),
+        user("system:node:", &["system:nodes"]),
+        user("a", &["system:nodes"]),
+    ] {
+        let told = asked(&user, "get /nodes - a");
+        assert_eq!(told, Err(String::new()), "{user:?}");
+    }
+}
+
+#[test]
+fn administrators_and_the_control_plane_may_everything() {
+    for user in [
+        user("admin", &["system:masters"]),
+        user("system:kube-scheduler", &[]),
+        user("system:kube-controller-manager", &[]),
+    ] {
+        for request in [
+            "delete /secrets ns theirs",
+            "list apps/deployments - -",
+            "get /metrics",
+        ] {
+            assert_eq!(asked(&user, request), Ok(()), "{user:?} {request}");
+        }
+    }
+}
+
+#[test]
+fn everybody_known_may_look_around() {
+    let account = user("system:serviceaccount:ns:mine", &["system:serviceaccounts"]);
+    let nobody = User::new("system:anonymous", &["system:unauthenticated"]);
+    for (request, allowed) in [
+        ("get /api", true),
+        ("get /apis/apps/v1", true),
+        ("get /openapi/v3", true),
+        ("get /version", true),
+        ("get /apis2", false),
+        ("get /metrics", false),
+        ("post /api", false),
+        ("create authentication.k8s.io/selfsubjectreviews - -", true),
+        (
+            "create authorization.k8s.io/selfsubjectaccessreviews - -",
+            true,
+        ),
+        (
+            "create authorization.k8s.io/selfsubjectrulesreviews - -",
+            true,
+        ),
+        (
+            "create authorization.k8s.io/subjectaccessreviews - -",
+            false,
+        ),
+        ("get /secrets ns mine", false),
+        ("list /pods ns - spec.nodeName=a", false),
+    ] {
+        assert_eq!(asked(&account, request).is_ok(), allowed, "{request}");
+        assert!(asked(&nobody, request).is_err(), "{request}");
+    }
+}

@@ -1,0 +1,71 @@
+//! The pods a decision is about, out of the API server's cache.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vetch_server::Server;
+use vetch_server::request::storage_prefix;
+use vetch_server::status::Result;
+use vetch_store::{Cache, Object, Store};
+
+/// What a decision may ask.
+pub trait Facts {
+    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Object>>;
+
+    /// All pods of a namespace.
+    fn pods(&self, namespace: &str) -> Vec<Arc<Object>>;
+}
+
+/// The server's pod cache, which may be a moment behind etcd.
+pub(super) struct Cached<'a> {
+    store: &'a Store,
+    cache: &'a Cache,
+    prefix: String,
+    asked: AtomicBool,
+    missed: AtomicBool,
+}
+
+impl<'a> Cached<'a> {
+    pub(super) fn new(server: &'a Server) -> Result<Cached<'a>> {
+        let row = server.row("", "pods")?;
+        Ok(Cached {
+            store: &server.store,
+            cache: server.cache(row)?,
+            prefix: storage_prefix(row),
+            asked: AtomicBool::new(false),
+            missed: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether newer facts could turn the decision: what was asked spoke against it, or a pod was not there.
+    pub(super) fn may_be_stale(&self, allowed: bool) -> bool {
+        self.missed.load(Ordering::Relaxed) || (!allowed && self.asked.load(Ordering::Relaxed))
+    }
+
+    /// Waits until the cache has seen all that etcd has acknowledged.
+    pub(super) async fn refresh(&self) -> std::result::Result<(), String> {
+        let revision = self.store.current_revision().await;
+        let revision = revision.map_err(|error| error.to_string())?;
+        let reached = self.cache.wait_for(revision).await;
+        reached.map_err(|error| error.to_string())
+    }
+}
+
+impl Facts for Cached<'_> {
+    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.asked.store(true, Ordering::Relaxed);
+        let pod = self
+            .cache
+            .get(&format!("{}{namespace}/{name}", self.prefix));
+        if pod.is_none() {
+            self.missed.store(true, Ordering::Relaxed);
+        }
+        pod
+    }
+
+    fn pods(&self, namespace: &str) -> Vec<Arc<Object>> {
+        self.asked.store(true, Ordering::Relaxed);
+        let prefix = format!("{}{namespace}/", self.prefix);
+        self.cache.list(&prefix).objects
+    }
+}

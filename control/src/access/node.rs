@@ -1,0 +1,158 @@
+//! What a node may do: Kubernetes' node authorizer and its `system:node` and `system:node-proxier` roles, as
+//! vetch-node is kubelet and service proxy in one.
+//!
+//! Where the authorizer leaves ownership to the NodeRestriction admission plugin, it is asked for here as well:
+//! that a request names the node's own object is known before it is read.
+
+use vetch_identity::User;
+use vetch_server::guard::Action;
+
+use super::facts::Facts;
+use super::references::{Kind, is_bound_to, refers_to};
+
+const GROUP: &str = "system:nodes";
+const USER_PREFIX: &str = "system:node:";
+const LEASES: &str = "kube-node-lease";
+
+/// The node a user is: both name and group must say so.
+pub(super) fn name(user: &User) -> Option<&str> {
+    user.name
+        .strip_prefix(USER_PREFIX)
+        .filter(|name| !name.is_empty() && user.is_in(GROUP))
+}
+
+pub(super) fn decide(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Result<(), String> {
+    let verb = action.verb;
+    match (action.group, action.resource, action.subresource) {
+        ("", "nodes", sub) => own_node(node, sub, action),
+        ("", "pods", "") => pods(node, action, facts),
+        ("", "pods", "status") => match verb {
+            "update" | "patch" => own_pod(node, action, facts),
+            _ => no_rule(),
+        },
+        ("", "secrets", sub) => referenced(node, Kind::Secret, sub, action, facts),
+        ("", "configmaps", sub) => referenced(node, Kind::ConfigMap, sub, action, facts),
+        ("", "serviceaccounts", "") if verb == "get" => account(node, action, facts),
+        ("", "serviceaccounts", "token") if verb == "create" => account(node, action, facts),
+        ("", "services", "") | ("discovery.k8s.io", "endpointslices", "") if reads(verb) => Ok(()),
+        ("" | "events.k8s.io", "events", "") if matches!(verb, "create" | "update" | "patch") => {
+            Ok(())
+        }
+        ("coordination.k8s.io", "leases", "") => own_lease(node, action),
+        // The kubelet's own server asks who its clients are and what they may.
+        ("authentication.k8s.io", "tokenreviews", "")
+        | ("authorization.k8s.io", "subjectaccessreviews", "")
+            if verb == "create" =>
+        {
+            Ok(())
+        }
+        _ => no_rule(),
+    }
+}
+
+fn no_rule() -> Result<(), String> {
+    Err(String::new())
+}
+
+fn reads(verb: &str) -> bool {
+    matches!(verb, "get" | "list" | "watch")
+}
+
+fn unrelated(node: &str) -> String {
+    format!("no relationship found between node '{node}' and this object")
+}
+
+/// All nodes are read: the datapath routes to each one's pods.
+fn own_node(node: &str, subresource: &str, action: &Action<'_>) -> Result<(), String> {
+    match (action.verb, subresource) {
+        (verb, "") if reads(verb) => Ok(()),
+        // A create names its object in the body, which NodeRestriction reads.
+        ("create", "") => Ok(()),
+        ("update" | "patch", "" | "status") if action.name == node => Ok(()),
+        (verb @ ("update" | "patch"), "" | "status") => Err(format!(
+            "node '{node}' cannot {verb} '{}', only its own Node object",
+            action.name
+        )),
+        _ => no_rule(),
+    }
+}
+
+/// Nodes make no pods: there are no static pods, so no mirrors of them.
+fn pods(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Result<(), String> {
+    match action.verb {
+        "list" | "watch" => {
+            let pinned = action
+                .fields
+                .and_then(|fields| fields.pinned("spec.nodeName"));
+            match pinned == Some(node) {
+                true => Ok(()),
+                false => {
+                    Err("can only list/watch pods with spec.nodeName field selector".to_owned())
+                }
+            }
+        }
+        "get" | "delete" => own_pod(node, action, facts),
+        _ => no_rule(),
+    }
+}
+
+/// A pod that is nowhere is no secret: its node must hear 404, not 403, to know that it is gone.
+fn own_pod(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Result<(), String> {
+    match facts.pod(action.namespace, action.name) {
+        Some(pod) if !is_bound_to(&pod.value, node) => Err(unrelated(node)),
+        _ => Ok(()),
+    }
+}
+
+fn referenced(
+    node: &str,
+    kind: Kind,
+    subresource: &str,
+    action: &Action<'_>,
+    facts: &dyn Facts,
+) -> Result<(), String> {
+    if !reads(action.verb) || !subresource.is_empty() {
+        return Err("can only read resources of this type".to_owned());
+    }
+    if action.namespace.is_empty() || action.name.is_empty() {
+        return Err("can only read namespaced object of this type".to_owned());
+    }
+    related(node, kind, action, facts)
+}
+
+fn account(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Result<(), String> {
+    related(node, Kind::ServiceAccount, action, facts)
+}
+
+/// Whether a pod on the node refers to the object the action names.
+fn related(node: &str, kind: Kind, action: &Action<'_>, facts: &dyn Facts) -> Result<(), String> {
+    let found = facts
+        .pods(action.namespace)
+        .iter()
+        .any(|pod| is_bound_to(&pod.value, node) && refers_to(&pod.value, kind, action.name));
+    match found {
+        true => Ok(()),
+        false => Err(unrelated(node)),
+    }
+}
+
+fn own_lease(node: &str, action: &Action<'_>) -> Result<(), String> {
+    if !matches!(
+        action.verb,
+        "get" | "create" | "update" | "patch" | "delete"
+    ) {
+        return Err("can only get, create, update, patch, or delete a node lease".to_owned());
+    }
+    if action.namespace != LEASES {
+        return Err(format!(
+            "can only access leases in the {LEASES:?} system namespace"
+        ));
+    }
+    // A create names its object in the body, which NodeRestriction reads.
+    if action.verb != "create" && action.name != node {
+        return Err(
+            "can only access node lease with the same name as the requesting node".to_owned(),
+        );
+    }
+    Ok(())
+}

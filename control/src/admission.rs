@@ -1,0 +1,53 @@
+//! The plugins every write passes: what Kubernetes enables by default, as far as the served kinds go.
+
+mod namespace;
+mod node_restriction;
+mod node_taint;
+mod pods;
+mod ranges;
+mod services;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use serde_json::Value;
+use vetch_server::admission::Admission;
+
+pub use ranges::PREFIX as RANGES;
+
+/// What the plugins know about the cluster.
+#[derive(Clone, Debug)]
+pub struct AdmissionConfig {
+    /// Where services' addresses come from; its first address is `kubernetes`'.
+    pub service_cidr: ipnet::IpNet,
+    pub node_port_range: RangeInclusive<u16>,
+}
+
+/// All plugins, in the order a write passes them. The server's store must cache [`RANGES`].
+pub fn plugins(config: AdmissionConfig) -> Vec<Arc<dyn Admission>> {
+    vec![
+        Arc::new(namespace::NamespaceLifecycle),
+        Arc::new(node_restriction::NodeRestriction),
+        Arc::new(pods::ServiceAccount),
+        Arc::new(pods::Priority),
+        Arc::new(pods::DefaultTolerationSeconds),
+        Arc::new(node_taint::TaintNodesByCondition),
+        Arc::new(services::Services::new(config)),
+    ]
+}
+
+/// The text at a JSON pointer; empty where there is none.
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// The list at a JSON pointer; empty where there is none.
+fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}

@@ -1,0 +1,299 @@
+//! Cluster addresses and node ports: found, checked, and reserved in the service's own transaction.
+
+mod claim;
+mod families;
+mod node_ports;
+
+use std::collections::BTreeSet;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use vetch_api::field::Path;
+use vetch_server::Server;
+use vetch_server::admission::{Admission, Attributes, Effects, Operation};
+use vetch_server::status::{Result, Status};
+use vetch_store::{Precondition, Write};
+
+use super::ranges::Range;
+use super::{AdmissionConfig, text};
+use claim::Claim;
+
+const TAKEN: &str = "provided IP is already allocated";
+
+pub(super) struct Services {
+    addresses: Range,
+    ports: Range,
+    family: &'static str,
+}
+
+/// The service under admission: what it holds already, and what it gets.
+struct Service<'a> {
+    server: &'a Server,
+    attributes: &'a Attributes<'a>,
+    held: Claim,
+    effects: Effects,
+}
+
+impl Services {
+    pub fn new(config: AdmissionConfig) -> Services {
+        Services {
+            family: match config.service_cidr {
+                ipnet::IpNet::V4(_) => "IPv4",
+                ipnet::IpNet::V6(_) => "IPv6",
+            },
+            addresses: Range::addresses(config.service_cidr),
+            ports: Range::ports(config.node_port_range),
+        }
+    }
+
+    async fn write(&self, mut service: Service<'_>, object: &mut Value) -> Result<Effects> {
+        let attributes = service.attributes;
+        if let Some(old) = attributes.old {
+            // An update means what is left out to stay: what it holds, it holds on to.
+            (attributes.resource.prepare_update)(object, old);
+            if claim::changes_address(object, old) {
+                // Validation refuses this.
+                return Ok(Effects::default());
+            }
+            node_ports::forget_health_check(object, old);
+        }
+        families::check_and_fill(object, self.family)
+            .map_err(|error| service.invalid(vec![error]))?;
+        self.address(&mut service, object).await?;
+        self.node_ports(&mut service, object).await?;
+        self.health_check_port(&mut service, object).await?;
+        let wanted = Claim::of(object);
+        self.release(&mut service, &wanted);
+        Ok(match attributes.dry_run {
+            true => Effects::default(),
+            false => service.effects,
+        })
+    }
+
+    async fn address(&self, service: &mut Service<'_>, object: &mut Value) -> Result<()> {
+        if !claim::wants_address(object) {
+            return Ok(());
+        }
+        let given = text(object, "/spec/clusterIP").to_owned();
+        if !given.is_empty() {
+            // Another spelling of an address is the same address; what is no address validation refuses.
+            let Ok(ip) = given.parse::<std::net::IpAddr>() else {
+                return Ok(());
+            };
+            let name = ip.to_string();
+            if service.held.addresses.contains(&name) {
+                return Ok(());
+            }
+            return match self.address_refusal(service, object, &name).await? {
+                None => Ok(()),
+                Some(why) => {
+                    let shown = json!([given]);
+                    let detail = format!("failed to allocate IP {given}: {why}");
+                    let error = Path::new("spec")
+                        .child("clusterIPs")
+                        .invalid(shown, &detail);
+                    Err(service.invalid(vec![error]))
+                }
+            };
+        }
+        let Some(name) = self.addresses.pick(service.server, &|_| false)? else {
+            return Err(Status::internal(
+                "failed to allocate a serviceIP: range is full",
+            ));
+        };
+        object["spec"]["clusterIP"] = name.as_str().into();
+        object["spec"]["clusterIPs"] = json!([name]);
+        service.reserve(&self.addresses, &name, object, None);
+        Ok(())
+    }
+
+    /// Reserves the address the client named, or tells why not.
+    async fn address_refusal(
+        &self,
+        service: &mut Service<'_>,
+        object: &Value,
+        name: &str,
+    ) -> Result<Option<String>> {
+        if !self.addresses.contains(name) {
+            return Ok(Some(format!(
+                "the provided IP ({name}) is not in the valid range. The range of valid IPs is {}",
+                self.addresses
+            )));
+        }
+        let own = (service.attributes.namespace, service.attributes.name);
+        if name == self.addresses.first() && own != (Some("default"), "kubernetes") {
+            return Ok(Some(TAKEN.to_owned()));
+        }
+        let holder = self.addresses.holder(service.server, name).await?;
+        match holder {
+            Some(holder) if !service.is_own(&holder.value) => Ok(Some(TAKEN.to_owned())),
+            holder => {
+                let revision = holder.map(|holder| holder.revision);
+                service.reserve(&self.addresses, name, object, revision);
+                Ok(None)
+            }
+        }
+    }
+
+    async fn node_ports(&self, service: &mut Service<'_>, object: &mut Value) -> Result<()> {
+        if !node_ports::wants(object) {
+            return Ok(());
+        }
+        // One number serves several protocols, so what this service has reserved once it may use again.
+        let mut own: BTreeSet<u16> = service.held.ports.clone();
+        let path = Path::new("spec").child("ports");
+        for (index, port) in node_ports::given(object) {
+            if !own.insert(port) {
+                continue;
+            }
+            if let Some(why) = self.port_refusal(service, object, port).await? {
+                let at = path.index(index).child("nodePort");
+                return Err(service.invalid(vec![at.invalid(port, &why)]));
+            }
+        }
+        for index in node_ports::missing(object) {
+            let port = match node_ports::shared(object, index) {
+                Some(port) => port,
+                None => self.pick_port(service, object, &mut own)?,
+            };
+            object["spec"]["ports"][index]["nodePort"] = port.into();
+        }
+        Ok(())
+    }
+
+    async fn health_check_port(&self, service: &mut Service<'_>, object: &mut Value) -> Result<()> {
+        if !node_ports::wants_health_check(object) {
+            return Ok(());
+        }
+        let mut own = Claim::of(object).ports;
+        own.extend(&service.held.ports);
+        let given = node_ports::health_check(object);
+        let port = match given {
+            Some(port) if service.held.ports.contains(&port) => port,
+            Some(port) => {
+                if let Some(why) = self.port_refusal(service, object, port).await? {
+                    return Err(Status::internal(format!(
+                        "failed to allocate requested HealthCheck NodePort {port}: {why}"
+                    )));
+                }
+                port
+            }
+            None => self.pick_port(service, object, &mut own)?,
+        };
+        object["spec"]["healthCheckNodePort"] = port.into();
+        Ok(())
+    }
+
+    async fn port_refusal(
+        &self,
+        service: &mut Service<'_>,
+        object: &Value,
+        port: u16,
+    ) -> Result<Option<String>> {
+        let name = port.to_string();
+        if !self.ports.contains(&name) {
+            return Ok(Some(format!(
+                "provided port is not in the valid range. The range of valid ports is {}",
+                self.ports
+            )));
+        }
+        match self.ports.holder(service.server, &name).await? {
+            Some(holder) if !service.is_own(&holder.value) => {
+                Ok(Some("provided port is already allocated".to_owned()))
+            }
+            holder => {
+                let revision = holder.map(|holder| holder.revision);
+                service.reserve(&self.ports, &name, object, revision);
+                Ok(None)
+            }
+        }
+    }
+
+    fn pick_port(
+        &self,
+        service: &mut Service<'_>,
+        object: &Value,
+        own: &mut BTreeSet<u16>,
+    ) -> Result<u16> {
+        let is_own = |name: &str| name.parse().is_ok_and(|port| own.contains(&port));
+        let picked = self.ports.pick(service.server, &is_own)?;
+        let Some((name, port)) = picked.and_then(|name| Some((name.clone(), name.parse().ok()?)))
+        else {
+            return Err(Status::internal(
+                "failed to allocate a nodePort: range is full",
+            ));
+        };
+        own.insert(port);
+        service.reserve(&self.ports, &name, object, None);
+        Ok(port)
+    }
+
+    /// What it held and wants no more is free again.
+    fn release(&self, service: &mut Service<'_>, wanted: &Claim) {
+        let addresses = service.held.addresses.difference(&wanted.addresses);
+        let ports = service.held.ports.difference(&wanted.ports);
+        let keys = addresses
+            .map(|name| self.addresses.key(name))
+            .chain(ports.map(|port| self.ports.key(&port.to_string())));
+        service.effects.writes.extend(keys.map(Write::Delete));
+    }
+}
+
+impl Service<'_> {
+    /// `revision`: of this service's own reservation, where there is one.
+    fn reserve(&mut self, range: &Range, name: &str, object: &Value, revision: Option<i64>) {
+        let key = range.key(name);
+        let holder = json!({
+            "namespace": self.attributes.namespace,
+            "name": self.attributes.name,
+            "uid": object["metadata"]["uid"],
+        });
+        self.effects.conditions.push(match revision {
+            Some(revision) => Precondition::At(key.clone(), revision),
+            None => Precondition::Absent(key.clone()),
+        });
+        self.effects.writes.push(Write::Put(key, holder));
+    }
+
+    /// A reservation in this service's name: a second create of it, which is refused as such.
+    fn is_own(&self, holder: &Value) -> bool {
+        holder["namespace"].as_str() == self.attributes.namespace
+            && holder["name"] == self.attributes.name
+    }
+
+    fn invalid(&self, errors: Vec<vetch_api::resource::FieldError>) -> Status {
+        Status::invalid(self.attributes.resource, self.attributes.name, &errors)
+    }
+}
+
+impl Admission for Services {
+    fn admit<'a>(
+        &'a self,
+        server: &'a Server,
+        attributes: &'a Attributes<'a>,
+        object: &'a mut Value,
+    ) -> BoxFuture<'a, Result<Effects>> {
+        async move {
+            let resource = attributes.resource;
+            if !resource.group.is_empty()
+                || resource.plural != "services"
+                || attributes.subresource == "status" && attributes.operation != Operation::Delete
+            {
+                return Ok(Effects::default());
+            }
+            let mut service = Service {
+                server,
+                attributes,
+                held: attributes.old.map(Claim::of).unwrap_or_default(),
+                effects: Effects::default(),
+            };
+            if attributes.operation == Operation::Delete {
+                self.release(&mut service, &Claim::default());
+                return Ok(service.effects);
+            }
+            self.write(service, object).await
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,135 @@
+//! What every cluster has from the start: the system namespaces, and the `kubernetes` Service that leads to the API
+//! server itself. Written again whenever it is missing or wrong.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const NAME: &str = "kubernetes";
+/// How often it is looked at again; upstream's reconcilers do it every ten seconds.
+const EVERY: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Where the API server is found by pods.
+#[derive(Clone, Copy, Debug)]
+pub struct Advertised {
+    pub service_ip: IpAddr,
+    pub address: IpAddr,
+    pub port: u16,
+}
+
+/// Keeps it all there until shutdown.
+pub async fn keep(client: Client, advertised: Advertised, shutdown: CancellationToken) {
+    let mut pause = tokio::time::interval(EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = pause.tick() => {}
+        }
+        if let Err(error) = ensure(&client, advertised).await {
+            warn!(
+                "the system namespaces and the kubernetes service are not all there yet: {error}"
+            );
+        }
+    }
+}
+
+/// The first time: nothing else makes sense before.
+pub async fn until_there(client: &Client, advertised: Advertised, shutdown: &CancellationToken) {
+    while let Err(error) = ensure(client, advertised).await {
+        warn!("the system namespaces and the kubernetes service cannot be made yet: {error}");
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+}
+
+/// Makes what is missing and mends what is wrong.
+pub async fn ensure(client: &Client, advertised: Advertised) -> Result<(), kube::Error> {
+    for name in NAMESPACES {
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        create_missing(&namespaces, name, json!({"metadata": {"name": name}})).await?;
+    }
+    let services: Api<Service> = Api::namespaced(client.clone(), "default");
+    create_missing(&services, NAME, service(advertised)).await?;
+    let endpoints: Api<Endpoints> = Api::namespaced(client.clone(), "default");
+    apply(&endpoints, self::endpoints(advertised)).await?;
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+    apply(&slices, slice(advertised)).await
+}
+
+async fn create_missing<K>(api: &Api<K>, name: &str, object: Value) -> Result<(), kube::Error>
+where
+    K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
+    if api.get_opt(name).await?.is_some() {
+        return Ok(());
+    }
+    let object = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+    match api.create(&PostParams::default(), &object).await {
+        // Another control plane was first.
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+/// Creates the object, or merges what differs into it: an unchanged one is not written.
+async fn apply<K>(api: &Api<K>, wanted: Value) -> Result<(), kube::Error>
+where
+    K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
+    match api.get_opt(NAME).await? {
+        None => create_missing(api, NAME, wanted).await,
+        Some(_) => api
+            .patch(NAME, &PatchParams::default(), &Patch::Merge(wanted))
+            .await
+            .map(drop),
+    }
+}
+
+fn labels() -> Value {
+    json!({"component": "apiserver", "provider": "kubernetes"})
+}
+
+fn service(advertised: Advertised) -> Value {
+    json!({
+        "metadata": {"name": NAME, "labels": labels()},
+        "spec": {
+            "clusterIP": advertised.service_ip.to_string(),
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": advertised.port}],
+            "sessionAffinity": "None",
+            "type": "ClusterIP",
+        },
+    })
+}
+
+fn endpoints(advertised: Advertised) -> Value {
+    json!({
+        // The slice below is written by us, so that nobody need mirror this one.
+        "metadata": {"name": NAME, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{
+            "addresses": [{"ip": advertised.address.to_string()}],
+            "ports": [{"name": "https", "port": advertised.port, "protocol": "TCP"}],
+        }],
+    })
+}
+
+fn slice(advertised: Advertised) -> Value {
+    json!({
+        "metadata": {"name": NAME, "labels": {"kubernetes.io/service-name": NAME}},
+        "addressType": if advertised.address.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [advertised.address.to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": advertised.port, "protocol": "TCP"}],
+    })
+}

@@ -1,0 +1,121 @@
+//! The command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+
+/// The Vetch control plane: API server, scheduler and controllers in one process.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct Options {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub serve: Option<Serve>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Issues a client certificate by the cluster's CA and writes a kubeconfig with it.
+    Kubeconfig(Kubeconfig),
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where the CA and the admin's kubeconfig are kept.
+    #[arg(long, env = "VETCH_DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// etcd's client URLs.
+    #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
+    pub etcd: Vec<String>,
+    /// Addresses to serve HTTPS at.
+    #[arg(long, value_delimiter = ',', default_value = "0.0.0.0:6443")]
+    pub listen: Vec<SocketAddr>,
+    /// The address at which pods and nodes reach the API server.
+    #[arg(long)]
+    pub advertise_address: IpAddr,
+    /// Where Services get their cluster addresses from.
+    #[arg(long, default_value = "10.96.0.0/16")]
+    pub service_cidr: IpNet,
+    /// Where nodes get their pods' address ranges from.
+    #[arg(long, default_value = "10.244.0.0/16")]
+    pub pod_cidr: IpNet,
+    #[arg(long, default_value_t = 24)]
+    pub node_cidr_mask_size: u8,
+    /// How long a node may be silent before it counts as lost, e.g. 40s.
+    #[arg(long, value_parser = seconds, default_value = "40s")]
+    pub node_monitor_grace_period: Duration,
+    /// More names and addresses for the server's certificate.
+    #[arg(long = "san")]
+    pub sans: Vec<String>,
+    /// The cluster's name in the admin's kubeconfig.
+    #[arg(long, default_value = "vetch")]
+    pub cluster_name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Kubeconfig {
+    #[arg(long)]
+    pub data_dir: PathBuf,
+    /// The API server's URL.
+    #[arg(long)]
+    pub server: String,
+    /// The user, e.g. system:node:NAME.
+    #[arg(long)]
+    pub user: String,
+    /// The user's group, e.g. system:nodes.
+    #[arg(long)]
+    pub group: Option<String>,
+    #[arg(long)]
+    pub out: PathBuf,
+    #[arg(long, default_value = "vetch")]
+    pub cluster_name: String,
+}
+
+/// `40s`, `2m` or `500ms`, as Kubernetes' flags write durations.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text
+        .parse()
+        .map_err(|error: jiff::Error| error.to_string())?;
+    Duration::try_from(span).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_kubernetes() {
+        assert_eq!(seconds("40s"), Ok(Duration::from_secs(40)));
+        assert_eq!(seconds("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(seconds("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["", "40", "-3s", "soon"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn serving_and_issuing_are_told_apart() {
+        let parse = |line: &str| Options::try_parse_from(line.split(' '));
+        let serve = parse(
+            "vetch-control --data-dir d --advertise-address 10.0.0.1 --listen 127.0.0.1:1,[::1]:2",
+        )
+        .unwrap();
+        assert_eq!(serve.serve.unwrap().listen.len(), 2);
+        let issue =
+            parse("vetch-control kubeconfig --data-dir d --server https://a --user u --out f")
+                .unwrap();
+        assert!(matches!(issue.command, Some(Command::Kubeconfig(_))));
+        assert!(parse("vetch-control").is_err() || parse("vetch-control").unwrap().serve.is_none());
+    }
+}
