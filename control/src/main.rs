@@ -2,6 +2,7 @@
 
 mod options;
 
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use vetch_control::access::Access;
-use vetch_control::admission::{AdmissionConfig, plugins};
+use vetch_control::admission::{AdmissionConfig, RANGES, plugins};
 use vetch_control::bootstrap::{self, Advertised};
 use vetch_control::connect::connectors;
 use vetch_controllers::ControllersConfig;
@@ -56,6 +57,7 @@ fn start_logging() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
 }
@@ -76,7 +78,8 @@ async fn run(options: Serve) -> Result<()> {
 
     let registry = vetch_api::registry();
     info!(etcd = ?options.etcd, "opening the store");
-    let prefixes = Server::prefixes(registry);
+    let mut prefixes = Server::prefixes(registry);
+    prefixes.push(RANGES.to_owned());
     let opening = Store::open(&options.etcd, &prefixes, shutdown.clone());
     let store = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
