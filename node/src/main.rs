@@ -27,8 +27,36 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vetch-node: {error:#}");
+            eprintln!("vetch-node: {}", one_line(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// With its causes, but for what an error repeats of its cause.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let words = cause.to_string().replace('\n', " ");
+        if line.ends_with(&words) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&words);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    #[test]
+    fn errors_are_one_line() {
+        let error = anyhow!("no such file").context("open x: no such file");
+        let error = error.context("read\nall");
+        assert_eq!(super::one_line(&error), "read all: open x: no such file");
     }
 }

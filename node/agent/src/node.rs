@@ -64,13 +64,7 @@ pub async fn run(
     let work = async {
         let mut reporter = Reporter::new(client.clone(), config.clone(), runtime)?;
         let node = first_registration(&client, &config, &mut reporter).await?;
-        events::tell(
-            &client,
-            &config.name,
-            "Starting",
-            "Starting kubelet.".into(),
-        )
-        .await;
+        reporter.tell_start(&node).await;
         let uid = node.metadata.uid.clone().unwrap_or_default();
         tokio::select! {
             result = reporter.keep(node, &network, &network_ready) => result,

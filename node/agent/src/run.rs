@@ -11,7 +11,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 use vetch_network::Network;
 use vetch_runtime::Runtime;
 
@@ -67,10 +66,6 @@ pub async fn run(
 ) -> Result<(), Error> {
     let machine = Machine::read(&config.root_dir, &config.cgroup_root)?;
     let port = config.kubelet.local_addr().map_err(Error::Listener)?.port();
-    let sandboxes = runtime.list().await.len();
-    if sandboxes > 0 {
-        info!(sandboxes, "going on with what an earlier daemon left");
-    }
 
     let (ready, network_ready) = watch::channel(false);
     let node = NodeConfig {

@@ -168,6 +168,20 @@ impl Reporter {
         }
     }
 
+    /// The first word about each condition is an event too.
+    pub async fn tell_start(&self, node: &Node) {
+        events::tell(
+            &self.client,
+            &self.config.name,
+            "Starting",
+            "Starting kubelet.".into(),
+        )
+        .await;
+        if let Some(status) = &node.status {
+            self.tell_changes(None, status).await;
+        }
+    }
+
     async fn tell_changes(&self, before: Option<&NodeStatus>, after: &NodeStatus) {
         let conditions = |status: &NodeStatus| status.conditions.clone().unwrap_or_default();
         let before = before.map(conditions).unwrap_or_default();
