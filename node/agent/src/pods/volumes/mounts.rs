@@ -10,7 +10,8 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::VolumeError;
 
-const MOUNTINFO: &str = "/proc/self/mountinfo";
+/// Of the mount namespace that this very thread works in.
+const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
 
 /// Whether something is mounted right here.
 pub fn is_mount_point(path: &Path) -> bool {

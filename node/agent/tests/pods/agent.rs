@@ -1,0 +1,142 @@
+//! The daemon of a test's node: it may end and begin again.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use vetch_agent::pods::{self, PodsConfig};
+use vetch_network::{Network, NetworkConfig};
+use vetch_runtime::{Runtime, RuntimeConfig};
+
+use crate::cluster::{Cluster, NODE};
+use crate::image;
+use crate::lab::Lab;
+
+pub struct Agent {
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), pods::Error>>,
+    pub network_ready: watch::Sender<bool>,
+    pub runtime: Runtime,
+}
+
+impl Agent {
+    pub async fn start(lab: &Lab, cluster: &Cluster) -> Agent {
+        let agent = Agent::start_without_network(lab, cluster).await;
+        agent.network_ready.send_replace(true);
+        agent
+    }
+
+    pub async fn start_without_network(lab: &Lab, cluster: &Cluster) -> Agent {
+        let runtime = Runtime::open(RuntimeConfig {
+            root_dir: lab.path("root"),
+            run_dir: lab.run_dir().to_owned(),
+            cgroup_root: lab.cgroup.clone(),
+            shim: lab.shim.clone(),
+            pull_netns: None,
+            insecure_registries: Vec::new(),
+        })
+        .await
+        .unwrap();
+        if runtime.images().status(image::BUSYBOX).await.is_none() {
+            let tar = lab.path("busybox.tar");
+            image::save_busybox(&tar);
+            runtime.images().import(&tar).await.unwrap();
+            fs::remove_file(&tar).unwrap();
+        }
+        let network = Network::open(NetworkConfig {
+            node_name: NODE.into(),
+            node_ip: lab.node_ip(),
+            state_dir: lab.path("network"),
+            mtu: None,
+        })
+        .await
+        .unwrap();
+        network
+            .set_pod_cidrs(&["10.244.99.0/24".parse().unwrap()])
+            .await
+            .unwrap();
+        let config = PodsConfig {
+            node_name: NODE.into(),
+            node_ip: lab.node_ip(),
+            pod_dir: lab.path("pods"),
+            pod_log_dir: lab.path("logs"),
+            cluster_dns: vec!["10.96.0.10".parse().unwrap()],
+            cluster_domain: "cluster.local".into(),
+            can_lower_oom_score: false,
+            missing_controllers: runtime.missing_controllers(),
+        };
+        let (network_ready, receiver) = watch::channel(false);
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(pods::run(
+            cluster.client.clone(),
+            config,
+            runtime.clone(),
+            network,
+            receiver,
+            shutdown.clone(),
+        ));
+        Agent {
+            shutdown,
+            task,
+            network_ready,
+            runtime,
+        }
+    }
+
+    /// The pods go on.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+/// One test on one node.
+pub fn on_a_node(test: impl AsyncFnOnce(&Lab, &Cluster, &Agent)) {
+    let lab = Lab::enter();
+    lab.block_on(async {
+        let cluster = Cluster::start().await;
+        let agent = Agent::start(&lab, &cluster).await;
+        test(&lab, &cluster, &agent).await;
+        agent.stop().await;
+    });
+}
+
+/// A container that runs a script.
+pub fn shell(name: &str, script: &str) -> Value {
+    json!({
+        "name": name, "image": image::BUSYBOX, "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", script],
+    })
+}
+
+/// A pod of one container `app`.
+pub fn app(script: &str) -> Value {
+    json!({"containers": [shell("app", script)]})
+}
+
+/// With more fields of the container.
+pub fn app_with(script: &str, fields: Value) -> Value {
+    let mut spec = app(script);
+    for (key, value) in fields.as_object().unwrap() {
+        spec["containers"][0][key] = value.clone();
+    }
+    spec
+}
+
+/// What the container wrote, without times and streams.
+pub fn log(lab: &Lab, pod: &Value, container: &str, attempt: u32) -> String {
+    let meta = &pod["metadata"];
+    let text = |key: &str| meta[key].as_str().unwrap().to_owned();
+    let dir = format!("{}_{}_{}", text("namespace"), text("name"), text("uid"));
+    let path = lab
+        .path("logs")
+        .join(dir)
+        .join(container)
+        .join(format!("{attempt}.log"));
+    let entries = fs::read_to_string(&path).unwrap_or_default();
+    let line = |entry: &str| entry.splitn(4, ' ').nth(3).unwrap_or_default().to_owned();
+    let lines: Vec<String> = entries.lines().map(line).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,18 @@
+//! A whole node's pods against a real API server (in process, over a real
+//! etcd), with the real runtime and network: needs root, etcd and Debian's
+//! busybox-static. Each test has network, mounts and cgroups of its own, and
+//! checks that nothing is left in them.
+
+mod adopt;
+mod agent;
+mod cluster;
+mod config;
+mod ends;
+mod failures;
+mod image;
+mod lab;
+mod lives;
+mod measure;
+mod probes;
+#[path = "../../../runtime/tests/lab/shim.rs"]
+mod shim;

@@ -1,0 +1,40 @@
+//! How long it takes from a pod's creation until it is ready, image cached.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::agent::{app_with, on_a_node};
+
+const ROUNDS: usize = 15;
+
+#[test]
+fn created_to_ready() {
+    on_a_node(async |lab, cluster, _| {
+        cluster.put_config_map("settings", json!({"a": "1"})).await;
+        let mut times = Vec::new();
+        for round in 0..ROUNDS {
+            let name = format!("p{round}");
+            let mut spec = app_with(
+                "exec httpd -f -p 8080",
+                json!({
+                    "volumeMounts": [{"name": "cfg", "mountPath": "/cfg"}],
+                    "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 10},
+                }),
+            );
+            spec["volumes"] = json!([{"name": "cfg", "configMap": {"name": "settings"}}]);
+            let began = Instant::now();
+            cluster.create(&name, spec).await;
+            cluster.ready(&name).await;
+            times.push(began.elapsed());
+            cluster.delete(&name).await;
+            cluster.gone(&name).await;
+        }
+        times.sort();
+        let median = times[ROUNDS / 2];
+        println!("created to ready: median {median:?}, all {times:?}");
+        // An unoptimised build beside other tests; the release numbers are in the benchmarks.
+        assert!(median < Duration::from_secs(2), "{times:?}");
+        lab.assert_nothing_left().await;
+    });
+}
