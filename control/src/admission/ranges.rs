@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use vetch_server::Server;
 use vetch_server::status::{Result, Status};
-use vetch_store::Object;
+use vetch_store::{Cache, Object};
 
 /// Where reservations live in etcd.
 pub const PREFIX: &str = "/registry/ranges/";
@@ -97,11 +97,30 @@ impl Range {
     }
 
     /// A number nobody is known to hold; `None`: all are taken.
-    pub fn pick(&self, server: &Server, except: &dyn Fn(&str) -> bool) -> Result<Option<String>> {
+    pub async fn pick(
+        &self,
+        server: &Server,
+        except: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Option<String>> {
         let reserved = server
             .store
             .cache(PREFIX)
             .ok_or_else(|| Status::internal(format!("{PREFIX} is not cached")))?;
+        if let Some(name) = self.pick_known(reserved, except, false) {
+            return Ok(Some(name));
+        }
+        // Near exhaustion it counts what was written a moment ago, and what was picked but never written.
+        let now = server.store.current_revision().await?;
+        reserved.wait_for(now).await?;
+        Ok(self.pick_known(reserved, except, true))
+    }
+
+    fn pick_known(
+        &self,
+        reserved: &Cache,
+        except: &(dyn Fn(&str) -> bool + Sync),
+        again: bool,
+    ) -> Option<String> {
         // The first address is only given to who asks for it.
         let lowest = match self.kind {
             Kind::Addresses(_) => 1,
@@ -116,15 +135,15 @@ impl Range {
         picked.retain(|_, at| now.duration_since(*at) < UNDER_WAY);
         let mut random = rand::rng();
         let bounds = (self.size, self.dynamic);
-        // Near exhaustion what was picked and perhaps never written is better than nothing.
         let index = pick::pick(bounds, &mut random, |index| {
             !picked.contains_key(&index) && free(index)
         })
-        .or_else(|| pick::pick(bounds, &mut random, free));
-        if let Some(index) = index {
-            picked.insert(index, now);
-        }
-        Ok(index.map(|index| self.name(index)))
+        .or_else(|| match again {
+            true => pick::pick(bounds, &mut random, free),
+            false => None,
+        })?;
+        picked.insert(index, now);
+        Some(self.name(index))
     }
 
     /// Who holds this name, as etcd knows it now.

@@ -97,7 +97,7 @@ impl Services {
                 }
             };
         }
-        let Some(name) = self.addresses.pick(service.server, &|_| false)? else {
+        let Some(name) = self.addresses.pick(service.server, &|_| false).await? else {
             return Err(Status::internal(
                 "failed to allocate a serviceIP: range is full",
             ));
@@ -155,7 +155,7 @@ impl Services {
         for index in node_ports::missing(object) {
             let port = match node_ports::shared(object, index) {
                 Some(port) => port,
-                None => self.pick_port(service, object, &mut own)?,
+                None => self.pick_port(service, object, &mut own).await?,
             };
             object["spec"]["ports"][index]["nodePort"] = port.into();
         }
@@ -179,7 +179,7 @@ impl Services {
                 }
                 port
             }
-            None => self.pick_port(service, object, &mut own)?,
+            None => self.pick_port(service, object, &mut own).await?,
         };
         object["spec"]["healthCheckNodePort"] = port.into();
         Ok(())
@@ -210,14 +210,14 @@ impl Services {
         }
     }
 
-    fn pick_port(
+    async fn pick_port(
         &self,
         service: &mut Service<'_>,
         object: &Value,
         own: &mut BTreeSet<u16>,
     ) -> Result<u16> {
         let is_own = |name: &str| name.parse().is_ok_and(|port| own.contains(&port));
-        let picked = self.ports.pick(service.server, &is_own)?;
+        let picked = self.ports.pick(service.server, &is_own).await?;
         let Some((name, port)) = picked.and_then(|name| Some((name.clone(), name.parse().ok()?)))
         else {
             return Err(Status::internal(
