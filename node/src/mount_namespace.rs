@@ -9,7 +9,9 @@ use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 use nix::sched::{CloneFlags, setns, unshare};
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
+use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 
 use crate::{filesystems, mount_table};
 
@@ -34,19 +36,40 @@ fn join(path: &Path) -> Result<()> {
         .with_context(|| format!("enter the mount namespace {}", path.display()))
 }
 
-/// The kernel lets a mount namespace be bound only from an older one, so a
-/// thread makes it and this one, still outside, binds it. A namespace that is
-/// bound is whole: killed before that, the next daemon makes another.
+/// The kernel lets a mount namespace be bound only from an older one. It tells
+/// by numbers that each CPU hands out from a stock of its own (Linux 6.18), so
+/// a new one may pass for the older: not on the CPU that made ours.
 fn make(path: &Path) -> Result<()> {
     let parent = path.parent().context("it has no directory")?;
     fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
     make_private(parent)?;
     File::create(path)?;
 
+    let allowed = sched_getaffinity(None).context("read the CPUs of this thread")?;
+    let cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+    let mut outcome = Err(anyhow!("no CPU to make it on"));
+    for cpu in std::iter::once(None).chain(cpus.map(Some)) {
+        outcome = make_on(cpu, path);
+        match &outcome {
+            Err(error) if error.downcast_ref() == Some(&Errno::INVAL) => {}
+            _ => break,
+        }
+    }
+    outcome
+}
+
+/// A thread makes it and this one, still outside, binds it. A namespace that
+/// is bound is whole: killed before that, the next daemon makes another.
+fn make_on(cpu: Option<usize>, path: &Path) -> Result<()> {
     let (made, is_made) = mpsc::channel();
     let (bound, is_bound) = mpsc::channel::<()>();
     thread::scope(|scope| {
         let maker = scope.spawn(move || -> Result<()> {
+            if let Some(cpu) = cpu {
+                let mut only = CpuSet::new();
+                only.set(cpu);
+                sched_setaffinity(None, &only).context("move to another CPU")?;
+            }
             unshare(CloneFlags::CLONE_NEWNS).context("unshare the mounts")?;
             // What the machine mounts later is seen; what the node mounts stays the node's.
             mount_change(
@@ -54,9 +77,8 @@ fn make(path: &Path) -> Result<()> {
                 MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
             )
             .context("make all mounts slaves")?;
-            let thread = rustix::thread::gettid();
             // Ends when the other side has gone on, whatever came of it.
-            if made.send(thread).is_ok() {
+            if made.send(gettid()).is_ok() {
                 let _ = is_bound.recv();
             }
             Ok(())

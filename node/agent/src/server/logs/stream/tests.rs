@@ -34,7 +34,7 @@ impl Log {
             .append(true)
             .open(self.path())
             .unwrap();
-        write!(file, "2026-01-01T00:00:00.000000000Z stdout F {words}\n").unwrap();
+        writeln!(file, "2026-01-01T00:00:00.000000000Z stdout F {words}").unwrap();
     }
 
     fn rotate(&self, stamp: &str) {
@@ -146,7 +146,7 @@ async fn following_ends_with_the_container() {
     let mut file = File::options().append(true).open(log.path()).unwrap();
     write!(file, "2026-01-01T00:00:00Z std").unwrap();
     write!(file, "out F fo").unwrap();
-    write!(file, "ur\n").unwrap();
+    writeln!(file, "ur").unwrap();
     expect(&mut chunks, "four\n").await;
     log.say("last words");
     end.send(()).unwrap();
