@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::Client;
@@ -22,6 +23,10 @@ use super::services::Services;
 use super::spec;
 use super::status::Verdict;
 use super::volumes;
+
+/// How long a first read from the API server may take before it is called a
+/// failure.
+pub const READ_LIMIT: Duration = Duration::from_secs(5);
 
 pub struct Context {
     pub client: Client,
@@ -91,7 +96,7 @@ impl Context {
 
     /// Takes the pod, or says why the node does not.
     pub async fn admit(&self, pod: &Pod) -> Result<(), Verdict> {
-        let node = self.node.get().await;
+        let node = self.node.get(READ_LIMIT).await;
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = spec::uid(pod);
         let others: Vec<ResourceList> = taken

@@ -113,7 +113,8 @@ impl Manager {
         }
         // Those that are here already, before others ask for room.
         for pod in listed.values() {
-            if pod.status.as_ref().is_some_and(|s| s.start_time.is_some()) {
+            let begun = pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
+            if begun && !spec::is_terminal(spec::phase(pod)) {
                 self.context.take(pod);
             }
         }

@@ -1,6 +1,7 @@
 //! The Node object of this node: its labels and what it has to give.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Node;
@@ -45,13 +46,20 @@ impl OwnNode {
         (OwnNode { node }, follow)
     }
 
-    /// Once it was read; `None` when there is no such object.
-    pub async fn get(&self) -> Option<Arc<Node>> {
+    /// Once it was read; `None` when there is no such object, or it is not read
+    /// in time.
+    pub async fn get(&self, limit: Duration) -> Option<Arc<Node>> {
         let mut node = self.node.clone();
-        match node.wait_for(Option::is_some).await {
-            Ok(read) => (*read).clone().flatten(),
+        match tokio::time::timeout(limit, node.wait_for(Option::is_some)).await {
+            Ok(Ok(read)) => (*read).clone().flatten(),
             // Its writer is gone: on the way down.
-            Err(_) => None,
+            Ok(Err(_)) => None,
+            Err(_) => {
+                tracing::warn!(
+                    "our Node object cannot be read: pods are taken without a look at it"
+                );
+                None
+            }
         }
     }
 

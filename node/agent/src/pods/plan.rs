@@ -14,6 +14,7 @@ use vetch_runtime::{ContainerId, SandboxId};
 
 use super::backoff::Backoff;
 use super::probe::ProbeResults;
+use super::restart;
 use super::seen::Seen;
 use super::status::Waiting;
 
@@ -23,6 +24,9 @@ pub use containers::image_pull_back_off;
 pub struct Observed<'a> {
     pub pod: &'a Pod,
     pub seen: &'a Seen,
+    /// Exit codes of containers that ran before and that the runtime has
+    /// forgotten with a restart of the machine.
+    pub past: &'a BTreeMap<String, i32>,
     pub results: &'a ProbeResults,
     pub readiness: Readiness,
     /// Crash loops, by [`crash_key`].
@@ -35,6 +39,15 @@ pub struct Observed<'a> {
     pub holds: &'a BTreeMap<String, Hold>,
     pub busy: &'a Busy,
     pub now: Timestamp,
+}
+
+impl Observed<'_> {
+    /// Whether a container that is not running shall be started.
+    fn wants(&self, container: &Container) -> bool {
+        let latest = self.seen.latest(&container.name);
+        let past = self.past.get(&container.name).copied();
+        restart::wanted(container, self.pod, latest, past)
+    }
 }
 
 /// How far the ground is laid that containers stand on.

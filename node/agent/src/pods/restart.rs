@@ -22,13 +22,19 @@ pub fn after_exit(container: &Container, pod: &Pod, code: i32) -> bool {
     by_policy(spec::restart_policy(pod), code)
 }
 
-/// Of a container as it was last seen.
-pub fn wanted(container: &Container, pod: &Pod, seen: Option<&ContainerStatus>) -> bool {
+/// Of a container as it was last seen; `past` is the exit code of one that ran
+/// before and of which the runtime knows nothing any more.
+pub fn wanted(
+    container: &Container,
+    pod: &Pod,
+    seen: Option<&ContainerStatus>,
+    past: Option<i32>,
+) -> bool {
     if spec::is_deleted(pod) {
         return false;
     }
     let Some(status) = seen else {
-        return true;
+        return past.is_none_or(|code| after_exit(container, pod, code));
     };
     match status.state {
         ContainerState::Running => false,

@@ -1,6 +1,7 @@
 //! All Services, for the variables that containers get.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Service;
@@ -28,10 +29,10 @@ impl Services {
         (Services { store }, follow)
     }
 
-    /// Once they have been read; a container made before would lack variables.
-    pub async fn all(&self) -> Vec<Arc<Service>> {
-        // Fails only when the writer is gone, on the way down.
-        let _ = self.store.wait_until_ready().await;
-        self.store.state()
+    /// Once they have been read, as a container made before would lack
+    /// variables; `None` when they are not read in time.
+    pub async fn all(&self, limit: Duration) -> Option<Vec<Arc<Service>>> {
+        let ready = tokio::time::timeout(limit, self.store.wait_until_ready()).await;
+        matches!(ready, Ok(Ok(()))).then(|| self.store.state())
     }
 }

@@ -35,7 +35,7 @@ use super::plan::Hold;
 use super::probe::ProbeSet;
 use super::seen::Seen;
 use super::spec;
-use super::status::{StatusWriter, TerminationMessages, Verdict, Waiting};
+use super::status::{StatusWriter, TerminationMessages, Verdict, Waiting, previous};
 use super::volumes::MountedVolumes;
 use super::volumes::token::TokenStore;
 
@@ -62,6 +62,8 @@ pub struct Worker {
 
     sandboxes: BTreeSet<SandboxId>,
     seen: Seen,
+    /// Exit codes of containers that ran before this daemon came.
+    past: BTreeMap<String, i32>,
     pod_ips: Vec<IpAddr>,
     objects: Arc<FollowedObjects>,
     volumes: Option<Arc<MountedVolumes>>,
@@ -153,6 +155,7 @@ impl Worker {
             removed: false,
             stage: Stage::Running,
             seen: Seen::default(),
+            past: previous::exit_codes(&pod),
             pod_ips: Vec::new(),
             volumes: None,
             volumes_print: String::new(),

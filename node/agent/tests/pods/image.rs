@@ -8,20 +8,26 @@ use sha2::{Digest, Sha256};
 
 pub const BUSYBOX: &str = "vetch.local/busybox:1";
 
-pub fn save_busybox(path: &Path) {
+/// Its one layer, and its configuration.
+pub fn busybox() -> (Vec<u8>, Vec<u8>) {
     let layer = layer();
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux",
         "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
         "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
     });
+    (layer, config.to_string().into_bytes())
+}
+
+pub fn save_busybox(path: &Path) {
+    let (layer, config) = busybox();
     let manifest = serde_json::json!([
         {"Config": "config.json", "RepoTags": [BUSYBOX], "Layers": ["layer.tar"]}
     ]);
     let mut tar = tar::Builder::new(File::create(path).unwrap());
     for (name, bytes) in [
         ("layer.tar", layer),
-        ("config.json", config.to_string().into_bytes()),
+        ("config.json", config),
         ("manifest.json", manifest.to_string().into_bytes()),
     ] {
         let mut header = header(tar::EntryType::Regular, 0o644, bytes.len() as u64);
@@ -62,7 +68,7 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     header
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub fn digest(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes)
         .iter()
         .map(|byte| format!("{byte:02x}"))

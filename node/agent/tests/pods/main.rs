@@ -14,5 +14,6 @@ mod lab;
 mod lives;
 mod measure;
 mod probes;
+mod pulls;
 #[path = "../../../runtime/tests/lab/shim.rs"]
 mod shim;

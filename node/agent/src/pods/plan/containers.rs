@@ -20,8 +20,7 @@ pub fn add(observed: &Observed<'_>, plan: &mut Plan) {
                 }
             }
             _ => {
-                let latest = observed.seen.latest(name);
-                if restart::wanted(container, observed.pod, latest) {
+                if observed.wants(container) {
                     left = true;
                     start(observed, plan, container);
                 }

@@ -1,9 +1,14 @@
 //! The sandbox, its addresses and the volumes: what containers stand on.
 
+use std::time::Duration;
+
 use vetch_runtime::{ContainerState, SandboxState};
 
 use super::{Action, Observed, Plan};
 use crate::pods::{restart, spec};
+
+/// Between two sandboxes.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether containers can be looked at.
 pub fn add(observed: &Observed<'_>, plan: &mut Plan) -> bool {
@@ -16,12 +21,16 @@ pub fn add(observed: &Observed<'_>, plan: &mut Plan) -> bool {
             addressed
         }
         newest => {
-            if newest.is_some() && has_run_to_its_end(observed) {
+            if has_run_to_its_end(observed) {
                 plan.ended = true;
                 return false;
             }
             let attempt = newest.map_or(0, |newest| newest.spec.attempt + 1);
-            make(observed, plan, attempt, newest.is_some());
+            // One that is lost as soon as it is made is not made in a busy loop.
+            let soonest = newest.and_then(|lost| lost.created_at.saturating_add(PAUSE).ok());
+            if !held(observed, plan, soonest) {
+                make(observed, plan, attempt, newest.is_some());
+            }
             false
         }
     };
@@ -73,29 +82,29 @@ fn volumes(observed: &Observed<'_>, plan: &mut Plan) -> bool {
     false
 }
 
-/// The sandbox is lost: whether there is anything to make a new one for.
+/// There is no sandbox: whether there is anything to make one for.
 fn has_run_to_its_end(observed: &Observed<'_>) -> bool {
     let pod = observed.pod;
-    let latest = |name: &str| observed.seen.latest(name);
-    let ran =
-        |name: &str| latest(name).is_some_and(|status| status.state != ContainerState::Created);
     let failed_to_initialize = spec::init_containers(pod).iter().any(|container| {
         !spec::is_sidecar(container)
-            && latest(&container.name).is_some_and(|status| {
-                let code = restart::exit_code(status);
-                ran(&container.name)
-                    && status.state != ContainerState::Running
-                    && code != 0
-                    && !restart::after_exit(container, pod, code)
-            })
+            && last_exit(observed, &container.name)
+                .is_some_and(|code| code != 0 && !restart::after_exit(container, pod, code))
     });
-    let begun = spec::containers(pod)
-        .iter()
-        .any(|container| ran(&container.name));
+    let mut containers = spec::containers(pod).iter();
+    let begun = containers.any(|container| last_exit(observed, &container.name).is_some());
     let none_left = spec::containers(pod)
         .iter()
-        .all(|container| !restart::wanted(container, pod, latest(&container.name)));
+        .all(|container| !observed.wants(container));
     // Nothing of a pod that never restarts is begun a second time.
     let never = spec::restart_policy(pod) == "Never" && begun;
     failed_to_initialize || (begun && none_left) || never
+}
+
+/// Of a container that ran and, without a sandbox, runs no more.
+fn last_exit(observed: &Observed<'_>, name: &str) -> Option<i32> {
+    match observed.seen.latest(name) {
+        Some(status) if status.state == ContainerState::Created => None,
+        Some(status) => Some(restart::exit_code(status)),
+        None => observed.past.get(name).copied(),
+    }
 }

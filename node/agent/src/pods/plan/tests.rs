@@ -5,13 +5,14 @@ use vetch_runtime::ContainerState::{Created, Exited, Running, Unknown};
 use vetch_runtime::{ContainerStatus, SandboxState};
 
 use super::*;
-use crate::pods::probe::{Kind, Results};
+use crate::pods::probe::Kind;
 use crate::pods::testing::{at, container, exited, pod, sandbox, seen};
 
 /// A pod with everything ready, to be changed by each case.
 struct Case {
     pod: Pod,
     seen: Seen,
+    past: BTreeMap<String, i32>,
     results: ProbeResults,
     readiness: Readiness,
     crashes: Backoff,
@@ -28,6 +29,7 @@ impl Case {
         Case {
             pod: pod(spec),
             seen: seen(containers),
+            past: BTreeMap::new(),
             results: ProbeResults::new(),
             readiness: Readiness {
                 network: true,
@@ -49,6 +51,7 @@ impl Case {
         plan(&Observed {
             pod: &self.pod,
             seen: &self.seen,
+            past: &self.past,
             results: &self.results,
             readiness: self.readiness,
             crashes: &self.crashes,
@@ -63,7 +66,7 @@ impl Case {
     fn result(mut self, id: &str, kind: Kind, success: bool) -> Case {
         self.results
             .entry(ContainerId(id.into()))
-            .or_insert_with(Results::default)
+            .or_default()
             .set(kind, success);
         self
     }
@@ -472,4 +475,52 @@ fn old_containers_and_sandboxes_go() {
     let runs = vec![exited("i1", 0, 1), exited("i1", 1, 1)];
     let case = Case::new(with_init("Always", false), runs);
     assert_eq!(words(&case.plan()), ["remove i1-0", "start i1"]);
+}
+
+#[test]
+fn after_the_machine_was_restarted() {
+    for (spec, past, want, ended) in [
+        (one(), vec![("app", 137)], vec!["sandbox 0 false"], false),
+        (two("Never"), vec![("a", 137), ("b", 137)], vec![], true),
+        (two("Never"), vec![("a", 0)], vec![], true),
+        (two("Never"), vec![], vec!["sandbox 0 false"], false),
+        (two("OnFailure"), vec![("a", 0), ("b", 0)], vec![], true),
+        (
+            two("OnFailure"),
+            vec![("a", 0), ("b", 137)],
+            vec!["sandbox 0 false"],
+            false,
+        ),
+        (with_init("Never", false), vec![("i1", 1)], vec![], true),
+    ] {
+        let text = format!("{spec} {past:?}");
+        let mut case = Case::new(spec, vec![]);
+        case.seen = Seen::default();
+        case.past = past
+            .into_iter()
+            .map(|(name, code)| (name.to_owned(), code))
+            .collect();
+        let plan = case.plan();
+        assert_eq!(words(&plan), want, "{text}");
+        assert_eq!(plan.ended, ended, "{text}");
+    }
+    // In the new sandbox, one that had succeeded stays so.
+    let mut case = Case::new(two("OnFailure"), vec![]);
+    case.past.insert("a".into(), 0);
+    assert_eq!(words(&case.plan()), ["start b"]);
+}
+
+#[test]
+fn a_sandbox_lost_at_once_is_not_made_in_a_busy_loop() {
+    let mut case = Case::new(one(), vec![]);
+    case.seen = Seen::new(vec![sandbox(7, SandboxState::NotReady, vec![])]);
+    // It was made at seven seconds.
+    for (now, want, wake_at) in [(7, vec![], Some(at(8))), (8, vec!["sandbox 8 true"], None)] {
+        case.now = at(now);
+        let plan = case.plan();
+        assert_eq!(
+            (words(&plan), plan.wake_at),
+            (want.iter().map(|w| (*w).to_owned()).collect(), wake_at)
+        );
+    }
 }

@@ -152,9 +152,7 @@ fn error_words(url: &reqwest::Url, error: &reqwest::Error) -> String {
         let host = host.trim_matches(['[', ']']);
         dial_words(host, url.port_or_known_default().unwrap_or(0), cause)
     } else {
-        error
-            .source()
-            .map_or_else(|| error.to_string(), |cause| chain(cause))
+        error.source().map_or_else(|| error.to_string(), chain)
     };
     format!("Get {}: {what}", go_quote(url.as_str()))
 }

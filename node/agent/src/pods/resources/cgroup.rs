@@ -1,6 +1,6 @@
 //! cgroup v2 values from requests and limits.
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use vetch_runtime::{QosClass, Resources};
 
 use crate::pods::quantity::{self, ResourceList};
@@ -61,19 +61,14 @@ pub fn pod(pod: &Pod, qos: QosClass) -> Resources {
 }
 
 /// What the scheduler counts: the sum of the containers and sidecars, or the
-/// largest init container with the sidecars before it, plus overhead.
+/// largest init container with the sidecars before it, plus overhead. What the
+/// pod asks for as a whole comes before that.
 pub fn pod_requests(pod: &Pod) -> ResourceList {
-    total(pod, |container| {
-        let resources = container.resources.as_ref();
-        resources.and_then(|r| r.requests.as_ref())
-    })
+    total(pod, |resources| resources.requests.as_ref())
 }
 
 fn pod_limits(pod: &Pod) -> ResourceList {
-    total(pod, |container| {
-        let resources = container.resources.as_ref();
-        resources.and_then(|r| r.limits.as_ref())
-    })
+    total(pod, |resources| resources.limits.as_ref())
 }
 
 fn own_limit<'a>(
@@ -84,7 +79,7 @@ fn own_limit<'a>(
     own.limits.as_ref()?.get(name)
 }
 
-fn total<'a>(pod: &'a Pod, of: impl Fn(&'a Container) -> Option<&'a ResourceList>) -> ResourceList {
+fn total(pod: &Pod, list: impl Fn(&ResourceRequirements) -> Option<&ResourceList>) -> ResourceList {
     use std::collections::BTreeMap;
     type Nanos = BTreeMap<String, i128>;
     let add = |to: &mut Nanos, list: Option<&ResourceList>| {
@@ -98,23 +93,28 @@ fn total<'a>(pod: &'a Pod, of: impl Fn(&'a Container) -> Option<&'a ResourceList
             *entry = (*entry).max(*amount);
         }
     };
+    let of = |container: &Container| list(container.resources.as_ref()?).cloned();
     let mut sum = Nanos::new();
     for container in spec::containers(pod) {
-        add(&mut sum, of(container));
+        add(&mut sum, of(container).as_ref());
     }
     let (mut sidecars, mut largest) = (Nanos::new(), Nanos::new());
     for container in spec::init_containers(pod) {
         if spec::is_sidecar(container) {
-            add(&mut sum, of(container));
-            add(&mut sidecars, of(container));
+            add(&mut sum, of(container).as_ref());
+            add(&mut sidecars, of(container).as_ref());
             raise(&mut largest, &sidecars);
         } else {
             let mut alone = sidecars.clone();
-            add(&mut alone, of(container));
+            add(&mut alone, of(container).as_ref());
             raise(&mut largest, &alone);
         }
     }
     raise(&mut sum, &largest);
+    let own = spec::spec(pod).resources.as_ref().and_then(&list);
+    for (name, quantity) in own.into_iter().flatten() {
+        sum.insert(name.clone(), quantity::nanos(quantity).unwrap_or(0));
+    }
     add(&mut sum, spec::spec(pod).overhead.as_ref());
     let text =
         |nanos: i128| k8s_openapi::apimachinery::pkg::api::resource::Quantity(format!("{nanos}n"));
@@ -240,6 +240,15 @@ mod tests {
         let some = pod_of(json!({"containers": [one(&limited), one(&json!({}))]}));
         let got = pod(&some, QosClass::Burstable);
         assert_eq!((got.cpu_max, got.memory_max), (None, None));
+    }
+
+    #[test]
+    fn what_the_pod_asks_for_as_a_whole_comes_first() {
+        let one = json!({"name": "c", "resources": {"requests": {"cpu": "1", "memory": "1Mi"}}});
+        let pod = pod_of(json!({"containers": [one], "resources": {"requests": {"cpu": "3"}}}));
+        let requests = pod_requests(&pod);
+        assert_eq!(milli(Some(&requests)), 3000);
+        assert_eq!(memory(Some(&requests)), Some(1 << 20));
     }
 
     #[test]

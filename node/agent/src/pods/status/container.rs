@@ -243,7 +243,7 @@ fn wait(
     if init && succeeded && !spec::is_sidecar(container) {
         return;
     }
-    if inputs.terminal || !restart::wanted(container, inputs.pod, latest) {
+    if inputs.terminal || !restart::wanted(container, inputs.pod, latest, None) {
         return;
     }
     let Some(Waiting { reason, message }) = inputs.waiting.get(&container.name) else {

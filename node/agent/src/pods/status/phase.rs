@@ -27,7 +27,7 @@ pub fn of(
             .filter_map(|container| find(init, &container.name))
             .any(wanted)
     };
-    let sidecar_runs = sidecar(|status| is_running(status));
+    let sidecar_runs = sidecar(is_running);
     let sidecar_pending = sidecar(|status| {
         let never_ran = is_waiting(status) && ended(status).is_none();
         never_ran || (is_running(status) && status.started != Some(true))

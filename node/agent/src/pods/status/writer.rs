@@ -61,9 +61,19 @@ impl StatusWriter {
         writer
     }
 
-    /// The server has this pod now.
+    /// The server has this pod now. Where somebody else wrote into what is ours,
+    /// as the node lifecycle controller does while a node is away, it is
+    /// written again.
     pub fn observe(&self, pod: &Pod) {
         observe(&self.server, pod);
+        self.wanted.send_if_modified(|wanted| {
+            let server = lock(&self.server);
+            let uid = spec::uid(pod);
+            let differs =
+                wanted.number > 0 && diff::patch(uid, &server.status, &wanted.status).is_some();
+            wanted.number += u64::from(differs);
+            differs
+        });
     }
 
     /// To be written as soon as what is under way is.

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
 use vetch_runtime::{ContainerId, SandboxId};
 
 use super::start::StartFailure;
@@ -32,12 +33,8 @@ pub enum Kind {
 pub enum Outcome {
     Sandbox(Result<(SandboxId, Vec<IpAddr>), String>),
     Attached(Result<Vec<IpAddr>, String>),
-    Volumes {
-        print: String,
-        /// Or which volume is not ready, and why.
-        mounted: Result<MountedVolumes, Vec<(String, String)>>,
-        tokens: TokenStore,
-    },
+    /// `None` when it was stopped before it made anything.
+    Volumes(Option<VolumesMade>),
     Started(Result<(), StartFailure>),
     Killed,
     Swept,
@@ -47,62 +44,70 @@ pub enum Outcome {
     Deleted(Result<(), String>),
 }
 
+#[derive(Debug)]
+pub struct VolumesMade {
+    /// What they were made from.
+    pub print: String,
+    /// Or which volume is not ready, and why.
+    pub mounted: Result<MountedVolumes, Vec<(String, String)>>,
+    pub tokens: TokenStore,
+}
+
 #[derive(Default)]
 pub struct Jobs {
     set: JoinSet<Outcome>,
-    running: HashMap<Id, (Kind, AbortHandle)>,
+    running: HashMap<Id, Kind>,
+    stop: CancellationToken,
 }
 
 impl Jobs {
     pub fn spawn(&mut self, kind: Kind, work: impl Future<Output = Outcome> + Send + 'static) {
         let handle = self.set.spawn(work);
-        self.running.insert(handle.id(), (kind, handle));
+        self.running.insert(handle.id(), kind);
     }
 
     pub fn is_running(&self, kind: &Kind) -> bool {
-        self.running.values().any(|(running, _)| running == kind)
+        self.running.values().any(|running| running == kind)
     }
 
-    /// The next that ends; `None` for its outcome when it was stopped or
-    /// panicked. Waits for ever when there is none. May be dropped and called
-    /// again.
+    /// The next that ends; `None` for its outcome when it panicked. Waits for
+    /// ever when there is none. May be dropped and called again.
     pub async fn next(&mut self) -> (Kind, Option<Outcome>) {
         loop {
             let (id, outcome) = match self.set.join_next_with_id().await {
                 Some(Ok((id, outcome))) => (id, Some(outcome)),
                 Some(Err(error)) => {
-                    if !error.is_cancelled() {
-                        tracing::error!("a job of a pod died: {error}");
-                    }
+                    tracing::error!("a job of a pod died: {error}");
                     (error.id(), None)
                 }
                 None => std::future::pending().await,
             };
-            if let Some((kind, _)) = self.running.remove(&id) {
+            if let Some(kind) = self.running.remove(&id) {
                 return (kind, outcome);
             }
         }
     }
 
-    /// Stops what would go on making the pod. A sandbox that is being made
-    /// must be waited for: it is there afterwards.
+    /// Tells jobs that would go on making the pod that nobody wants it. They
+    /// end at their next step, and must be waited for: what they have made is
+    /// there afterwards.
     pub fn stop_building(&self) {
-        for (kind, handle) in self.running.values() {
-            if matches!(kind, Kind::Volumes | Kind::Start(_)) {
-                handle.abort();
-            }
-        }
+        self.stop.cancel();
+    }
+
+    pub fn stopped(&self) -> CancellationToken {
+        self.stop.clone()
     }
 
     pub fn is_building(&self) -> bool {
         self.running
             .values()
-            .any(|(kind, _)| matches!(kind, Kind::Sandbox | Kind::Volumes | Kind::Start(_)))
+            .any(|kind| matches!(kind, Kind::Sandbox | Kind::Volumes | Kind::Start(_)))
     }
 
     pub fn busy(&self) -> Busy {
         let mut busy = Busy::default();
-        for (kind, _) in self.running.values() {
+        for kind in self.running.values() {
             match kind {
                 Kind::Sandbox => busy.sandbox = true,
                 Kind::Volumes => busy.volumes = true,

@@ -13,12 +13,13 @@ use crate::pods::{spec, termination};
 impl Worker {
     /// Before anything else: whether the node takes the pod.
     pub(super) async fn begin(&mut self) {
-        let known = !self.sandboxes.is_empty();
-        let begun =
-            known || self.status.start_time.is_some() || spec::is_terminal(spec::phase(&self.pod));
-        if begun {
+        // One that is over has nothing of the node any more.
+        let over = spec::is_terminal(spec::phase(&self.pod));
+        let begun = over || !self.sandboxes.is_empty() || self.status.start_time.is_some();
+        if begun && !over {
             self.context.take(&self.pod);
-        } else if !spec::is_deleted(&self.pod)
+        } else if !begun
+            && !spec::is_deleted(&self.pod)
             && let Err(verdict) = self.context.admit(&self.pod).await
         {
             self.reject(verdict);
@@ -85,7 +86,6 @@ impl Worker {
     pub(super) fn leave_running(&mut self) {
         self.stage = Stage::Ending;
         self.jobs.stop_building();
-        self.tokens.get_or_insert_default();
     }
 
     pub(super) async fn observe(&mut self) {

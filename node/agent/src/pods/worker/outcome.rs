@@ -41,17 +41,10 @@ impl Worker {
                 let teller = self.context.recorder.pod(&self.pod);
                 teller.warning("FailedCreatePodSandBox", message);
             }
-            (
-                Kind::Volumes,
-                Some(Outcome::Volumes {
-                    print,
-                    mounted,
-                    tokens,
-                }),
-            ) => {
-                self.tokens = Some(tokens);
-                self.volumes_print = print;
-                self.take_volumes(mounted, now);
+            (Kind::Volumes, Some(Outcome::Volumes(Some(made)))) => {
+                self.tokens = Some(made.tokens);
+                self.volumes_print = made.print;
+                self.take_volumes(made.mounted, now);
             }
             (Kind::Volumes, _) => {
                 // It was stopped, and its tokens with it.
@@ -139,6 +132,7 @@ impl Worker {
                 let waiting = Waiting::new("CreateContainerError", words);
                 hold(waiting, CONFIG_RETRY)
             }
+            StartFailure::Stopped => return,
             // The container is there: its exit says the rest.
             StartFailure::Run(words) => {
                 let waiting = Waiting::new("RunContainerError", words);

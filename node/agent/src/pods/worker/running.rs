@@ -74,6 +74,7 @@ impl Worker {
         plan::plan(&Observed {
             pod: &self.pod,
             seen: &self.seen,
+            past: &self.past,
             results: self.probes.results(),
             readiness: Readiness {
                 network: *self.network_ready.borrow(),
@@ -197,6 +198,7 @@ impl Worker {
             objects: self.objects.clone(),
             pod_ips: self.pod_ips.clone(),
             tokens,
+            stopped: self.jobs.stopped(),
         };
         self.jobs.spawn(Kind::Volumes, job.run());
     }
@@ -236,6 +238,7 @@ impl Worker {
             volumes: volumes.clone(),
             objects: self.objects.clone(),
             pod_ips: self.pod_ips.clone(),
+            stopped: self.jobs.stopped(),
         };
         if let (Some(finished), Some(container)) = (finished, spec::container(&self.pod, &name)) {
             let key = plan::crash_key(container);

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, Service};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use vetch_runtime::{
     ContainerId, ContainerSpec, ImageStatus, Mount, Propagation, Resources, SandboxId,
 };
@@ -16,11 +17,12 @@ use super::kill::Kill;
 use super::make_sandbox::ensure_etc;
 use super::volumes::FollowedObjects;
 use crate::pods::container::{self, Parts, WantedMount};
-use crate::pods::context::Context;
+use crate::pods::context::{Context, READ_LIMIT};
 use crate::pods::downward::Surroundings;
 use crate::pods::env;
 use crate::pods::image::{self, ImageFailure};
 use crate::pods::plan::KillReason;
+use crate::pods::sources::Sources;
 use crate::pods::text::chain;
 use crate::pods::volumes::{MountedVolumes, subpath};
 use crate::pods::{etc, lifecycle, resources, security, spec, termination};
@@ -36,6 +38,8 @@ pub enum StartFailure {
     Run(String),
     /// It was killed again: `PostStartHookError`.
     PostStart(String),
+    /// Nobody wants it any more.
+    Stopped,
 }
 
 pub struct StartJob {
@@ -52,6 +56,7 @@ pub struct StartJob {
     pub volumes: Arc<MountedVolumes>,
     pub objects: Arc<FollowedObjects>,
     pub pod_ips: Vec<IpAddr>,
+    pub stopped: CancellationToken,
 }
 
 impl StartJob {
@@ -69,7 +74,7 @@ impl StartJob {
             StartFailure::Config(words)
             | StartFailure::Create(words)
             | StartFailure::Run(words) => words,
-            StartFailure::PostStart(_) => return,
+            StartFailure::PostStart(_) | StartFailure::Stopped => return,
         };
         self.context
             .recorder
@@ -81,11 +86,16 @@ impl StartJob {
         let container = spec::container(&self.pod, &self.container).ok_or_else(|| {
             StartFailure::Config(format!("container {} is not in the pod", self.container))
         })?;
-        let image = self.image(container).await.map_err(StartFailure::Image)?;
+        let image = self.unless_stopped(self.image(container)).await?;
+        let image = image.map_err(StartFailure::Image)?;
+        let read = self.unless_stopped(self.read()).await?;
         let spec = self
-            .configuration(container, image)
+            .configuration(container, image, read)
             .await
             .map_err(StartFailure::Config)?;
+        if self.stopped.is_cancelled() {
+            return Err(StartFailure::Stopped);
+        }
         let runtime = &self.context.runtime;
         let failed = |error: vetch_runtime::Error| StartFailure::Create(chain(&error));
         if let Some(stale) = &self.stale {
@@ -97,12 +107,24 @@ impl StartJob {
             .map_err(failed)?;
         let teller = self.context.recorder.container(&self.pod, &self.container);
         teller.normal("Created", "Container created");
-        runtime
-            .start_container(&id)
-            .await
-            .map_err(|error| StartFailure::Run(chain(&error)))?;
+        runtime.start_container(&id).await.map_err(|error| {
+            // With ids in them, no two events would be the same.
+            StartFailure::Run(chain(&error).replace(&id.0, &self.container))
+        })?;
         teller.normal("Started", "Container started");
-        self.post_start(container, &id).await
+        self.unless_stopped(self.post_start(container, &id)).await?
+    }
+
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, StartFailure> {
+        tokio::select! {
+            () = self.stopped.cancelled() => Err(StartFailure::Stopped),
+            done = work => Ok(done),
+        }
+    }
+
+    /// What has to be waited for: the pod's objects, and the Services.
+    async fn read(&self) -> (Sources, Option<Vec<Arc<Service>>>) {
+        tokio::join!(self.objects.read(), self.context.services.all(READ_LIMIT))
     }
 
     async fn image(&self, container: &Container) -> Result<ImageStatus, ImageFailure> {
@@ -131,13 +153,14 @@ impl StartJob {
         &self,
         container: &Container,
         image: ImageStatus,
+        (sources, services): (Sources, Option<Vec<Arc<Service>>>),
     ) -> Result<ContainerSpec, String> {
         let context = &self.context;
         let security = security::effective(&self.pod, container, &image.user)
             .map_err(|error| error.to_string())?;
-        let sources = self.objects.read().await;
         let links = spec::spec(&self.pod).enable_service_links.unwrap_or(true);
-        let services = context.services.all().await;
+        let services = services
+            .ok_or("services have not yet been read at least once, cannot construct envvars")?;
         let services = env::service_variables(&services, spec::namespace(&self.pod), links);
         let allocatable = context.node.allocatable();
         let around = Surroundings {

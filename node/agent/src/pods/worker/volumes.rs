@@ -4,23 +4,20 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::Resource;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use super::job::Outcome;
-use crate::pods::context::Context;
+use super::job::{Outcome, VolumesMade};
+use crate::pods::context::{Context, READ_LIMIT};
 use crate::pods::objects::Followed;
 use crate::pods::sources::{Known, Sources, references};
 use crate::pods::spec;
 use crate::pods::volumes::token::TokenStore;
 use crate::pods::volumes::{Inputs, MountedVolumes, set_up, used};
-
-/// How long a first read may take before it is called a failure.
-const READ_LIMIT: Duration = Duration::from_secs(5);
 
 /// The ConfigMaps and Secrets of a pod, watched as long as this lives.
 pub struct FollowedObjects {
@@ -123,14 +120,21 @@ pub struct VolumeJob {
     pub objects: Arc<FollowedObjects>,
     pub pod_ips: Vec<IpAddr>,
     pub tokens: TokenStore,
+    pub stopped: CancellationToken,
 }
 
 impl VolumeJob {
     pub async fn run(mut self) -> Outcome {
         let now = Timestamp::now();
-        let sources = self.objects.read();
-        let tokens = self.tokens.gather(&self.context.client, &self.pod, now);
-        let (sources, tokens) = tokio::join!(sources, tokens);
+        let gathered = async {
+            let sources = self.objects.read();
+            let tokens = self.tokens.gather(&self.context.client, &self.pod, now);
+            tokio::join!(sources, tokens)
+        };
+        let (sources, tokens) = tokio::select! {
+            () = self.stopped.cancelled() => return Outcome::Volumes(None),
+            gathered = gathered => gathered,
+        };
         // After the reads: what changes from here on makes another print.
         let print = print(&self.pod, &self.objects);
         let inputs = Inputs {
@@ -148,11 +152,11 @@ impl VolumeJob {
             Ok(mounted) => mounted,
             Err(error) => Err(vec![(String::new(), error.to_string())]),
         };
-        Outcome::Volumes {
+        Outcome::Volumes(Some(VolumesMade {
             print,
             mounted,
             tokens: self.tokens,
-        }
+        }))
     }
 }
 
