@@ -12,16 +12,16 @@ use axum::response::Response;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use vetch_identity::{Pki, PkiError, TlsError};
+use vetch_identity::{Kept, TlsError};
 use vetch_server::connect::{Call, Connect};
 use vetch_server::status::{Result, Status};
 
 use crate::access::Access;
 
+pub use log::KUBELET_CLIENT;
+
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error(transparent)]
-    Pki(#[from] PkiError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("cannot make the client of the kubelets")]
@@ -30,14 +30,14 @@ pub enum ConnectError {
 
 /// All of them, by the keys the server looks for.
 pub fn connectors(
-    pki: &Pki,
     access: &Access,
+    kubelet_client: Arc<Kept>,
 ) -> Result<HashMap<&'static str, Arc<dyn Connect>>, ConnectError> {
     let mut all: HashMap<&'static str, Arc<dyn Connect>> = HashMap::new();
-    all.insert("pods/log", Arc::new(log::PodLog::new(pki)?));
+    all.insert("pods/log", Arc::new(log::PodLog::new(kubelet_client)?));
     all.insert(
         "serviceaccounts/token",
-        Arc::new(token::Token::new(pki.tokens().clone())),
+        Arc::new(token::Token::new(access.tokens().clone())),
     );
     for (key, answer) in review::answers(access) {
         all.insert(key, answer);

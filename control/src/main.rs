@@ -1,10 +1,12 @@
 //! `vetch-control`: the parts of the control plane, put together.
 
+mod certificates;
 mod options;
 
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use vetch_identity::{Pki, User, kubeconfig, server_config, write_secret};
 use vetch_server::{Server, ServerConfig};
 use vetch_store::Store;
 
+use certificates::Certificates;
 use options::{Command, Kubeconfig, Options, Serve};
 
 /// kube-apiserver's --service-node-port-range.
@@ -32,9 +35,19 @@ const MASTERS: &str = "system:masters";
 /// How long open requests may take to end.
 const DRAIN: Duration = Duration::from_secs(2);
 
-fn main() -> Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
+    match act(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The whole chain in one line: what failed, and why.
+            eprintln!("vetch-control: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(options: Options) -> Result<()> {
     match (options.command, options.serve) {
         (Some(Command::Kubeconfig(issue)), _) => write_kubeconfig(&issue),
         (None, Some(serve)) => {
@@ -71,10 +84,9 @@ async fn run(options: Serve) -> Result<()> {
         listeners.push(bind(*address).await?);
     }
     let port = options.listen.first().map_or(6443, SocketAddr::port);
-    let pki = open_pki(&options.data_dir)?;
     let service_ip = service_ip(options.service_cidr)?;
-    let certificate = pki.server("kube-apiserver", names(&options, service_ip))?;
-    let tls = server_config(&pki, &certificate)?;
+    let certificates = Certificates::open(open_pki(&options.data_dir)?, &options, service_ip)?;
+    let tls = server_config(certificates.pki(), certificates.server.clone())?;
 
     let registry = vetch_api::registry();
     info!(etcd = ?options.etcd, "opening the store");
@@ -90,7 +102,7 @@ async fn run(options: Serve) -> Result<()> {
         () = store.ready() => {}
     }
 
-    let access = Access::new(pki.tokens().clone());
+    let access = Access::new(certificates.pki().tokens().clone());
     let router = vetch_server::router(Server::new(ServerConfig {
         store,
         registry,
@@ -98,7 +110,7 @@ async fn run(options: Serve) -> Result<()> {
             service_cidr: options.service_cidr,
             node_port_range: NODE_PORTS,
         }),
-        connectors: connectors(&pki, &access)?,
+        connectors: connectors(&access, certificates.kubelet_client.clone())?,
         guard: Arc::new(access),
     }));
 
@@ -109,14 +121,14 @@ async fn run(options: Serve) -> Result<()> {
     };
     let loopback = vetch_server::client(&router, "system:apiserver", &[MASTERS]);
     bootstrap::until_there(&loopback, advertised, &shutdown).await;
-    write_admin(&options, &pki, port)?;
+    certificates.write_admin()?;
 
     let scheduler = vetch_server::client(&router, "system:kube-scheduler", &[]);
     let controllers = vetch_server::client(&router, "system:kube-controller-manager", &[]);
     let controllers_config = ControllersConfig {
         pod_cidr: options.pod_cidr,
         node_cidr_mask_size: options.node_cidr_mask_size,
-        root_ca_pem: pki.ca_pem().to_owned(),
+        root_ca_pem: certificates.pki().ca_pem().to_owned(),
         node_monitor_grace_period: options.node_monitor_grace_period,
     };
     let mut parts = tokio::task::JoinSet::new();
@@ -135,6 +147,11 @@ async fn run(options: Serve) -> Result<()> {
     parts.spawn(async move {
         bootstrap::keep(loopback, advertised, stop).await;
         ("the bootstrap", Ok(()))
+    });
+    let stop = shutdown.clone();
+    parts.spawn(async move {
+        certificates.keep(stop).await;
+        ("the renewal of certificates", Ok(()))
     });
     let stop = shutdown.clone();
     parts.spawn(async move { ("the scheduler", vetch_scheduler::run(scheduler, stop).await) });
@@ -192,56 +209,6 @@ fn service_ip(cidr: IpNet) -> Result<IpAddr> {
     cidr.hosts()
         .next()
         .with_context(|| format!("--service-cidr {cidr} has no address"))
-}
-
-/// Every name the API server answers to.
-fn names(options: &Serve, service_ip: IpAddr) -> Vec<String> {
-    let mut names: Vec<String> = [
-        "localhost",
-        "kubernetes",
-        "kubernetes.default",
-        "kubernetes.default.svc",
-        "kubernetes.default.svc.cluster.local",
-        "127.0.0.1",
-        "::1",
-    ]
-    .map(str::to_owned)
-    .into();
-    let listening = options
-        .listen
-        .iter()
-        .map(SocketAddr::ip)
-        .filter(|ip| !ip.is_unspecified());
-    let addresses = [service_ip, options.advertise_address]
-        .into_iter()
-        .chain(listening);
-    names.extend(addresses.map(|ip| ip.to_string()));
-    names.extend(options.sans.iter().cloned());
-    names.sort();
-    names.dedup();
-    names
-}
-
-fn write_admin(options: &Serve, pki: &Pki, port: u16) -> Result<()> {
-    let host = options
-        .listen
-        .iter()
-        .map(SocketAddr::ip)
-        .find(|ip| ip.is_loopback())
-        .unwrap_or(options.advertise_address);
-    let issued = pki.client("kubernetes-admin", Some(MASTERS))?;
-    let server = format!("https://{}", SocketAddr::new(host, port));
-    let text = kubeconfig(
-        &options.cluster_name,
-        &server,
-        pki.ca_pem(),
-        "kubernetes-admin",
-        &issued,
-    );
-    Ok(write_secret(
-        &options.data_dir.join("admin.kubeconfig"),
-        &text,
-    )?)
 }
 
 fn write_kubeconfig(options: &Kubeconfig) -> Result<()> {

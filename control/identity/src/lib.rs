@@ -4,6 +4,7 @@
 //! holds the store.
 
 mod files;
+mod kept;
 mod kubeconfig;
 mod pki;
 mod tls;
@@ -11,6 +12,7 @@ mod token;
 mod user;
 
 pub use files::{FileError, write as write_secret};
+pub use kept::{Kept, KeptError, Usage, Wanted};
 pub use kubeconfig::kubeconfig;
 pub use pki::{Issued, Pki, PkiError};
 pub use tls::{TlsError, client_config, server_config};

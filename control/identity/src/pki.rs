@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! <dir>/ca.key, ca.crt    made once; a cluster that loses them loses its users
-//! <dir>/sa.key            signs service-account tokens
+//! <dir>/sa.key, sa.pub    sign and verify service-account tokens
 //! ```
-//! Names are kubeadm's. Certificates of the control plane itself are signed anew at each start and live in memory.
+//! Names are kubeadm's. What the control plane shows itself is beside them (`kept.rs`).
 
 use std::path::{Path, PathBuf};
 
@@ -62,6 +62,7 @@ pub struct Issued {
 
 /// The certificate authority of one cluster.
 pub struct Pki {
+    directory: PathBuf,
     ca_pem: String,
     ca_der: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
@@ -76,7 +77,7 @@ impl Pki {
         let path = dir.join("ca.crt");
         let ca_pem = match files::read(&path)? {
             Some(pem) => pem,
-            None => files::write_once(&path, &self_signed(&key)?)?,
+            None => files::write_once(&path, &self_signed(&key, Timestamp::now())?)?,
         };
         let issuer =
             Issuer::from_ca_cert_pem(&ca_pem, key).map_err(|source| PkiError::Unreadable {
@@ -91,7 +92,14 @@ impl Pki {
             path: token_path,
             source,
         })?;
+        let public = dir.join("sa.pub");
+        let public_pem = token_key.public_key_pem();
+        // For whoever verifies tokens without asking us.
+        if files::read(&public)?.as_deref() != Some(&public_pem) {
+            files::write(&public, &public_pem)?;
+        }
         Ok(Pki {
+            directory: dir.to_owned(),
             ca_pem,
             ca_der,
             issuer,
@@ -111,29 +119,35 @@ impl Pki {
         &self.tokens
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// A client certificate: the user is its common name, the group its organization. One group at most, because
     /// rcgen's distinguished names hold one value a type.
     pub fn client(&self, user: &str, group: Option<&str>) -> Result<Issued, PkiError> {
-        self.sign(user, group, Vec::new(), ExtendedKeyUsagePurpose::ClientAuth)
+        let key = KeyPair::generate().map_err(|source| PkiError::Sign {
+            subject: user.to_owned(),
+            source,
+        })?;
+        let usage = ExtendedKeyUsagePurpose::ClientAuth;
+        let certificate_pem =
+            self.sign(&key, (user, group), Vec::new(), usage, Timestamp::now())?;
+        Ok(Issued {
+            certificate_pem,
+            key_pem: key.serialize_pem(),
+        })
     }
 
-    /// A server certificate for these DNS names and addresses.
-    pub fn server(&self, common_name: &str, names: Vec<String>) -> Result<Issued, PkiError> {
-        self.sign(
-            common_name,
-            None,
-            names,
-            ExtendedKeyUsagePurpose::ServerAuth,
-        )
-    }
-
-    fn sign(
+    /// A certificate over `key` for a common name and an organization; PEM.
+    pub(crate) fn sign(
         &self,
-        common_name: &str,
-        organization: Option<&str>,
+        key: &KeyPair,
+        (common_name, organization): (&str, Option<&str>),
         names: Vec<String>,
         usage: ExtendedKeyUsagePurpose,
-    ) -> Result<Issued, PkiError> {
+        now: Timestamp,
+    ) -> Result<String, PkiError> {
         let failed = |source| PkiError::Sign {
             subject: common_name.to_owned(),
             source,
@@ -151,18 +165,13 @@ impl Pki {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, LEAF_YEARS);
-        let key = KeyPair::generate().map_err(failed)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
-        Ok(Issued {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        set_validity(&mut params, LEAF_YEARS, now);
+        Ok(params.signed_by(key, &self.issuer).map_err(failed)?.pem())
     }
 }
 
 /// The key in this file, made if there is none.
-fn key(path: &Path) -> Result<KeyPair, PkiError> {
+pub(crate) fn key(path: &Path) -> Result<KeyPair, PkiError> {
     let unreadable = |source| PkiError::Unreadable {
         path: path.to_owned(),
         source,
@@ -177,7 +186,7 @@ fn key(path: &Path) -> Result<KeyPair, PkiError> {
     KeyPair::from_pem(&pem).map_err(unreadable)
 }
 
-fn self_signed(key: &KeyPair) -> Result<String, PkiError> {
+fn self_signed(key: &KeyPair, now: Timestamp) -> Result<String, PkiError> {
     let subject = "kubernetes";
     let failed = |source| PkiError::Sign {
         subject: subject.to_owned(),
@@ -192,12 +201,12 @@ fn self_signed(key: &KeyPair) -> Result<String, PkiError> {
         KeyUsagePurpose::KeyCertSign,
         KeyUsagePurpose::CrlSign,
     ];
-    set_validity(&mut params, CA_YEARS);
+    set_validity(&mut params, CA_YEARS, now);
     Ok(params.self_signed(key).map_err(failed)?.pem())
 }
 
-fn set_validity(params: &mut CertificateParams, years: i64) {
-    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+fn set_validity(params: &mut CertificateParams, years: i64, now: Timestamp) {
+    let today = now.to_zoned(TimeZone::UTC).date();
     let day = |span: Span| {
         let date = today.saturating_add(span);
         rcgen::date_time_ymd(

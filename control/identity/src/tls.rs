@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
-use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{Issued, Pki};
+use crate::Pki;
+use crate::kept::Usage;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -22,44 +24,69 @@ pub enum TlsError {
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
-/// HTTPS with `issued`; a client may show a certificate of this CA, and one of another CA is refused.
-pub fn server_config(pki: &Pki, issued: &Issued) -> Result<Arc<ServerConfig>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    roots.add(pki.ca_der().clone())?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+/// HTTPS with a certificate of ours; a client may show a certificate of this CA, and one of another CA is refused.
+pub fn server_config(
+    pki: &Pki,
+    certificate: Arc<dyn ResolvesServerCert>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(pki)?, provider())
         .allow_unauthenticated()
         .build()?;
-    let (chain, key) = parts(issued)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-/// For the kubelets: shows `issued`, and takes any server certificate, because kubelets sign their own; so does
+/// For the kubelets: shows a certificate of ours, and takes any of theirs, because kubelets sign their own; so does
 /// kube-apiserver without --kubelet-certificate-authority.
-pub fn client_config(issued: &Issued) -> Result<ClientConfig, TlsError> {
-    let (chain, key) = parts(issued)?;
-    let config = ClientConfig::builder_with_provider(provider())
+pub fn client_config(certificate: Arc<dyn ResolvesClientCert>) -> Result<ClientConfig, TlsError> {
+    Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyServer(provider())))
-        .with_client_auth_cert(chain, key)?;
-    Ok(config)
+        .with_client_cert_resolver(certificate))
+}
+
+/// Whether the CA signed this certificate, for this usage, and it lasts at that moment.
+pub(crate) fn holds(
+    pki: &Pki,
+    certificate: &CertificateDer<'_>,
+    usage: &Usage,
+    at: UnixTime,
+) -> bool {
+    let Ok(roots) = roots(pki) else { return false };
+    match usage {
+        Usage::Client => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+            verifier.is_ok_and(|it| it.verify_client_cert(certificate, &[], at).is_ok())
+        }
+        Usage::Server(_) => ParsedCertificate::try_from(certificate).is_ok_and(|parsed| {
+            let algorithms = provider().signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], at, algorithms).is_ok()
+        }),
+    }
+}
+
+/// A certificate with its key, as TLS wants it.
+pub(crate) fn certified(
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, TlsError> {
+    let key = provider().key_provider.load_private_key(key)?;
+    Ok(CertifiedKey::new(vec![certificate], key))
+}
+
+fn roots(pki: &Pki) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(pki.ca_der().clone())?;
+    Ok(Arc::new(roots))
 }
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
-}
-
-fn parts(
-    issued: &Issued,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let certificate = CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes())?;
-    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes())?;
-    Ok((vec![certificate], key))
 }
 
 /// Proves only that the server holds the key of the certificate it shows.
@@ -108,24 +135,5 @@ impl ServerCertVerifier for AnyServer {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_ends_are_made_of_what_the_authority_signs() {
-        let dir = tempfile::tempdir().unwrap();
-        let pki = Pki::open(dir.path()).unwrap();
-        let server = pki
-            .server(
-                "kube-apiserver",
-                vec!["localhost".into(), "127.0.0.1".into()],
-            )
-            .unwrap();
-        server_config(&pki, &server).unwrap();
-        client_config(&pki.client("kube-apiserver-kubelet-client", None).unwrap()).unwrap();
     }
 }

@@ -1,48 +1,41 @@
 //! pods/log: the kubelet of the pod's node has it; what it sends goes on to the client as it comes.
 
+mod options;
+
+use std::error::Error;
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::response::Response;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
-use vetch_api::field::Path;
-use vetch_api::resource::FieldError;
-use vetch_identity::Pki;
+use vetch_identity::{Kept, Usage, Wanted};
 use vetch_server::Server;
 use vetch_server::connect::{Call, Connect};
-use vetch_server::request::Query;
 use vetch_server::status::{Result, Status};
 
 use super::ConnectError;
 
-/// kubeadm's name for the API server towards kubelets, and the group that may do everything there.
-const KUBELET_USER: &str = "kube-apiserver-kubelet-client";
-const KUBELET_GROUP: &str = "system:masters";
+/// Who the API server is to kubelets: kubeadm's name, in the group that may do everything there.
+pub const KUBELET_CLIENT: Wanted = Wanted {
+    file: "apiserver-kubelet-client",
+    common_name: "kube-apiserver-kubelet-client",
+    organization: Some("system:masters"),
+    usage: Usage::Client,
+};
 const KUBELET_PORT: u64 = 10250;
 /// Longest body of a refusal that is passed on.
 const WORDS_LIMIT: usize = 2048;
-
-/// What the kubelet understands of PodLogOptions.
-const PASSED_ON: [&str; 8] = [
-    "follow",
-    "previous",
-    "sinceSeconds",
-    "sinceTime",
-    "timestamps",
-    "tailLines",
-    "limitBytes",
-    "stream",
-];
 
 pub struct PodLog {
     client: reqwest::Client,
 }
 
 impl PodLog {
-    pub fn new(pki: &Pki) -> Result<PodLog, ConnectError> {
-        let issued = pki.client(KUBELET_USER, Some(KUBELET_GROUP))?;
+    pub fn new(certificate: Arc<Kept>) -> Result<PodLog, ConnectError> {
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(vetch_identity::client_config(&issued)?)
+            .tls_backend_preconfigured(vetch_identity::client_config(certificate)?)
             .connect_timeout(std::time::Duration::from_secs(10))
             .no_proxy()
             .build()?;
@@ -53,15 +46,7 @@ impl PodLog {
         super::only(&Method::GET, call)?;
         let namespace = call.target.namespace.as_deref().unwrap_or_default();
         let name = call.target.name.as_deref().unwrap_or_default();
-        let errors = invalid_options(&call.query);
-        if !errors.is_empty() {
-            let message = vetch_api::field::invalid_message("", "PodLogOptions", name, &errors);
-            return Err(Status::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "Invalid",
-                message,
-            ));
-        }
+        options::check(&call.query, name)?;
         let pod = server
             .find("", "pods", Some(namespace), name)
             .await?
@@ -73,27 +58,21 @@ impl PodLog {
             // Nobody has written anything yet.
             return Ok(text(Body::empty()));
         }
-        let node = server
-            .find("", "nodes", None, node_name)
-            .await?
-            .ok_or_else(|| Status::internal(format!("nodes {node_name:?} not found")))?;
-        let host = kubelet(&node.value).ok_or_else(|| {
-            Status::internal(format!(
-                "no preferred addresses found; node {node_name:?} has no address"
-            ))
-        })?;
-        let query: Vec<(&str, &str)> = PASSED_ON
-            .into_iter()
-            .filter_map(|key| Some((key, call.query.text(key)?)))
-            .collect();
+        let node = server.find("", "nodes", None, node_name).await?;
+        let Some(node) = node else {
+            return Err(Status::not_found(server.row("", "nodes")?, node_name));
+        };
+        let host = kubelet(&node.value)
+            .ok_or_else(|| unreachable("no preferred addresses found; known addresses: []"))?;
         let url = format!("https://{host}/containerLogs/{namespace}/{name}/{container}");
-        let answer = self
+        let request = self
             .client
             .get(&url)
-            .query(&query)
+            .query(&options::passed_on(&call.query));
+        let answer = request
             .send()
             .await
-            .map_err(|error| Status::internal(format!("Get {url:?}: {}", causes(&error))))?;
+            .map_err(|error| unreachable(format!("Get {url:?}: {}", why(&host, &error))))?;
         let code = answer.status();
         if code.is_success() {
             return Ok(text(Body::from_stream(answer.bytes_stream())));
@@ -120,15 +99,27 @@ impl PodLog {
     }
 }
 
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
+/// Kubernetes gives a failed request to a kubelet no reason, so that its own words are all there is to read.
+fn unreachable(words: impl Into<String>) -> Status {
+    Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", words)
+}
+
+/// What went wrong below HTTP, the way Go's client says it.
+fn why(host: &str, error: &reqwest::Error) -> String {
+    let mut innermost: &dyn Error = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
     }
-    text
+    let cause = innermost.to_string();
+    if error.is_timeout() {
+        format!("dial tcp {host}: i/o timeout")
+    } else if error.is_connect() {
+        // The number behind it is Rust's addition.
+        let cause = cause.split(" (os error").next().unwrap_or_default();
+        format!("dial tcp {host}: connect: {}", cause.to_lowercase())
+    } else {
+        cause
+    }
 }
 
 fn text(body: Body) -> Response {
@@ -210,29 +201,6 @@ fn container(pod: &Value, asked: Option<&str>) -> Result<String, String> {
     }
 }
 
-/// PodLogOptions as upstream validates them.
-fn invalid_options(query: &Query) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let mut at_least = |name: &str, least: i64, words: &str| match query.number(name) {
-        Ok(Some(value)) if value < least => errors.push(Path::new(name).invalid(value, words)),
-        Ok(_) => {}
-        Err(status) => errors
-            .push(Path::new(name).invalid(query.text(name).unwrap_or_default(), &status.message)),
-    };
-    at_least("tailLines", 0, "must be greater than or equal to 0");
-    at_least("limitBytes", 1, "must be greater than 0");
-    at_least("sinceSeconds", 1, "must be greater than 0");
-    if query.text("sinceSeconds").is_some() && query.text("sinceTime").is_some() {
-        errors.push(FieldError {
-            reason: "FieldValueForbidden",
-            field: String::new(),
-            message: "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
-                .into(),
-        });
-    }
-    errors
-}
-
 impl Connect for PodLog {
     fn call<'a>(&'a self, server: &'a Server, call: Call) -> BoxFuture<'a, Result<Response>> {
         Box::pin(async move { self.stream(server, &call).await })
@@ -242,10 +210,6 @@ impl Connect for PodLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn query(text: &str) -> Query {
-        Query::parse(&format!("/?{text}").parse().expect("a URI"))
-    }
 
     #[test]
     fn which_container() {
@@ -282,23 +246,6 @@ mod tests {
                 wanted.map(str::to_owned).map_err(str::to_owned)
             );
         }
-    }
-
-    #[test]
-    fn options_out_of_range_are_named() {
-        assert!(invalid_options(&query("tailLines=0&limitBytes=1&follow=true")).is_empty());
-        for (text, field) in [
-            ("tailLines=-1", "tailLines"),
-            ("limitBytes=0", "limitBytes"),
-            ("sinceSeconds=0", "sinceSeconds"),
-            ("tailLines=x", "tailLines"),
-        ] {
-            assert_eq!(invalid_options(&query(text))[0].field, field);
-        }
-        assert_eq!(
-            invalid_options(&query("sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z")).len(),
-            1
-        );
     }
 
     #[test]
