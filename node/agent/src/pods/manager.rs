@@ -55,7 +55,11 @@ impl Manager {
         let node = format!("spec.nodeName={}", self.context.config.node_name);
         let pods: Api<Pod> = Api::all(self.context.client.clone());
         let config = watcher::Config::default().fields(&node);
-        let mut events = std::pin::pin!(watcher(pods, config).default_backoff());
+        let pods = watcher(pods, config)
+            // Half of an object's size, and nothing to us.
+            .modify(|pod| pod.metadata.managed_fields = None)
+            .default_backoff();
+        let mut events = std::pin::pin!(pods);
         let mut runtime = self.context.runtime.subscribe();
         loop {
             tokio::select! {

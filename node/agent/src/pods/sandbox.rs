@@ -47,7 +47,8 @@ pub fn sandbox_spec(pod: &Pod, attempt: u32, hostname: String, log_root: &Path) 
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
         labels,
-        annotations: meta.annotations.clone().unwrap_or_default(),
+        // Nobody asks the runtime for them, and some are large.
+        annotations: BTreeMap::new(),
         log_directory: log_directory(log_root, pod),
     }
 }

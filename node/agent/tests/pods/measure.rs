@@ -38,3 +38,26 @@ fn created_to_ready() {
         lab.assert_nothing_left().await;
     });
 }
+
+#[test]
+fn many_at_once() {
+    const PODS: usize = 40;
+    on_a_node(async |lab, cluster, _| {
+        let names: Vec<String> = (0..PODS).map(|number| format!("p{number}")).collect();
+        let spec = app_with("exec sleep 3600", json!({}));
+        let began = Instant::now();
+        let creations = names.iter().map(|name| cluster.create(name, spec.clone()));
+        futures::future::join_all(creations).await;
+        futures::future::join_all(names.iter().map(|name| cluster.ready(name))).await;
+        let ready = began.elapsed();
+        let began = Instant::now();
+        futures::future::join_all(names.iter().map(|name| cluster.delete(name))).await;
+        futures::future::join_all(names.iter().map(|name| cluster.gone(name))).await;
+        println!(
+            "{PODS} pods: ready after {ready:?}, gone after {:?}",
+            began.elapsed()
+        );
+        assert!(ready < Duration::from_secs(20), "{ready:?}");
+        lab.assert_nothing_left().await;
+    });
+}

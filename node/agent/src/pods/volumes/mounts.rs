@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::VolumeError;
@@ -13,21 +13,12 @@ use super::VolumeError;
 /// Of the mount namespace that this very thread works in.
 const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
 
-/// Whether something is mounted right here.
+/// Whether something is mounted right here. The kernel says it of any path
+/// since 5.8 (STATX_ATTR_MOUNT_ROOT, statx(2)).
 pub fn is_mount_point(path: &Path) -> bool {
-    let Some(parent) = path.parent() else {
-        return true;
-    };
-    match (fs::symlink_metadata(path), fs::metadata(parent)) {
-        (Ok(own), Ok(parent)) => own.dev() != parent.dev() || mounted_at(path),
-        _ => false,
-    }
-}
-
-/// A bind mount may be of the file system it is on: only the kernel's list knows.
-fn mounted_at(path: &Path) -> bool {
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    fs::read(MOUNTINFO).is_ok_and(|text| mount_points(&text).contains(&path))
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    statx(CWD, path, flags, StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 pub fn unmount_below(dir: &Path) -> Result<(), VolumeError> {

@@ -1,5 +1,6 @@
 //! A pod on its way out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use kube::{Api, Client};
 use super::clean::{CleanJob, Traces};
 use super::end::EndJob;
 use super::job::{Kind, Outcome};
+use super::volumes::FollowedObjects;
 use super::{Stage, Worker};
 use crate::pods::text::api_words;
 use crate::pods::{sandbox, spec};
@@ -89,6 +91,8 @@ impl Worker {
             return;
         }
         self.context.release(spec::uid(&self.pod));
+        // Their watches end with the last pod that uses them.
+        self.objects = Arc::new(FollowedObjects::none());
         self.stage = match (self.cleaning_all, self.removed) {
             (false, _) => Stage::Over,
             (true, false) => Stage::Deleting,

@@ -32,8 +32,10 @@ impl Worker {
                 teller.warning(reason, message);
             }
         }
-        let objects = FollowedObjects::of(&self.context, &self.pod, &self.inbox.waker);
-        self.objects = Arc::new(objects);
+        if !over {
+            let objects = FollowedObjects::of(&self.context, &self.pod, &self.inbox.waker);
+            self.objects = Arc::new(objects);
+        }
     }
 
     fn reject(&mut self, verdict: status::Verdict) {
