@@ -9,6 +9,7 @@ mod decide;
 mod facts;
 mod node;
 mod references;
+mod rules;
 mod token;
 
 use futures::FutureExt as _;
@@ -22,6 +23,7 @@ use vetch_server::guard::{Action, Guard};
 
 pub use decide::decide;
 pub use facts::Facts;
+pub use rules::rules;
 pub use token::authenticate_token;
 
 use facts::Cached;

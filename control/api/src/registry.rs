@@ -23,6 +23,7 @@ static REGISTRY: &[Resource] = &[
     kinds::review::TOKEN,
     kinds::review::LOCAL_SUBJECT_ACCESS,
     kinds::review::SELF_SUBJECT_ACCESS,
+    kinds::review::SELF_SUBJECT_RULES,
     kinds::review::SUBJECT_ACCESS,
     kinds::lease::ROW,
     kinds::endpoint_slice::ROW,

@@ -18,7 +18,7 @@ use crate::request::{Query, Target};
 use crate::state::Server;
 use crate::status::{Result, Status, details};
 use crate::write::Request;
-use crate::{discovery, openapi, read, watch};
+use crate::{discovery, health, impersonate, openapi, read, watch};
 
 /// kube-apiserver's limit for a request body.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -45,7 +45,8 @@ pub fn router(server: Server) -> Router {
 async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
-    if let Some(answer) = open_path(server, path).await {
+    let query = Query::parse(&parts.uri);
+    if let Some(answer) = open_path(server, path, &query).await {
         return Ok(answer);
     }
     let user = match parts.extensions.get::<Trusted>() {
@@ -64,12 +65,12 @@ async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response>
                 })?
         }
     };
-    let query = Query::parse(&parts.uri);
+    let user = impersonate::stand_in(server, user, &parts.headers).await?;
     let target = Target::parse(server.registry, path);
     authorize(server, &user, &parts.method, path, target.as_ref(), &query).await?;
     let Some(target) = target else {
         return if parts.method == Method::GET {
-            plain_path(server, path, &parts.headers)
+            plain_path(server, path, &parts.headers).await
         } else {
             Err(Status::no_route())
         };
@@ -248,29 +249,18 @@ async fn resource(server: &Server, call: &Call, headers: &http::HeaderMap) -> Re
 }
 
 /// Paths that ask nobody who they are.
-async fn open_path(server: &Server, path: &str) -> Option<Response> {
-    match path {
-        "/healthz" | "/livez" => Some("ok".into_response()),
-        "/readyz" => {
-            let ready = server.store.is_ready() && server.store.current_revision().await.is_ok();
-            Some(match ready {
-                true => "ok".into_response(),
-                false => (
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "[-]etcd failed: reason withheld\nreadyz check failed\n",
-                )
-                    .into_response(),
-            })
-        }
-        "/version" => Some(json_response(
-            StatusCode::OK,
-            discovery::version().to_string(),
-        )),
-        _ => None,
+async fn open_path(server: &Server, path: &str, query: &Query) -> Option<Response> {
+    if path == "/version" {
+        let version = discovery::version().to_string();
+        return Some(json_response(StatusCode::OK, version));
     }
+    health::summary(server, path, query).await
 }
 
-fn plain_path(server: &Server, path: &str, headers: &http::HeaderMap) -> Result<Response> {
+async fn plain_path(server: &Server, path: &str, headers: &http::HeaderMap) -> Result<Response> {
+    if let Some(answer) = health::single(server, path).await {
+        return Ok(answer);
+    }
     if let Some(answer) = discovery::answer(server, path, headers) {
         return Ok(answer);
     }

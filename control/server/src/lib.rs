@@ -11,6 +11,8 @@ mod delete;
 mod discovery;
 mod dispatch;
 pub mod guard;
+mod health;
+mod impersonate;
 mod in_process;
 mod openapi;
 mod output;

@@ -189,7 +189,8 @@ impl Query {
     }
 }
 
-fn decode(text: &str) -> String {
+/// Undoes the escapes of a query.
+pub(crate) fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

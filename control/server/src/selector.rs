@@ -151,6 +151,11 @@ impl FieldSelector {
         Ok(FieldSelector(terms))
     }
 
+    /// Of terms taken apart already: field, whether it is to be equal, value.
+    pub fn of(terms: Vec<(String, bool, String)>) -> FieldSelector {
+        FieldSelector(terms)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -13,7 +13,7 @@ const ADMINISTRATORS: &str = "system:masters";
 const CONTROL_PLANE: &[&str] = &["system:kube-scheduler", "system:kube-controller-manager"];
 
 /// Kubernetes' `system:discovery`; a path ending in `/` stands for all below it.
-const DISCOVERY: &[&str] = &[
+pub(super) const DISCOVERY: &[&str] = &[
     "/api",
     "/api/",
     "/apis",
@@ -28,7 +28,7 @@ const DISCOVERY: &[&str] = &[
 ];
 
 /// Kubernetes' `system:basic-user`.
-const ABOUT_ONESELF: &[(&str, &str)] = &[
+pub(super) const ABOUT_ONESELF: &[(&str, &str)] = &[
     ("authentication.k8s.io", "selfsubjectreviews"),
     ("authorization.k8s.io", "selfsubjectaccessreviews"),
     ("authorization.k8s.io", "selfsubjectrulesreviews"),
@@ -37,7 +37,7 @@ const ABOUT_ONESELF: &[(&str, &str)] = &[
 /// Whether `user` may do `action`, as far as `facts` go. `Err` is the reason behind Kubernetes' own sentence of
 /// refusal; it is empty where simply no rule allows the action.
 pub fn decide(user: &User, action: &Action<'_>, facts: &dyn Facts) -> Result<(), String> {
-    if user.is_in(ADMINISTRATORS) || CONTROL_PLANE.contains(&user.name.as_str()) {
+    if is_unlimited(user) {
         return Ok(());
     }
     if user.is_in(AUTHENTICATED) && for_everybody(action) {
@@ -47,6 +47,11 @@ pub fn decide(user: &User, action: &Action<'_>, facts: &dyn Facts) -> Result<(),
         Some(node) => node::decide(node, action, facts),
         None => Err(String::new()),
     }
+}
+
+/// Administrators and the control plane's own parts.
+pub(super) fn is_unlimited(user: &User) -> bool {
+    user.is_in(ADMINISTRATORS) || CONTROL_PLANE.contains(&user.name.as_str())
 }
 
 fn for_everybody(action: &Action<'_>) -> bool {

@@ -1,6 +1,7 @@
-//! TokenReview, SelfSubjectReview and the access reviews.
+//! The reviews: whose token is this, who am I, may somebody do that.
 
-use std::collections::BTreeMap;
+mod access;
+
 use std::sync::Arc;
 
 use axum::response::Response;
@@ -8,23 +9,25 @@ use futures::future::BoxFuture;
 use http::Method;
 use k8s_openapi::api::authentication::v1::TokenReview;
 use k8s_openapi::api::authorization::v1::{
-    LocalSubjectAccessReview, NonResourceAttributes, ResourceAttributes, SelfSubjectAccessReview,
-    SubjectAccessReview,
+    LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
 };
 use serde_json::{Value, json};
+use vetch_api::resource::FieldError;
 use vetch_identity::User;
 use vetch_server::Server;
 use vetch_server::connect::{Call, Connect};
-use vetch_server::guard::{Action, Guard as _};
+use vetch_server::guard::Guard as _;
 use vetch_server::status::{Result, Status};
 
-use crate::access::{Access, authenticate_token};
+use crate::access::{Access, authenticate_token, rules};
+use access::Asked;
 
 #[derive(Clone, Copy)]
 enum Kind {
     Token,
     SelfSubject,
     SelfAccess,
+    SelfRules,
     LocalAccess,
     Access,
 }
@@ -44,6 +47,10 @@ pub fn answers(access: &Access) -> Vec<(&'static str, Arc<dyn Connect>)> {
         (
             "authorization.k8s.io/selfsubjectaccessreviews",
             Kind::SelfAccess,
+        ),
+        (
+            "authorization.k8s.io/selfsubjectrulesreviews",
+            Kind::SelfRules,
         ),
         (
             "authorization.k8s.io/localsubjectaccessreviews",
@@ -66,39 +73,7 @@ impl Connect for Review {
     fn call<'a>(&'a self, server: &'a Server, call: Call) -> BoxFuture<'a, Result<Response>> {
         Box::pin(async move {
             super::only(&Method::POST, &call)?;
-            let status = match self.kind {
-                Kind::SelfSubject => json!({"userInfo": call.user}),
-                Kind::Token => self.token(server, super::body(&call)?).await,
-                Kind::SelfAccess => {
-                    let review: SelfSubjectAccessReview = super::body(&call)?;
-                    let spec = review.spec;
-                    let what = (spec.resource_attributes, spec.non_resource_attributes);
-                    self.may(server, &call.user, what).await?
-                }
-                Kind::Access => {
-                    let SubjectAccessReview { spec, .. } = super::body(&call)?;
-                    self.may(
-                        server,
-                        &subject(&spec),
-                        (spec.resource_attributes, spec.non_resource_attributes),
-                    )
-                    .await?
-                }
-                Kind::LocalAccess => {
-                    let LocalSubjectAccessReview { spec, .. } = super::body(&call)?;
-                    let asked = spec
-                        .resource_attributes
-                        .as_ref()
-                        .and_then(|what| what.namespace.as_deref());
-                    if asked != call.target.namespace.as_deref() {
-                        return Err(Status::bad_request(
-                            "spec.resourceAttributes.namespace must match the namespace of the request",
-                        ));
-                    }
-                    self.may(server, &subject(&spec), (spec.resource_attributes, None))
-                        .await?
-                }
-            };
+            let status = self.answer(server, &call).await?;
             let row = call.target.resource;
             let spec = serde_json::from_slice::<Value>(&call.body)
                 .map(|body| body["spec"].clone())
@@ -116,72 +91,92 @@ impl Connect for Review {
 }
 
 impl Review {
-    async fn token(&self, server: &Server, review: TokenReview) -> Value {
-        let token = review.spec.token;
-        let audiences = review.spec.audiences.unwrap_or_default();
-        match authenticate_token(server, self.access.tokens(), &token, &audiences).await {
-            Ok((user, claims)) => {
-                json!({"authenticated": true, "user": user, "audiences": claims.audiences})
+    /// The review's status.
+    async fn answer(&self, server: &Server, call: &Call) -> Result<Value> {
+        match self.kind {
+            Kind::SelfSubject => Ok(json!({"userInfo": call.user})),
+            Kind::Token => self.token(server, super::body(call)?).await,
+            Kind::SelfRules => {
+                let SelfSubjectRulesReview { spec, .. } = super::body(call)?;
+                match spec.namespace.as_deref() {
+                    None | Some("") => Err(Status::bad_request("no namespace on request")),
+                    Some(_) => Ok(rules(&call.user)),
+                }
             }
-            Err(why) => json!({"user": {}, "error": why}),
+            Kind::SelfAccess => {
+                let SelfSubjectAccessReview { spec, .. } = super::body(call)?;
+                let asked = Asked {
+                    resource: spec.resource_attributes,
+                    path: spec.non_resource_attributes,
+                };
+                refuse(call, asked.invalid())?;
+                Ok(self.may(server, &call.user, &asked).await)
+            }
+            Kind::Access => {
+                let SubjectAccessReview { spec, .. } = super::body(call)?;
+                let (user, mut errors) = (access::subject(&spec), access::invalid_subject(&spec));
+                let asked = Asked {
+                    resource: spec.resource_attributes,
+                    path: spec.non_resource_attributes,
+                };
+                errors.splice(0..0, asked.invalid());
+                refuse(call, errors)?;
+                Ok(self.may(server, &user, &asked).await)
+            }
+            Kind::LocalAccess => {
+                let LocalSubjectAccessReview { spec, .. } = super::body(call)?;
+                let (user, mut errors) = (access::subject(&spec), access::invalid_subject(&spec));
+                let asked = Asked {
+                    resource: spec.resource_attributes,
+                    path: spec.non_resource_attributes,
+                };
+                let namespace = call.target.namespace.as_deref().unwrap_or_default();
+                errors.extend(asked.invalid_in(namespace));
+                refuse(call, errors)?;
+                Ok(self.may(server, &user, &asked).await)
+            }
         }
     }
 
-    async fn may(
-        &self,
-        server: &Server,
-        user: &User,
-        what: (Option<ResourceAttributes>, Option<NonResourceAttributes>),
-    ) -> Result<Value> {
-        let (resource, path) = match what {
-            (Some(resource), None) => (resource, NonResourceAttributes::default()),
-            (None, Some(path)) => (ResourceAttributes::default(), path),
-            _ => {
-                return Err(Status::bad_request(
-                    "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-                ));
+    async fn token(&self, server: &Server, review: TokenReview) -> Result<Value> {
+        let token = review.spec.token;
+        if token.is_empty() {
+            return Err(Status::bad_request(
+                "token is required for TokenReview in authentication",
+            ));
+        }
+        let audiences = review.spec.audiences.unwrap_or_default();
+        let known = authenticate_token(server, self.access.tokens(), &token, &audiences).await;
+        Ok(match known {
+            Ok((user, claims)) => {
+                json!({"authenticated": true, "user": user, "audiences": claims.audiences})
             }
-        };
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        let (verb, group, plural) = (
-            text(&resource.verb),
-            text(&resource.group),
-            text(&resource.resource),
-        );
-        let (subresource, namespace, name) = (
-            text(&resource.subresource),
-            text(&resource.namespace),
-            text(&resource.name),
-        );
-        let (path_verb, path) = (text(&path.verb), text(&path.path));
-        let action = Action {
-            verb: if plural.is_empty() { &path_verb } else { &verb },
-            group: &group,
-            resource: &plural,
-            subresource: &subresource,
-            namespace: &namespace,
-            name: &name,
-            path: &path,
-            fields: None,
-        };
-        Ok(match self.access.authorize(server, user, &action).await {
-            Ok(()) => json!({"allowed": true}),
-            Err(why) if why.is_empty() => json!({"allowed": false}),
-            Err(why) => json!({"allowed": false, "reason": why}),
+            Err(why) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
         })
+    }
+
+    async fn may(&self, server: &Server, user: &User, asked: &Asked) -> Value {
+        let (fields, unreadable) = asked.fields();
+        let action = asked.action(fields.as_ref());
+        let mut status = json!({"allowed": true});
+        if let Err(why) = self.access.authorize(server, user, &action).await {
+            status["allowed"] = false.into();
+            if !why.is_empty() {
+                status["reason"] = why.into();
+            }
+        }
+        if let Some(why) = unreadable {
+            status["evaluationError"] =
+                format!("spec.resourceAttributes.fieldSelector ignored due to parse error: {why}")
+                    .into();
+        }
+        status
     }
 }
 
-fn subject(spec: &k8s_openapi::api::authorization::v1::SubjectAccessReviewSpec) -> User {
-    User {
-        name: spec.user.clone().unwrap_or_default(),
-        uid: spec.uid.clone().unwrap_or_default(),
-        groups: spec.groups.clone().unwrap_or_default(),
-        extra: spec
-            .extra
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .collect::<BTreeMap<_, _>>(),
+fn refuse(call: &Call, errors: Vec<FieldError>) -> Result<()> {
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid(call.target.resource, "", &errors)),
     }
 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
 use k8s_openapi::api::authorization::v1::{
-    LocalSubjectAccessReview, SelfSubjectAccessReview, SubjectAccessReview,
+    LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
 };
 
 use crate::decode::typed;
@@ -62,6 +62,18 @@ pub const SELF_SUBJECT_ACCESS: Resource = Resource {
     decode: typed::<SelfSubjectAccessReview>,
     schema: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
     types: register::<SelfSubjectAccessReview>,
+    ..ANSWERED
+};
+
+pub const SELF_SUBJECT_RULES: Resource = Resource {
+    group: "authorization.k8s.io",
+    kind: "SelfSubjectRulesReview",
+    plural: "selfsubjectrulesreviews",
+    singular: "selfsubjectrulesreview",
+    storage_prefix: "selfsubjectrulesreviews",
+    decode: typed::<SelfSubjectRulesReview>,
+    schema: "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
+    types: register::<SelfSubjectRulesReview>,
     ..ANSWERED
 };
 

@@ -122,6 +122,13 @@ fn prepare_update(new: &mut Value, old: &Value) {
             spec.default_to(key, value);
         }
     }
+    // Whoever changes the one and leaves the other alone means both.
+    let single = spec.str_at("/clusterIP").to_string();
+    if single != old_spec.str_at("/clusterIP")
+        && spec.get("clusterIPs") == old_spec.get("clusterIPs")
+    {
+        spec["clusterIPs"] = vec![single].into();
+    }
     let ports = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
     if ports && matches!(before.as_str(), "NodePort" | "LoadBalancer") {
         // A port keeps its node port by its number and protocol.
