@@ -141,3 +141,45 @@ fn a_deletion_goes_on_with_the_next_daemon() {
         agent.stop().await;
     });
 }
+
+#[test]
+fn after_a_restart_of_the_machine() {
+    let lab = Lab::enter();
+    lab.block_on(async {
+        let cluster = Cluster::start().await;
+        let agent = Agent::start(&lab, &cluster).await;
+        let sleep = "echo run; exec sleep 3600";
+        let with = |policy: &str| {
+            let mut spec = app(sleep);
+            spec["restartPolicy"] = json!(policy);
+            spec
+        };
+        cluster.create("always", with("Always")).await;
+        cluster.create("never", with("Never")).await;
+        cluster.ready("always").await;
+        let before = cluster.ready("never").await;
+        agent.stop().await;
+        lab.reboot();
+
+        let agent = Agent::start(&lab, &cluster).await;
+        // Once was asked for, and once it ran.
+        let pod = cluster.phase("never", "Failed").await;
+        let last = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
+        assert_eq!(last["reason"], "ContainerStatusUnknown", "{pod:#}");
+        assert_eq!(crate::agent::log(&lab, &before, "app", 1), "");
+        let pod = cluster
+            .wait("always", "its second run", |pod| {
+                let status = &pod["status"]["containerStatuses"][0];
+                status["ready"] == true && status["restartCount"] == 1
+            })
+            .await;
+        assert_eq!(crate::agent::log(&lab, &pod, "app", 0), "run");
+        assert_eq!(crate::agent::log(&lab, &pod, "app", 1), "run");
+        for name in ["always", "never"] {
+            cluster.delete(name).await;
+            cluster.gone(name).await;
+        }
+        lab.assert_nothing_left().await;
+        agent.stop().await;
+    });
+}

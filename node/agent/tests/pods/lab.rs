@@ -119,6 +119,29 @@ impl Lab {
         left
     }
 
+    /// What a restart of the machine leaves: disks. No daemon may run.
+    pub fn reboot(&self) {
+        fs::write(self.cgroup.join("cgroup.kill"), "1").unwrap();
+        self.release_cgroups();
+        for point in self.mounts().iter().rev() {
+            umount2(Path::new(point), MntFlags::MNT_DETACH).unwrap();
+        }
+        for name in entries(self.run_dir()) {
+            fs::remove_dir_all(self.run_dir().join(name)).unwrap();
+        }
+    }
+
+    /// When all that was in them is dead.
+    fn release_cgroups(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !cgroups(&self.cgroup).is_empty() && Instant::now() < deadline {
+            for path in cgroups(&self.cgroup).iter().rev() {
+                let _ = fs::remove_dir(path);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Mount points below the test's directories, as its threads see them.
     fn mounts(&self) -> Vec<String> {
         let below = [self.dir.path(), self.run.path()].map(|path| format!("{}/", path.display()));
@@ -136,16 +159,8 @@ impl Drop for Lab {
     fn drop(&mut self) {
         // Also what a failed test left running.
         let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            for path in cgroups(&self.cgroup).iter().rev() {
-                let _ = fs::remove_dir(path);
-            }
-            if fs::remove_dir(&self.cgroup).is_ok() || Instant::now() > deadline {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.release_cgroups();
+        let _ = fs::remove_dir(&self.cgroup);
         for point in self.mounts().iter().rev() {
             let _ = umount2(Path::new(point), MntFlags::MNT_DETACH);
         }

@@ -228,3 +228,28 @@ fn pods_wait_for_the_nodes_network_and_others_do_not() {
         agent.stop().await;
     });
 }
+
+#[test]
+fn what_others_write_into_the_status_is_written_over() {
+    on_a_node(async |lab, cluster, _| {
+        cluster.create("mine", app(SLEEP)).await;
+        cluster.ready("mine").await;
+        // As the node lifecycle controller does while a node is away.
+        let patch = json!({"status": {"conditions": [
+            {"type": "Ready", "status": "False", "reason": "NodeNotReady"},
+            {"type": "example.com/theirs", "status": "True"},
+        ]}});
+        let patch = kube::api::Patch::Strategic(&patch);
+        cluster
+            .pods()
+            .patch_status("mine", &Default::default(), &patch)
+            .await
+            .unwrap();
+        let pod = cluster.ready("mine").await;
+        assert!(condition(&pod, "Ready")["reason"].is_null());
+        assert_eq!(condition(&pod, "example.com/theirs")["status"], "True");
+        cluster.delete("mine").await;
+        cluster.gone("mine").await;
+        lab.assert_nothing_left().await;
+    });
+}
