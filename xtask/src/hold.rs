@@ -35,7 +35,8 @@ pub struct HoldArgs {
     /// The cgroup namespace that a new mount namespace shows, when it is no new one.
     #[arg(long)]
     pub join_cgroup: Option<PathBuf>,
-    /// A new mount namespace that keeps only this cluster's directory of all below /run/vetch.
+    /// A new mount namespace that keeps of all below /run/vetch only this cluster's directory and
+    /// the machine's network namespace in it.
     #[arg(long)]
     pub mounts: Option<PathBuf>,
 }
@@ -73,7 +74,10 @@ fn node_mounts(keep: &Path) -> Result<()> {
     // What the machine mounts later is seen; what the node mounts stays the node's.
     mounts::propagate(Path::new("/"), MsFlags::MS_REC | MsFlags::MS_SLAVE)?;
     // Copies would keep other clusters' namespaces alive after their `down`.
-    mounts::detach_below(Path::new(paths::RUN), |mount| mount.point == keep)?;
+    let machine = keep.join(paths::MACHINE_NETNS);
+    mounts::detach_below(Path::new(paths::RUN), |mount| {
+        mount.point == keep || mount.point == machine
+    })?;
     mounts::new("cgroup2", Path::new(CGROUP_ROOT), "")?;
     mounts::new("bpf", Path::new(BPF_ROOT), "mode=700")
 }

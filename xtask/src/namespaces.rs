@@ -37,6 +37,15 @@ fn is_mounted(point: &Path) -> Result<bool> {
     Ok(Mount::all("self")?.iter().any(|mount| mount.point == point))
 }
 
+/// The namespace that this program is in, for daemons that are not: /proc/1 may be closed to them,
+/// and need not be in the same one.
+pub fn machine(netns: &Path) -> Result<()> {
+    if is_bound(netns) {
+        return Ok(());
+    }
+    bind(std::process::id(), &[("net", netns.to_owned())])
+}
+
 /// A network namespace without anything else: the hub, in which the bridge is.
 pub fn hub(netns: &Path) -> Result<()> {
     if is_bound(netns) {

@@ -9,6 +9,10 @@ pub const RUN: &str = "/run/vetch";
 /// The cgroup above the clusters' own.
 pub const CGROUP: &str = "vetch";
 
+/// Below a cluster's run-time directory: the network namespace that `up` was run in, through which
+/// images are pulled.
+pub const MACHINE_NETNS: &str = "machine/ns/net";
+
 /// The checkout.
 #[derive(Clone, Debug)]
 pub struct Tree {
@@ -108,6 +112,10 @@ impl Paths {
     /// Names the checkout whose cluster this is.
     pub fn owner(&self) -> PathBuf {
         self.run.join("owner")
+    }
+
+    pub fn machine_netns(&self) -> PathBuf {
+        self.run.join(MACHINE_NETNS)
     }
 
     pub fn hub_netns(&self) -> PathBuf {

@@ -159,7 +159,12 @@ impl Cluster {
             Part::Control => command.extend(words(arguments::control(&self.paths, state))),
             Part::Node(name) => {
                 let paths = self.paths.node(name);
-                command.extend(words(arguments::node(name, &self.tree, &paths, state)?));
+                command.extend(words(arguments::node(
+                    name,
+                    &self.tree,
+                    &self.paths,
+                    state,
+                )?));
                 entry.cgroup_namespace = Some(paths.namespace("cgroup"));
                 entry.net = Some(paths.namespace("net"));
                 entry.uts = Some(paths.namespace("uts"));

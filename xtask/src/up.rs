@@ -108,6 +108,7 @@ fn place(cluster: &Cluster, args: &UpArgs) -> Result<State> {
         }
     }
     cgroups(cluster, &state)?;
+    namespaces::machine(&cluster.paths.machine_netns())?;
     namespaces::hub(&cluster.paths.hub_netns())?;
     for name in state.node_names() {
         namespaces::node(&name, &cluster.paths.node(&name), &cluster.paths.run)?;

@@ -3,14 +3,11 @@
 use anyhow::{Context as _, Result};
 
 use crate::hold::{BPF_ROOT, CGROUP_ROOT};
-use crate::paths::{NodePaths, Paths, Tree};
+use crate::paths::{Paths, Tree};
 use crate::plan::{NODE_MASK, machine_address, node_address};
 use crate::state::State;
 
 use super::text;
-
-/// Images come over the machine's own network.
-const PULL_NETNS: &str = "/proc/1/ns/net";
 
 pub fn etcd(paths: &Paths, state: &State) -> Vec<String> {
     let client = state.etcd_endpoint();
@@ -48,7 +45,8 @@ pub fn control(paths: &Paths, state: &State) -> Vec<String> {
     .collect()
 }
 
-pub fn node(name: &str, tree: &Tree, paths: &NodePaths, state: &State) -> Result<Vec<String>> {
+pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<Vec<String>> {
+    let paths = cluster.node(name);
     let number = (1..)
         .zip(state.node_names())
         .find_map(|(number, other)| (other == name).then_some(number))
@@ -64,7 +62,7 @@ pub fn node(name: &str, tree: &Tree, paths: &NodePaths, state: &State) -> Result
         ("--pin-dir", format!("{BPF_ROOT}/vetch")),
         ("--mount-namespace", text(&paths.mount_namespace)),
         ("--shim", text(&tree.shim())),
-        ("--pull-netns", PULL_NETNS.to_owned()),
+        ("--pull-netns", text(&cluster.machine_netns())),
     ]
     .into_iter()
     .flat_map(|(flag, value)| [flag.to_owned(), value])
@@ -145,15 +143,14 @@ mod tests {
     fn every_node_has_its_own_address_and_places() {
         let tree = Tree::at("/src");
         let paths = paths(&tree);
-        let line =
-            |name: &str| node(name, &tree, &paths.node(name), &state()).map(|line| line.join(" "));
+        let line = |name: &str| node(name, &tree, &paths, &state()).map(|line| line.join(" "));
         let second = line("node-2").unwrap();
         for part in [
             "--node-ip 172.30.0.3 ",
             "--root-dir /src/target/vetch/nodes/node-2 ",
             "--run-dir /run/vetch/vetch/node-2/run ",
             "--cgroup-root /sys/fs/cgroup ",
-            "--pull-netns /proc/1/ns/net",
+            "--pull-netns /run/vetch/vetch/machine/ns/net",
             "--insecure-registry registry:5000",
         ] {
             assert!(second.contains(part), "{second}");
