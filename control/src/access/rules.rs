@@ -22,7 +22,7 @@ pub fn rules(user: &User) -> Value {
             true => format!("{path}*"),
             false => (*path).to_owned(),
         };
-        let discovery: Vec<String> = DISCOVERY.iter().map(|path| below(&path)).collect();
+        let discovery: Vec<String> = DISCOVERY.iter().map(below).collect();
         paths.push(json!({"verbs": ["get"], "nonResourceURLs": discovery}));
     }
     let mut status =

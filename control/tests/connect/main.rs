@@ -1,0 +1,7 @@
+//! The API server as `vetch-control` puts it together, over a real etcd: guard, plugins, connectors, TLS.
+
+mod cluster;
+mod logs;
+mod reviews;
+mod tls;
+mod tokens;
