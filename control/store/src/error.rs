@@ -31,6 +31,23 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What is at the bottom of it, for people: `Connection refused`.
+    pub(crate) fn bottom(&self) -> String {
+        let Error::Unavailable(cause) = self else {
+            return self.to_string();
+        };
+        let etcd_client::Error::GRpcStatus(status) = &**cause else {
+            return cause.to_string();
+        };
+        let mut bottom: Option<&dyn std::error::Error> = std::error::Error::source(status);
+        while let Some(below) = bottom.and_then(std::error::Error::source) {
+            bottom = Some(below);
+        }
+        bottom.map_or_else(|| status.message().to_owned(), ToString::to_string)
+    }
+}
+
 impl From<etcd_client::Error> for Error {
     fn from(error: etcd_client::Error) -> Error {
         Error::Unavailable(Arc::new(error))

@@ -52,10 +52,17 @@ impl Feed {
                 outcome = self.follow(&mut progress) => outcome,
             };
             if let Err(error) = outcome {
+                let known = progress.listed;
                 progress.listed &= !matches!(error, Error::Expired { .. });
                 // Said once, not five times a second while etcd is away.
                 if std::mem::take(&mut progress.connected) {
-                    warn!(%error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "lost etcd, trying again");
+                    match known {
+                        true => warn!("lost etcd, trying until it is back: {}", error.bottom()),
+                        false => warn!(
+                            "etcd cannot be read, trying until it can: {}",
+                            error.bottom()
+                        ),
+                    }
                 }
             }
             tokio::select! {
