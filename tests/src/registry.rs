@@ -25,6 +25,8 @@ pub struct Registry {
 
 impl Registry {
     pub fn start() -> Result<Registry> {
+        // Whoever was first has installed the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let storage = tempfile::tempdir()?;
         // The port is free between this bind and the server's own, as nothing else asks for it.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();

@@ -132,7 +132,7 @@ fn describe_tells_the_story_of_a_pod() -> Result<()> {
             "already present on machine",
             "Created",
             "Started",
-            "Container ID:   vetch://",
+            "Container ID:  vetch://",
             "State:          Running",
             "Ready:          True",
             "QoS Class:                   BestEffort",

@@ -48,10 +48,11 @@ impl LineBuffer {
         }
     }
 
-    /// The stream ended: what is left is a line too.
+    /// The stream ended: what is left is a line without its end, as containerd has it, so that a
+    /// reader gets what was written and no byte more.
     pub fn finish(&mut self, now: i64, out: &mut Vec<u8>) {
         if !self.pending.is_empty() {
-            self.entry("F", &[], now, out);
+            self.entry("P", &[], now, out);
         }
     }
 
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(run(&[b"a\nb\n"]), [full("a"), full("b")]);
         assert_eq!(
             run(&[b"he", b"llo", b"\n\n", b"x"]),
-            [full("hello"), full(""), full("x")]
+            [full("hello"), full(""), ("P".into(), "x".into())]
         );
         assert_eq!(run(&[]), []);
     }

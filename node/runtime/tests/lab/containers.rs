@@ -28,16 +28,16 @@ fn exit_codes_reasons_and_logs() {
         );
 
         let log = lab.logs.join("pod/app/0.log");
-        let line = |stream: &str, text: &str| Line {
+        let line = |stream: &str, tag: &str, text: &str| Line {
             stream: stream.into(),
-            tag: "F".into(),
+            tag: tag.into(),
             text: text.into(),
         };
         let got = lines(&log);
         assert_eq!(got.len(), 3, "{got:?}");
-        assert!(got.contains(&line("stdout", "out")), "{got:?}");
-        assert!(got.contains(&line("stderr", "err")), "{got:?}");
-        assert!(got.contains(&line("stdout", "no newline")), "{got:?}");
+        assert!(got.contains(&line("stdout", "F", "out")), "{got:?}");
+        assert!(got.contains(&line("stderr", "F", "err")), "{got:?}");
+        assert!(got.contains(&line("stdout", "P", "no newline")), "{got:?}");
 
         for (script, code, signal, reason) in [
             ("exit 0", 0, None, "Completed"),
