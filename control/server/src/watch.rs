@@ -102,13 +102,22 @@ pub(crate) async fn watch(
         if initial == Some(true) {
             pending.push_back(view.bookmark(listing.revision, true));
         }
-        cache.watch(listing.revision)?
+        cache.watch(listing.revision)
     } else {
         let revision = wanted.unwrap_or_default();
         if revision > cache.revision() {
             cache.wait_for(revision).await?;
         }
-        cache.watch(revision)?
+        cache.watch(revision)
+    };
+    let events = match events {
+        Ok(events) => events,
+        // A watch that is allowed and well formed has begun: what is wrong from here on is told as an event, also the
+        // first one. Clients list anew at it, and only at it.
+        Err(error @ Error::Expired { .. }) => {
+            return Ok(json_response(StatusCode::OK, error_line(error)));
+        }
+        Err(error) => return Err(error.into()),
     };
     let lifetime = match query.timeout()? {
         Some(limit) if !limit.is_zero() => limit,
@@ -191,11 +200,13 @@ impl Watcher {
 
     fn fail(&mut self, error: Error) {
         self.ended = true;
-        let status = Status::from(error).to_value();
-        self.pending.push_back(Bytes::from(format!(
-            "{{\"type\":\"ERROR\",\"object\":{status}}}\n"
-        )));
+        self.pending.push_back(error_line(error));
     }
+}
+
+fn error_line(error: Error) -> Bytes {
+    let status = Status::from(error).to_value();
+    Bytes::from(format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n"))
 }
 
 impl View {

@@ -36,13 +36,23 @@ pub fn read<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<Metadata> {
     }
     let header = entry.header();
     let id = |id: u64| u32::try_from(id).map_err(|_| invalid("user or group id"));
+    let raw = header.as_old();
     Ok(Metadata {
-        uid: id(header.uid()?)?,
-        gid: id(header.gid()?)?,
-        mode: Mode::from_raw_mode(header.mode()? & 0o7777),
-        mtime: i64::try_from(header.mtime()?).unwrap_or(0),
+        uid: id(number(&raw.uid, || header.uid())?)?,
+        gid: id(number(&raw.gid, || header.gid())?)?,
+        mode: Mode::from_raw_mode(number(&raw.mode, || header.mode())? & 0o7777),
+        mtime: i64::try_from(number(&raw.mtime, || header.mtime())?).unwrap_or(0),
         xattrs,
     })
+}
+
+/// A field of the header that nobody filled is zero, as Go's archive/tar reads it: builders leave
+/// out owners and times.
+fn number<T: Default>(raw: &[u8], parse: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    if raw.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return Ok(T::default());
+    }
+    parse()
 }
 
 pub fn times(mtime: i64) -> Timestamps {

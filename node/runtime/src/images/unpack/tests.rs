@@ -310,3 +310,21 @@ fn extended_attributes_and_long_names() {
     let owned = fs::metadata(dir.path().join("owned")).unwrap();
     assert_eq!((owned.uid(), owned.gid()), (70_000, 80_000));
 }
+
+#[test]
+fn fields_that_nobody_filled_are_zero() {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(EntryType::Regular);
+    header.set_size(1);
+    header.set_path("bare").unwrap();
+    header.set_cksum();
+    let mut tar = Builder::new(Vec::new());
+    tar.append(&header, &b"x"[..]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    unpack(&tar.into_inner().unwrap()[..], dir.path()).unwrap();
+    let metadata = fs::metadata(dir.path().join("bare")).unwrap();
+    assert_eq!(
+        (metadata.uid(), metadata.gid(), metadata.mtime()),
+        (0, 0, 0)
+    );
+}
