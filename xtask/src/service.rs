@@ -123,6 +123,9 @@ impl Cluster {
             bail!("{part} has no namespaces: run `cargo xtask up`");
         }
         let written = std::fs::metadata(self.log(part)).map_or(0, |log| log.len());
+        // A leaf that was killed stays marked: on kernels from 6.15 a process in it that clones into
+        // another cgroup, as the node does for its supervisors, finds that child killed.
+        self.leaf(part).remove()?;
         let output = self
             .entry(part, state)?
             .to_command()
