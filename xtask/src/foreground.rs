@@ -43,6 +43,10 @@ pub fn run(cluster: &Cluster, state: &State) -> Result<()> {
                     cluster.name
                 );
             }
+            if runs && !*ran {
+                // A start makes the leaf anew.
+                follower.watch(&cluster.leaf(part).path().join("cgroup.events"))?;
+            }
             *ran = runs;
         }
     }

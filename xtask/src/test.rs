@@ -36,20 +36,23 @@ pub fn run(name: Name, filters: &[String], arguments: &[String]) -> Result<ExitC
         fresh: true,
         ..UpArgs::default()
     };
-    up::start(&steps, &cluster, &args)?;
-    // Scenarios stop and start daemons of this cluster.
-    drop(lock);
-    eprintln!(
-        "==> Test; the cluster's logs are in {}",
-        cluster.paths.logs().display()
-    );
-    let outcome =
-        nextest(&cluster, &kubectl, filters, arguments).and_then(|child| wait(child, &signals));
+    let outcome = up::start(&steps, &cluster, &args).and_then(|_| {
+        // Scenarios stop and start daemons of this cluster.
+        drop(lock);
+        eprintln!(
+            "==> Test; the cluster's logs are in {}",
+            cluster.paths.logs().display()
+        );
+        let child = nextest(&cluster, &kubectl, filters, arguments)?;
+        wait(child, &signals)
+    });
     let passed = matches!(outcome, Ok(0));
     // The summary stays the last that is said; logs stay where something failed.
     let _lock = cluster.lock()?;
-    down::everything(&cluster, passed)?;
-    Ok(ExitCode::from(u8::try_from(outcome?).unwrap_or(u8::MAX)))
+    let taken_down = down::everything(&cluster, passed);
+    let code = outcome?;
+    taken_down?;
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
 fn nextest(
