@@ -52,11 +52,14 @@ fn act(options: Options) -> Result<()> {
         (Some(Command::Kubeconfig(issue)), _) => write_kubeconfig(&issue),
         (None, Some(serve)) => {
             start_logging();
-            tokio::runtime::Builder::new_multi_thread()
+            let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
-                .context("start the runtime")?
-                .block_on(run(serve))
+                .context("start the runtime")?;
+            let outcome = runtime.block_on(run(serve));
+            // Whatever still runs holds nothing that a kill would not leave whole.
+            runtime.shutdown_background();
+            outcome
         }
         (None, None) => {
             Options::command().print_help()?;
@@ -190,8 +193,9 @@ async fn stop_on_signal(shutdown: CancellationToken) {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    info!("stopping");
+    // First: a log that nobody reads any more must not keep it from ending.
     shutdown.cancel();
+    info!("stopping");
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {

@@ -1,6 +1,8 @@
 //! The program itself, as people start, kill and stop it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -20,8 +22,7 @@ fn command(directory: &Path, etcd: &str, port: u16) -> Command {
         .args(["--advertise-address", "127.0.0.1"])
         .arg("--data-dir")
         .arg(directory)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+        .stdout(Stdio::null());
     command
 }
 
@@ -30,12 +31,15 @@ fn free_port() -> u16 {
     socket.local_addr().unwrap().port()
 }
 
-/// Killed with the value.
-struct Control(Child);
+/// Killed with the value. What it says goes to a file, which takes any length of it unread.
+struct Control(Child, File);
 
 impl Control {
     fn start(directory: &Path, etcd: &str, port: u16) -> Control {
-        Control(command(directory, etcd, port).spawn().unwrap())
+        let told = tempfile::tempfile().unwrap();
+        let mut command = command(directory, etcd, port);
+        command.stderr(told.try_clone().unwrap());
+        Control(command.spawn().unwrap(), told)
     }
 
     fn kill(&mut self) {
@@ -49,14 +53,9 @@ impl Control {
             assert!(start.elapsed() < LIMIT, "the process does not end");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        use std::io::Read as _;
         let mut stderr = Vec::new();
-        self.0
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_end(&mut stderr)
-            .unwrap();
+        self.1.rewind().unwrap();
+        self.1.read_to_end(&mut stderr).unwrap();
         Output {
             status: self.0.wait().unwrap(),
             stdout: Vec::new(),
