@@ -1,8 +1,10 @@
 //! Ctrl-C and its kin as something to wait for.
 //!
-//! Programs started while they are held back still get them: std clears the mask of its children.
+//! A program started while they are held back inherits that; one that must get them is started by
+//! [`spawn`].
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Child, Command};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -57,9 +59,39 @@ impl Signals {
     }
 }
 
+/// Starts a program that gets every signal. std hands the mask of the calling thread on, so that a
+/// thread with an empty one calls.
+pub fn spawn(command: &mut Command) -> Result<Child> {
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| {
+            SigSet::empty().thread_set_mask()?;
+            command.spawn()
+        });
+        match started.join() {
+            Ok(child) => Ok(child?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_gets_what_is_held_back_here() {
+        let _signals = Signals::hold().unwrap();
+        let free = |child: &Child| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            let line = status.lines().find(|line| line.starts_with("SigBlk:"));
+            line.unwrap().trim_end().ends_with("0000000000000000")
+        };
+        let mut child = spawn(Command::new("sleep").arg("60")).unwrap();
+        let free = free(&child);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(free, "signals are held back in the child");
+    }
 
     #[test]
     fn signals_and_files_both_end_the_wait() {

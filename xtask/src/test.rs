@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::build::{self, Wanted};
 use crate::cli::UpArgs;
 use crate::cluster::{Cluster, Name};
-use crate::signals::{Signals, Woken};
+use crate::signals::{self, Signals, Woken};
 use crate::steps::Steps;
 use crate::{apt, down, kubectl, machine, process, tools, up};
 
@@ -75,7 +75,7 @@ fn nextest(
         .env("VETCH_KUBECTL", kubectl)
         .env(up::PREBUILT, "1")
         .env("PATH", process::search_path());
-    command.spawn().context("run cargo nextest")
+    signals::spawn(&mut command).context("run cargo nextest")
 }
 
 /// The exit code of the run; signals of this program go on to it.
