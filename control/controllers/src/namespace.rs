@@ -24,6 +24,9 @@ use crate::pod;
 use crate::queue::Queue;
 use crate::worker::{Next, Reconcile};
 
+/// Pods of an ending namespace that end within this time are one reason to look again.
+const PODS_TOGETHER: Duration = Duration::from_millis(200);
+
 const FINALIZER: &str = "kubernetes";
 /// Requests that were admitted before the deletion end first: what they create must be seen. The
 /// time of deletion has no fraction, so this is one second at least.
@@ -61,11 +64,7 @@ pub fn watch_removals(
     informers: &Informers,
     queue: &Arc<Queue<ObjectKey>>,
 ) -> impl Fn(&ObjectKind, &ObjectMeta, bool) + Clone + Send + Sync + 'static {
-    let (queue, namespaces, pods) = (
-        queue.clone(),
-        informers.namespaces.clone(),
-        informers.pods.clone(),
-    );
+    let (queue, namespaces) = (queue.clone(), informers.namespaces.clone());
     let pod_kind = ObjectKind::of::<Pod>();
     move |kind: &ObjectKind, meta: &ObjectMeta, gone: bool| {
         let Some(namespace) = meta.namespace.as_deref().filter(|_| gone) else {
@@ -75,9 +74,12 @@ pub fn watch_removals(
         let ends = namespaces
             .get(&key)
             .is_some_and(|own| is_deleted(own.as_ref()));
-        // Pods end one by one; each of them would mean a pass over all the others.
-        if ends && (*kind != pod_kind || pods.select(namespace, |_| true).is_empty()) {
-            queue.add(key);
+        // Pods end one by one, and a pass goes over all that are left. Which one is the last cannot be told here: the
+        // caches of two watches show it at different times.
+        match (ends, *kind == pod_kind) {
+            (true, true) => queue.add_after(key, PODS_TOGETHER),
+            (true, false) => queue.add(key),
+            (false, _) => {}
         }
     }
 }
