@@ -1,0 +1,3 @@
+//! The load generator and the server of the benchmark.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The netfilter rules that kube-proxy lays for Services, made without kube-proxy.

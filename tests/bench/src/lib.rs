@@ -1,0 +1,4 @@
+//! The benchmarks of Vetch: they drive a running cluster by its API and write a report.
+
+pub mod run;
+pub mod target;
