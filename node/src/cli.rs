@@ -121,6 +121,10 @@ pub struct DaemonArgs {
     pub cluster_dns: Vec<IpAddr>,
     #[arg(long, env = "VETCH_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
+    /// Serve the Services whose label service.kubernetes.io/service-proxy-name has this value, and
+    /// leave those without it to another proxy [default: serve those without it]
+    #[arg(long, value_name = "NAME", env = "VETCH_SERVICE_PROXY_NAME")]
+    pub service_proxy_name: Option<String>,
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]
     pub node_labels: Vec<(String, String)>,

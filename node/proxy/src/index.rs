@@ -116,6 +116,8 @@ struct OwnedSlice {
 
 #[derive(Debug, Default)]
 pub struct Index {
+    /// Which Services are ours: [`Service::read`].
+    proxy_name: Option<String>,
     services: Mirror<Service>,
     slices: Mirror<OwnedSlice>,
     by_service: HashMap<ObjectName, BTreeSet<ObjectName>>,
@@ -124,8 +126,17 @@ pub struct Index {
 }
 
 impl Index {
+    pub fn new(proxy_name: Option<String>) -> Self {
+        Self {
+            proxy_name,
+            ..Self::default()
+        }
+    }
+
     pub fn service(&mut self, event: Event<core::v1::Service>) {
-        for change in self.services.apply(event, |service| Service::from(service)) {
+        let proxy_name = self.proxy_name.as_deref();
+        let read = |service: &core::v1::Service| Service::read(service, proxy_name);
+        for change in self.services.apply(event, read) {
             // Status and metadata change far more often than what matters here.
             if self.services.items.get(&change.name) != change.before.as_ref() {
                 self.changed.insert(change.name);

@@ -45,6 +45,9 @@ pub struct ProxyConfig {
     /// Where maps and links are pinned: a directory of this node alone, on a
     /// bpffs. Its parent must exist or be made on one.
     pub pin_dir: PathBuf,
+    /// Serve the Services whose label `service.kubernetes.io/service-proxy-name`
+    /// has this value; None serves those without the label.
+    pub service_proxy_name: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +68,7 @@ pub async fn run(
     let mut proxy = Proxy::open(&config)?;
     let logger = trace::logger(proxy.programs().ebpf());
     tokio::select! {
-        result = watch::keep_in_step(client, proxy, shutdown) => result,
+        result = watch::keep_in_step(client, proxy, config.service_proxy_name, shutdown) => result,
         () = trace::forward(logger) => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use crate::model::{Backend, Frontend, ServicePort};
 #[cfg(test)]
 mod tests;
 
-/// Hands a Service to another proxy.
+/// Hands a Service to the proxy of that name; without it the cluster's default proxy serves it.
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 
 /// What of a Service matters here.
@@ -98,12 +98,14 @@ fn backends<'a>(port: &Port, slices: impl Iterator<Item = &'a Slice>) -> Vec<Bac
         .collect()
 }
 
-impl From<&core::v1::Service> for Service {
-    /// A Service that is not ours to serve has no addresses.
-    fn from(service: &core::v1::Service) -> Self {
+impl Service {
+    /// A Service that is not ours to serve has no addresses. `proxy_name` is ours; None is the
+    /// default proxy's, which serves what carries no name.
+    pub fn read(service: &core::v1::Service, proxy_name: Option<&str>) -> Self {
         let labels = service.metadata.labels.as_ref();
-        let foreign = labels.is_some_and(|labels| labels.contains_key(PROXY_NAME_LABEL));
-        let Some(spec) = service.spec.as_ref().filter(|_| !foreign) else {
+        let named = labels.and_then(|labels| labels.get(PROXY_NAME_LABEL));
+        let ours = named.map(String::as_str) == proxy_name;
+        let Some(spec) = service.spec.as_ref().filter(|_| ours) else {
             return Self::default();
         };
         if spec.type_.as_deref() == Some("ExternalName") {

@@ -34,11 +34,12 @@ const AUDIT: Duration = Duration::from_secs(60);
 pub async fn keep_in_step(
     client: Client,
     mut proxy: Proxy,
+    proxy_name: Option<String>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let mut services = pin!(watch::<Service>(Api::all(client.clone())));
     let mut slices = pin!(watch::<EndpointSlice>(Api::all(client)));
-    let mut index = Index::default();
+    let mut index = Index::new(proxy_name);
     let mut audit = interval(AUDIT);
     audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut in_sync = false;

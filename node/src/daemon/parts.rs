@@ -76,6 +76,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         node_ips: vec![node_ip],
         cgroup: places.cgroup_root.clone(),
         pin_dir: places.pin_dir,
+        service_proxy_name: args.service_proxy_name,
     };
     let agent = AgentConfig {
         node_name,

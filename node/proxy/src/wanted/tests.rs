@@ -3,7 +3,12 @@ use serde_json::{Value, json};
 use super::*;
 
 fn service(value: Value) -> Service {
-    Service::from(&serde_json::from_value::<core::v1::Service>(value).unwrap())
+    named_service(value, None)
+}
+
+fn named_service(value: Value, proxy_name: Option<&str>) -> Service {
+    let service = serde_json::from_value::<core::v1::Service>(value).unwrap();
+    Service::read(&service, proxy_name)
 }
 
 fn slice(value: Value) -> Slice {
@@ -168,4 +173,27 @@ fn slices_add_up_without_duplicates_whatever_their_ports() {
         table(&web(json!({})), &slices),
         ["10.96.0.10:80/TCP -> 10.244.1.1:8080 10.244.1.1:8081"]
     );
+}
+
+#[test]
+fn the_label_says_whose_a_service_is() {
+    let labels = |name: Option<&str>| match name {
+        None => json!({"app": "web"}),
+        Some(name) => json!({"app": "web", "service.kubernetes.io/service-proxy-name": name}),
+    };
+    for (label, ours, served) in [
+        (None, None, true),
+        (None, Some("vetch"), false),
+        (Some("vetch"), None, false),
+        (Some("vetch"), Some("vetch"), true),
+        (Some("other"), Some("vetch"), false),
+        (Some(""), None, false),
+    ] {
+        let service = json!({
+            "metadata": {"name": "web", "labels": labels(label)},
+            "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 80}]}
+        });
+        let ports = wanted(&named_service(service, ours), std::iter::empty());
+        assert_eq!(ports.len(), usize::from(served), "{label:?} {ours:?}");
+    }
 }

@@ -65,6 +65,7 @@ impl Cell {
             node_ips: Vec::new(),
             cgroup: self.cgroup.clone(),
             pin_dir: self.dir.path().join("bpf").join(name),
+            service_proxy_name: None,
         }
     }
 
