@@ -53,7 +53,8 @@ pub fn remove(namespace: &Path) -> Result<(), Error> {
         loop {
             match ask(namespace, NFNL_MSG_ACCT_DEL, 0, name)? {
                 Ok(())
-                | Err(Errno::ENOENT | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT) => {
+                | Err(Errno::ENOENT | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT) =>
+                {
                     break;
                 }
                 // nf_tables frees removed rules, and with them their hold on
