@@ -29,27 +29,37 @@ pub struct Serve {
     #[arg(long, env = "VETCH_DATA_DIR")]
     pub data_dir: PathBuf,
     /// etcd's client URLs.
-    #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
+    #[arg(
+        long,
+        env = "VETCH_ETCD",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:2379"
+    )]
     pub etcd: Vec<String>,
     /// Addresses to serve HTTPS at.
-    #[arg(long, value_delimiter = ',', default_value = "0.0.0.0:6443")]
+    #[arg(
+        long,
+        env = "VETCH_LISTEN",
+        value_delimiter = ',',
+        default_value = "0.0.0.0:6443"
+    )]
     pub listen: Vec<SocketAddr>,
     /// The address at which pods and nodes reach the API server.
-    #[arg(long)]
+    #[arg(long, env = "VETCH_ADVERTISE_ADDRESS")]
     pub advertise_address: IpAddr,
     /// Where Services get their cluster addresses from.
-    #[arg(long, default_value = "10.96.0.0/16")]
+    #[arg(long, env = "VETCH_SERVICE_CIDR", default_value = "10.96.0.0/16")]
     pub service_cidr: IpNet,
     /// Where nodes get their pods' address ranges from.
-    #[arg(long, default_value = "10.244.0.0/16")]
+    #[arg(long, env = "VETCH_POD_CIDR", default_value = "10.244.0.0/16")]
     pub pod_cidr: IpNet,
-    #[arg(long, default_value_t = 24)]
+    #[arg(long, env = "VETCH_NODE_CIDR_MASK_SIZE", default_value_t = 24)]
     pub node_cidr_mask_size: u8,
     /// How long a node may be silent before it counts as lost, e.g. 40s.
-    #[arg(long, value_parser = seconds, default_value = "40s")]
+    #[arg(long, env = "VETCH_NODE_MONITOR_GRACE_PERIOD", value_parser = seconds, default_value = "40s")]
     pub node_monitor_grace_period: Duration,
     /// More names and addresses for the server's certificate.
-    #[arg(long = "san")]
+    #[arg(long = "san", env = "VETCH_SANS", value_delimiter = ',')]
     pub sans: Vec<String>,
     /// The cluster's name in the admin's kubeconfig.
     #[arg(long, default_value = "vetch")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
 ///
@@ -29,6 +29,9 @@ pub enum Command {
     /// The node's image store, whether its daemon runs or not
     #[command(subcommand)]
     Image(ImageCommand),
+    /// The programs in the kernel as they are attached now, with their sizes; works while the daemon
+    /// is down
+    Programs(ProgramsArgs),
     /// Ends a node whose daemon is stopped: kills its pods and removes all it left on the machine
     Cleanup(CleanupArgs),
 }
@@ -128,6 +131,21 @@ pub struct DaemonArgs {
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]
     pub node_labels: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub struct ProgramsArgs {
+    /// Where the eBPF maps and links are pinned
+    #[arg(long, env = "VETCH_PIN_DIR", default_value = "/sys/fs/bpf/vetch")]
+    pub pin_dir: PathBuf,
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Args)]

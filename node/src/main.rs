@@ -10,6 +10,7 @@ mod image;
 mod logging;
 mod mount_namespace;
 mod mount_table;
+mod programs;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         None => daemon::main(cli.daemon),
         Some(Command::Image(command)) => image::main(command),
+        Some(Command::Programs(args)) => programs::main(&args),
         Some(Command::Cleanup(args)) => cleanup::main(&args),
     };
     match outcome {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 mod diff;
 mod index;
+mod loaded;
 mod maps;
 mod model;
 mod programs;
@@ -26,6 +27,7 @@ mod wanted;
 mod watch;
 
 pub use index::ObjectName;
+pub use loaded::{LoadedProgram, loaded};
 pub use maps::MapsError;
 pub use model::{Backend, Frontend, ServicePort};
 pub use programs::{ProgramsError, remove};
