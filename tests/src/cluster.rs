@@ -3,29 +3,52 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
+
+use crate::wait::eventually;
 
 /// The parts of `cluster.json` that scenarios read.
 #[derive(Debug, Deserialize)]
 struct Description {
     name: String,
     kubeconfig: PathBuf,
+    /// How many times longer than on this machine itself things may take there.
+    #[serde(default = "once")]
+    patience: u32,
     nodes: Vec<Node>,
 }
 
-/// One node of the cluster: namespaces and a cgroup subtree on this machine.
+fn once() -> u32 {
+    1
+}
+
+/// One node of the cluster.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Node {
     pub name: String,
-    /// A path `nsenter --net=` takes.
-    pub netns: PathBuf,
     pub address: String,
-    /// Directory in the machine's cgroup v2 tree.
-    pub cgroup: PathBuf,
     pub log: PathBuf,
+    #[serde(flatten)]
+    pub(crate) place: Place,
+}
+
+/// What a node is made of.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Place {
+    /// Namespaces and a cgroup subtree of this machine.
+    Namespaces {
+        /// A path `nsenter --net=` takes.
+        netns: PathBuf,
+        /// Directory in the machine's cgroup v2 tree.
+        cgroup: PathBuf,
+    },
+    /// A virtual machine: the configuration of SSH that knows it by its name.
+    Machine { ssh: PathBuf },
 }
 
 /// A running cluster, and a hold on it for as long as the value lives.
@@ -40,17 +63,37 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster, shared with other scenarios.
     pub fn shared() -> Result<Cluster> {
-        Cluster::open(FlockArg::LockShared)
+        Cluster::open("VETCH_CLUSTER", FlockArg::LockShared)
     }
 
     /// The cluster alone: for scenarios that stop its daemons.
     pub fn exclusive() -> Result<Cluster> {
-        Cluster::open(FlockArg::LockExclusive)
+        Cluster::open("VETCH_CLUSTER", FlockArg::LockExclusive)
     }
 
-    fn open(lock: FlockArg) -> Result<Cluster> {
-        let path = std::env::var_os("VETCH_CLUSTER")
-            .context("VETCH_CLUSTER names no cluster.json: run `cargo xtask test`")?;
+    /// The cluster of virtual machines, shared; ready when this returns.
+    pub fn machines() -> Result<Cluster> {
+        Cluster::of_machines(FlockArg::LockShared)
+    }
+
+    /// The cluster of virtual machines alone: for scenarios that switch them off.
+    pub fn machines_exclusive() -> Result<Cluster> {
+        Cluster::of_machines(FlockArg::LockExclusive)
+    }
+
+    fn of_machines(lock: FlockArg) -> Result<Cluster> {
+        let cluster = Cluster::open("VETCH_MACHINES", lock)?;
+        // `cargo xtask test` lets them boot while other tests run.
+        for node in &cluster.nodes {
+            cluster.wait_node(&node.name, "Ready", Duration::from_secs(120))?;
+        }
+        Ok(cluster)
+    }
+
+    fn open(variable: &str, lock: FlockArg) -> Result<Cluster> {
+        let path = std::env::var_os(variable).with_context(|| {
+            format!("{variable} names no cluster.json: run `cargo xtask test` or `cargo xtask e2e`")
+        })?;
         let path = PathBuf::from(path);
         let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
         let lock = Flock::lock(file, lock)
@@ -60,6 +103,7 @@ impl Cluster {
         let text = std::fs::read_to_string(&path)?;
         let description: Description =
             serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?;
+        crate::wait::be_patient(description.patience);
         Ok(Cluster {
             name: description.name,
             kubeconfig: description.kubeconfig,
@@ -73,6 +117,17 @@ impl Cluster {
             .iter()
             .find(|node| node.name == name)
             .with_context(|| format!("the cluster has no node {name}"))
+    }
+
+    /// Waits until kubectl shows this status of the node.
+    pub fn wait_node(&self, node: &str, status: &str, limit: Duration) -> Result<()> {
+        eventually(limit, &format!("{node} is {status}"), || {
+            let line = self.kubectl(&["get", "node", node, "--no-headers"])?.ok()?;
+            if line.split_whitespace().nth(1) == Some(status) {
+                return Ok(());
+            }
+            bail!("{line}")
+        })
     }
 
     /// Runs one of xtask's doors (`node stop node-1`, …) on this cluster.
@@ -108,48 +163,4 @@ pub fn repository() -> PathBuf {
         .parent()
         .map(Path::to_path_buf)
         .unwrap_or_default()
-}
-
-impl Node {
-    /// A command that runs as a process of this node: in its network namespace and its cgroup.
-    pub fn command(&self, program: &str) -> Command {
-        // A leaf of its own: the node's cgroup itself may not hold processes once controllers are on.
-        let mut command = Command::new("sh");
-        command.args([
-            "-c",
-            r#"leaf=$1 net=$2; shift 2; mkdir -p "$leaf" && echo $$ > "$leaf/cgroup.procs" && exec nsenter --net="$net" -- "$@""#,
-            "node-process",
-        ]);
-        command
-            .arg(self.cgroup.join("scenario"))
-            .arg(&self.netns)
-            .arg(program);
-        command
-    }
-
-    /// Pids of the container `name`'s processes in the pod with this uid.
-    pub fn container_pids(&self, pod_uid: &str, container_id: &str) -> Result<Vec<i32>> {
-        let pod = find_dir(&self.cgroup, &format!("pod{pod_uid}"))
-            .with_context(|| format!("no cgroup for pod {pod_uid} on {}", self.name))?;
-        let container = find_dir(&pod, container_id)
-            .with_context(|| format!("no cgroup for container {container_id}"))?;
-        let procs = std::fs::read_to_string(container.join("cgroup.procs"))?;
-        Ok(procs.lines().filter_map(|line| line.parse().ok()).collect())
-    }
-}
-
-/// The directory called `name` somewhere below `root`.
-fn find_dir(root: &Path, name: &str) -> Option<PathBuf> {
-    let mut pending = vec![root.to_path_buf()];
-    while let Some(dir) = pending.pop() {
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if entry.file_name() == name {
-                    return Some(entry.path());
-                }
-                pending.push(entry.path());
-            }
-        }
-    }
-    None
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, repository};
-use crate::wait::eventually;
+use crate::wait::{eventually, patient};
 
 /// What a kubectl run printed.
 #[derive(Debug)]
@@ -128,6 +128,18 @@ impl<'a> Namespace<'a> {
         let mut all = vec!["get", "-o", "json"];
         all.extend_from_slice(args);
         Ok(serde_json::from_str(&self.kubectl(&all)?.ok()?)?)
+    }
+
+    /// Waits until a Deployment's newest pods are all there.
+    pub fn rolled_out(&self, deployment: &str) -> Result<String> {
+        let limit = patient(Duration::from_secs(90)).as_secs();
+        self.kubectl(&[
+            "rollout",
+            "status",
+            deployment,
+            &format!("--timeout={limit}s"),
+        ])?
+        .ok()
     }
 
     /// The value at a JSON pointer of one object.

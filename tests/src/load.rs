@@ -70,12 +70,8 @@ pub struct Running(Child);
 
 impl Node {
     fn load(&self, args: &[&str]) -> Result<Running> {
-        let program = std::env::var("VETCH_ECHO")
-            .context("VETCH_ECHO names no program: run `cargo xtask test`")?;
         let child = self
-            .command(&program)
-            .arg("load")
-            .args(args)
+            .command(&self.echo()?, &[&["load"], args].concat())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

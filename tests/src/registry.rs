@@ -1,7 +1,7 @@
 //! A real OCI registry on loopback, filled with images made of Debian's busybox and our echo server.
 
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use oci_client::{Client, Reference};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::cluster::Cluster;
 use crate::wait::eventually;
 
 /// Debian's `docker-registry`, for as long as the value lives.
@@ -24,7 +25,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    pub fn start() -> Result<Registry> {
+    /// Reachable at its address from this machine and, for pulls, from every node.
+    pub fn start(cluster: &Cluster) -> Result<Registry> {
         // Whoever was first has installed the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let storage = tempfile::tempdir()?;
@@ -58,6 +60,10 @@ impl Registry {
         eventually(Duration::from_secs(20), "the registry answers", || {
             Ok(std::net::TcpStream::connect(&registry.address)?)
         })?;
+        let address: SocketAddr = registry.address.parse()?;
+        for node in &cluster.nodes {
+            node.lend_port(address.port())?;
+        }
         Ok(registry)
     }
 

@@ -1,8 +1,22 @@
 //! Waiting on conditions, never on time alone.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+
+/// How many times longer than stated every wait of this process may take.
+static PATIENCE: AtomicU32 = AtomicU32::new(1);
+
+/// The cluster is slower by this factor: an emulated one.
+pub fn be_patient(factor: u32) {
+    PATIENCE.fetch_max(factor, Ordering::Relaxed);
+}
+
+/// The limit as it is on the cluster that is used.
+pub fn patient(limit: Duration) -> Duration {
+    limit * PATIENCE.load(Ordering::Relaxed)
+}
 
 /// Calls `probe` until it answers, at most for `limit`; the last error is the one that is told.
 pub fn eventually<T>(
@@ -10,6 +24,7 @@ pub fn eventually<T>(
     what: &str,
     mut probe: impl FnMut() -> Result<T>,
 ) -> Result<T> {
+    let limit = patient(limit);
     let deadline = Instant::now() + limit;
     loop {
         match probe() {

@@ -38,18 +38,6 @@ fn containers(namespace: &Namespace<'_>) -> Result<Vec<(String, Value, Value)>> 
         .collect())
 }
 
-fn wait_node(cluster: &Cluster, node: &str, status: &str, limit: Duration) -> Result<()> {
-    eventually(limit, &format!("{node} is {status}"), || {
-        let line = cluster
-            .kubectl(&["get", "node", node, "--no-headers"])?
-            .ok()?;
-        if line.split_whitespace().nth(1) == Some(status) {
-            return Ok(());
-        }
-        bail!("{line}")
-    })
-}
-
 #[test]
 fn node_daemons_die_and_pods_do_not_notice() -> Result<()> {
     let cluster = Cluster::exclusive()?;
@@ -75,7 +63,7 @@ fn node_daemons_die_and_pods_do_not_notice() -> Result<()> {
         cluster.xtask(&["node", "start", &node.name])?;
     }
     for node in &cluster.nodes {
-        wait_node(&cluster, &node.name, "Ready", MINUTE)?;
+        cluster.wait_node(&node.name, "Ready", MINUTE)?;
     }
     let logs = eventually(MINUTE, "logs are served again", || {
         namespace.kubectl(&["logs", "counter"])?.ok()
@@ -168,16 +156,14 @@ fn a_lost_node_turns_not_ready_and_its_pods_start_elsewhere() -> Result<()> {
         })
         .to_string(),
     )?;
-    namespace
-        .kubectl(&["rollout", "status", "deployment/mover", "--timeout=60s"])?
-        .ok()?;
+    namespace.rolled_out("deployment/mover")?;
     let lost = namespace.pods("app=mover")?[0]["spec"]["nodeName"]
         .as_str()
         .context("nodeName")?
         .to_owned();
     cluster.xtask(&["node", "kill", &lost])?;
     let outcome = (|| {
-        wait_node(&cluster, &lost, "NotReady", 2 * MINUTE)?;
+        cluster.wait_node(&lost, "NotReady", 2 * MINUTE)?;
         eventually(2 * MINUTE, "a replacement runs elsewhere", || {
             let pods = namespace.pods("app=mover")?;
             pods.iter()
@@ -190,5 +176,5 @@ fn a_lost_node_turns_not_ready_and_its_pods_start_elsewhere() -> Result<()> {
     })();
     cluster.xtask(&["node", "start", &lost])?;
     outcome?;
-    wait_node(&cluster, &lost, "Ready", MINUTE)
+    cluster.wait_node(&lost, "Ready", MINUTE)
 }

@@ -50,9 +50,7 @@ fn tables_have_kubernetes_columns() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = Namespace::create(&cluster, "columns")?;
     namespace.apply_example("echo.yaml")?;
-    namespace
-        .kubectl(&["rollout", "status", "deployment/echo", "--timeout=90s"])?
-        .ok()?;
+    namespace.rolled_out("deployment/echo")?;
     let tables: &[(&[&str], &str)] = &[
         (&["get", "pods"], "NAME|READY|STATUS|RESTARTS|AGE"),
         (
@@ -214,7 +212,7 @@ fn logs_follow_tail_and_stamp() -> Result<()> {
         .container_pids(&field("/metadata/uid"), container)?
         .first()
         .context("no process")?;
-    std::fs::write(format!("/proc/{pid}/root/tmp/go"), "")?;
+    node.run("touch", &[&format!("/proc/{pid}/root/tmp/go")])?;
     ensure!(
         lines.next().transpose()?.as_deref() == Some("three"),
         "the line written while following"
@@ -259,7 +257,7 @@ fn deleting_a_namespace_takes_everything_with_it() -> Result<()> {
     namespace.apply_example("echo.yaml")?;
     namespace.wait_endpoints("echo", 3)?;
     let output = cluster
-        .kubectl(&["delete", "namespace", &namespace.name, "--timeout=90s"])?
+        .kubectl(&["delete", "namespace", &namespace.name, "--timeout=300s"])?
         .ok()?;
     ensure!(output.contains("deleted"), "{output}");
     let gone = cluster

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 use vetch_tests::registry::Registry;
 use vetch_tests::{Cluster, Namespace, eventually};
@@ -59,9 +57,7 @@ fn a_killed_process_is_restarted_and_told() -> Result<()> {
         .split_once("://")
         .context("containerID has no scheme")?
         .1;
-    for pid in node.container_pids(&text("/metadata/uid")?, container)? {
-        kill(Pid::from_raw(pid), Signal::SIGKILL)?;
-    }
+    node.kill_container(&text("/metadata/uid")?, container)?;
 
     namespace.wait_field(
         "pod/victim",
@@ -87,7 +83,7 @@ fn a_killed_process_is_restarted_and_told() -> Result<()> {
 #[test]
 fn an_unknown_image_backs_off_in_the_registrys_words() -> Result<()> {
     let cluster = Cluster::shared()?;
-    let registry = Registry::start()?;
+    let registry = Registry::start(&cluster)?;
     let namespace = Namespace::create(&cluster, "image")?;
     let mut manifest = pod("missing", "true");
     manifest["spec"]["containers"][0]["image"] = json!(format!("{}/no/such:tag", registry.address));
@@ -112,7 +108,7 @@ fn an_unknown_image_backs_off_in_the_registrys_words() -> Result<()> {
 #[test]
 fn an_image_comes_from_a_real_registry() -> Result<()> {
     let cluster = Cluster::shared()?;
-    let registry = Registry::start()?;
+    let registry = Registry::start(&cluster)?;
     let image = registry.push_echo("pulled")?;
     let namespace = Namespace::create(&cluster, "pull")?;
     let mut manifest = pod("pulled", "echo from $VERSION");

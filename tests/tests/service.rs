@@ -21,9 +21,7 @@ fn service_url(namespace: &Namespace<'_>) -> Result<String> {
 fn deploy<'a>(cluster: &'a Cluster, prefix: &str) -> Result<Namespace<'a>> {
     let namespace = Namespace::create(cluster, prefix)?;
     namespace.apply_example("echo.yaml")?;
-    namespace
-        .kubectl(&["rollout", "status", "deployment/echo", "--timeout=90s"])?
-        .ok()?;
+    namespace.rolled_out("deployment/echo")?;
     namespace.wait_endpoints("echo", 3)?;
     Ok(namespace)
 }
@@ -78,7 +76,7 @@ fn no_netfilter_rule_in_any_node() -> Result<()> {
     let cluster = Cluster::shared()?;
     let _namespace = deploy(&cluster, "netfilter")?;
     for node in &cluster.nodes {
-        let rules = node.command("nft").args(["list", "ruleset"]).output()?;
+        let rules = node.command("nft", &["list", "ruleset"]).output()?;
         ensure!(
             rules.status.success(),
             "nft: {}",
@@ -100,7 +98,6 @@ fn a_rolling_update_loses_no_request() -> Result<()> {
     let namespace = deploy(&cluster, "rolling")?;
     let load = cluster.nodes[0].start_load(&service_url(&namespace)?, 120)?;
 
-    let status = ["rollout", "status", "deployment/echo", "--timeout=90s"];
     namespace
         .kubectl(&[
             "set",
@@ -109,7 +106,7 @@ fn a_rolling_update_loses_no_request() -> Result<()> {
             "echo=vetch.local/echo:v2",
         ])?
         .ok()?;
-    namespace.kubectl(&status)?.ok()?;
+    namespace.rolled_out("deployment/echo")?;
     let image = namespace.field("deployment/echo", "/spec/template/spec/containers/0/image")?;
     ensure!(image == "vetch.local/echo:v2", "image is {image}");
     for pod in namespace.pods("app=echo")? {
@@ -134,7 +131,7 @@ fn a_rolling_update_loses_no_request() -> Result<()> {
         undone.contains("deployment.apps/echo rolled back"),
         "{undone}"
     );
-    namespace.kubectl(&status)?.ok()?;
+    namespace.rolled_out("deployment/echo")?;
     let image = namespace.field("deployment/echo", "/spec/template/spec/containers/0/image")?;
     ensure!(
         image == "vetch.local/echo:v1",
@@ -160,8 +157,7 @@ fn no_endpoints_is_refused_at_once() -> Result<()> {
     namespace.wait_endpoints("echo", 0)?;
     eventually(MINUTE, "the connection is refused", || {
         let output = cluster.nodes[0]
-            .command("curl")
-            .args(["-s", "--max-time", "5", &url])
+            .command("curl", &["-s", "--max-time", "5", &url])
             .output()?;
         match output.status.code() {
             // curl(1): 7 is "failed to connect", 28 is a timeout.
@@ -220,8 +216,7 @@ fn an_unready_pod_leaves_the_service_and_comes_back() -> Result<()> {
     let turn = |state: &str| -> Result<()> {
         let url = format!("http://{address}:8080/ready?{state}");
         let done = cluster.nodes[0]
-            .command("curl")
-            .args(["-sf", "--max-time", "5", &url])
+            .command("curl", &["-sf", "--max-time", "5", &url])
             .status()?;
         ensure!(done.success(), "curl {url}: {done}");
         Ok(())

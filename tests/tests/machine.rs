@@ -1,0 +1,263 @@
+//! What only a whole machine has: limits by the kernel's controllers, reboots, a plug to pull.
+//!
+//! The machines are QEMU's, made by `cargo xtask test` (one) or `cargo xtask e2e` (several).
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use vetch_tests::{Cluster, Namespace, Node, eventually};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A pod of one busybox container.
+fn pod(name: &str, script: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "app", "image": "vetch.local/echo:v1", "imagePullPolicy": "IfNotPresent",
+                "command": ["sh", "-c", script],
+            }],
+        },
+    })
+}
+
+fn output(namespace: &Namespace<'_>, pod: Value) -> Result<String> {
+    let name = pod["metadata"]["name"]
+        .as_str()
+        .context("a name")?
+        .to_owned();
+    namespace.apply(&pod.to_string())?;
+    namespace.wait_field(
+        &format!("pod/{name}"),
+        "/status/phase",
+        &json!("Succeeded"),
+        MINUTE,
+    )?;
+    namespace.kubectl(&["logs", &name])?.ok()
+}
+
+fn boot_id(node: &Node) -> Result<String> {
+    node.run("cat", &["/proc/sys/kernel/random/boot_id"])
+}
+
+/// One replica of the example behind its Service, and the Service's URL.
+fn deploy<'a>(cluster: &'a Cluster, prefix: &str) -> Result<(Namespace<'a>, String)> {
+    let namespace = Namespace::create(cluster, prefix)?;
+    namespace.apply_example("echo.yaml")?;
+    namespace.rolled_out("deployment/echo")?;
+    let ip = namespace.field("service/echo", "/spec/clusterIP")?;
+    let url = format!("http://{}/", ip.as_str().context("clusterIP")?);
+    answered(&cluster.nodes[0], &url)?;
+    Ok((namespace, url))
+}
+
+fn answered(node: &Node, url: &str) -> Result<()> {
+    eventually(MINUTE, "the Service answers", || {
+        node.run("curl", &["-sf", "--max-time", "5", url]).map(drop)
+    })
+}
+
+#[test]
+fn cpu_limits_reach_the_kernel() -> Result<()> {
+    let cluster = Cluster::machines()?;
+    let namespace = Namespace::create(&cluster, "cpu")?;
+    let mut manifest = pod(
+        "limited",
+        "cat /sys/fs/cgroup/cpu.max; i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; \
+         grep nr_throttled /sys/fs/cgroup/cpu.stat",
+    );
+    manifest["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "200m"}});
+    let said = output(&namespace, manifest)?;
+    let mut lines = said.lines();
+    // 200m of a CPU is 20 ms in each 100 ms: KEP-2254's cfs period.
+    ensure!(lines.next() == Some("20000 100000"), "cpu.max: {said}");
+    let throttled: u64 = lines
+        .next()
+        .and_then(|line| line.strip_prefix("nr_throttled "))
+        .with_context(|| format!("no nr_throttled in {said}"))?
+        .parse()?;
+    ensure!(throttled > 0, "a busy loop was never held back");
+    Ok(())
+}
+
+#[test]
+fn too_much_memory_is_oomkilled_and_said() -> Result<()> {
+    let cluster = Cluster::machines()?;
+    let namespace = Namespace::create(&cluster, "oom")?;
+    let mut manifest = pod("hungry", "cat /sys/fs/cgroup/memory.max; tail /dev/zero");
+    manifest["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "32Mi"}});
+    namespace.apply(&manifest.to_string())?;
+    namespace.wait_field("pod/hungry", "/status/phase", &json!("Failed"), MINUTE)?;
+    let ended = namespace.field("pod/hungry", "/status/containerStatuses/0/state/terminated")?;
+    ensure!(
+        ended["reason"] == "OOMKilled" && ended["exitCode"] == 137,
+        "it ended with {ended}"
+    );
+    let said = namespace.kubectl(&["logs", "hungry"])?.ok()?;
+    ensure!(said == "33554432\n", "memory.max: {said:?}");
+    Ok(())
+}
+
+#[test]
+fn every_controller_is_handed_on_to_the_container() -> Result<()> {
+    let cluster = Cluster::machines()?;
+    let namespace = Namespace::create(&cluster, "quiet")?;
+    // All controllers are handed on to the container.
+    let said = output(
+        &namespace,
+        pod("controllers", "cat /sys/fs/cgroup/cgroup.controllers"),
+    )?;
+    for controller in ["cpu", "memory", "pids"] {
+        ensure!(
+            said.split_whitespace().any(|name| name == controller),
+            "the container has no {controller}: {said}"
+        );
+    }
+    let condition = cluster
+        .kubectl(&[
+            "get",
+            "nodes",
+            "-o",
+            "jsonpath={.items[*].status.conditions[?(@.type==\"CgroupControllersMissing\")].status}",
+        ])?
+        .ok()?;
+    ensure!(
+        !condition.contains("True"),
+        "a node says that controllers are missing"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_reboot_brings_the_pods_back() -> Result<()> {
+    let cluster = Cluster::machines_exclusive()?;
+    let node = &cluster.nodes[0];
+    let (namespace, url) = deploy(&cluster, "reboot")?;
+    let before = boot_id(node)?;
+    let pods = names(&namespace)?;
+    // The connection ends with the machine.
+    let _ = node.run("systemctl", &["reboot"]);
+    eventually(3 * MINUTE, "the machine boots again", || {
+        let now = boot_id(node)?;
+        ensure!(now != before, "it has not gone down yet");
+        Ok(())
+    })?;
+    cluster.wait_node(&node.name, "Ready", 2 * MINUTE)?;
+    answered(node, &url)?;
+    namespace.rolled_out("deployment/echo")?;
+    ensure!(
+        names(&namespace)? == pods,
+        "the pods are others: {pods:?} before"
+    );
+    for pod in namespace.pods("app=echo")? {
+        let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
+        let here = pod["spec"]["nodeName"] == node.name.as_str();
+        ensure!(
+            !here || *restarts == 1,
+            "{} was restarted {restarts} times by one reboot",
+            pod["metadata"]["name"]
+        );
+    }
+    Ok(())
+}
+
+fn names(namespace: &Namespace<'_>) -> Result<Vec<String>> {
+    let mut names: Vec<String> = namespace
+        .pods("app=echo")?
+        .iter()
+        .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+#[test]
+fn power_loss_in_the_middle_of_writes_loses_nothing_acknowledged() -> Result<()> {
+    let cluster = Cluster::machines_exclusive()?;
+    let control = &cluster.nodes[0];
+    let (namespace, url) = deploy(&cluster, "power")?;
+    let (acknowledged, refused) = std::thread::scope(|scope| -> Result<_> {
+        let writer = scope.spawn(|| {
+            let mut acknowledged = Vec::new();
+            loop {
+                let name = format!("kept-{}", acknowledged.len());
+                let made =
+                    namespace.kubectl(&["create", "configmap", &name, "--request-timeout=5s"]);
+                match made {
+                    Ok(output) if output.success => acknowledged.push(name),
+                    Ok(output) => return (acknowledged, output.stderr),
+                    Err(error) => return (acknowledged, error.to_string()),
+                }
+            }
+        });
+        eventually(MINUTE, "some writes are acknowledged", || {
+            let made = namespace
+                .kubectl(&["get", "configmaps", "-o", "name"])?
+                .ok()?;
+            ensure!(made.contains("kept-5"), "{made}");
+            Ok(())
+        })?;
+        cluster.xtask(&["machine", "power-off", &control.name])?;
+        writer
+            .join()
+            .map_err(|_| anyhow::anyhow!("the writer panicked"))
+    })?;
+    ensure!(!refused.is_empty(), "the writer went on without a machine");
+    cluster.xtask(&["machine", "power-on", &control.name])?;
+    eventually(2 * MINUTE, "the API answers again", || {
+        cluster.kubectl(&["get", "--raw", "/readyz"])?.ok()
+    })?;
+    let kept = namespace
+        .kubectl(&["get", "configmaps", "-o", "name"])?
+        .ok()?;
+    for name in &acknowledged {
+        ensure!(
+            kept.contains(&format!("configmap/{name}\n")),
+            "{name} was acknowledged and is lost:\n{kept}"
+        );
+    }
+    cluster.wait_node(&control.name, "Ready", 2 * MINUTE)?;
+    namespace.rolled_out("deployment/echo")?;
+    answered(control, &url)
+}
+
+#[test]
+fn a_clock_that_jumps_disturbs_nobody() -> Result<()> {
+    let cluster = Cluster::machines_exclusive()?;
+    let (namespace, url) = deploy(&cluster, "clock")?;
+    let before = namespace.pods("app=echo")?;
+    for (jump, round) in [("+2 hours", "ahead"), ("-2 hours", "back")] {
+        for node in &cluster.nodes {
+            node.run("date", &["--set", &format!("now {jump}")])?;
+        }
+        // A pod that starts now passes the scheduler, the node, its probes and its token's dates.
+        let said = output(&namespace, pod(round, "echo here"))?;
+        ensure!(said == "here\n", "{round}: {said:?}");
+        answered(&cluster.nodes[0], &url)?;
+        for node in &cluster.nodes {
+            cluster.wait_node(&node.name, "Ready", MINUTE)?;
+        }
+    }
+    let after = namespace.pods("app=echo")?;
+    let identity = |pods: &[Value]| -> Vec<(Value, Value)> {
+        let mut all: Vec<_> = pods
+            .iter()
+            .map(|pod| {
+                (
+                    pod["metadata"]["uid"].clone(),
+                    pod["status"]["containerStatuses"][0]["containerID"].clone(),
+                )
+            })
+            .collect();
+        all.sort_by_key(|(uid, _)| uid.to_string());
+        all
+    };
+    if identity(&before) != identity(&after) {
+        bail!("pods were disturbed: {before:?}\n{after:?}");
+    }
+    Ok(())
+}
