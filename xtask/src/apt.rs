@@ -70,6 +70,20 @@ pub const TEST: &[Need] = &[
     program("nsenter", "util-linux"),
 ];
 
+/// For virtual machines: QEMU, and what their disks are made with.
+pub const VM: &[Need] = &[
+    QEMU,
+    program("qemu-img", "qemu-utils"),
+    program("mmdebstrap", "mmdebstrap"),
+    program("mkfs.ext4", "e2fsprogs"),
+    program("depmod", "kmod"),
+    program("ssh", "openssh-client"),
+    program("strip", "binutils"),
+    program("setsid", "util-linux"),
+];
+
+pub const QEMU: Need = program("qemu-system-x86_64", "qemu-system-x86");
+
 /// The compiler that has the source of `core` beside it, for the programs in the kernel.
 pub const EBPF_COMPILER: &[Need] = &[
     file("/usr/bin/rustc", "rustc-web"),

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::apt;
 use crate::paths::{Tree, echo_target};
 use crate::process;
-use crate::steps::Steps;
+use crate::steps::{Step, Steps};
 use crate::tools;
 
 mod ebpf;
@@ -21,6 +21,8 @@ mod ebpf;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     Daemons,
+    /// The daemons and `vetch-bench`.
+    DaemonsAndBench,
     /// The daemons as well: asking for both at once resolves the same features for both.
     DaemonsAndTests,
 }
@@ -50,28 +52,32 @@ pub fn everything(steps: &Steps, tree: &Tree, wanted: Wanted) -> Result<()> {
         )
     })?;
     steps.run("Build the echo server", |step| {
-        let mut command = cargo(tree);
-        command
-            .args([
-                "build",
-                "--release",
-                "--package",
-                "vetch-echo",
-                "--target",
-                &echo_target(),
-            ])
-            // It has to run in an image without libraries. Because a target is named, the flag does
-            // not reach build scripts.
-            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-        tools::run(step, &mut command)
+        static_program(step, tree, "vetch-echo")
     })?;
+    if wanted != Wanted::Daemons {
+        steps.run("Build the load generator", |step| {
+            static_program(step, tree, "vetch-load")
+        })?;
+    }
     let what = match wanted {
         Wanted::Daemons => "Build the daemons (minutes, the first time)",
+        Wanted::DaemonsAndBench => "Build the daemons and the benchmark (minutes, the first time)",
         Wanted::DaemonsAndTests => "Build the daemons and the tests (many minutes, the first time)",
     };
     steps.run(what, |step| {
         tools::run(step, cargo(tree).args(arguments(wanted)))
     })
+}
+
+/// One that has to run in an image without libraries.
+fn static_program(step: &Step, tree: &Tree, package: &str) -> Result<()> {
+    let mut command = cargo(tree);
+    command
+        .args(["build", "--release", "--package", package, "--target"])
+        .arg(echo_target())
+        // Because a target is named, the flag does not reach build scripts.
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    tools::run(step, &mut command)
 }
 
 /// Makes `target/ebpf/vetch-ebpf`, unless it is of the present sources.
@@ -83,6 +89,14 @@ fn arguments(wanted: Wanted) -> Vec<&'static str> {
     let mut arguments = vec!["build", "--release"];
     arguments.extend_from_slice(match wanted {
         Wanted::Daemons => &["--package", "vetch-control", "--package", "vetch-node"],
+        Wanted::DaemonsAndBench => &[
+            "--package",
+            "vetch-control",
+            "--package",
+            "vetch-node",
+            "--package",
+            "vetch-bench",
+        ],
         Wanted::DaemonsAndTests => &["--workspace", "--bins", "--tests"],
     });
     arguments
@@ -107,7 +121,11 @@ mod tests {
 
     #[test]
     fn tests_and_daemons_share_a_profile() {
-        for wanted in [Wanted::Daemons, Wanted::DaemonsAndTests] {
+        for wanted in [
+            Wanted::Daemons,
+            Wanted::DaemonsAndBench,
+            Wanted::DaemonsAndTests,
+        ] {
             assert_eq!(arguments(wanted)[..2], ["build", "--release"]);
         }
     }

@@ -4,13 +4,17 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
 
 use crate::cluster::{Cluster, Name};
 use crate::service::{Action, Part};
-use crate::{build, down, enter, hold, inventory, logs, machine, status, test, up};
+use crate::vm::Machines;
+use crate::vm::doors::Happening;
+use crate::{
+    bench, build, down, e2e, enter, hold, inventory, logs, machine, package, status, test, up,
+};
 
 /// Builds, starts, tests and takes down Vetch clusters on this machine.
 #[derive(Debug, Parser)]
@@ -18,7 +22,7 @@ use crate::{build, down, enter, hold, inventory, logs, machine, status, test, up
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// The cluster; several stand side by side [default: vetch, for `test`: test].
+    /// The cluster; several stand side by side [default: vetch, for `test`: test, for `bench`: bench].
     #[arg(long, global = true)]
     name: Option<Name>,
 }
@@ -40,6 +44,18 @@ enum Command {
         /// Arguments for nextest.
         #[arg(last = true)]
         nextest: Vec<String>,
+    },
+    /// Runs `vetch-bench` on a cluster of its own, which is taken down afterwards.
+    Bench(bench::BenchArgs),
+    /// Runs the scenarios on virtual machines with distribution kernels.
+    E2e(e2e::E2eArgs),
+    /// Makes Debian packages of the daemons.
+    Package,
+    /// What happens to a virtual machine of `e2e --keep`.
+    Machine {
+        happening: Happening,
+        /// node-1, node-2, …
+        node: String,
     },
     /// Builds everything that `up` starts.
     Build,
@@ -110,11 +126,18 @@ pub struct UpArgs {
     /// A registry that speaks plain HTTP; may be given several times.
     #[arg(long, value_name = "HOST:PORT")]
     pub insecure_registry: Vec<String>,
+    /// Leave Services to another proxy, but for those whose label
+    /// service.kubernetes.io/service-proxy-name has this value [default: as before].
+    #[arg(long, value_name = "NAME")]
+    pub service_proxy_name: Option<String>,
 }
 
 impl Cli {
     pub fn run(self) -> Result<ExitCode> {
         let name = self.name.clone();
+        if let Some(machines) = self.machines()? {
+            return self.command.on_machines(&machines);
+        }
         let cluster = || Cluster::open(name.clone().unwrap_or_default());
         match self.command {
             // These two run in other namespaces and know no cluster.
@@ -125,6 +148,14 @@ impl Cli {
             Command::Test { filters, nextest } => {
                 let name = self.name.unwrap_or_else(Name::of_tests);
                 return test::run(name, &filters, &nextest);
+            }
+            Command::Bench(args) => {
+                return bench::run(self.name.unwrap_or_else(Name::of_benchmarks), &args);
+            }
+            Command::E2e(args) => return e2e::run(self.name, &args),
+            Command::Package => package::run(&machine::tree())?,
+            Command::Machine { node, .. } => {
+                bail!("{node} is no virtual machine: name a cluster of `cargo xtask e2e --keep`")
             }
             Command::Up(args) => up::run(&cluster()?, &args)?,
             Command::Down { fresh } => down::run(&cluster()?, fresh)?,
@@ -152,6 +183,36 @@ impl Cli {
     }
 }
 
+impl Cli {
+    /// The cluster of virtual machines that is meant, if the name is one's.
+    fn machines(&self) -> Result<Option<Machines>> {
+        match (&self.name, &self.command) {
+            // They make such a cluster anew.
+            (_, Command::E2e(_)) | (None, _) => Ok(None),
+            (Some(name), _) => Machines::find(&machine::tree(), name),
+        }
+    }
+}
+
+impl Command {
+    /// The doors that virtual machines have too.
+    fn on_machines(self, machines: &Machines) -> Result<ExitCode> {
+        match self {
+            Command::Exec { node, command, .. } => return machines.exec(&node, &command),
+            Command::Node { action, node } => machines.act(&Part::Node(node), action)?,
+            Command::Control { action } => machines.act(&Part::Control, action)?,
+            Command::Etcd { action } => machines.act(&Part::Etcd, action)?,
+            Command::Machine { happening, node } => machines.happen(&node, happening)?,
+            Command::Down { .. } => machines.remove()?,
+            _ => bail!(
+                "cluster {} is of virtual machines: they have exec, node, control, etcd, machine and down",
+                machines.name
+            ),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,8 +230,15 @@ mod tests {
             "inventory --name vtlife",
             "exec node-1 -- curl -s http://10.96.0.9/ --name x",
             "exec --name other node-1 -- true",
+            "e2e",
+            "e2e --kernel 6.1 --kernel newest --nodes 2 --scenario reboot --keep",
+            "machine power-off node-1 --name vm-6-1",
+            "package",
             "test",
             "test rolling -- --no-capture",
+            "bench service --services 1,1000 --proxies vetch,iptables,nftables --seconds 3 --out DIR",
+            "bench --keep --nodes 3 --name b2 pods --help",
+            "bench compare a.json b.json",
             "logs node-2 --follow",
         ] {
             let words = std::iter::once("xtask").chain(line.split(' '));
@@ -187,6 +255,10 @@ mod tests {
             "node fly node-1",
             "down --name UP",
             "logs nothing",
+            "e2e --kernel 2.6",
+            "e2e --nodes 0",
+            "machine explode node-1",
+            "bench",
         ] {
             let words =
                 std::iter::once("xtask").chain(line.split(' ').filter(|word| !word.is_empty()));

@@ -23,6 +23,11 @@ impl Name {
         Name("test".into())
     }
 
+    /// The benchmark's own.
+    pub fn of_benchmarks() -> Name {
+        Name("bench".into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

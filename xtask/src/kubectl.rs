@@ -1,6 +1,6 @@
 //! The API server as an administrator asks it, by the kubectl that is there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -22,28 +22,36 @@ pub fn program() -> Result<PathBuf> {
 impl Cluster {
     /// Raw requests only: they need no discovery and no cache.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(program()?)
-            .arg("--kubeconfig")
-            .arg(self.paths.admin_kubeconfig())
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .context("run kubectl")?;
-        if !output.status.success() {
-            bail!(
-                "kubectl {}: {}",
-                arguments.join(" "),
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        run(&self.paths.admin_kubeconfig(), arguments)
     }
 
-    /// The nodes the API server knows, each with its Ready condition's status and message.
     pub fn node_conditions(&self) -> Result<Vec<NodeCondition>> {
-        let list = serde_json::from_str(&self.kubectl(&["get", "--raw", "/api/v1/nodes"])?)?;
-        Ok(node_conditions(&list))
+        nodes(&self.paths.admin_kubeconfig())
     }
+}
+
+fn run(kubeconfig: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program()?)
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .context("run kubectl")?;
+    if !output.status.success() {
+        bail!(
+            "kubectl {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The nodes the API server knows, each with its Ready condition's status and message.
+pub fn nodes(kubeconfig: &Path) -> Result<Vec<NodeCondition>> {
+    let list = run(kubeconfig, &["get", "--raw", "/api/v1/nodes"])?;
+    Ok(node_conditions(&serde_json::from_str(&list)?))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

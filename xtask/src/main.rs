@@ -7,13 +7,18 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod apt;
+mod bench;
 mod bpf;
 mod build;
+mod cache;
 mod cgroup;
+mod child;
 mod cli;
 mod cluster;
+mod debian;
 mod description;
 mod down;
+mod e2e;
 mod enter;
 mod foreground;
 mod hold;
@@ -26,6 +31,7 @@ mod mounts;
 mod namespaces;
 mod netlink;
 mod network;
+mod package;
 mod paths;
 mod plan;
 mod ports;
@@ -38,6 +44,7 @@ mod steps;
 mod test;
 mod tools;
 mod up;
+mod vm;
 
 fn main() -> ExitCode {
     match cli::Cli::parse().run() {

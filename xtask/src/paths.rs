@@ -62,6 +62,15 @@ impl Tree {
         self.target().join(echo_target()).join("release/vetch-echo")
     }
 
+    /// The benchmark's load generator and server, static as well.
+    pub fn load(&self) -> PathBuf {
+        self.target().join(echo_target()).join("release/vetch-load")
+    }
+
+    pub fn load_image(&self) -> PathBuf {
+        self.target().join("images/load.tar")
+    }
+
     pub fn echo_image(&self) -> PathBuf {
         self.target().join("images/echo.tar")
     }

@@ -25,6 +25,7 @@ pub struct Wishes {
     pub service_cidr: Option<Ipv4Net>,
     pub api_port: Option<u16>,
     pub insecure_registries: Vec<String>,
+    pub service_proxy_name: Option<String>,
 }
 
 /// What the machine already uses, this cluster's own parts left out.
@@ -171,6 +172,8 @@ pub fn decide(
         etcd_client_port,
         etcd_peer_port,
         insecure_registries,
+        service_proxy_name: (wishes.service_proxy_name.clone())
+            .or_else(|| before.and_then(|state| state.service_proxy_name.clone())),
     };
     check_room(&state)?;
     Ok(state)

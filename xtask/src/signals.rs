@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -40,22 +41,36 @@ impl Signals {
     /// Waits until `other` can be read or a signal is there.
     pub fn wait(&self, other: BorrowedFd<'_>) -> Result<Woken> {
         loop {
-            if let Some(info) = self.file.read_signal()? {
-                let number = i32::try_from(info.ssi_signo)?;
-                return Ok(Woken::Signal(Signal::try_from(number)?));
-            }
-            let mut watched = [
-                PollFd::new(self.file.as_fd(), PollFlags::POLLIN),
-                PollFd::new(other, PollFlags::POLLIN),
-            ];
-            match poll(&mut watched, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno).context("wait"),
-            }
-            if watched[1].any() == Some(true) {
-                return Ok(Woken::Ready);
+            if let Some(woken) = self.look(other, PollTimeout::NONE)? {
+                return Ok(woken);
             }
         }
+    }
+
+    /// The same, at most for this long.
+    pub fn wait_for(&self, other: BorrowedFd<'_>, limit: Duration) -> Result<Option<Woken>> {
+        self.look(
+            other,
+            PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+        )
+    }
+
+    /// None also when something else ended the wait.
+    fn look(&self, other: BorrowedFd<'_>, limit: PollTimeout) -> Result<Option<Woken>> {
+        let mut watched = [
+            PollFd::new(self.file.as_fd(), PollFlags::POLLIN),
+            PollFd::new(other, PollFlags::POLLIN),
+        ];
+        match poll(&mut watched, limit) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("wait"),
+        }
+        let ready = watched[1].any() == Some(true);
+        if let Some(info) = self.file.read_signal()? {
+            let number = i32::try_from(info.ssi_signo)?;
+            return Ok(Some(Woken::Signal(Signal::try_from(number)?)));
+        }
+        Ok(ready.then_some(Woken::Ready))
     }
 }
 

@@ -24,6 +24,9 @@ pub struct State {
     pub etcd_peer_port: u16,
     #[serde(default)]
     pub insecure_registries: Vec<String>,
+    /// Whose Services the nodes serve; None: those that name nobody.
+    #[serde(default)]
+    pub service_proxy_name: Option<String>,
 }
 
 impl State {

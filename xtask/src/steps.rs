@@ -73,6 +73,13 @@ impl Step {
         }
     }
 
+    /// How far it is: only where it can be overwritten.
+    pub fn progress(&self, line: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(line.trim().to_owned());
+        }
+    }
+
     /// A line that stays.
     pub fn tell(&self, line: &str) {
         match &self.bar {

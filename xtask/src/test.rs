@@ -1,19 +1,23 @@
 //! `test`: every test of the workspace in one run, on a cluster of the suite's own.
 
-use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Child, ExitCode};
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::build::{self, Wanted};
 use crate::cli::UpArgs;
 use crate::cluster::{Cluster, Name};
-use crate::signals::{self, Signals, Woken};
+use crate::paths::Tree;
+use crate::signals::{self, Signals};
 use crate::steps::Steps;
-use crate::{apt, down, kubectl, machine, process, tools, up};
+use crate::vm::{Machines, kernel};
+use crate::{apt, bench, child, down, e2e, kubectl, machine, process, tools, up};
+
+/// What a whole machine has to show; see there.
+const SCENARIOS: &str = include_str!("../../tests/tests/machine.rs");
+/// The suite's cluster of virtual machines.
+const MACHINES: &str = "vm-test";
 
 /// As many as the example has replicas, so that each can be on a node of its own.
 const NODES: u32 = 3;
@@ -29,6 +33,10 @@ pub fn run(name: Name, filters: &[String], arguments: &[String]) -> Result<ExitC
         kubectl::recent::program(step, &cluster.tree)
     })?;
     build::everything(&steps, &cluster.tree, Wanted::DaemonsAndTests)?;
+    let with_machines = needs_machines(filters);
+    if with_machines {
+        e2e::install(&steps)?;
+    }
     // From here on Ctrl-C takes the cluster down as well.
     let signals = Signals::hold()?;
     let args = UpArgs {
@@ -36,15 +44,26 @@ pub fn run(name: Name, filters: &[String], arguments: &[String]) -> Result<ExitC
         fresh: true,
         ..UpArgs::default()
     };
-    let outcome = up::start(&steps, &cluster, &args).and_then(|_| {
+    let outcome = up::start(&steps, &cluster, &args).and_then(|state| {
+        bench::give_image(&steps, &cluster, &state)?;
+        let machines = if with_machines {
+            Some(boot(&steps, &cluster.tree)?)
+        } else {
+            None
+        };
         // Scenarios stop and start daemons of this cluster.
         drop(lock);
         eprintln!(
             "==> Test; the cluster's logs are in {}",
             cluster.paths.logs().display()
         );
-        let child = nextest(&cluster, &kubectl, filters, arguments)?;
-        wait(child, &signals)
+        eprintln!("    scenarios of several virtual machines are not among them: cargo xtask e2e");
+        let child = nextest(&cluster, &kubectl, machines.as_ref(), filters, arguments)?;
+        let code = child::wait(child, &signals)?;
+        match machines {
+            Some(machines) => e2e::finish(&machines, code),
+            None => Ok(code),
+        }
     });
     let passed = matches!(outcome, Ok(0));
     // The summary stays the last that is said; logs stay where something failed.
@@ -52,12 +71,36 @@ pub fn run(name: Name, filters: &[String], arguments: &[String]) -> Result<ExitC
     let taken_down = down::everything(&cluster, passed);
     let code = outcome?;
     taken_down?;
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+    Ok(child::exit_code(code))
+}
+
+/// One machine with Debian 12's kernel. It boots while other tests run.
+fn boot(steps: &Steps, tree: &Tree) -> Result<Machines> {
+    steps.run("Make a virtual machine", |step| {
+        let name = MACHINES.parse().map_err(anyhow::Error::msg)?;
+        let machines = e2e::make(step, tree, &name, &kernel::DEBIAN[0], 1)?;
+        for machine in machines.all() {
+            machines.power_on(&machine)?;
+        }
+        Ok(machines)
+    })
+}
+
+/// Whether a scenario of theirs is among what is asked for: by parts of names, as nextest has it.
+fn needs_machines(filters: &[String]) -> bool {
+    let named = |filter: &String| {
+        SCENARIOS
+            .lines()
+            .filter_map(|line| line.strip_prefix("fn "))
+            .any(|name| name.contains(filter.as_str()))
+    };
+    filters.is_empty() || filters.iter().any(named)
 }
 
 fn nextest(
     cluster: &Cluster,
     kubectl: &Path,
+    machines: Option<&Machines>,
     filters: &[String],
     arguments: &[String],
 ) -> Result<Child> {
@@ -72,23 +115,28 @@ fn nextest(
         .env("VETCH_XTASK", tree.daemon("xtask"))
         .env("VETCH_ECHO", tree.echo())
         .env("VETCH_SHIM", tree.shim())
+        .env("VETCH_BENCH", tree.daemon("vetch-bench"))
         .env("VETCH_KUBECTL", kubectl)
         .env(up::PREBUILT, "1")
         .env("PATH", process::search_path());
+    if let Some(machines) = machines {
+        command.env("VETCH_MACHINES", machines.description());
+    }
     signals::spawn(&mut command).context("run cargo nextest")
 }
 
-/// The exit code of the run; signals of this program go on to it.
-fn wait(mut child: Child, signals: &Signals) -> Result<i32> {
-    let pid = Pid::from_raw(i32::try_from(child.id())?);
-    let raw = rustix::process::Pid::from_child(&child);
-    let file = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty())
-        .context("watch the run")?;
-    while let Woken::Signal(signal) = signals.wait(file.as_fd())? {
-        // The terminal's goes to both, and twice is a different wish.
-        if signal != Signal::SIGINT {
-            let _ = kill(pid, signal);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_boot_for_the_whole_suite_and_for_their_own_scenarios() {
+        let asked = |filters: &[&str]| {
+            let filters: Vec<String> = filters.iter().map(|&filter| filter.into()).collect();
+            needs_machines(&filters)
+        };
+        assert!(asked(&[]));
+        assert!(asked(&["rolling_update", "power_loss"]));
+        assert!(!asked(&["rolling_update"]));
     }
-    Ok(child.wait()?.code().unwrap_or(1))
 }

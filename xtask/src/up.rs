@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -148,6 +149,7 @@ fn choose(cluster: &Cluster, args: &UpArgs, before: Option<&State>) -> Result<St
         service_cidr: args.service_cidr,
         api_port: args.api_port,
         insecure_registries: args.insecure_registry.clone(),
+        service_proxy_name: args.service_proxy_name.clone(),
     };
     Ok(plan::decide(&cluster.name, &wishes, before, &taken)?)
 }
@@ -205,15 +207,20 @@ fn import_images(cluster: &Cluster, state: &State) -> Result<()> {
         }
         fs::create_dir_all(&paths.root)
             .with_context(|| format!("create {}", paths.root.display()))?;
-        let mut import = Command::new(cluster.tree.daemon("vetch-node"));
-        import
-            .args(["image", "import", "--root-dir"])
-            .arg(&paths.root)
-            .arg(&archive);
-        succeed(&mut import)?;
+        import_image(cluster, &paths.root, &archive)?;
         image::record_import(&paths.imported, &digest)?;
     }
     Ok(())
+}
+
+/// Into the store of a node, whose daemon may run.
+pub fn import_image(cluster: &Cluster, root: &Path, archive: &Path) -> Result<()> {
+    let mut import = Command::new(cluster.tree.daemon("vetch-node"));
+    import
+        .args(["image", "import", "--root-dir"])
+        .arg(root)
+        .arg(archive);
+    succeed(&mut import)
 }
 
 fn start_nodes(step: &Step, cluster: &Cluster, state: &State) -> Result<()> {
@@ -264,7 +271,7 @@ fn forget_nodes(step: &Step, cluster: &Cluster, wanted: &[String]) -> Result<()>
     Ok(())
 }
 
-fn succeed(command: &mut Command) -> Result<()> {
+pub fn succeed(command: &mut Command) -> Result<()> {
     let words = format!("{command:?}");
     let output = command
         .stdin(Stdio::null())

@@ -112,6 +112,7 @@ fn wishes_are_met() {
         service_cidr: Some(net("10.97.0.0/24")),
         api_port: Some(16477),
         insecure_registries: vec!["registry:5000".into()],
+        service_proxy_name: Some("vetch".into()),
     };
     let state = Machine::empty().decide("a", &wishes, None).unwrap();
     assert_eq!(state.subnet, net("172.30.77.0/24"));

@@ -70,6 +70,9 @@ pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<V
     for registry in &state.insecure_registries {
         arguments.extend(["--insecure-registry".to_owned(), registry.clone()]);
     }
+    if let Some(name) = &state.service_proxy_name {
+        arguments.extend(["--service-proxy-name".to_owned(), name.clone()]);
+    }
     Ok(arguments)
 }
 
@@ -106,6 +109,7 @@ mod tests {
             etcd_client_port: 2379,
             etcd_peer_port: 2380,
             insecure_registries: vec!["registry:5000".into()],
+            service_proxy_name: Some("vetch".into()),
         }
     }
 
@@ -152,6 +156,7 @@ mod tests {
             "--cgroup-root /sys/fs/cgroup ",
             "--pull-netns /run/vetch/vetch/machine/ns/net",
             "--insecure-registry registry:5000",
+            "--service-proxy-name vetch",
         ] {
             assert!(second.contains(part), "{second}");
         }
