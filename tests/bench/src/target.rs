@@ -22,6 +22,8 @@ pub struct Target {
 pub struct Local {
     pub name: String,
     kubeconfig: PathBuf,
+    /// The API server as nodes and pods reach it.
+    pub node_server: String,
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
     #[serde(rename = "serviceCIDR")]

@@ -1,0 +1,164 @@
+//! `vetch-bench service`: requests through Services beside requests straight to pods.
+//!
+//! Servers stay on one node; the client of each sample is a pod of its own, on that node or on
+//! another. Services have no selector: their EndpointSlices are written here. At most 16 of them are
+//! dialled and lead to the servers; the others are there to be passed by, with endpoints in
+//! 198.19.0.0/16 that nobody dials.
+//!
+//! Which subject a sample is of decides the address its client dials, and what is in the nodes
+//! meanwhile: [`rules`]. So `direct` and `vetch` never have a netfilter rule in their way.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use crate::pods::namespace::Namespace;
+use crate::run::Run;
+
+mod daemon;
+mod effect;
+mod load;
+mod nodes;
+mod objects;
+mod options;
+mod plan;
+mod pods;
+mod population;
+mod program;
+mod progress;
+mod rules;
+mod series;
+mod traffic;
+
+pub use options::{Options, Proxy};
+
+use nodes::Nodes;
+use plan::Subject;
+use series::Series;
+
+/// Everything that was asked for, one number of endpoints after the other. What cannot be measured
+/// here is skipped, in words.
+pub async fn run(run: &mut Run, options: &Options) -> Result<()> {
+    let outcome = measure(run, options).await;
+    if run.stopped() {
+        // Whatever it was in the middle of.
+        return Ok(());
+    }
+    outcome
+}
+
+async fn measure(run: &mut Run, options: &Options) -> Result<()> {
+    let seed = options.seed.unwrap_or_else(|| {
+        u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default()
+    });
+    let nodes = Nodes::find(run).await?;
+    let subjects = subjects(run, options, &nodes)?;
+    record(run, options, seed, &nodes);
+    rules::clear(&nodes.places()).await?;
+    let all = options::unique(options.endpoints.clone());
+    let progress = progress::Progress::start(
+        run,
+        options,
+        subjects.len(),
+        nodes.placements(options).len(),
+    );
+    for endpoints in all {
+        if run.stopped() {
+            break;
+        }
+        let namespace = Namespace::create(&run.target.client, "vetch-bench", &run.stop).await?;
+        let series = Series::begin(
+            run,
+            options,
+            &namespace.name,
+            &nodes,
+            &subjects,
+            (seed, endpoints),
+        );
+        let outcome = match series.await {
+            Ok(series) => series.run(run, &progress).await,
+            Err(error) => Err(error),
+        };
+        // Both, whatever came before.
+        let cleared = rules::clear(&nodes.places()).await;
+        let removed = namespace.remove(run).await;
+        outcome.and(cleared).and(removed)?;
+    }
+    Ok(())
+}
+
+/// Direct first, then whom the options name and this cluster lets one measure.
+fn subjects(run: &mut Run, options: &Options, nodes: &Nodes) -> Result<Vec<Subject>> {
+    let local = run.target.local.is_some();
+    let cluster = if local {
+        "vetch"
+    } else {
+        options.subject_name.as_str()
+    };
+    let mut subjects = vec![Subject::Direct];
+    for proxy in options.proxies() {
+        let subject = Subject::of(proxy, cluster);
+        let why_not = if subject.is_local() && !local {
+            Some("rules are laid only into the nodes of a cluster of this machine")
+        } else if proxy.is_kube_proxy() && !nodes.leave_services()? {
+            Some(
+                "the nodes serve all Services themselves: bring the cluster up with \
+                 `cargo xtask up --service-proxy-name vetch`",
+            )
+        } else {
+            None
+        };
+        match why_not {
+            Some(why) => run.skip(subject.name().to_owned(), why),
+            None => subjects.push(subject),
+        }
+    }
+    Ok(subjects)
+}
+
+/// All that the figures depend on.
+fn record(run: &mut Run, options: &Options, seed: u64, nodes: &Nodes) {
+    let settings = &mut run.report.settings;
+    for (key, value) in [
+        ("seconds", json!(options.seconds)),
+        ("warmup", json!(options.warmup)),
+        ("rounds", json!(options.rounds)),
+        ("connections", json!(options.connections)),
+        ("threads", json!(options.threads)),
+        ("serverPods", json!(options.server_pods)),
+        ("flips", json!(options.flips)),
+        ("rateShare", json!(options.rate_share)),
+        ("seed", json!(seed)),
+        ("image", json!(options.image)),
+        ("serverNode", json!(nodes.server.name)),
+        (
+            "otherNode",
+            json!(nodes.other.as_ref().map(|node| &node.name)),
+        ),
+    ] {
+        settings.insert(key.into(), value);
+    }
+    let modes: BTreeSet<String> = options
+        .proxies()
+        .iter()
+        .filter(|proxy| matches!(proxy, Proxy::Iptables))
+        .filter_map(|_| vetch_bench_rules::iptables_version().ok())
+        .collect();
+    if let Some(version) = modes.into_iter().next() {
+        settings.insert("iptables".into(), json!(version));
+    }
+}
+
+/// Milliseconds of a duration given in microseconds.
+fn millis(micros: f64) -> f64 {
+    micros / 1000.0
+}
+
+/// An error of the machine's side of a sample, with what it was.
+fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T> + Send + 'static,
+) -> impl Future<Output = Result<T>> {
+    let job = tokio::task::spawn_blocking(job);
+    async move { job.await.context("a thread of the benchmark died")? }
+}

@@ -1,0 +1,168 @@
+//! What makes a subject's addresses work while its samples are taken, and only then.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use kube::config::Kubeconfig;
+use tokio::task::spawn_blocking;
+use vetch_bench_rules::{KubeProxy, Mode, Namespace, Node, Service};
+
+use crate::target::{Local, LocalNode};
+
+const SYNC_LIMIT: Duration = Duration::from_secs(300);
+
+/// The network of one node.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub namespace: Namespace,
+    node: Node,
+    name: String,
+    address: Ipv4Addr,
+}
+
+impl Place {
+    pub fn of(local: &Local, node: &LocalNode) -> Result<Place> {
+        let address: Ipv4Addr = node.address.parse().context("the node's address")?;
+        Ok(Place {
+            namespace: Namespace(node.netns.clone()),
+            node: Node {
+                pod_cidr: local.pod_cidr.parse().context("the pods' network")?,
+                addresses: vec![address],
+            },
+            name: node.name.clone(),
+            address,
+        })
+    }
+}
+
+/// Lays the rules in every place and returns how long the program took that laid them in the first.
+pub async fn lay(places: &[Place], mode: Mode, services: &Arc<Vec<Service>>) -> Result<Duration> {
+    let (places, services) = (places.to_vec(), services.clone());
+    spawn_blocking(move || {
+        let mut first = None;
+        for place in &places {
+            let took = place.namespace.lay(mode, &place.node, &services)?;
+            first.get_or_insert(took);
+        }
+        Ok(first.unwrap_or_default())
+    })
+    .await?
+}
+
+/// Removes what either mode laid; afterwards no packet passes netfilter.
+pub async fn clear(places: &[Place]) -> Result<()> {
+    let places = places.to_vec();
+    spawn_blocking(move || {
+        for place in &places {
+            if place.namespace.is_clean()? {
+                continue;
+            }
+            for mode in [Mode::Iptables, Mode::Nftables] {
+                place.namespace.remove(mode)?;
+            }
+            ensure!(
+                place.namespace.is_clean()?,
+                "netfilter rules are left in {}: look with `cargo xtask exec {} -- nft list ruleset`",
+                place.name,
+                place.name
+            );
+        }
+        Ok(())
+    })
+    .await?
+}
+
+/// The real program, as `--kube-proxy` names it.
+#[derive(Clone, Debug)]
+pub struct Program {
+    path: PathBuf,
+    kubeconfig: PathBuf,
+    work_dir: Arc<tempfile::TempDir>,
+}
+
+/// It, in some places, for as long as the value lives or until it is stopped.
+pub struct Running {
+    pub proxies: Vec<KubeProxy>,
+    /// From the start of the first until it had written its first rules.
+    pub synced: Duration,
+}
+
+impl Program {
+    /// Its kubeconfig names the API server as the nodes reach it.
+    pub fn new(path: &Path, kubeconfig: &Path, local: &Local) -> Result<Program> {
+        let work_dir = tempfile::tempdir().context("make a directory for kube-proxy")?;
+        let mut config = Kubeconfig::read_from(kubeconfig)
+            .with_context(|| format!("read {}", kubeconfig.display()))?;
+        for cluster in config
+            .clusters
+            .iter_mut()
+            .filter_map(|named| named.cluster.as_mut())
+        {
+            cluster.server = Some(local.node_server.clone());
+        }
+        let kubeconfig = work_dir.path().join("kubeconfig");
+        // JSON is YAML.
+        std::fs::write(&kubeconfig, serde_json::to_string(&config)?)
+            .with_context(|| format!("write {}", kubeconfig.display()))?;
+        Ok(Program {
+            path: path.to_owned(),
+            kubeconfig,
+            work_dir: Arc::new(work_dir),
+        })
+    }
+
+    pub fn version(&self) -> Result<String> {
+        Ok(KubeProxy::version(&self.path)?)
+    }
+
+    /// Returns when all of them have written their rules.
+    pub async fn start(&self, places: &[Place], mode: Mode) -> Result<Running> {
+        let (program, places) = (self.clone(), places.to_vec());
+        spawn_blocking(move || {
+            let mut running = Running {
+                proxies: Vec::new(),
+                synced: Duration::ZERO,
+            };
+            for place in &places {
+                let work_dir = program.work_dir.path().join(&place.name);
+                std::fs::create_dir_all(&work_dir)?;
+                let proxy = program.launch(place, mode, &work_dir)?;
+                let synced = proxy.wait_synced(SYNC_LIMIT)?;
+                if running.proxies.is_empty() {
+                    running.synced = synced;
+                }
+                running.proxies.push(proxy);
+            }
+            Ok(running)
+        })
+        .await?
+    }
+
+    fn launch(&self, place: &Place, mode: Mode, work_dir: &Path) -> Result<KubeProxy> {
+        Ok(KubeProxy::start(
+            &self.path,
+            &place.namespace.0,
+            mode,
+            &self.kubeconfig,
+            &place.name,
+            place.address,
+            place.node.pod_cidr,
+            work_dir,
+        )?)
+    }
+}
+
+impl Running {
+    pub async fn stop(self) -> Result<()> {
+        spawn_blocking(move || {
+            for proxy in self.proxies {
+                proxy.stop()?;
+            }
+            Ok(())
+        })
+        .await?
+    }
+}
