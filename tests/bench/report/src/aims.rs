@@ -2,7 +2,7 @@
 
 use vetch_bench_record::Figure;
 
-use crate::words;
+use crate::{number, words};
 
 /// Whose figures are held against the aims.
 pub const OURS: &str = "vetch";
@@ -199,4 +199,34 @@ pub fn over_direct(bench: &str, figure: &Figure) -> Option<f64> {
         }
         _ => None,
     })
+}
+
+/// The limit this figure is held against, in its own unit, and the name of that line.
+pub fn limit(bench: &str, figure: &Figure) -> Option<(f64, String)> {
+    aims().iter().find_map(|aim| match aim.goal {
+        Goal::Limit { most, unit, .. } if aim.bench == bench && aim.is_for(figure) => {
+            let at = aim
+                .services
+                .map(|services| format!(" at {}", number::compact(services as f64)));
+            let label = format!("aim {most} {unit}{}", at.unwrap_or_default());
+            Some((most * scale(unit, &figure.unit)?, label))
+        }
+        _ => None,
+    })
+}
+
+/// How many of `wanted` one of `unit` is.
+pub fn scale(unit: &str, wanted: &str) -> Option<f64> {
+    let size = |unit: &str| match unit {
+        "s" => Some((0, 1.0)),
+        "ms" => Some((0, 1e-3)),
+        "µs" | "us" => Some((0, 1e-6)),
+        "B" | "bytes" => Some((1, 1.0)),
+        "KiB" => Some((1, 1024.0)),
+        "MiB" => Some((1, 1024.0 * 1024.0)),
+        "GiB" => Some((1, 1024.0 * 1024.0 * 1024.0)),
+        _ => None,
+    };
+    let ((kind, from), (other, to)) = (size(unit)?, size(wanted)?);
+    (kind == other).then_some(from / to)
 }

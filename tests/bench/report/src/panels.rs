@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use vetch_bench_record::{Better, Figure, Report, Summary, ratio};
 
-use crate::aims::{DIRECT, over_direct};
+use crate::aims::{DIRECT, limit, over_direct};
 use crate::verdict::beside;
 use crate::words;
 
@@ -125,7 +125,11 @@ fn section<'a>(report: &Report, family: &str, members: Vec<Member<'a>>) -> Secti
     let mut panels = panels(report, &members, &varying, None);
     let direct = members.iter().any(|member| member.figure.subject == DIRECT);
     let others = members.iter().any(|member| member.figure.subject != DIRECT);
-    if direct && others {
+    // Latencies stand as they are: their ratios are in the tables.
+    let quantiles = members
+        .iter()
+        .any(|m| m.conditions.contains_key("quantile"));
+    if direct && others && !quantiles {
         panels.extend(self::panels(report, &members, &varying, Some(DIRECT)));
     }
     Section {
@@ -193,7 +197,10 @@ fn panels(
             },
             better: figure.better,
             is_ratio: over.is_some(),
-            rules: over.map_or_else(Vec::new, |over| rules(report, over, &values)),
+            rules: match over {
+                Some(over) => rules(report, over, &values),
+                None => limits(report, &values),
+            },
             body: match axis {
                 Some(axis) => lines(axis, &values),
                 None => rows(&values, label),
@@ -240,6 +247,16 @@ fn rules(report: &Report, over: &str, values: &[Drawn<'_>]) -> Vec<Rule> {
         None => {}
     }
     rules
+}
+
+/// The aim of one of these figures, in their unit.
+fn limits(report: &Report, values: &[Drawn<'_>]) -> Vec<Rule> {
+    let limit = |value: &Drawn<'_>| limit(&report.bench, value.member.figure);
+    let found = values.iter().find_map(limit);
+    found
+        .into_iter()
+        .map(|(at, label)| Rule { at, label })
+        .collect()
 }
 
 /// The numeric condition that takes more than one value.

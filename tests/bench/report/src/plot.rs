@@ -37,6 +37,15 @@ pub fn unit(panel: &Panel) -> String {
     format!("{}, {better}", panel.unit)
 }
 
+/// How many times the lowest value the highest is before an axis goes by decades. Rates are read
+/// from zero as long as they can be; times and sizes grow by factors.
+fn wide(panel: &Panel) -> f64 {
+    match panel.better {
+        Better::Higher => 40.0,
+        Better::Lower => 6.0,
+    }
+}
+
 /// The subjects a panel shows.
 pub fn subjects(panel: &Panel) -> Vec<&str> {
     let all: Vec<&str> = match &panel.body {

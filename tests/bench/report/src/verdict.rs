@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use vetch_bench_record::{Figure, Report, Summary, ratio};
 
-use crate::aims::{Aim, Goal, REAL, aims};
+use crate::aims::{Aim, Goal, REAL, aims, scale};
 use crate::{number, words};
 
 mod growth;
@@ -25,6 +25,8 @@ pub struct Verdict {
     /// Plain English, with the numbers and their spread.
     pub sentence: String,
     pub outcome: Outcome,
+    /// The medians it speaks of: ratios where the aim is one.
+    pub medians: Vec<f64>,
     /// What it was read from: ours, and what ours was divided by.
     pub figures: Vec<FigureRef>,
 }
@@ -176,6 +178,7 @@ fn of_ratio(report: &Report, aim: &Aim, figure: &Figure, other: &Figure) -> Verd
     let held = [found.low, found.high].map(|ratio| bound.holds(ratio));
     let (tail, outcome) = judge(&goal, held, found.count);
     aim.verdict(format!("{numbers}; {tail}."), outcome, figures)
+        .of([found.median])
 }
 
 fn of_limit(report: &Report, aim: &Aim, figure: &Figure) -> Verdict {
@@ -208,11 +211,14 @@ fn of_limit(report: &Report, aim: &Aim, figure: &Figure) -> Verdict {
     let goal = format!("at most {most} {unit}");
     let Some(scale) = scale(&figure.unit, unit) else {
         let sentence = format!("{numbers}; the aim is {goal}, which is of another unit.");
-        return aim.verdict(sentence, Outcome::CannotTell, figures);
+        return aim
+            .verdict(sentence, Outcome::CannotTell, figures)
+            .of([found.median]);
     };
     let held = [found.high, found.low].map(|value| value * scale <= most);
     let (tail, outcome) = judge(&goal, held, found.count);
     aim.verdict(format!("{numbers}; {tail}."), outcome, figures)
+        .of([found.median])
 }
 
 /// `held`: whether the aim holds at either end of the spread.
@@ -242,22 +248,6 @@ fn sentence_start(place: &str, subject: &str) -> String {
     }
 }
 
-/// How many of `wanted` one of `unit` is.
-fn scale(unit: &str, wanted: &str) -> Option<f64> {
-    let size = |unit: &str| match unit {
-        "s" => Some((0, 1.0)),
-        "ms" => Some((0, 1e-3)),
-        "µs" | "us" => Some((0, 1e-6)),
-        "B" | "bytes" => Some((1, 1.0)),
-        "KiB" => Some((1, 1024.0)),
-        "MiB" => Some((1, 1024.0 * 1024.0)),
-        "GiB" => Some((1, 1024.0 * 1024.0 * 1024.0)),
-        _ => None,
-    };
-    let ((kind, from), (other, to)) = (size(unit)?, size(wanted)?);
-    (kind == other).then_some(from / to)
-}
-
 impl Aim {
     fn verdict(&self, sentence: String, outcome: Outcome, figures: Vec<FigureRef>) -> Verdict {
         Verdict {
@@ -265,8 +255,16 @@ impl Aim {
             aim: Some(self.short()),
             sentence,
             outcome,
+            medians: Vec::new(),
             figures,
         }
+    }
+}
+
+impl Verdict {
+    fn of(mut self, medians: impl IntoIterator<Item = f64>) -> Verdict {
+        self.medians = medians.into_iter().collect();
+        self
     }
 }
 

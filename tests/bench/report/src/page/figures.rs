@@ -36,7 +36,11 @@ fn table(report: &Report, section: &Section<'_>, verdicts: &[Verdict]) -> Markup
     let mut members: Vec<&Member<'_>> = section.members.iter().collect();
     members.sort_by(|one, other| order(one, &keys).cmp(&order(other, &keys)));
     html! {
-        h3 { (section.title) @if one_unit { span.unit { ", " (units[0]) } } }
+        details.group {
+        summary {
+            span.heading { (section.title) @if one_unit { span.unit { ", " (units[0]) } } }
+            span.aim { (members.len()) @if members.len() == 1 { " figure" } @else { " figures" } }
+        }
         @if !section.constants.is_empty() { p.note { (section.constants) } }
         div.scroll tabindex="0" {
             table {
@@ -69,6 +73,7 @@ fn table(report: &Report, section: &Section<'_>, verdicts: &[Verdict]) -> Markup
             }
         }
         (samples(&members, &keys))
+        }
     }
 }
 

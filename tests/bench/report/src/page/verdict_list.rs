@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use crate::number;
 use crate::verdict::{Outcome, Verdict};
 
 /// Longer lists are folded unless something in them was missed.
@@ -67,7 +68,7 @@ fn fold(heading: &str, verdicts: &[&Verdict]) -> Markup {
         details.group open[open] {
             summary {
                 span.heading { (heading) }
-                @if !aims.is_empty() { span.aim { "aim " (aims) } }
+                @if !aims.is_empty() { span.aim { "aim " (aims) (range(verdicts)) } }
                 span.counts {
                     @for outcome in ORDER {
                         @let count = verdicts.iter().filter(|v| v.outcome == outcome).count();
@@ -92,6 +93,25 @@ fn aims(verdicts: &[&Verdict]) -> String {
         // Of many absent subjects: their sentences say which.
         0 | 4.. => String::new(),
         _ => aims.join(", "),
+    }
+}
+
+/// The medians of the ratios, so that a folded list says how far from its aim it is.
+fn range(verdicts: &[&Verdict]) -> String {
+    let is_ratio = |v: &&&Verdict| v.aim.as_deref().is_some_and(|aim| aim.contains('×'));
+    let all = || {
+        verdicts
+            .iter()
+            .filter(is_ratio)
+            .flat_map(|verdict| verdict.medians.iter().copied())
+    };
+    let low = all().fold(f64::INFINITY, f64::min);
+    let high = all().fold(f64::NEG_INFINITY, f64::max);
+    let [low_text, high_text] = [low, high].map(|ratio| number::ratio(ratio, &[]));
+    match low <= high {
+        true if low_text == high_text => format!("; is {low_text}"),
+        true => format!("; is {low_text} to {high_text}"),
+        false => String::new(),
     }
 }
 

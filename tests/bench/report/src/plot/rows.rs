@@ -20,7 +20,7 @@ pub fn draw(panel: &Panel, name: &str, rows: &[Row], styles: &Styles) -> Markup 
     values.extend(panel.rules.iter().map(|rule| rule.at));
     let x = match panel.is_ratio {
         true => Scale::around(&values, LEFT, WIDTH - RIGHT),
-        false => Scale::up(&values, LEFT, WIDTH - RIGHT),
+        false => Scale::up(&values, super::wide(panel), LEFT, WIDTH - RIGHT),
     };
     // Above the rows, the names of the rules.
     let names = if panel.rules.is_empty() { 0.0 } else { 16.0 };
@@ -49,6 +49,9 @@ pub fn draw(panel: &Panel, name: &str, rows: &[Row], styles: &Styles) -> Markup 
             g class=(format!("series {}", style.class())) data-subject=(row.subject) {
                 text.row-name x=(LEFT) y=(base + 13.0) { (cut(&row.label)) }
                 text.row-value x=(WIDTH - RIGHT) y=(base + 13.0) text-anchor="end" { (shown(panel, row)) }
+                @if !panel.is_ratio && !x.is_log() {
+                    path.stem d=(format!("M{} {}H{}", at(x.place(0.0)), at(y), at(x.place(row.summary.median)))) {}
+                }
                 g.point {
                     @for sample in &row.samples {
                         circle.sample cx=(at(x.place(*sample))) cy=(at(y)) r="2.2" {}

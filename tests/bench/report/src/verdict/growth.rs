@@ -88,8 +88,9 @@ fn judge(report: &Report, aim: &Aim, over: &str, figure: &Figure, steps: Vec<Ste
             Outcome::CannotTell,
         ),
     };
+    let medians: Vec<f64> = steps.iter().map(|step| step.ratio.median).collect();
     let figures = steps.into_iter().flat_map(|step| step.figures).collect();
-    aim.verdict(sentence, outcome, figures)
+    aim.verdict(sentence, outcome, figures).of(medians)
 }
 
 fn show(step: &Step) -> String {

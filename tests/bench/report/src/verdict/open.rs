@@ -70,6 +70,7 @@ fn verdict(measure: &str, figures: &[&Figure]) -> Verdict {
         aim: None,
         sentence,
         outcome,
+        medians: measured.iter().map(|(_, found)| found.median).collect(),
         figures: figures.iter().map(|figure| FigureRef::of(figure)).collect(),
     }
 }

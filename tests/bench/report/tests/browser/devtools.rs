@@ -152,11 +152,18 @@ impl Browser {
         Ok(())
     }
 
-    /// A PNG of the whole page, in base64.
-    pub fn picture(&mut self) -> Result<String> {
-        let params = json!({"captureBeyondViewport": true, "format": "png"});
-        let answer = self.call("Page.captureScreenshot", params)?;
-        Ok(answer["data"].as_str().unwrap_or_default().to_owned())
+    /// PNGs of the page in base64, one a `height` of it.
+    pub fn pictures(&mut self, width: u32, height: u32) -> Result<Vec<String>> {
+        let whole = self.evaluate("document.documentElement.scrollHeight")?;
+        let whole = whole.as_u64().unwrap_or_default();
+        let mut pictures = Vec::new();
+        for top in (0..whole).step_by(height as usize) {
+            let clip = json!({"x": 0, "y": top, "width": width, "height": height, "scale": 1});
+            let params = json!({"captureBeyondViewport": true, "format": "png", "clip": clip});
+            let answer = self.call("Page.captureScreenshot", params)?;
+            pictures.push(answer["data"].as_str().unwrap_or_default().to_owned());
+        }
+        Ok(pictures)
     }
 
     /// What the page complained of since it was opened, and what it asked the network for.

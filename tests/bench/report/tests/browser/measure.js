@@ -41,7 +41,7 @@
       const inner = box(part);
       return inner.left < outer.left - 1 || inner.right > outer.right + 1 || inner.top < outer.top - 1 || inner.bottom > outer.bottom + 1;
     });
-    const words = [...svg.querySelectorAll("text.tick, text.unit, text.row-name, text.row-value, text.rule-name")];
+    const words = [...svg.querySelectorAll("text.tick, text.unit, text.row-name, text.row-value, text.rule-name, text.off")];
     const covered = [];
     for (const [index, one] of words.entries()) {
       for (const other of words.slice(index + 1)) {
