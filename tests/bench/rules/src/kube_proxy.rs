@@ -143,8 +143,13 @@ impl KubeProxy {
         let mut cleanup = program::inside(&self.namespace.0, &self.program);
         cleanup.arg("--cleanup");
         let cleaned = program::run(cleanup, "").map(drop);
-        let removed = [Mode::Iptables, Mode::Nftables].map(|mode| self.namespace.remove(mode));
-        removed.into_iter().collect::<Result<(), _>>()?;
+        for mode in [Mode::Iptables, Mode::Nftables] {
+            self.namespace.remove(mode)?;
+        }
+        // It also fails where there never was an IPVS to clean.
+        if self.namespace.is_clean()? {
+            return Ok(());
+        }
         cleaned
     }
 

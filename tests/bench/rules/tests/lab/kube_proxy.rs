@@ -17,7 +17,7 @@ impl StandIn {
     fn new(main: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let script = format!(
-            "#!/bin/sh\ncd {}\ncase $1 in\n--version) echo Kubernetes v1.36.2; exit;;\n--cleanup) echo cleanup >>did; exit;;\nesac\nprintf '%s\\n' \"$@\" >arguments\n{main}\n",
+            "#!/bin/sh\ncd {}\ncase $1 in\n--version) echo Kubernetes v1.36.2; exit;;\n--cleanup) echo cleanup >>did; exit 1;;\nesac\nprintf '%s\\n' \"$@\" >arguments\n{main}\n",
             dir.path().display()
         );
         let stand_in = Self { dir };
