@@ -40,6 +40,18 @@ const MEASURES: &[(&str, &str, &str, bool)] = &[
         false,
     ),
     (
+        "keepalive-machine-cpu",
+        "CPU of the whole machine, a keep-alive request",
+        "CPU of the whole machine",
+        false,
+    ),
+    (
+        "connect-machine-cpu",
+        "CPU of the whole machine, a new connection",
+        "CPU of the whole machine",
+        false,
+    ),
+    (
         "endpoint-effect",
         "Endpoint change to effect",
         "an endpoint change to its effect",
@@ -49,6 +61,12 @@ const MEASURES: &[(&str, &str, &str, bool)] = &[
         "program-from-nothing",
         "Services from nothing",
         "programming from nothing",
+        false,
+    ),
+    (
+        "program-rules",
+        "Laying the rules",
+        "laying the rules",
         false,
     ),
     (
@@ -75,7 +93,14 @@ const MEASURES: &[(&str, &str, &str, bool)] = &[
         "created to Ready",
         false,
     ),
-    ("step", "Steps", "steps", true),
+    (
+        "created-last-ready",
+        "Created to last Ready",
+        "created to last Ready",
+        false,
+    ),
+    ("deleted-gone", "Deleted to gone", "deleted to gone", false),
+    ("step", "Steps of a pod", "steps of a pod", true),
     (
         "daemon-memory",
         "Memory of the daemon",

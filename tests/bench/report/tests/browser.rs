@@ -52,7 +52,7 @@ struct Plot {
 #[test]
 fn many_numbers_of_services() -> Result<()> {
     let services = [1, 10, 100, 1000, 10_000];
-    let report = synthetic::report(&services, 8);
+    let report = synthetic::service(&services, 8);
     for seen in look("many", &report)? {
         // Rates and ratios at four places, latencies there for three quantiles.
         let of = |title: &str| -> Vec<&Plot> {
@@ -79,7 +79,7 @@ fn many_numbers_of_services() -> Result<()> {
 
 #[test]
 fn one_number_of_services_in_an_incomplete_run() -> Result<()> {
-    let mut report = synthetic::report(&[1000], 4);
+    let mut report = synthetic::service(&[1000], 4);
     report.complete = false;
     for seen in look("one", &report)? {
         let rates = seen
@@ -94,6 +94,23 @@ fn one_number_of_services_in_an_incomplete_run() -> Result<()> {
                 plot.name
             );
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn pods_with_one_subject() -> Result<()> {
+    for seen in look("pods", &synthetic::pods(5))? {
+        let marks = |title: &str| -> usize {
+            let plots = seen
+                .plots
+                .iter()
+                .filter(|plot| plot.name.starts_with(title));
+            plots.map(|plot| plot.marks).sum()
+        };
+        assert_eq!(marks("Created to Ready"), 4);
+        assert_eq!(marks("Steps of a pod"), 8);
+        assert_eq!(marks("Memory of the daemon"), 6);
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use vetch_bench_record::Summary;
 
 use super::{Basis, Comparison, Finding, Row};
+use crate::aims::DIRECT;
 use crate::{number, words};
 
 impl Comparison {
@@ -30,19 +31,20 @@ impl Comparison {
     }
 
     fn summary(&self) -> String {
-        let count = |finding| {
-            self.rows
-                .iter()
-                .filter(|row| row.finding == finding)
-                .count()
-        };
-        let mut text = format!(
-            "{} figures compared: {} better, {} worse, {} within noise",
-            self.rows.len(),
+        // Direct is what the others are held against.
+        let asked = || self.rows.iter().filter(|row| row.figure.subject != DIRECT);
+        let count = |finding| asked().filter(|row| row.finding == finding).count();
+        let mut text = format!("{} figures compared", asked().count());
+        match self.rows.len() - asked().count() {
+            0 => {}
+            direct => text.push_str(&format!(" (beside {direct} of direct)")),
+        }
+        text.push_str(&format!(
+            ": {} better, {} worse, {} within noise",
             count(Finding::Better),
             count(Finding::Worse),
             count(Finding::WithinNoise)
-        );
+        ));
         match count(Finding::TooFewRounds) {
             0 => {}
             few => text.push_str(&format!(", {few} with too few rounds to tell")),
@@ -78,7 +80,7 @@ impl Comparison {
         ];
         table.extend(changed.iter().map(|row| {
             [
-                word(row.finding).into(),
+                word(row.finding, &row.figure.subject).into(),
                 words::title(&row.figure.measure),
                 row.figure.subject.clone(),
                 words::conditions(&row.figure.conditions, |_| true).join(", "),
@@ -105,7 +107,7 @@ impl Comparison {
         ];
         table.extend(self.pooled.iter().map(|pool| {
             [
-                word(pool.finding).into(),
+                word(pool.finding, &pool.subject).into(),
                 words::title(&pool.measure),
                 pool.subject.clone(),
                 pool.figures.to_string(),
@@ -123,8 +125,9 @@ impl Comparison {
     }
 }
 
-fn word(finding: Finding) -> &'static str {
+fn word(finding: Finding, subject: &str) -> &'static str {
     match finding {
+        Finding::Better | Finding::Worse if subject == DIRECT => "moved",
         Finding::Better => "better",
         Finding::Worse => "worse",
         Finding::WithinNoise => "",

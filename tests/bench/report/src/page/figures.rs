@@ -1,6 +1,7 @@
 //! Every figure in tables, with its samples.
 
 use maud::{Markup, html};
+use serde_json::Value;
 use vetch_bench_record::{Figure, Report, Summary, ratio};
 
 use super::verdict_list::badge;
@@ -34,7 +35,7 @@ fn table(report: &Report, section: &Section<'_>, verdicts: &[Verdict]) -> Markup
         .collect();
     let one_unit = units.iter().all(|unit| *unit == units[0]);
     let mut members: Vec<&Member<'_>> = section.members.iter().collect();
-    members.sort_by(|one, other| order(one, &keys).cmp(&order(other, &keys)));
+    members.sort_by_key(|member| order(member, &keys, &section.members));
     html! {
         details.group {
         summary {
@@ -151,11 +152,16 @@ fn name(member: &Member<'_>, keys: &[&String]) -> String {
     words.join(", ")
 }
 
-/// By condition, numbers as numbers; in one set of conditions the subjects keep their order.
-fn order(member: &Member<'_>, keys: &[&String]) -> Vec<(u64, String)> {
-    let part = |key: &&String| match member.conditions.get(*key) {
-        Some(value) => (value.as_u64().unwrap_or(0), words::plain(value)),
-        None => (0, String::new()),
+/// By condition: numbers rise, words come as the run had them, and so do the subjects.
+fn order(member: &Member<'_>, keys: &[&String], all: &[Member<'_>]) -> Vec<u64> {
+    let part = |key: &&String| {
+        let value = member.conditions.get(*key);
+        let place = || {
+            all.iter()
+                .position(|other| other.conditions.get(*key) == value)
+        };
+        let number = value.and_then(Value::as_u64);
+        number.unwrap_or_else(|| place().unwrap_or_default() as u64)
     };
     keys.iter().map(part).collect()
 }

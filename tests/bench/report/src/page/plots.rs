@@ -6,13 +6,16 @@ use crate::panels::{Body, Panel, Section};
 use crate::plot::{self, Styles, legend_mark};
 use crate::words;
 
+/// So few panels share a grid with those of other sections.
+const FEW: usize = 2;
+
 pub fn draw(sections: &[Section<'_>], styles: &Styles) -> Markup {
     let (alone, several): (Vec<_>, Vec<_>) = sections
         .iter()
-        .partition(|section| section.panels.len() <= 1);
+        .partition(|section| section.panels.len() <= FEW);
     let alone: Vec<_> = alone
         .into_iter()
-        .filter_map(|section| Some((section, section.panels.first()?)))
+        .flat_map(|section| section.panels.iter().map(move |panel| (section, panel)))
         .collect();
     html! {
         @if alone.is_empty() && several.is_empty() { p { "There is no sample to draw." } }

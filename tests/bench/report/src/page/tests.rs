@@ -165,7 +165,13 @@ fn measures_nobody_named_here_are_shown() {
         );
     }
     let page = page(&report);
-    for words in ["Watch lag", "p99", "Steps", "image", "no aim is set"] {
+    for words in [
+        "Watch lag",
+        "p99",
+        "Steps of a pod",
+        "image",
+        "no aim is set",
+    ] {
         assert!(page.contains(words), "{words}");
     }
 }

@@ -51,18 +51,19 @@ pub fn draw(verdicts: &[Verdict]) -> Markup {
             }
         }
         div.verdicts {
-            @for group in &groups { (fold(group.heading, &group.verdicts)) }
+            @for group in &groups { (fold(group.heading, &group.verdicts, groups.len() == 1)) }
         }
         @if !absent.is_empty() {
-            div.verdicts { (fold("Not measured in this run", &absent)) }
+            div.verdicts { (fold("Not measured in this run", &absent, false)) }
         }
     }
 }
 
-fn fold(heading: &str, verdicts: &[&Verdict]) -> Markup {
+/// `alone`: there is nothing else to read.
+fn fold(heading: &str, verdicts: &[&Verdict], alone: bool) -> Markup {
     let has = |outcome| verdicts.iter().any(|verdict| verdict.outcome == outcome);
     let told = has(Outcome::Missed) || has(Outcome::CannotTell) || has(Outcome::Met);
-    let open = has(Outcome::Missed) || (told && verdicts.len() <= SHORT);
+    let open = alone || has(Outcome::Missed) || (told && verdicts.len() <= SHORT);
     let aims = aims(verdicts);
     html! {
         details.group open[open] {
@@ -109,8 +110,8 @@ fn range(verdicts: &[&Verdict]) -> String {
     let high = all().fold(f64::NEG_INFINITY, f64::max);
     let [low_text, high_text] = [low, high].map(|ratio| number::ratio(ratio, &[]));
     match low <= high {
-        true if low_text == high_text => format!("; is {low_text}"),
-        true => format!("; is {low_text} to {high_text}"),
+        true if low_text == high_text => format!("; measured {low_text}"),
+        true => format!("; measured {low_text} to {high_text}"),
         false => String::new(),
     }
 }

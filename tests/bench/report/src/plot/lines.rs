@@ -13,6 +13,8 @@ use crate::panels::{Panel, Rule, Series};
 const HEIGHT: f64 = 236.0;
 const LEFT: f64 = 46.0;
 const RIGHT: f64 = 14.0;
+/// As wide as `aim 1.15`.
+const NAMES: f64 = 62.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 40.0;
 
@@ -20,7 +22,10 @@ pub fn draw(panel: &Panel, name: &str, axis: &str, series: &[Series], styles: &S
     let mut xs: Vec<f64> = points(series).map(|point| point.0).collect();
     xs.sort_by(f64::total_cmp);
     xs.dedup();
-    let x = Scale::across(&xs, LEFT + 14.0, WIDTH - RIGHT - 14.0);
+    // Ratios end before the names of what they are held against. Limits are named at the left,
+    // where times and sizes that grow are low.
+    let room = if panel.is_ratio { NAMES } else { 14.0 };
+    let x = Scale::across(&xs, LEFT + 14.0, WIDTH - RIGHT - room);
     let (bottom, top) = (HEIGHT - BOTTOM, TOP);
     let y = match panel.is_ratio {
         true => Scale::around(&focus(panel, series), bottom, top),
@@ -48,9 +53,6 @@ pub fn draw(panel: &Panel, name: &str, axis: &str, series: &[Series], styles: &S
         @for rule in &panel.rules {
             path.rule d=(format!("M{LEFT} {}H{}", at(y.place(rule.at)), WIDTH - RIGHT)) {}
         }
-        @for (label, place) in rule_names(&panel.rules, &y) {
-            text.rule-name x=(WIDTH - RIGHT) y=(at(place - 4.0)) text-anchor="end" { (label) }
-        }
         @for (index, one) in drawing_order(series) {
             @let style = styles.get(&one.subject);
             // Spreads of one x stand side by side.
@@ -72,6 +74,13 @@ pub fn draw(panel: &Panel, name: &str, axis: &str, series: &[Series], styles: &S
                         title { (one.subject) ", " (number::value(*value)) " " (axis) ": " (tip(panel, found)) }
                     }
                 }
+            }
+        }
+        @for (label, place) in rule_names(&panel.rules, &y) {
+            @if panel.is_ratio {
+                text.rule-name x=(WIDTH - RIGHT) y=(at(place)) text-anchor="end" { (label) }
+            } @else {
+                text.rule-name x=(LEFT + 4.0) y=(at(place)) { (label) }
             }
         }
     };
@@ -145,19 +154,17 @@ fn line(series: &Series, x: &Scale, y: &Scale, aside: f64) -> String {
     format!("M{}", places.join("L"))
 }
 
-/// From the top down; what stands too close for two names has one, above the upper line.
-fn rule_names(rules: &[Rule], y: &Scale) -> Vec<(String, f64)> {
+/// The place of each name: over its line, or under it where the line above is too close for two.
+fn rule_names<'a>(rules: &'a [Rule], y: &Scale) -> Vec<(&'a str, f64)> {
     let mut sorted: Vec<&Rule> = rules.iter().collect();
     sorted.sort_by(|one, other| other.at.total_cmp(&one.at));
-    let mut names: Vec<(String, f64)> = Vec::new();
+    let mut above = f64::NEG_INFINITY;
+    let mut names = Vec::new();
     for rule in sorted {
         let place = y.place(rule.at);
-        match names.last_mut() {
-            Some((name, last)) if place - *last < 15.0 => {
-                *name = format!("{name} | {}", rule.label)
-            }
-            _ => names.push((rule.label.clone(), place)),
-        }
+        let aside = if place - above < 15.0 { 12.0 } else { -4.0 };
+        above = place;
+        names.push((rule.label.as_str(), place + aside));
     }
     names
 }

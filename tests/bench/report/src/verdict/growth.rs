@@ -61,7 +61,7 @@ fn judge(report: &Report, aim: &Aim, over: &str, figure: &Figure, steps: Vec<Ste
     let (sentence, outcome) = match trend(&steps) {
         Trend::OneNumber => (
             format!("{subject} {is} {shown}; one number of services cannot tell whether it grows."),
-            Outcome::NotMeasured,
+            Outcome::CannotTell,
         ),
         Trend::TooFewRounds => (
             format!(

@@ -8,7 +8,7 @@ use vetch_bench_record::{Better, Figure, Machine, Report, SCHEMA, Skipped};
 
 const SUBJECTS: [&str; 4] = ["direct", "vetch", "iptables", "nftables"];
 
-pub fn report(services: &[u32], rounds: usize) -> Report {
+pub fn service(services: &[u32], rounds: usize) -> Report {
     let started = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 56);
     let mut report = Report {
         schema: SCHEMA,
@@ -66,6 +66,50 @@ pub fn report(services: &[u32], rounds: usize) -> Report {
     for round in 0..rounds {
         traffic(&mut report, services, round, &mut random);
         costs(&mut report, services, round, &mut random);
+    }
+    report
+}
+
+/// Of the pods bench: one subject, whose conditions are what is compared.
+pub fn pods(rounds: usize) -> Report {
+    let mut report = service(&[1], 0);
+    report.bench = "pods".into();
+    report.settings.clear();
+    let mut random = StdRng::seed_from_u64(2);
+    for round in 0..rounds {
+        let mut put = |figure: Figure, value: f64| {
+            report.add(figure, round, Some(value * noise(&mut random, 0.05)));
+        };
+        let lower = |measure: &str, unit: &str| Figure::new(measure, "vetch", unit, Better::Lower);
+        for (mode, slow) in [("one-at-a-time", 1.0), ("100-at-once", 9.0)] {
+            for (quantile, factor) in [("p50", 1.0), ("p99", 1.9)] {
+                for (measure, value) in [("created-ready", 410.0), ("deleted-gone", 120.0)] {
+                    let figure = lower(measure, "ms")
+                        .with("mode", mode)
+                        .with("quantile", quantile);
+                    put(figure, value * slow * factor);
+                }
+            }
+            for (step, value) in [
+                ("scheduled", 4.0),
+                ("sandbox", 61.0),
+                ("running", 38.0),
+                ("ready", 300.0),
+            ] {
+                let figure = lower(&format!("step-{step}"), "ms")
+                    .with("mode", mode)
+                    .with("quantile", "p50");
+                put(figure, value * slow);
+            }
+        }
+        for pods in [0, 50, 200] {
+            for (counted, factor) in [("rss", 1.0), ("pss", 0.8)] {
+                let figure = lower("daemon-memory", "MiB")
+                    .with("pods", pods)
+                    .with("counted", counted);
+                put(figure, factor * (21.0 + f64::from(pods) * 0.04));
+            }
+        }
     }
     report
 }
