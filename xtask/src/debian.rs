@@ -69,17 +69,15 @@ impl Suite {
         apt::get(step, &self.directory, &[&options, arguments].concat())
     }
 
-    /// The package that a name without a version stands for: a meta package's first dependency.
-    pub fn newest_of(&self, meta: &str) -> Result<String> {
+    /// What a package depends on, by name.
+    pub fn dependencies(&self, package: &str) -> Result<Vec<String>> {
         let output = Command::new("apt-cache")
             .args(&self.options)
-            .args(["depends", "--no-recommends", "--no-suggests", meta])
+            .args(["depends", "--no-recommends", "--no-suggests", package])
             .stdin(Stdio::null())
             .output()
             .context("run apt-cache")?;
-        first_dependency(&String::from_utf8_lossy(&output.stdout))
-            .map(str::to_owned)
-            .with_context(|| format!("Debian has no package {meta} there"))
+        Ok(dependencies(&String::from_utf8_lossy(&output.stdout)))
     }
 
     /// Unpacks the package into `folder`, without installing it.
@@ -130,11 +128,12 @@ pub fn extract(step: &Step, package: &Path, folder: &Path) -> Result<()> {
 }
 
 /// From what `apt-cache depends` prints.
-fn first_dependency(words: &str) -> Option<&str> {
+fn dependencies(words: &str) -> Vec<String> {
     words
         .lines()
-        .find_map(|line| line.trim_start().strip_prefix("Depends: "))
-        .map(str::trim)
+        .filter_map(|line| line.trim_start().strip_prefix("Depends: "))
+        .map(|name| name.trim().to_owned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -142,12 +141,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_meta_package_stands_for_its_first_dependency() {
-        let words = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n  Depends: other\n";
-        assert_eq!(
-            first_dependency(words),
-            Some("linux-image-6.1.0-56-cloud-amd64")
-        );
-        assert_eq!(first_dependency("nothing\n"), None);
+    fn dependencies_are_told_from_alternatives_and_conflicts() {
+        let words = "linux-image-7\n  PreDepends: linux-base\n |Depends: dracut\n  Depends: linux-binary-7\n    tiny\n  Breaks: other\n";
+        assert_eq!(dependencies(words), ["linux-binary-7"]);
+        assert!(dependencies("nothing\n").is_empty());
     }
 }

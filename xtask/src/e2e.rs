@@ -18,7 +18,7 @@ use crate::signals::{self, Signals, Woken};
 use crate::steps::{Step, Steps};
 use crate::vm::cluster::first_trouble;
 use crate::vm::{Choice, Kernel, Machines, Plan, accelerator, image, kernel};
-use crate::{apt, cache, debian, kubectl, machine, package, process, tools};
+use crate::{apt, cache, debian, kubectl, machine, package, process, tools, up};
 
 mod outcome;
 
@@ -63,7 +63,9 @@ pub fn run(name: Option<Name>, args: &E2eArgs) -> Result<ExitCode> {
     } else {
         Wanted::DaemonsAndTests
     };
-    build::everything(&steps, &tree, wanted)?;
+    if std::env::var_os(up::PREBUILT).is_none() {
+        build::everything(&steps, &tree, wanted)?;
+    }
     let kubectl = steps.run("Look for nextest and kubectl", |step| {
         if !args.shell {
             tools::nextest(step)?;

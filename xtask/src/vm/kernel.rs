@@ -28,7 +28,10 @@ pub const DEBIAN: [Choice; 3] = [
     Choice::Debian("newest", "sid"),
 ];
 
-/// A kernel that is here: `boot/vmlinuz-*` and `lib/modules/*` below the folder.
+/// Stands for the present kernel of a suite.
+const META: &str = "linux-image-cloud-amd64";
+
+/// A kernel that is here: its image and `lib/modules/*` below one folder.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     pub release: String,
@@ -79,7 +82,7 @@ impl Kernel {
         let folder = match choice {
             Choice::Debian(name, suite) => {
                 let folder = cache.join("kernels").join(name);
-                if !folder.join("boot").exists() {
+                if !folder.exists() {
                     fetch(step, suite, cache, &folder)?;
                 }
                 folder
@@ -100,28 +103,31 @@ impl Kernel {
     }
 
     fn at(folder: &Path) -> Result<Kernel> {
-        let images: Vec<PathBuf> = entries(&folder.join("boot"))?
-            .into_iter()
-            .filter(|path| named(path).starts_with("vmlinuz"))
-            .collect();
         // Debian before trixie has /lib, later ones /usr/lib.
         let modules = ["lib/modules", "usr/lib/modules"]
             .map(|place| folder.join(place))
             .into_iter()
             .find(|path| path.exists());
-        let (Some(image), Some(modules)) = (images.first(), modules) else {
+        let release = modules
+            .as_deref()
+            .and_then(|modules| entries(modules).first().map(|path| named(path)));
+        let (Some(modules), Some(release)) = (modules, release) else {
             bail!(
-                "{} holds no kernel: boot/vmlinuz-* and lib/modules/* are wanted",
+                "{} holds no kernel: lib/modules is missing",
                 folder.display()
             );
         };
-        let release = entries(&modules)?
-            .first()
-            .map(|path| named(path))
-            .with_context(|| format!("{} is empty", modules.display()))?;
+        // Debian has it in /boot, and from 7.0 on beside its modules.
+        let image = [
+            folder.join("boot").join(format!("vmlinuz-{release}")),
+            modules.join(&release).join("vmlinuz"),
+        ]
+        .into_iter()
+        .find(|path| path.exists())
+        .with_context(|| format!("{} holds no vmlinuz of {release}", folder.display()))?;
         Ok(Kernel {
             release,
-            image: image.clone(),
+            image,
             modules,
             modules_disk: folder.join("modules.ext4"),
         })
@@ -176,25 +182,39 @@ impl Kernel {
 
 fn fetch(step: &Step, suite: &str, cache: &Path, folder: &Path) -> Result<()> {
     let lists = Suite::open(step, &cache.join("apt"), &[suite])?;
-    let package = lists.newest_of("linux-image-cloud-amd64")?;
-    step.tell(&format!("fetching {package} of Debian {suite}"));
+    let image = lists
+        .dependencies(META)?
+        .into_iter()
+        .find(|name| name.starts_with("linux-image-"))
+        .with_context(|| format!("Debian {suite} has no {META}"))?;
+    step.tell(&format!("fetching {image} of Debian {suite}"));
+    // From 7.0 on a kernel comes in several packages: linux-base-, -binary-, -modules-RELEASE.
+    let release = image.trim_start_matches("linux-image-");
+    let more = lists.dependencies(&image)?;
+    let parts = more.iter().filter(|name| name.ends_with(release));
     // Whole or not at all.
     let draft = folder.with_extension("draft");
     if draft.exists() {
         fs::remove_dir_all(&draft)?;
     }
-    lists.unpack(step, &package, &draft)?;
+    for package in std::iter::once(&image).chain(parts) {
+        lists.unpack(step, package, &draft)?;
+    }
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
     fs::rename(&draft, folder).with_context(|| format!("create {}", folder.display()))
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = fs::read_dir(folder)
-        .with_context(|| format!("read {}", folder.display()))?
+        .into_iter()
+        .flatten()
         .flatten()
         .map(|entry| entry.path())
         .collect();
     paths.sort();
-    Ok(paths)
+    paths
 }
 
 fn named(path: &Path) -> String {
@@ -222,10 +242,12 @@ mod tests {
     #[test]
     fn a_folder_without_a_kernel_says_so() {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("boot")).unwrap();
         let error = Kernel::at(folder.path()).unwrap_err();
         assert!(error.to_string().contains("holds no kernel"), "{error}");
         fs::create_dir_all(folder.path().join("usr/lib/modules/9.9-x")).unwrap();
+        let error = Kernel::at(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("no vmlinuz of 9.9-x"), "{error}");
+        fs::create_dir_all(folder.path().join("boot")).unwrap();
         fs::write(folder.path().join("boot/vmlinuz-9.9-x"), b"").unwrap();
         let kernel = Kernel::at(folder.path()).unwrap();
         assert_eq!(kernel.release, "9.9-x");
