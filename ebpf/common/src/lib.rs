@@ -1,5 +1,5 @@
-//! Keys and values of the maps that the programs in the kernel and the node
-//! daemon share.
+//! What the programs in the kernel and the node daemon share: keys and values
+//! of the maps, and decisions that are tested outside the kernel.
 //!
 //! Addresses and ports are byte arrays in network order, as they stand in a
 //! packet; everything else is in the machine's order. All padding is explicit
@@ -8,11 +8,13 @@
 
 #![no_std]
 
+mod device;
 mod frontend;
 mod reverse;
 mod service;
 mod slot;
 
+pub use device::DeviceRequest;
 pub use frontend::{Frontend, FrontendKey, Protocol, UnknownProtocol};
 pub use reverse::{Endpoint, ReverseKey};
 pub use service::ServiceWord;

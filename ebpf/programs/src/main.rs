@@ -1,9 +1,9 @@
-//! The programs in the kernel: services at the socket.
+//! The programs in the kernel: services at the socket, devices of containers.
 //!
 //! A socket that dials a service's address is pointed at a backend before
 //! there is a packet; the address the application sees stays the service's.
-//! One file per hook; what they share is [`redirect`], [`balance`], [`reverse`]
-//! and [`maps`].
+//! One file per hook; what those of sockets share is [`redirect`], [`balance`],
+//! [`reverse`] and [`maps`]. [`devices`] stands alone: it needs no map.
 //! Minimum kernel: 5.18, for `bpf_set_retval`.
 
 #![no_std]
@@ -12,6 +12,7 @@
 mod address;
 mod balance;
 mod connect4;
+mod devices;
 mod getpeername4;
 mod maps;
 mod recvmsg4;

@@ -31,9 +31,6 @@ use vetch_ebpf_common::LAYOUT;
 
 use crate::sys;
 
-/// Made by `cargo xtask build-ebpf`; empty where that was not done.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vetch-ebpf"));
-
 /// The names of the programs, which are those of the hooks.
 const HOOKS: [&str; 4] = ["recvmsg4", "getpeername4", "sendmsg4", "connect4"];
 
@@ -86,9 +83,7 @@ impl Programs {
     /// Loads the programs over the maps pinned under `pin_dir`, which are made
     /// when they are not there. Nothing is attached yet.
     pub fn load(pin_dir: &Path, cgroup: &Path, log_level: u8) -> Result<Self, ProgramsError> {
-        if OBJECT.is_empty() {
-            return Err(ProgramsError::NoPrograms);
-        }
+        let object = vetch_ebpf_object::object().ok_or(ProgramsError::NoPrograms)?;
         require_bpffs(pin_dir)?;
         for dir in [maps_dir(pin_dir), pin_dir.join("links")] {
             fs::create_dir_all(&dir).map_err(io_error("create", &dir))?;
@@ -98,7 +93,7 @@ impl Programs {
             // Read-only data of the program: the verifier removes the code of
             // levels that are off.
             .override_global(aya_log::LEVEL, &log_level, true)
-            .load(OBJECT)
+            .load(object)
             .map_err(|error| ProgramsError::Load(Box::new(error)))?;
         for hook in HOOKS {
             let program = program(&mut ebpf, hook)?;

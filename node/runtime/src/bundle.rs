@@ -77,6 +77,8 @@ pub fn decide(
             spec.privileged,
         )?,
         privileged: spec.privileged,
+        // Who makes the cgroup knows.
+        device_cgroup: false,
         no_new_privs: spec.no_new_privs,
         readonly_rootfs: spec.readonly_rootfs,
         tty: spec.tty,

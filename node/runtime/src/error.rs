@@ -59,6 +59,8 @@ pub enum Error {
     #[error("a worker of the runtime died")]
     Worker(#[from] tokio::task::JoinError),
     #[error(transparent)]
+    Devices(#[from] crate::devices::DeviceError),
+    #[error(transparent)]
     Image(#[from] crate::images::ImageError),
 }
 

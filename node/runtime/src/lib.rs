@@ -45,11 +45,16 @@
 //! | a supervisor | its containers die with it and are [`ContainerState::Unknown`], those that had ended keep their exit codes; the sandbox is [`SandboxState::NotReady`] until removed |
 //! | the machine | images; a layer that may not have reached the disk is thrown away |
 //!
+//! What a container may do with devices its cgroup decides (`devices.rs`); where
+//! the kernel takes no program for that, no mount of a container has device nodes
+//! that open, but for the six of its /dev.
+//!
 //! Every operation may be repeated. Removal leaves nothing but the pod's logs.
 
 mod bundle;
 mod capability;
 mod cgroup;
+mod devices;
 pub mod error;
 pub mod images;
 mod record;
@@ -59,6 +64,7 @@ mod signal;
 mod status;
 pub mod types;
 
+pub use devices::DeviceError;
 pub use error::{Chain, Error};
 pub use images::{ImageError, ImageStore};
 pub use runtime::{ExecProcess, Runtime};

@@ -18,6 +18,8 @@ use tokio::sync::broadcast;
 
 use crate::Error;
 use crate::cgroup::CgroupTree;
+use crate::devices::DevicePolicy;
+use crate::error::Chain;
 use crate::images::{ImageStore, PullConfig};
 use crate::record::{self, ContainerRecord, SandboxRecord};
 use crate::status::container_status;
@@ -37,6 +39,8 @@ struct Inner {
     config: RuntimeConfig,
     images: ImageStore,
     cgroups: CgroupTree,
+    /// Or why there is none.
+    devices: Result<DevicePolicy, String>,
     sandboxes: Mutex<BTreeMap<SandboxId, Sandbox>>,
     events: broadcast::Sender<RuntimeEvent>,
     /// Counts changes: what waits looks again at each.
@@ -77,9 +81,20 @@ impl Runtime {
                 insecure_registries: config.insecure_registries.clone(),
             },
         )?;
+        let cgroups = CgroupTree::open(&config.cgroup_root)?;
+        let devices = DevicePolicy::load(&config.cgroup_root).map_err(|error| {
+            let problem = Chain(&error).to_string();
+            tracing::warn!(
+                cgroup = %config.cgroup_root.display(),
+                "no device cgroup: containers are kept from devices by the flags of their mounts \
+                 alone: {problem}"
+            );
+            problem
+        });
         let runtime = Runtime {
             inner: Arc::new(Inner {
-                cgroups: CgroupTree::open(&config.cgroup_root)?,
+                cgroups,
+                devices,
                 images,
                 config,
                 sandboxes: Mutex::default(),
@@ -117,6 +132,11 @@ impl Runtime {
     /// Words for a node condition: cgroup controllers that are missing here.
     pub fn missing_controllers(&self) -> Vec<String> {
         self.inner.cgroups.missing().to_vec()
+    }
+
+    /// Words for a node condition: why containers have no device cgroup here.
+    pub fn device_problem(&self) -> Option<&str> {
+        self.inner.devices.as_ref().err().map(String::as_str)
     }
 
     /// No panic leaves the map half changed, so a poisoned lock is as good.

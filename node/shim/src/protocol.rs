@@ -62,6 +62,9 @@ pub struct Bundle {
     /// Bit n is capability n.
     pub capabilities: u64,
     pub privileged: bool,
+    /// Its cgroup decides which devices it may use.
+    #[serde(default)]
+    pub device_cgroup: bool,
     pub no_new_privs: bool,
     pub readonly_rootfs: bool,
     pub tty: bool,
@@ -71,6 +74,14 @@ pub struct Bundle {
     pub log: PathBuf,
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
+}
+
+impl Bundle {
+    /// Whether device nodes on its file systems may be opened at all. Where no
+    /// cgroup decides which, mounts stand for it and refuse them all.
+    pub fn opens_nodes(&self) -> bool {
+        self.privileged || self.device_cgroup
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -101,6 +101,10 @@ impl Runtime {
             let path = dir.join(&id.0);
             match record::read::<ContainerRecord>(&path.join(CONTAINER_FILE))? {
                 Some(record) => {
+                    // One of a daemon that could not: it is only kept from more now.
+                    if let Err(error) = self.restrict_devices(&record.cgroup, &record.spec) {
+                        tracing::warn!(container = %id, "{}", Chain(&error));
+                    }
                     if let Some(sandbox) = self.sandboxes().get_mut(sandbox) {
                         let observed = None;
                         sandbox

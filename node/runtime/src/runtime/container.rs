@@ -1,6 +1,7 @@
 //! Containers: made, started, stopped, removed.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,6 +9,7 @@ use vetch_shim::protocol::{BUNDLE_FILE, ROOTFS_DIR, Reply, Request};
 
 use super::{Container, Runtime, new_id};
 use crate::bundle::{self, Places};
+use crate::devices::DeviceError;
 use crate::error::Chain;
 use crate::images::ImageError;
 use crate::record::{self, CONTAINER_FILE, ContainerRecord};
@@ -101,6 +103,7 @@ impl Runtime {
             fs::create_dir_all(made).map_err(Error::io("making", made))?;
         }
         self.inner.cgroups.make(&cgroup)?;
+        bundle.device_cgroup = self.restrict_devices(&cgroup, &spec)?;
         self.inner.cgroups.apply(&cgroup, &spec.resources)?;
         self.inner.cgroups.kill_whole_on_oom(&cgroup)?;
         record::write(&dir.join(BUNDLE_FILE), &bundle)?;
@@ -121,6 +124,19 @@ impl Runtime {
                 Ok(())
             }
             None => Err(Error::SandboxNotFound(sandbox.id.clone())),
+        }
+    }
+
+    /// Whether `cgroup` decides which devices the container may use; that of a
+    /// privileged one never does.
+    pub(super) fn restrict_devices(
+        &self,
+        cgroup: &Path,
+        spec: &ContainerSpec,
+    ) -> Result<bool, DeviceError> {
+        match &self.inner.devices {
+            Ok(devices) if !spec.privileged => devices.restrict(cgroup).map(|()| true),
+            _ => Ok(false),
         }
     }
 

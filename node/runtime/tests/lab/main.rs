@@ -5,6 +5,7 @@
 mod adopt;
 mod containers;
 mod daemon;
+mod devices;
 mod exec;
 mod guard;
 mod image;

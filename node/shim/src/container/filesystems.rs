@@ -94,9 +94,8 @@ pub fn mount_all(bundle: &Bundle, devices: Devices, shm: &OwnedFd) -> Result<(),
     place("sysfs", &[], kernel, "/sys")?;
     place("cgroup2", &[], kernel, "/sys/fs/cgroup")?;
 
-    // No device node in it but mounts, unless the container may have them all.
     let mut dev_flags = MountAttrFlags::MOUNT_ATTR_NOSUID;
-    if !bundle.privileged {
+    if !bundle.opens_nodes() {
         dev_flags |= MountAttrFlags::MOUNT_ATTR_NODEV;
     }
     place(

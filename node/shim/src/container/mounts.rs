@@ -39,7 +39,7 @@ fn clone_peer(source: &Path) -> Result<OwnedFd, Failure> {
 }
 
 /// A bind mount's source with its propagation and flags set.
-pub fn prepare_bind(mount: &BindMount, devices: bool) -> Result<OwnedFd, Failure> {
+pub fn prepare_bind(mount: &BindMount, opens_nodes: bool) -> Result<OwnedFd, Failure> {
     let step = || format!("mounting {}", mount.source.display());
     propagation::check(&mount.source, mount.propagation)?;
     let tree = clone_peer(&mount.source)?;
@@ -56,8 +56,7 @@ pub fn prepare_bind(mount: &BindMount, devices: bool) -> Result<OwnedFd, Failure
     if mount.readonly {
         set |= libc::MOUNT_ATTR_RDONLY;
     }
-    // Stands for the device cgroup: a node made with mknod opens nowhere.
-    if !devices {
+    if !opens_nodes {
         set |= libc::MOUNT_ATTR_NODEV;
     }
     sys::mount_setattr(&tree, false, set, 0).context(step)?;

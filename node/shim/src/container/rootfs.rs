@@ -19,7 +19,7 @@ pub fn enter(bundle: &Bundle, target: &Path, shm: &Path) -> Result<(), Failure> 
     let binds = bundle
         .mounts
         .iter()
-        .map(|mount| mounts::prepare_bind(mount, bundle.privileged))
+        .map(|mount| mounts::prepare_bind(mount, bundle.opens_nodes()))
         .collect::<Result<Vec<_>, _>>()?;
     let devices = filesystems::take_devices(bundle.privileged)?;
     let shm = mounts::clone_tree(shm)?;
@@ -74,7 +74,7 @@ fn mount_overlay(bundle: &Bundle, target: &Path) -> Result<(), Failure> {
     );
     let options = std::ffi::CString::new(options)
         .map_err(|_| Failure("overlay options hold a zero byte".into()))?;
-    let flags = if bundle.privileged {
+    let flags = if bundle.opens_nodes() {
         MountFlags::empty()
     } else {
         MountFlags::NODEV

@@ -1,6 +1,6 @@
 //! Finds the eBPF programs that `cargo xtask build-ebpf` made and hands them to
 //! the crate. Without them an empty object stands in, so that `cargo check`
-//! works where there is no BPF toolchain; the proxy then refuses to start.
+//! works where there is no BPF toolchain; who needs a program then says so.
 
 use std::{
     env, fs,
