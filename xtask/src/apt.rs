@@ -68,6 +68,7 @@ pub const TEST: &[Need] = &[
     program("nft", "nftables"),
     program("iptables-save", "iptables"),
     program("nsenter", "util-linux"),
+    program("chromium", "chromium"),
 ];
 
 /// For virtual machines: QEMU, and what their disks are made with.
@@ -243,6 +244,7 @@ mod tests {
                 "nftables",
                 "iptables",
                 "util-linux",
+                "chromium",
             ]
         );
         assert!(plan(&needs, |_| true).is_empty());
