@@ -261,3 +261,36 @@ fn a_clock_that_jumps_disturbs_nobody() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_container_reaches_no_disk_of_the_machine() -> Result<()> {
+    let cluster = Cluster::machines()?;
+    let namespace = Namespace::create(&cluster, "disk")?;
+    // The disk's numbers differ from kernel to kernel.
+    let script = "mknod /tmp/disk b $(tr : ' ' </sys/class/block/vda/dev) && head -c 512 /tmp/disk 2>&1 >/tmp/read \
+                  && wc -c </tmp/read";
+    namespace.apply(&pod("plain", script).to_string())?;
+    namespace.wait_field("pod/plain", "/status/phase", &json!("Failed"), MINUTE)?;
+    let said = namespace.kubectl(&["logs", "plain"])?.ok()?;
+    ensure!(
+        said.contains("/tmp/disk: Operation not permitted"),
+        "it failed otherwise: {said:?}"
+    );
+    let mut manifest = pod("privileged", script);
+    manifest["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
+    let said = output(&namespace, manifest)?;
+    ensure!(said == "512\n", "a privileged one read {said:?}");
+    let condition = cluster
+        .kubectl(&[
+            "get",
+            "nodes",
+            "-o",
+            "jsonpath={.items[*].status.conditions[?(@.type==\"DeviceCgroupMissing\")].status}",
+        ])?
+        .ok()?;
+    ensure!(
+        condition.contains("False") && !condition.contains("True"),
+        "DeviceCgroupMissing: {condition:?}"
+    );
+    Ok(())
+}

@@ -9,6 +9,9 @@ use super::pressure::Pressure;
 /// Ours: what limits have no effect here.
 pub const MISSING_CONTROLLERS: &str = "CgroupControllersMissing";
 
+/// Ours: what keeps containers from devices here is less than it should be.
+pub const MISSING_DEVICES: &str = "DeviceCgroupMissing";
+
 /// What the conditions say.
 #[derive(Clone, Debug, Default)]
 pub struct Health<'a> {
@@ -16,6 +19,8 @@ pub struct Health<'a> {
     /// Why pods cannot be given a network; `None` when they can.
     pub network_problem: Option<&'a str>,
     pub missing_controllers: &'a [String],
+    /// Why containers have no device cgroup; `None` when they have.
+    pub device_problem: Option<&'a str>,
 }
 
 /// What one says, and the reason of the event that tells of its change; ours
@@ -54,7 +59,7 @@ pub fn conditions(
         .collect()
 }
 
-fn words(health: &Health<'_>) -> [Word; 5] {
+fn words(health: &Health<'_>) -> [Word; 6] {
     let Pressure { memory, disk, pids } = health.pressure;
     let word = |type_,
                 status,
@@ -91,6 +96,7 @@ fn words(health: &Health<'_>) -> [Word; 5] {
             ),
         ),
         controllers(health.missing_controllers),
+        devices(health.device_problem),
         ready(health.network_problem),
     ]
 }
@@ -134,6 +140,29 @@ fn controllers(missing: &[String]) -> Word {
     };
     Word {
         type_: MISSING_CONTROLLERS,
+        status,
+        reason,
+        message,
+    }
+}
+
+fn devices(problem: Option<&str>) -> Word {
+    let (status, reason, message) = match problem {
+        None => (
+            false,
+            "DeviceCgroupPresent",
+            "containers that are not privileged use no device but the usual ones".to_owned(),
+        ),
+        Some(problem) => (
+            true,
+            "DeviceCgroupMissing",
+            format!(
+                "containers are kept from devices by the flags of their mounts alone: {problem}"
+            ),
+        ),
+    };
+    Word {
+        type_: MISSING_DEVICES,
         status,
         reason,
         message,

@@ -76,6 +76,7 @@ impl Reporter {
             pressure: self.history.take(&observed, now),
             network_problem: self.network_problem.as_deref(),
             missing_controllers: &self.missing_controllers,
+            device_problem: self.runtime.device_problem(),
         };
         let images = self.runtime.images().list().await;
         Ok(status::build(&self.fixed, &health, &images, before, now))

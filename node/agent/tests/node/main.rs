@@ -157,6 +157,11 @@ fn a_node_registers_gets_its_network_and_stays_alive() {
             "{missing}"
         );
 
+        let devices = condition(&node, "DeviceCgroupMissing");
+        assert_eq!(devices["status"], "True");
+        let why = devices["message"].as_str().unwrap();
+        assert!(why.contains("device programs of cgroup"), "{why}");
+
         api.give_cidr("n1", "10.244.7.0/24").await;
         let node = api.until(NODE, "Ready", |node| ready(node, "True")).await;
         assert_eq!(condition(&node, "Ready")["reason"], "KubeletReady");

@@ -30,6 +30,7 @@ fn a_well_node() {
             "DiskPressure=False KubeletHasNoDiskPressure: kubelet has no disk pressure",
             "PIDPressure=False KubeletHasSufficientPID: kubelet has sufficient PID available",
             "CgroupControllersMissing=False CgroupControllersPresent: requests and limits of pods are enforced",
+            "DeviceCgroupMissing=False DeviceCgroupPresent: containers that are not privileged use no device but the usual ones",
             "Ready=True KubeletReady: kubelet is posting ready status",
         ]
     );
@@ -45,6 +46,7 @@ fn a_node_that_lacks_everything() {
         },
         network_problem: Some("no podCIDR"),
         missing_controllers: &["cpu".to_owned(), "memory".to_owned()],
+        device_problem: Some("the kernel does not take the program"),
     };
     assert_eq!(
         shown(&conditions(&health, &[], at(1))),
@@ -53,6 +55,7 @@ fn a_node_that_lacks_everything() {
             "DiskPressure=True KubeletHasDiskPressure: kubelet has disk pressure",
             "PIDPressure=True KubeletHasInsufficientPID: kubelet has insufficient PID available",
             "CgroupControllersMissing=True CgroupControllersMissing: cgroup v2 controllers missing here: cpu, memory; requests and limits that need them have no effect",
+            "DeviceCgroupMissing=True DeviceCgroupMissing: containers are kept from devices by the flags of their mounts alone: the kernel does not take the program",
             "Ready=False KubeletNotReady: container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:no podCIDR",
         ]
     );
@@ -88,7 +91,7 @@ fn a_transition_has_a_time_and_an_event() {
             )
         })
         .collect();
-    assert_eq!(times, [(1, 3), (1, 3), (1, 3), (1, 3), (2, 3)]);
+    assert_eq!(times, [(1, 3), (1, 3), (1, 3), (1, 3), (1, 3), (2, 3)]);
 }
 
 /// The node controller writes Unknown when the lease is lost; the first word after that is a change.
