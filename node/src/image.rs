@@ -17,6 +17,7 @@ pub fn main(command: ImageCommand) -> Result<()> {
             ImageCommand::Import { root, file } => {
                 let store = ImageStore::open(&root.root_dir)?;
                 let images = store.import(&file).await?;
+                store.settle().await?;
                 write_lines(images.iter().map(|image| {
                     let names = names(image);
                     format!("imported {} ({})", names.join(", "), image.id)

@@ -185,6 +185,13 @@ impl ImageStore {
         .await
     }
 
+    /// Waits until all layers are on the disk: for a program that ends, and leaves nobody behind who
+    /// would sync them.
+    pub async fn settle(&self) -> Result<(), ImageError> {
+        let store = self.clone();
+        layer::blocking(move || fresh::settle(&store.inner.dir)).await
+    }
+
     /// An OCI layout or a docker-archive tar.
     pub async fn import(&self, tar: &Path) -> Result<Vec<ImageStatus>, ImageError> {
         let (store, tar) = (self.clone(), tar.to_owned());

@@ -56,7 +56,7 @@ pub fn settle_later(store: &Path) {
     }
 }
 
-fn settle(store: &Path) -> Result<(), ImageError> {
+pub fn settle(store: &Path) -> Result<(), ImageError> {
     let marks = marks(store)?;
     if marks.is_empty() {
         return Ok(());
