@@ -253,8 +253,8 @@ fn filter(scenarios: &[String]) -> String {
         .map(|name| format!("test({name})"))
         .collect::<Vec<_>>()
         .join(" | ");
-    // `lifecycle` takes clusters of namespaces up and down.
-    let all = "package(vetch-tests) & not binary(lifecycle) & kind(test)";
+    // `lifecycle` takes clusters of namespaces up and down, `bench` lays rules into them.
+    let all = "package(vetch-tests) & not binary(lifecycle) & not binary(bench) & kind(test)";
     if names.is_empty() {
         all.to_owned()
     } else {

@@ -23,7 +23,10 @@ const FOLLOW_LIMIT: Duration = Duration::from_secs(60);
 /// Between changes. kube-proxy writes at most once a second, after two at once.
 const PAUSE: Duration = Duration::from_millis(200);
 const KUBE_PROXY_PAUSE: Duration = Duration::from_millis(1200);
-/// In which a daemon's CPU time without changes is seen.
+/// Between changes whose cost is counted: longer than a daemon gathers changes for.
+const UPDATE_PAUSE: Duration = Duration::from_millis(100);
+/// In which a daemon's CPU time without changes is seen, before and after them; as long again
+/// before that, for the pods that went last.
 const IDLE: Duration = Duration::from_secs(1);
 
 impl Series<'_> {
@@ -96,13 +99,6 @@ impl Series<'_> {
         subject: &Subject,
         laid: &Laid,
     ) -> Result<()> {
-        if self.has(Measure::Effect) {
-            let figure = self.figure("endpoint-effect", subject, "ms", services);
-            let micros = self.flips(run, subject).await;
-            let sample = micros.as_ref().ok().and_then(|micros| median(micros));
-            run.add(figure, round, sample.map(millis));
-            micros?;
-        }
         if self.has(Measure::Update) {
             let pid = match laid {
                 Laid::KubeProxy(running) => running.proxies.first().map(|proxy| proxy.pid()),
@@ -116,6 +112,13 @@ impl Series<'_> {
             let figure = self.figure("update-cost", subject, "ms", services);
             let nanos = self.updates(run, subject, pid).await?;
             run.add(figure, round, Some(millis(nanos / 1000.0)));
+        }
+        if self.has(Measure::Effect) {
+            let figure = self.figure("endpoint-effect", subject, "ms", services);
+            let micros = self.flips(run, subject).await;
+            let sample = micros.as_ref().ok().and_then(|micros| median(micros));
+            run.add(figure, round, sample.map(millis));
+            micros?;
         }
         Ok(())
     }
@@ -157,7 +160,7 @@ impl Series<'_> {
         self.population(subject)?.flip(port).await?;
         self.answered_by(run, &mut changes, port).await?;
         for _ in 0..self.options.flips {
-            if !run.pause(pause(subject)).await {
+            if !run.pause(pause(subject, PAUSE)).await {
                 break;
             }
             port = if port == SERVER_PORT {
@@ -201,27 +204,37 @@ impl Series<'_> {
     /// Nanoseconds of the daemon's CPU time for one change, beside what it does anyway.
     async fn updates(&self, run: &Run, subject: &Subject, pid: i32) -> Result<f64> {
         let population = self.population(subject)?;
-        let (from, before) = (Instant::now(), daemon::cpu_nanos(pid)?);
         run.pause(IDLE).await;
-        let idle = (daemon::cpu_nanos(pid)? as f64 - before as f64) / from.elapsed().as_secs_f64();
-        let (from, before) = (Instant::now(), daemon::cpu_nanos(pid)?);
+        let before = self.idle(run, pid).await?;
+        let (from, spent) = (Instant::now(), daemon::cpu_nanos(pid)?);
         for number in 0..self.options.flips {
             population
                 .flip(SERVER_PORT + u16::from(number % 2 == 0))
                 .await?;
-            if !run.pause(pause(subject)).await {
+            let pause = pause(subject, UPDATE_PAUSE);
+            if !run.pause(pause).await {
                 bail!("the run was ended early");
             }
         }
-        let spent = daemon::cpu_nanos(pid)? as f64 - before as f64;
-        let more = spent - idle * from.elapsed().as_secs_f64();
+        let spent = daemon::cpu_nanos(pid)? as f64 - spent as f64;
+        let took = from.elapsed().as_secs_f64();
+        let idle = (before + self.idle(run, pid).await?) / 2.0;
+        let more = spent - idle * took;
         Ok(more / f64::from(self.options.flips))
+    }
+
+    /// Nanoseconds of a second without changes.
+    async fn idle(&self, run: &Run, pid: i32) -> Result<f64> {
+        let (from, before) = (Instant::now(), daemon::cpu_nanos(pid)?);
+        run.pause(IDLE).await;
+        let spent = daemon::cpu_nanos(pid)? as f64 - before as f64;
+        Ok(spent / from.elapsed().as_secs_f64())
     }
 }
 
-fn pause(subject: &Subject) -> Duration {
+fn pause(subject: &Subject, usual: Duration) -> Duration {
     match subject {
         Subject::KubeProxy(_) => KUBE_PROXY_PAUSE,
-        _ => PAUSE,
+        _ => usual,
     }
 }
