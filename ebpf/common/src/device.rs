@@ -47,7 +47,7 @@ const fn harmless(major: u32, minor: u32) -> bool {
         // null, zero, full, random, urandom.
         1 => matches!(minor, 3 | 5 | 7 | 8 | 9),
         // tty, console, ptmx.
-        5 => matches!(minor, 0 | 1 | 2),
+        5 => matches!(minor, 0..=2),
         // tun: runc 1.2.0 took it off its list and 1.2.4 put it back, because
         // VPNs in pods make the node themselves and Kubernetes has no field to
         // ask for it. What it gives still needs CAP_NET_ADMIN.
