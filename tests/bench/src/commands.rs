@@ -75,6 +75,7 @@ async fn measure(common: &Common, bench: &Bench) -> Result<ExitCode> {
         },
         target,
         progress: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+        out: common.out.clone(),
         stop,
     };
     let outcome = bench.run(&mut run).await;

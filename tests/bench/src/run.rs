@@ -1,11 +1,15 @@
 //! One run: where the figures gather, and the wish to end early.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Result;
 use indicatif::MultiProgress;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use vetch_bench_record::{Figure, Report, Skipped};
 
+use crate::output;
 use crate::target::Target;
 
 /// What a benchmark is handed.
@@ -13,6 +17,8 @@ pub struct Run {
     pub target: Target,
     pub report: Report,
     pub progress: MultiProgress,
+    /// Where the report goes.
+    pub out: PathBuf,
     /// Cancelled by Ctrl-C: the benchmark returns soon, and the report tells what was done so far.
     pub stop: CancellationToken,
 }
@@ -31,6 +37,12 @@ impl Run {
             what: what.into(),
             why: why.into(),
         });
+    }
+
+    /// Writes what there is so far, for a run that will be killed.
+    pub fn save(&mut self) -> Result<()> {
+        self.report.finished = Timestamp::now();
+        output::write(&self.out, &self.report).map(drop)
     }
 
     /// Sleeps, or returns false at once when the run is to end.

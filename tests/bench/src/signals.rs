@@ -1,6 +1,7 @@
 //! Ctrl-C: the first asks for an end, the second is one.
 
 use std::process;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 /// What shells say of a program that a Ctrl-C ended.
 pub const INTERRUPTED: u8 = 130;
+
+/// Signals that come together.
+const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// Cancels `stop` at SIGINT, SIGTERM or SIGHUP.
 pub fn watch(stop: CancellationToken) -> Result<()> {
@@ -23,7 +27,11 @@ pub fn watch(stop: CancellationToken) -> Result<()> {
         next(&mut signals).await;
         eprintln!("\nends: cleaning up and writing what was measured (once more: at once)");
         stop.cancel();
-        next(&mut signals).await;
+        // timeout(1) tells the program and then its whole group: that is one wish.
+        let asked = Instant::now();
+        while asked.elapsed() < ONE_WISH {
+            next(&mut signals).await;
+        }
         process::exit(INTERRUPTED.into());
     });
     Ok(())

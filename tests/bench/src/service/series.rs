@@ -128,6 +128,7 @@ impl<'a> Series<'a> {
             for round in 0..self.options.rounds as usize {
                 self.traffic(run, services, round, progress).await?;
                 self.effect(run, services, round, progress).await?;
+                run.save()?;
             }
         }
         Ok(())
@@ -180,7 +181,7 @@ impl<'a> Series<'a> {
                         local.name
                     );
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
         let mut targets = self
