@@ -28,7 +28,8 @@ const NODE: Package = Package {
     name: "vetch-node",
     summary: "Node daemon of Vetch: pods from kernel parts, Services by eBPF",
     programs: &["vetch-node", "vetch-shim"],
-    depends: "libc6 (>= 2.36), libgcc-s1",
+    // Images are pulled from registries that show certificates.
+    depends: "libc6 (>= 2.36), libgcc-s1, ca-certificates",
     unit: include_str!("package/vetch-node.service"),
     purge: "/usr/bin/vetch-node cleanup || true",
 };

@@ -90,7 +90,7 @@ impl Puller {
             user_agent: concat!("vetch/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         })
-        .map_err(|error| PullError::Words(error.to_string()))
+        .map_err(|error| PullError::Words(words::no_client(&error)))
     }
 }
 

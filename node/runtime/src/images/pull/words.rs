@@ -43,14 +43,27 @@ pub fn words(error: &OciDistributionError) -> String {
             .join("; "),
         // reqwest says the cause only in its sources.
         OciDistributionError::RequestError(error) => {
-            let mut text = format!("failed to do request: {error}");
-            let mut source = std::error::Error::source(error);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
-            text
+            format!("failed to do request: {}", with_causes(error))
         }
         other => other.to_string(),
     }
+}
+
+/// Why no client could be made: without CA certificates on the machine, say.
+pub fn no_client(error: &OciDistributionError) -> String {
+    let why = match error {
+        OciDistributionError::RequestError(error) => with_causes(error),
+        other => other.to_string(),
+    };
+    format!("cannot make an HTTP client: {why}")
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
