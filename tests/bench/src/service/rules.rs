@@ -79,8 +79,9 @@ pub async fn clear(places: &[Place]) -> Result<()> {
 #[derive(Clone, Debug)]
 pub struct Program {
     path: PathBuf,
-    kubeconfig: PathBuf,
-    work_dir: Arc<tempfile::TempDir>,
+    kubeconfig: Arc<tempfile::NamedTempFile>,
+    /// Keeps its logs.
+    work_dir: PathBuf,
 }
 
 /// It, in some places, for as long as the value lives or until it is stopped.
@@ -92,8 +93,7 @@ pub struct Running {
 
 impl Program {
     /// Its kubeconfig names the API server as the nodes reach it.
-    pub fn new(path: &Path, kubeconfig: &Path, local: &Local) -> Result<Program> {
-        let work_dir = tempfile::tempdir().context("make a directory for kube-proxy")?;
+    pub fn new(path: &Path, kubeconfig: &Path, local: &Local, work_dir: &Path) -> Result<Program> {
         let mut config = Kubeconfig::read_from(kubeconfig)
             .with_context(|| format!("read {}", kubeconfig.display()))?;
         for cluster in config
@@ -103,14 +103,13 @@ impl Program {
         {
             cluster.server = Some(local.node_server.clone());
         }
-        let kubeconfig = work_dir.path().join("kubeconfig");
-        // JSON is YAML.
-        std::fs::write(&kubeconfig, serde_json::to_string(&config)?)
-            .with_context(|| format!("write {}", kubeconfig.display()))?;
+        // JSON is YAML. It holds a key, so it goes when the run ends.
+        let kubeconfig = tempfile::NamedTempFile::new().context("make a kubeconfig")?;
+        serde_json::to_writer(&kubeconfig, &config).context("write a kubeconfig")?;
         Ok(Program {
             path: path.to_owned(),
-            kubeconfig,
-            work_dir: Arc::new(work_dir),
+            kubeconfig: Arc::new(kubeconfig),
+            work_dir: std::path::absolute(work_dir)?,
         })
     }
 
@@ -127,7 +126,7 @@ impl Program {
                 synced: Duration::ZERO,
             };
             for place in &places {
-                let work_dir = program.work_dir.path().join(&place.name);
+                let work_dir = program.work_dir.join(&place.name);
                 std::fs::create_dir_all(&work_dir)?;
                 let proxy = program.launch(place, mode, &work_dir)?;
                 let synced = proxy.wait_synced(SYNC_LIMIT)?;
@@ -146,7 +145,7 @@ impl Program {
             &self.path,
             &place.namespace.0,
             mode,
-            &self.kubeconfig,
+            self.kubeconfig.path(),
             &place.name,
             place.address,
             place.node.pod_cidr,

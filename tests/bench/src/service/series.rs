@@ -90,7 +90,8 @@ impl<'a> Series<'a> {
         };
         let kube_proxy = match (&options.kube_proxy, &run.target.local) {
             (Some(path), Some(local)) if real => {
-                Some(Program::new(path, &run.target.kubeconfig, local)?)
+                let logs = run.out.join("kube-proxy");
+                Some(Program::new(path, &run.target.kubeconfig, local, &logs)?)
             }
             _ => None,
         };
