@@ -37,13 +37,13 @@ impl Series<'_> {
             return Ok(());
         }
         progress.say("weigh the daemons without Services");
-        for subject in self.subjects.to_vec() {
+        for subject in self.subjects {
             if !subject.follows() {
                 continue;
             }
             let mut all = Vec::new();
             for _ in 0..self.options.rounds {
-                match self.fresh(run, &subject).await {
+                match self.fresh(run, subject).await {
                     Ok(fresh) => all.push(fresh.anonymous_mib),
                     // Told where its figures are missed.
                     Err(_) => break,
@@ -75,12 +75,12 @@ impl Series<'_> {
         }
         progress.say(&format!("{services} Services: proxies start from nothing"));
         for round in 0..self.options.rounds as usize {
-            for subject in self.subjects.to_vec() {
-                let outcome = match &subject {
+            for subject in self.subjects {
+                let outcome = match subject {
                     Subject::Direct => Ok(()),
-                    Subject::Rules(_) => self.lay_once(run, services, round, &subject).await,
+                    Subject::Rules(_) => self.lay_once(run, services, round, subject).await,
                     Subject::Cluster(_) | Subject::KubeProxy(_) => {
-                        self.start_once(run, services, round, &subject).await
+                        self.start_once(run, services, round, subject).await
                     }
                 };
                 self.check_stop(run)?;
