@@ -1,5 +1,6 @@
 //! The daemon: what must be there before any thread, then the parts.
 
+mod client;
 mod oom;
 mod parts;
 

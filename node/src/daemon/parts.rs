@@ -49,7 +49,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         warn!("the kubeconfig has no certificate authority: the kubelet API takes tokens only");
     }
     info!(node = node_name, address = %node_ip, server = %config.cluster_url, "joining");
-    let client = kube::Client::try_from(config).context("the kubeconfig is not usable")?;
+    let client = super::client::connect(&config)?;
 
     let runtime = Runtime::open(RuntimeConfig {
         root_dir: places.root_dir.clone(),

@@ -145,7 +145,7 @@ pub fn arguments(hardware: &Hardware<'_>, files: &Files) -> Vec<String> {
         ),
         ("-device", "virtconsole,chardev=journal".into()),
         ("-device", "virtio-rng-pci".into()),
-        ("-netdev", format!("user,id=outside{forwards}")),
+        ("-netdev", format!("user,id=outside,restrict=on{forwards}")),
         (
             "-device",
             format!("virtio-net-pci,netdev=outside,romfile=,mac={}", machine.mac(0)),
@@ -321,7 +321,7 @@ mod tests {
             "-name node-2 ",
             "-accel tcg,thread=multi ",
             "file=/run/node-2/disk.qcow2,",
-            "hostfwd=tcp:127.0.0.1:4001-:22,hostfwd=tcp:127.0.0.1:4002-:6443 ",
+            "user,id=outside,restrict=on,hostfwd=tcp:127.0.0.1:4001-:22,hostfwd=tcp:127.0.0.1:4002-:6443 ",
             "mcast=230.0.0.76:4000,localaddr=127.0.0.1 ",
             "unix:/tmp/s/monitor,",
         ] {
