@@ -65,21 +65,27 @@ pub enum Command {
 /// Of every benchmark.
 #[derive(Debug, Args)]
 pub struct Common {
-    /// A cluster of `cargo xtask up` on this machine, by its cluster.json
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "VETCH_CLUSTER",
-        default_value = "target/vetch-bench/cluster.json",
-        conflicts_with = "kubeconfig"
-    )]
-    pub cluster: PathBuf,
+    /// A cluster of `cargo xtask up` on this machine, by its cluster.json [default: VETCH_CLUSTER of
+    /// the environment, or target/vetch-bench/cluster.json]
+    #[arg(long, value_name = "FILE", conflicts_with = "kubeconfig")]
+    pub cluster: Option<PathBuf>,
     /// Any other cluster: what needs a look into its machines is skipped, and says so
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// The directory of report.html and report.json
     #[arg(long, value_name = "DIR", default_value = "vetch-bench-report")]
     pub out: PathBuf,
+}
+
+impl Common {
+    /// The one that is named, or the usual one. Not by clap: a variable of the environment would be in
+    /// the way of --kubeconfig.
+    pub fn cluster(&self) -> PathBuf {
+        self.cluster
+            .clone()
+            .or_else(|| std::env::var_os("VETCH_CLUSTER").map(PathBuf::from))
+            .unwrap_or_else(|| "target/vetch-bench/cluster.json".into())
+    }
 }
 
 impl Cli {

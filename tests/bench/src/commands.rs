@@ -54,7 +54,7 @@ async fn measure(common: &Common, bench: &Bench) -> Result<ExitCode> {
     fs::create_dir_all(&common.out).with_context(|| format!("make {}", common.out.display()))?;
     let target = match &common.kubeconfig {
         Some(kubeconfig) => Target::remote(kubeconfig).await?,
-        None => Target::local(&common.cluster).await?,
+        None => Target::local(&common.cluster()).await?,
     };
     let machine = machine::describe(&target)
         .await
