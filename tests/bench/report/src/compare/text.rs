@@ -49,9 +49,15 @@ impl Comparison {
             0 => {}
             few => text.push_str(&format!(", {few} with too few rounds to tell")),
         }
-        text.push_str(match self.changed() {
-            true => ". Something changed beyond noise.",
-            false => ". Nothing changed beyond noise.",
+        let direct_moved = self.rows.iter().any(|row| {
+            row.figure.subject == DIRECT && matches!(row.finding, Finding::Better | Finding::Worse)
+        });
+        text.push_str(match (self.changed(), direct_moved) {
+            (true, _) => ". Something changed beyond noise.",
+            (false, false) => ". Nothing changed beyond noise.",
+            (false, true) => {
+                ". Nothing changed beside plain routing, but plain routing itself moved: see below."
+            }
         });
         text
     }
