@@ -138,9 +138,13 @@ pub fn node(cluster: &Cluster, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// A socket holds the programs of the cgroup it was made in, and one that waits for the other side's
+/// end does so for 60 s: tcp_fin_timeout in tcp(7).
+const SOCKETS_LAST: Duration = Duration::from_secs(75);
+
 /// The kernel frees programs and maps some time after the last holder has gone.
 fn wait_freed(objects: &Objects) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + SOCKETS_LAST;
     loop {
         let left = objects.still_there()?;
         if left.is_empty() {
@@ -149,7 +153,7 @@ fn wait_freed(objects: &Objects) -> Result<()> {
         if Instant::now() > deadline {
             bail!(
                 "BPF objects are still there after {} s: {left:?}",
-                PATIENCE.as_secs()
+                SOCKETS_LAST.as_secs()
             );
         }
         std::thread::sleep(Duration::from_millis(20));
