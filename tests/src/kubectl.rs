@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, repository};
@@ -128,6 +128,18 @@ impl<'a> Namespace<'a> {
         let mut all = vec!["get", "-o", "json"];
         all.extend_from_slice(args);
         Ok(serde_json::from_str(&self.kubectl(&all)?.ok()?)?)
+    }
+
+    /// Every config map of these names is there: its creation was acknowledged.
+    pub fn assert_kept(&self, config_maps: &[String]) -> Result<()> {
+        let kept = self.kubectl(&["get", "configmaps", "-o", "name"])?.ok()?;
+        for name in config_maps {
+            ensure!(
+                kept.contains(&format!("configmap/{name}\n")),
+                "{name} was acknowledged and is lost:\n{kept}"
+            );
+        }
+        Ok(())
     }
 
     /// Waits until a Deployment's newest pods are all there.

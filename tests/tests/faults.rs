@@ -115,15 +115,7 @@ fn control_plane_and_etcd_die_and_nothing_acknowledged_is_lost() -> Result<()> {
             cluster.kubectl(&["get", "--raw", "/readyz"])?.ok()
         })?;
     }
-    let kept = namespace
-        .kubectl(&["get", "configmaps", "-o", "name"])?
-        .ok()?;
-    for name in &acknowledged {
-        ensure!(
-            kept.contains(&format!("configmap/{name}\n")),
-            "{name} was acknowledged and is lost:\n{kept}"
-        );
-    }
+    namespace.assert_kept(&acknowledged)?;
     // The controllers work again.
     namespace.kubectl(&["delete", "pod", &before[0].0])?.ok()?;
     namespace.wait_endpoints("echo", 3)?;

@@ -211,15 +211,7 @@ fn power_loss_in_the_middle_of_writes_loses_nothing_acknowledged() -> Result<()>
     eventually(2 * MINUTE, "the API answers again", || {
         cluster.kubectl(&["get", "--raw", "/readyz"])?.ok()
     })?;
-    let kept = namespace
-        .kubectl(&["get", "configmaps", "-o", "name"])?
-        .ok()?;
-    for name in &acknowledged {
-        ensure!(
-            kept.contains(&format!("configmap/{name}\n")),
-            "{name} was acknowledged and is lost:\n{kept}"
-        );
-    }
+    namespace.assert_kept(&acknowledged)?;
     cluster.wait_node(&control.name, "Ready", 2 * MINUTE)?;
     namespace.rolled_out("deployment/echo")?;
     answered(control, &url)

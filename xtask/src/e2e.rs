@@ -1,24 +1,21 @@
 //! `e2e`: the scenarios on virtual machines, one cluster a kernel.
 
 use std::fs;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::build::{self, Wanted};
 use crate::cluster::Name;
 use crate::paths::Tree;
-use crate::signals::{self, Signals, Woken};
+use crate::signals::{self, Signals};
 use crate::steps::{Step, Steps};
 use crate::vm::cluster::first_trouble;
 use crate::vm::{Choice, Kernel, Machines, Plan, accelerator, image, kernel};
-use crate::{apt, cache, debian, kubectl, machine, package, process, tools, up};
+use crate::{apt, cache, child, debian, kubectl, machine, package, test, tools, up};
 
 mod outcome;
 
@@ -50,6 +47,7 @@ pub struct E2eArgs {
 
 /// A boot under emulation takes a quarter of it.
 const READY: Duration = Duration::from_secs(240);
+/// Between two looks at the consoles.
 const LOOK: Duration = Duration::from_millis(300);
 
 pub fn run(name: Option<Name>, args: &E2eArgs) -> Result<ExitCode> {
@@ -89,8 +87,10 @@ pub fn run(name: Option<Name>, args: &E2eArgs) -> Result<ExitCode> {
         };
         let machines = start(&steps, &tree, &name, choice, args.nodes)?;
         if args.shell {
-            machines.shell("node-1")?;
-            return end(&machines, args.keep).map(|()| ExitCode::SUCCESS);
+            let shell = machines.shell("node-1");
+            // Also when the last command in it failed.
+            end(&machines, args.keep)?;
+            return shell.map(|()| ExitCode::SUCCESS);
         }
         let outcome = scenarios(&tree, &machines, &kubectl, args, &signals);
         let outcome = outcome.map(|outcome| outcome.of(choice, machines.kernel_release()));
@@ -269,26 +269,14 @@ fn scenarios(
     args: &E2eArgs,
     signals: &Signals,
 ) -> Result<Outcome> {
-    let mut command = build::cargo(tree);
+    let mut command = test::nextest_command(tree, kubectl);
     command
-        .args([
-            "nextest",
-            "run",
-            "--release",
-            "--workspace",
-            "--profile",
-            "e2e",
-        ])
+        .args(["--profile", "e2e"])
         .args(["--filterset", &filter(&args.scenarios)])
         .args(&args.nextest)
         .env("VETCH_CLUSTER", machines.description())
         .env("VETCH_MACHINES", machines.description())
         .env("VETCH_NODE_PACKAGE", package::path(tree, "vetch-node"))
-        .env("VETCH_XTASK", tree.daemon("xtask"))
-        .env("VETCH_ECHO", tree.echo())
-        .env("VETCH_SHIM", tree.shim())
-        .env("VETCH_KUBECTL", kubectl)
-        .env("PATH", process::search_path())
         .stderr(Stdio::piped());
     let child = signals::spawn(&mut command).context("run cargo nextest")?;
     wait(child, machines, signals)
@@ -297,37 +285,13 @@ fn scenarios(
 /// Ends the run at once when a console says what it must never say.
 fn wait(mut child: Child, machines: &Machines, signals: &Signals) -> Result<Outcome> {
     let said = outcome::relay(child.stderr.take().context("nextest's standard error")?);
-    let pid = Pid::from_raw(i32::try_from(child.id())?);
-    let file = rustix::process::pidfd_open(
-        rustix::process::Pid::from_child(&child),
-        rustix::process::PidfdFlags::empty(),
-    )
-    .context("watch the run")?;
     let mut watched = machines.watched();
-    let mut interrupted = false;
-    let trouble = loop {
-        match signals.wait_for(file.as_fd(), LOOK)? {
-            Some(Woken::Ready) => break first_trouble(&mut watched),
-            Some(Woken::Signal(signal)) => {
-                interrupted = true;
-                // The terminal's goes to both, and twice is a different wish.
-                if signal != Signal::SIGINT {
-                    let _ = kill(pid, signal);
-                }
-            }
-            None => {}
-        }
-        if let Some(found) = first_trouble(&mut watched) {
-            let _ = kill(pid, Signal::SIGTERM);
-            break Some(found);
-        }
-    };
-    let status = child.wait()?;
+    let end = child::wait_watching(child, signals, LOOK, || first_trouble(&mut watched))?;
     let summary = said.join().unwrap_or_default();
-    if let Some((machine, trouble)) = trouble {
+    if let Some((machine, trouble)) = end.found {
         bail!("{machine}: {}:\n{}", trouble.kind, trouble.text);
     }
-    Ok(Outcome::new(status.code(), &summary, interrupted))
+    Ok(Outcome::new(end.code, &summary, end.interrupted))
 }
 
 #[cfg(test)]

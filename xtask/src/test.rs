@@ -1,7 +1,7 @@
 //! `test`: every test of the workspace in one run, on a cluster of the suite's own.
 
 use std::path::Path;
-use std::process::{Child, ExitCode};
+use std::process::{Child, Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 
@@ -97,6 +97,20 @@ fn needs_machines(filters: &[String]) -> bool {
     filters.is_empty() || filters.iter().any(named)
 }
 
+/// nextest over the whole workspace, told where what the tests run is.
+pub fn nextest_command(tree: &Tree, kubectl: &Path) -> Command {
+    let mut command = build::cargo(tree);
+    command
+        .args(["nextest", "run", "--release", "--workspace"])
+        // The build may have replaced the file of this process.
+        .env("VETCH_XTASK", tree.daemon("xtask"))
+        .env("VETCH_ECHO", tree.echo())
+        .env("VETCH_SHIM", tree.shim())
+        .env("VETCH_KUBECTL", kubectl)
+        .env("PATH", process::search_path());
+    command
+}
+
 fn nextest(
     cluster: &Cluster,
     kubectl: &Path,
@@ -104,21 +118,13 @@ fn nextest(
     filters: &[String],
     arguments: &[String],
 ) -> Result<Child> {
-    let tree = &cluster.tree;
-    let mut command = build::cargo(tree);
+    let mut command = nextest_command(&cluster.tree, kubectl);
     command
-        .args(["nextest", "run", "--release", "--workspace"])
         .args(filters)
         .args(arguments)
         .env("VETCH_CLUSTER", cluster.paths.description())
-        // The build may have replaced the file of this process.
-        .env("VETCH_XTASK", tree.daemon("xtask"))
-        .env("VETCH_ECHO", tree.echo())
-        .env("VETCH_SHIM", tree.shim())
-        .env("VETCH_BENCH", tree.daemon("vetch-bench"))
-        .env("VETCH_KUBECTL", kubectl)
-        .env(up::PREBUILT, "1")
-        .env("PATH", process::search_path());
+        .env("VETCH_BENCH", cluster.tree.daemon("vetch-bench"))
+        .env(up::PREBUILT, "1");
     if let Some(machines) = machines {
         command.env("VETCH_MACHINES", machines.description());
     }

@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(watched.look(), None);
         write!(file, "fine\nKernel pan").unwrap();
         assert_eq!(watched.look(), None);
-        write!(file, "ic - not syncing: dead\n").unwrap();
+        writeln!(file, "ic - not syncing: dead").unwrap();
         assert_eq!(watched.look().unwrap().kind, "kernel panic");
     }
 }
