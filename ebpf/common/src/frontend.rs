@@ -1,11 +1,14 @@
 //! Where a client dials, and which service-port answers there.
 
+use crate::{Address, Endpoint};
+
 /// A transport protocol by its IP number.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     Tcp = 6,
     Udp = 17,
+    Sctp = 132,
 }
 
 /// An IP protocol number without service programs.
@@ -15,60 +18,44 @@ pub struct UnknownProtocol(pub u8);
 impl TryFrom<u8> for Protocol {
     type Error = UnknownProtocol;
 
+    #[inline(always)]
     fn try_from(number: u8) -> Result<Self, UnknownProtocol> {
         match number {
             6 => Ok(Self::Tcp),
             17 => Ok(Self::Udp),
+            132 => Ok(Self::Sctp),
             other => Err(UnknownProtocol(other)),
         }
     }
 }
 
+/// What is dialled. A NodePort is dialled at [`Address::any`], which stands
+/// for every address of the node.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FrontendKey {
-    addr: [u8; 4],
+    addr: Address,
     port: [u8; 2],
     protocol: u8,
-    pad: u8,
+    pad: [u8; 5],
 }
 
-const _: () = assert!(size_of::<FrontendKey>() == 8);
+const _: () = assert!(size_of::<FrontendKey>() == 24);
 
 impl FrontendKey {
     #[inline(always)]
-    pub const fn new(addr: [u8; 4], port: [u8; 2], protocol: u8) -> Self {
+    pub const fn new(to: Endpoint, protocol: u8) -> Self {
         Self {
-            addr,
-            port,
+            addr: to.addr(),
+            port: to.port(),
             protocol,
-            pad: 0,
-        }
-    }
-
-    /// As the map has it.
-    pub const fn bytes(self) -> [u8; 8] {
-        let ([a, b, c, d], [e, f]) = (self.addr, self.port);
-        [a, b, c, d, e, f, self.protocol, self.pad]
-    }
-
-    pub const fn from_bytes([a, b, c, d, e, f, protocol, pad]: [u8; 8]) -> Self {
-        Self {
-            addr: [a, b, c, d],
-            port: [e, f],
-            protocol,
-            pad,
+            pad: [0; 5],
         }
     }
 
     #[inline(always)]
-    pub const fn addr(&self) -> [u8; 4] {
-        self.addr
-    }
-
-    #[inline(always)]
-    pub const fn port(&self) -> [u8; 2] {
-        self.port
+    pub const fn endpoint(&self) -> Endpoint {
+        Endpoint::new(self.addr, self.port)
     }
 
     #[inline(always)]
@@ -77,18 +64,26 @@ impl FrontendKey {
     }
 }
 
+/// Which service-port answers, and on which terms.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frontend {
     service: u32,
+    flags: u32,
 }
 
-const _: () = assert!(size_of::<Frontend>() == 4);
+const _: () = assert!(size_of::<Frontend>() == 8);
 
 impl Frontend {
+    /// A NodePort, an external IP or a load balancer's address: the external
+    /// traffic policy holds for clients from outside.
+    pub const EXTERNAL: u32 = 1;
+    /// Only clients in the service's source ranges get through.
+    pub const SOURCE_RANGES: u32 = 2;
+
     #[inline(always)]
-    pub const fn new(service: u32) -> Self {
-        Self { service }
+    pub const fn new(service: u32, flags: u32) -> Self {
+        Self { service, flags }
     }
 
     /// Index into the services.
@@ -96,4 +91,26 @@ impl Frontend {
     pub const fn service(&self) -> u32 {
         self.service
     }
+
+    #[inline(always)]
+    pub const fn flags(&self) -> u32 {
+        self.flags
+    }
+
+    #[inline(always)]
+    pub const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// What an address is, whatever the port: flags, the values of the map
+/// `ADDRESSES`.
+pub mod addresses {
+    /// One of the node's own: NodePorts answer at it.
+    pub const NODE: u32 = 1;
+    /// Of a service: a port without frontend is refused there.
+    pub const SERVICE: u32 = 2;
+    /// A load balancer's that this node announces: it answers ARP and
+    /// neighbour solicitations for it.
+    pub const ANNOUNCED: u32 = 4;
 }

@@ -1,57 +1,98 @@
 //! What the programs in the kernel and the node daemon share: keys and values
 //! of the maps, and decisions that are tested outside the kernel.
 //!
-//! Addresses and ports are byte arrays in network order, as they stand in a
-//! packet; everything else is in the machine's order. All padding is explicit
-//! and zero, for a hash map compares every byte of a key. What a change here
-//! does to maps that are already pinned is [`LAYOUT`]'s business.
+//! Addresses and ports are in network order, as they stand in a packet;
+//! everything else is in the machine's order. All padding is explicit and
+//! zero, for a hash map compares every byte of a key. What a change here does
+//! to maps that are already pinned is [`LAYOUT`]'s business.
 
 #![no_std]
 
+mod address;
 mod device;
+mod endpoint;
 mod frontend;
-mod reverse;
+mod memory;
+mod reason;
 mod service;
 mod slot;
 
+pub use address::Address;
 pub use device::DeviceRequest;
-pub use frontend::{Frontend, FrontendKey, Protocol, UnknownProtocol};
-pub use reverse::{Endpoint, ReverseKey};
-pub use service::ServiceWord;
+pub use endpoint::Endpoint;
+pub use frontend::{Frontend, FrontendKey, Protocol, UnknownProtocol, addresses};
+pub use memory::{Affinity, AffinityKey, BackendKey, Pod, ReverseKey, SourceRange};
+pub use reason::Reason;
+pub use service::{From, List, Service, ServiceWord, Terms};
 pub use slot::Slot;
 
 /// Names of the maps, as the programs declare them.
 pub mod maps {
     pub const FRONTENDS: &str = "FRONTENDS";
+    pub const ADDRESSES: &str = "ADDRESSES";
     pub const SERVICES: &str = "SERVICES";
     pub const SLOTS: &str = "SLOTS";
+    pub const BACKENDS: &str = "BACKENDS";
+    pub const SOURCE_RANGES: &str = "SOURCE_RANGES";
     pub const REVERSE: &str = "REVERSE";
+    pub const AFFINITY: &str = "AFFINITY";
+    pub const PODS: &str = "PODS";
+    pub const NETNS_FLAGS: &str = "NETNS_FLAGS";
+    pub const REASONS: &str = "REASONS";
 }
 
-/// Most frontends: an address, port and protocol each.
-pub const MAX_FRONTENDS: u32 = 1 << 16;
+/// Names of the programs' read-only variables, set when they are loaded.
+pub mod variables {
+    /// `SO_NETNS_COOKIE` of the node's network namespace, u64.
+    pub const NODE_NETNS: &str = "NODE_NETNS";
+}
+
+/// Most frontends: an address, port and protocol each. 50,000 services with
+/// two ports and a NodePort fit.
+pub const MAX_FRONTENDS: u32 = 1 << 18;
+/// Most addresses of services and of the node.
+pub const MAX_ADDRESSES: u32 = 1 << 17;
 /// Most service-ports.
-pub const MAX_SERVICES: u32 = 1 << 16;
-/// Most backends of all service-ports together.
-pub const MAX_SLOTS: u32 = 1 << 18;
+pub const MAX_SERVICES: u32 = 1 << 17;
+/// Most backends of all service-ports together, blocks in powers of two.
+pub const MAX_SLOTS: u32 = 1 << 20;
+/// Most endpoints of UDP service-ports and of those with affinity.
+pub const MAX_BACKENDS: u32 = 1 << 19;
+/// Most ranges of client addresses.
+pub const MAX_SOURCE_RANGES: u32 = 1 << 16;
 /// Socket-to-backend relations remembered; the least used goes first.
 pub const MAX_REVERSE: u32 = 1 << 16;
+/// Clients of services with affinity remembered, likewise.
+pub const MAX_AFFINITY: u32 = 1 << 16;
+/// Most pods of a node, and network namespaces with flags.
+pub const MAX_PODS: u32 = 1 << 12;
 
 /// Identifies the layout of the maps. Maps of another layout are neither read
 /// nor written: the daemon fills new ones and then swaps the programs.
 pub const LAYOUT: u32 = fnv1a(&[
     // Raised by hand when the meaning of a field changes and its size does not.
-    1,
+    2,
     size_of::<FrontendKey>() as u32,
     size_of::<Frontend>() as u32,
-    size_of::<ServiceWord>() as u32,
+    size_of::<Service>() as u32,
     size_of::<Slot>() as u32,
+    size_of::<BackendKey>() as u32,
+    size_of::<SourceRange>() as u32,
     size_of::<ReverseKey>() as u32,
     size_of::<Endpoint>() as u32,
+    size_of::<AffinityKey>() as u32,
+    size_of::<Affinity>() as u32,
+    size_of::<Pod>() as u32,
+    Reason::ALL.len() as u32,
     MAX_FRONTENDS,
+    MAX_ADDRESSES,
     MAX_SERVICES,
     MAX_SLOTS,
+    MAX_BACKENDS,
+    MAX_SOURCE_RANGES,
     MAX_REVERSE,
+    MAX_AFFINITY,
+    MAX_PODS,
 ]);
 
 const fn fnv1a(words: &[u32]) -> u32 {

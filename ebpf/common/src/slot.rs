@@ -3,9 +3,9 @@
 use crate::Endpoint;
 
 /// A backend and, in the tag, the service-port and generation it was written
-/// for. Reader and writer treat the two 8-byte halves as words of their own:
-/// the writer clears the tag, writes the endpoint, then writes the tag; a
-/// reader takes the endpoint, then believes it only if the tag is the one its
+/// for. Reader and writer treat the 8-byte words as words of their own: the
+/// writer clears the tag, writes the endpoint, then writes the tag; a reader
+/// takes the endpoint, then believes it only if the tag is the one its
 /// [`ServiceWord`](crate::ServiceWord) asks for.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,10 +14,12 @@ pub struct Slot {
     tag: u64,
 }
 
-const _: () = assert!(size_of::<Slot>() == 16);
+const _: () = assert!(size_of::<Slot>() == 32);
 
 impl Slot {
-    /// Offset of the tag in words of 8 bytes.
+    /// In words of 8 bytes.
+    pub const WORDS: usize = size_of::<Self>() / 8;
+    /// Offset of the tag in words.
     pub const TAG_WORD: usize = core::mem::offset_of!(Slot, tag) / 8;
 
     #[inline(always)]

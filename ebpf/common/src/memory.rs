@@ -1,0 +1,186 @@
+//! What the programs remember of sockets, clients and backends.
+
+use crate::{Address, Endpoint};
+
+/// A socket and the backend it talks to; the value is the service's
+/// [`Endpoint`]. Socket cookies are unique on the whole machine.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReverseKey {
+    cookie: u64,
+    backend: Endpoint,
+    protocol: u32,
+    pad: u32,
+}
+
+const _: () = assert!(size_of::<ReverseKey>() == 40);
+
+impl ReverseKey {
+    #[inline(always)]
+    pub const fn new(cookie: u64, backend: Endpoint, protocol: u8) -> Self {
+        Self {
+            cookie,
+            backend,
+            protocol: protocol as u32,
+            pad: 0,
+        }
+    }
+}
+
+/// A client of a service-port with session affinity.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AffinityKey {
+    client: Address,
+    service: u32,
+    pad: u32,
+}
+
+const _: () = assert!(size_of::<AffinityKey>() == 24);
+
+impl AffinityKey {
+    #[inline(always)]
+    pub const fn new(client: Address, service: u32) -> Self {
+        Self {
+            client,
+            service,
+            pad: 0,
+        }
+    }
+}
+
+/// The backend such a client was sent to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    pub backend: Endpoint,
+    /// Of the newest connection; `bpf_ktime_get_boot_ns`, because a client's
+    /// time goes on while a machine sleeps.
+    pub seen: u64,
+}
+
+const _: () = assert!(size_of::<Affinity>() == 32);
+
+impl Affinity {
+    #[inline(always)]
+    pub const fn holds(&self, now: u64, seconds: u32) -> bool {
+        now.wrapping_sub(self.seen) < seconds as u64 * 1_000_000_000
+    }
+}
+
+/// An endpoint of a service-port that serves, ready or draining. Kept for the
+/// service-ports whose clients ask whether their backend still serves: UDP,
+/// and session affinity.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendKey {
+    endpoint: Endpoint,
+    service: u32,
+    pad: u32,
+}
+
+const _: () = assert!(size_of::<BackendKey>() == 32);
+
+impl BackendKey {
+    /// New clients may be sent to it: it is in the cluster's list.
+    pub const CLUSTER: u32 = 1;
+    /// It is in the node's own list.
+    pub const LOCAL: u32 = 2;
+
+    #[inline(always)]
+    pub const fn new(service: u32, endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            service,
+            pad: 0,
+        }
+    }
+
+    pub const fn service(&self) -> u32 {
+        self.service
+    }
+
+    pub const fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+}
+
+/// A service's range of client addresses, as the key of a longest-prefix
+/// match: the prefix counts the service's number and the address.
+#[repr(C, packed)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceRange {
+    service: u32,
+    client: [u8; 16],
+}
+
+const _: () = assert!(size_of::<SourceRange>() == 20);
+
+impl SourceRange {
+    /// The prefix length of one address of one service.
+    pub const EXACT: u32 = Self::prefix_len(128);
+
+    #[inline(always)]
+    pub const fn new(service: u32, client: Address) -> Self {
+        Self {
+            service,
+            client: client.octets(),
+        }
+    }
+
+    /// `len` as of an IPv6 address; an IPv4 range's is 96 longer.
+    pub const fn prefix_len(len: u32) -> u32 {
+        u32::BITS + len
+    }
+
+    pub const fn service(&self) -> u32 {
+        self.service
+    }
+
+    pub const fn client(&self) -> Address {
+        Address::from_octets(self.client)
+    }
+}
+
+/// A pod of this node, found by its address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// The node's side of the veth pair.
+    pub ifindex: u32,
+    pub flags: u32,
+    /// The pod's side.
+    pub mac: [u8; 6],
+    /// The node's side.
+    pub gateway_mac: [u8; 6],
+    pub pad: u32,
+    /// Of the pod's network namespace: `SO_NETNS_COOKIE`.
+    pub netns: u64,
+}
+
+const _: () = assert!(size_of::<Pod>() == 32);
+
+impl Pod {
+    /// Packets from and to it go by the node's stack: annotation
+    /// `vetch.dev/redirect: "false"`.
+    pub const BY_STACK: u32 = 1;
+    /// Its TCP is balanced by the packet, not at `connect()`: annotation
+    /// `vetch.dev/socket-balancing: "false"`.
+    pub const BY_PACKET: u32 = 2;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn affinity_ends_with_its_time() {
+        let affinity = Affinity {
+            backend: Endpoint::default(),
+            seen: 5_000_000_000,
+        };
+        assert!(affinity.holds(5_000_000_000, 1));
+        assert!(affinity.holds(5_999_999_999, 1));
+        assert!(!affinity.holds(6_000_000_000, 1));
+    }
+}

@@ -1,0 +1,61 @@
+//! Why a call or a packet did not get through.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $number:literal $text:literal,)*) => {
+        /// Indices of the counters in the map `REASONS`.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Reason {
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// As metrics and events name it.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Refused: the service has no endpoints.
+    NoEndpoints = 0 "no-endpoints",
+    /// Dropped: policy Local, endpoints elsewhere only.
+    NoLocalEndpoints = 1 "no-local-endpoints",
+    /// Refused: an address of a service, but none of its ports.
+    UnknownPort = 2 "unknown-port",
+    /// Dropped: the client is in none of `loadBalancerSourceRanges`.
+    SourceRange = 3 "source-range",
+    /// Refused: a service-port changed faster than its backend could be read.
+    Torn = 4 "torn",
+    /// Refused: the relation of a socket to its service could not be kept.
+    Memory = 5 "memory",
+    /// Dropped: every source port tried is taken.
+    SourcePorts = 6 "source-ports",
+    /// Dropped: the packet ends before its headers do, or they contradict it.
+    Malformed = 7 "malformed",
+    /// Dropped: a later fragment of a datagram whose first was not seen.
+    Fragment = 8 "fragment",
+    /// Dropped: a port-changing service of a protocol whose checksum covers
+    /// what cannot be recomputed (SCTP).
+    Unsupported = 9 "unsupported",
+    /// Dropped: a flow could not be recorded.
+    FlowTable = 10 "flow-table",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_indices() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+        }
+    }
+}
