@@ -21,7 +21,7 @@ pub use address::Address;
 pub use device::DeviceRequest;
 pub use endpoint::Endpoint;
 pub use frontend::{Frontend, FrontendKey, Protocol, UnknownProtocol, addresses};
-pub use memory::{Affinity, AffinityKey, BackendKey, Pod, ReverseKey, SourceRange};
+pub use memory::{Affinity, AffinityKey, BackendKey, Pod, ReverseKey, SourceRange, Traffic};
 pub use reason::Reason;
 pub use service::{From, List, Service, ServiceWord, Terms};
 pub use slot::Slot;
@@ -39,12 +39,16 @@ pub mod maps {
     pub const PODS: &str = "PODS";
     pub const NETNS_FLAGS: &str = "NETNS_FLAGS";
     pub const REASONS: &str = "REASONS";
+    pub const TRAFFIC: &str = "TRAFFIC";
 }
 
 /// Names of the programs' read-only variables, set when they are loaded.
 pub mod variables {
     /// `SO_NETNS_COOKIE` of the node's network namespace, u64.
     pub const NODE_NETNS: &str = "NODE_NETNS";
+    /// The node's addresses, in network order: `[u32; 1]` and `[u32; 4]`, zero without one.
+    pub const NODE_V4: &str = "NODE_V4";
+    pub const NODE_V6: &str = "NODE_V6";
 }
 
 /// Most frontends: an address, port and protocol each. 50,000 services with
@@ -83,6 +87,7 @@ pub const LAYOUT: u32 = fnv1a(&[
     size_of::<AffinityKey>() as u32,
     size_of::<Affinity>() as u32,
     size_of::<Pod>() as u32,
+    size_of::<Traffic>() as u32,
     Reason::ALL.len() as u32,
     MAX_FRONTENDS,
     MAX_ADDRESSES,

@@ -165,9 +165,25 @@ impl Pod {
     /// `vetch.dev/redirect: "false"`.
     pub const BY_STACK: u32 = 1;
     /// Its TCP is balanced by the packet, not at `connect()`: annotation
-    /// `vetch.dev/socket-balancing: "false"`.
-    pub const BY_PACKET: u32 = 2;
+    /// `vetch.dev/socket-balancing: "false"`, for meshes and virtual machines
+    /// that need the service's address on the wire.
+    pub const TCP_BY_PACKET: u32 = 2;
+    /// Its UDP is balanced by the packet, so that a flow leaves a backend that
+    /// is gone, connected sockets too. Every pod with a program at its link.
+    pub const UDP_BY_PACKET: u32 = 4;
 }
+
+/// What became of a service-port's clients, by processor.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Connections and datagram flows sent to a backend.
+    pub connections: u64,
+    /// Refused or dropped for want of a backend.
+    pub refused: u64,
+}
+
+const _: () = assert!(size_of::<Traffic>() == 16);
 
 #[cfg(test)]
 mod tests {

@@ -1,61 +1,172 @@
-//! From the address dialled to a backend.
+//! From a frontend to a backend.
 
-use vetch_ebpf_common::{Endpoint, FrontendKey, Protocol, ServiceWord, Slot};
+use aya_ebpf::{
+    bindings::{BPF_ANY},
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns},
+    maps::lpm_trie::Key,
+};
+use vetch_ebpf_common::{
+    Address, Affinity, AffinityKey, BackendKey, Endpoint, From, Frontend, List, Reason, Service,
+    ServiceWord, Slot, SourceRange, Terms,
+};
 
-use crate::maps::{FRONTENDS, SERVICES, SLOTS};
+use crate::{
+    count,
+    maps::{AFFINITY, BACKENDS, SERVICES, SLOTS, SOURCE_RANGES},
+};
 
 pub enum Choice {
-    /// Nobody's service address: the call goes where it was going.
-    NotAService,
-    NoBackends,
     Backend(Endpoint),
+    /// In words: a reset, an ICMP error, ECONNREFUSED.
+    Refuse(Reason),
+    /// Without words, as policy Local asks for.
+    Drop(Reason),
+}
+
+/// Who is to be served.
+pub struct Client {
+    pub from: From,
+    /// For session affinity. A socket that has no address yet is known by its
+    /// network namespace, and what comes by packet by its address; a client
+    /// uses one service-port in one of the two ways.
+    pub address: Address,
+    /// For services that hash: the same client, the same backend.
+    pub hash: u32,
+    /// Chance would part the datagrams of a conversation that has no flow.
+    pub always_hash: bool,
 }
 
 /// How often a reader overtaken by a change looks again. Once is enough
 /// unless changes of one service-port come faster than these few loads.
 const ATTEMPTS: u32 = 4;
 
-/// `seed` picks among the backends: the same seed, the same backend, for as
-/// long as the backends stay.
 #[inline(always)]
-pub fn choose(to: Endpoint, protocol: Protocol, seed: u32) -> Choice {
-    let key = FrontendKey::new(to.addr(), to.port(), protocol as u8);
-    // SAFETY: a frontend is one u32, written whole; the map is not preallocated,
-    // so a removed element is freed only after this program has ended (RCU).
-    let Some(frontend) = (unsafe { FRONTENDS.get(key) }) else {
-        return Choice::NotAService;
-    };
+pub fn choose(frontend: &Frontend, client: &Client) -> Choice {
     let service = frontend.service();
-    let Some(word) = SERVICES.get_ptr(service) else {
-        return Choice::NoBackends;
-    };
-    for _ in 0..ATTEMPTS {
-        // SAFETY: an aligned 8-byte load from a map value; volatile, because
-        // the daemon stores it at any time.
-        let word = ServiceWord::from_bits(unsafe { word.cast::<u64>().read_volatile() });
-        if word.backends() == 0 {
-            return Choice::NoBackends;
-        }
-        let offset = (u64::from(seed) * u64::from(word.backends()) >> 32) as u32;
-        if let Some(endpoint) = read_slot(
-            word.slot_base() + offset,
-            Slot::tag(service, word.generation()),
-        ) {
-            return Choice::Backend(endpoint);
+    let choice = choose_for(frontend, client);
+    match choice {
+        Choice::Backend(_) => count::connection(service),
+        Choice::Refuse(reason) | Choice::Drop(reason) => {
+            count::refused(service);
+            count::reason(reason);
         }
     }
-    Choice::NoBackends
+    choice
+}
+
+#[inline(always)]
+fn choose_for(frontend: &Frontend, client: &Client) -> Choice {
+    let service = frontend.service();
+    let Some(words) = SERVICES.get_ptr(service) else {
+        return Choice::Refuse(Reason::NoEndpoints);
+    };
+    let words = words.cast::<u64>();
+    // SAFETY: aligned 8-byte loads from a map value; volatile, because the
+    // daemon stores them at any time.
+    let terms = Terms::from_bits(unsafe { words.add(Service::TERMS).read_volatile() });
+    let list = terms.list(frontend, client.from);
+    let affinity = AffinityKey::new(client.address, service);
+    if terms.has(Terms::AFFINITY)
+        && let Some(backend) = recall(&affinity, terms, service, list)
+    {
+        return Choice::Backend(backend);
+    }
+    let seed = if terms.has(Terms::HASH) || client.always_hash {
+        client.hash
+    } else {
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_get_prandom_u32() }
+    };
+    for _ in 0..ATTEMPTS {
+        // SAFETY: as above.
+        let word = ServiceWord::from_bits(unsafe { words.add(Service::WORD).read_volatile() });
+        let (first, count) = match list {
+            List::Cluster => (0, word.cluster()),
+            List::Local => (word.cluster(), word.local()),
+        };
+        if count == 0 {
+            return match list {
+                List::Local if word.cluster() != 0 => Choice::Drop(Reason::NoLocalEndpoints),
+                _ => Choice::Refuse(Reason::NoEndpoints),
+            };
+        }
+        let offset = (u64::from(seed) * u64::from(count) >> 32) as u32;
+        let index = word.slot_base() + first + offset;
+        if let Some(backend) = read_slot(index, Slot::tag(service, word.generation())) {
+            if terms.has(Terms::AFFINITY) {
+                remember(&affinity, backend);
+            }
+            return Choice::Backend(backend);
+        }
+    }
+    Choice::Refuse(Reason::Torn)
 }
 
 #[inline(always)]
 fn read_slot(index: u32, tag: u64) -> Option<Endpoint> {
     let words = SLOTS.get_ptr(index)?.cast::<u64>();
-    // SAFETY: a slot is two aligned words; the order is the one `Slot` asks for.
+    // SAFETY: a slot is aligned words; the order is the one `Slot` asks for.
     let (endpoint, found) = unsafe {
         (
-            words.read_volatile(),
+            [
+                words.read_volatile(),
+                words.add(1).read_volatile(),
+                words.add(2).read_volatile(),
+            ],
             words.add(Slot::TAG_WORD).read_volatile(),
         )
     };
-    (found == tag).then(|| Endpoint::from_bits(endpoint))
+    (found == tag).then(|| Endpoint::from_words(endpoint))
+}
+
+/// The backend of an earlier connection, if it is recent enough and new
+/// clients may still be sent there.
+#[inline(always)]
+fn recall(key: &AffinityKey, terms: Terms, service: u32, list: List) -> Option<Endpoint> {
+    // SAFETY: copied before it is used; an element recycled in between can only
+    // name a backend that the next lookup does not know for this service.
+    let affinity = *unsafe { AFFINITY.get(key) }?;
+    if !affinity.holds(now(), terms.affinity_seconds()) {
+        return None;
+    }
+    let flags = serving(service, affinity.backend)?;
+    let flag = match list {
+        List::Cluster => BackendKey::CLUSTER,
+        List::Local => BackendKey::LOCAL,
+    };
+    if flags & flag == 0 {
+        return None;
+    }
+    remember(key, affinity.backend);
+    Some(affinity.backend)
+}
+
+/// The lists a serving backend is in; None if it serves no more.
+#[inline(always)]
+pub fn serving(service: u32, backend: Endpoint) -> Option<u32> {
+    // SAFETY: one aligned u32, written whole; freed only after a grace period.
+    unsafe { BACKENDS.get(BackendKey::new(service, backend)) }.copied()
+}
+
+#[inline(always)]
+fn remember(key: &AffinityKey, backend: Endpoint) {
+    let affinity = Affinity {
+        backend,
+        seen: now(),
+    };
+    // A table that takes no more costs affinity, not the connection.
+    let _ = AFFINITY.insert(key, affinity, BPF_ANY.into());
+}
+
+/// Whether the service takes clients with this address.
+#[inline(always)]
+pub fn in_source_ranges(service: u32, client: Address) -> bool {
+    let key = Key::new(SourceRange::EXACT, SourceRange::new(service, client));
+    SOURCE_RANGES.get(key).is_some()
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_boot_ns() }
 }

@@ -2,7 +2,7 @@
 //!
 //! A socket that dials a service's address is pointed at a backend before
 //! there is a packet; the address the application sees stays the service's.
-//! One file per hook; what those of sockets share is [`redirect`], [`balance`],
+//! One file per hook; what they share is [`find`], [`balance`], [`redirect`],
 //! [`reverse`] and [`maps`]. [`devices`] stands alone: it needs no map.
 //! Minimum kernel: 5.18, for `bpf_set_retval`.
 
@@ -10,15 +10,17 @@
 #![no_main]
 
 mod address;
+mod answer;
 mod balance;
-mod connect4;
+mod connect;
+mod count;
 mod devices;
-mod getpeername4;
+mod find;
 mod maps;
-mod recvmsg4;
+mod node;
 mod redirect;
 mod reverse;
-mod sendmsg4;
+mod sendmsg;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]

@@ -3,23 +3,55 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, LruHashMap},
+    maps::{
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap,
+    },
 };
 use vetch_ebpf_common::{
-    Endpoint, Frontend, FrontendKey, MAX_FRONTENDS, MAX_REVERSE, MAX_SERVICES, MAX_SLOTS,
-    ReverseKey, ServiceWord, Slot,
+    Address, Affinity, AffinityKey, BackendKey, Endpoint, Frontend, FrontendKey, MAX_ADDRESSES,
+    MAX_AFFINITY, MAX_BACKENDS, MAX_FRONTENDS, MAX_PODS, MAX_REVERSE, MAX_SERVICES, MAX_SLOTS,
+    MAX_SOURCE_RANGES, Pod, Reason, ReverseKey, Service, Slot, SourceRange, Traffic,
 };
 
 #[map]
 pub static FRONTENDS: HashMap<FrontendKey, Frontend> =
     HashMap::pinned(MAX_FRONTENDS, BPF_F_NO_PREALLOC);
 
+/// What an address is, whatever the port: [`vetch_ebpf_common::addresses`].
+#[map]
+pub static ADDRESSES: HashMap<Address, u32> = HashMap::pinned(MAX_ADDRESSES, BPF_F_NO_PREALLOC);
+
 /// Mapped by the daemon (5.5), so that a word is stored at one instant.
 #[map]
-pub static SERVICES: Array<ServiceWord> = Array::pinned(MAX_SERVICES, BPF_F_MMAPABLE);
+pub static SERVICES: Array<Service> = Array::pinned(MAX_SERVICES, BPF_F_MMAPABLE);
 
 #[map]
 pub static SLOTS: Array<Slot> = Array::pinned(MAX_SLOTS, BPF_F_MMAPABLE);
 
 #[map]
+pub static BACKENDS: HashMap<BackendKey, u32> = HashMap::pinned(MAX_BACKENDS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static SOURCE_RANGES: LpmTrie<SourceRange, u32> =
+    LpmTrie::pinned(MAX_SOURCE_RANGES, BPF_F_NO_PREALLOC);
+
+#[map]
 pub static REVERSE: LruHashMap<ReverseKey, Endpoint> = LruHashMap::pinned(MAX_REVERSE, 0);
+
+#[map]
+pub static AFFINITY: LruHashMap<AffinityKey, Affinity> = LruHashMap::pinned(MAX_AFFINITY, 0);
+
+#[map]
+pub static PODS: HashMap<Address, Pod> = HashMap::pinned(MAX_PODS, BPF_F_NO_PREALLOC);
+
+/// Flags of [`Pod`] by the cookie of the pod's network namespace.
+#[map]
+pub static NETNS_FLAGS: HashMap<u64, u32> = HashMap::pinned(MAX_PODS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static REASONS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as u32, 0);
+
+/// By the service-port's number.
+#[map]
+pub static TRAFFIC: PerCpuHashMap<u32, Traffic> =
+    PerCpuHashMap::pinned(MAX_SERVICES, BPF_F_NO_PREALLOC);

@@ -2,12 +2,15 @@
 
 use aya_ebpf::{helpers::bpf_set_retval, programs::SockAddrContext};
 use aya_log_ebpf::debug;
-use vetch_ebpf_common::{Endpoint, Protocol};
+use vetch_ebpf_common::{Address, Endpoint, From, Frontend, Pod, Protocol, Reason};
 
 use crate::{
-    address,
-    balance::{Choice, choose},
-    reverse,
+    address::{self, Family},
+    balance::{Choice, Client, choose, in_source_ranges},
+    count,
+    find::{Found, find},
+    maps::NETNS_FLAGS,
+    node, reverse,
 };
 
 /// The verdicts of a sock_addr program.
@@ -17,24 +20,67 @@ const REFUSE: i32 = 0;
 const ECONNREFUSED: i32 = 111;
 
 /// Sends the call to a backend of the service it is for, if it is for one.
+/// `conversation`: the socket may go on with the same peer in further calls.
 #[inline(always)]
-pub fn to_backend(ctx: &SockAddrContext, protocol: Protocol, seed: u32) -> i32 {
-    let service = address::remote(ctx);
-    let backend = match choose(service, protocol, seed) {
-        Choice::NotAService => return PROCEED,
-        Choice::NoBackends => return refuse(ctx, service),
-        Choice::Backend(backend) => backend,
+pub fn to_backend(
+    ctx: &SockAddrContext,
+    family: Family,
+    protocol: Protocol,
+    conversation: bool,
+) -> i32 {
+    let service = address::remote(ctx, family);
+    let found = find(service, protocol as u8, || {
+        node::is_node(address::netns(ctx))
+    });
+    let frontend = match found {
+        Found::NotAService => return PROCEED,
+        Found::UnknownPort => {
+            count::reason(Reason::UnknownPort);
+            return refuse(ctx, service);
+        }
+        Found::Frontend(frontend) => frontend,
     };
-    if reverse::remember(ctx, service, backend, protocol).is_err() {
+    let netns = address::netns(ctx);
+    if !at_the_socket(netns, protocol, &frontend, service.addr()) {
+        return PROCEED;
+    }
+    let cookie = address::cookie(ctx);
+    let client = Client {
+        from: From::Inside,
+        address: Address::from_words([netns, 0]),
+        hash: spread(cookie),
+        always_hash: conversation,
+    };
+    let backend = match choose(&frontend, &client) {
+        Choice::Backend(backend) => backend,
+        Choice::Refuse(_) => return refuse(ctx, service),
+        // Goes on to the service's address, where the packet finds its end.
+        Choice::Drop(_) => return PROCEED,
+    };
+    if reverse::remember(cookie, service, backend, protocol).is_err() {
+        count::reason(Reason::Memory);
         return refuse(ctx, service);
     }
-    address::set_remote(ctx, backend);
-    let ((to, to_port), (at, at_port)) = (address::parts(service), address::parts(backend));
-    debug!(
-        ctx,
-        "{:i}:{} protocol {} -> {:i}:{}", to, to_port, protocol as u8, at, at_port
-    );
+    address::set_remote(ctx, family, backend);
+    log(ctx, service, protocol, backend);
     PROCEED
+}
+
+/// Whether calls of this namespace are balanced here, not by the packet.
+#[inline(always)]
+fn at_the_socket(netns: u64, protocol: Protocol, frontend: &Frontend, to: Address) -> bool {
+    if node::is_node(netns) {
+        return !frontend.has(Frontend::SOURCE_RANGES)
+            || in_source_ranges(frontend.service(), node::address(to.is_v4()));
+    }
+    // SAFETY: one aligned u32, written whole; freed only after a grace period.
+    let flags = unsafe { NETNS_FLAGS.get(netns) }.copied().unwrap_or(0);
+    let by_packet = match protocol {
+        Protocol::Udp => Pod::UDP_BY_PACKET,
+        _ => Pod::TCP_BY_PACKET,
+    };
+    // Source ranges ask for the client's address, which a packet has.
+    flags & by_packet == 0 && !frontend.has(Frontend::SOURCE_RANGES)
 }
 
 /// ECONNREFUSED, as from a closed port: EPERM makes in-kernel clients such as
@@ -43,7 +89,44 @@ pub fn to_backend(ctx: &SockAddrContext, protocol: Protocol, seed: u32) -> i32 {
 fn refuse(ctx: &SockAddrContext, service: Endpoint) -> i32 {
     // SAFETY: the helper has no preconditions; 5.18.
     unsafe { bpf_set_retval(-ECONNREFUSED) };
-    let (to, to_port) = address::parts(service);
-    debug!(ctx, "{:i}:{} has no backends: refused", to, to_port);
+    let port = u16::from_be_bytes(service.port());
+    match service.addr().to_v4_bits() {
+        Some(to) => debug!(ctx, "{:i}:{} refused", u32::from_be(to), port),
+        None => debug!(ctx, "[{:i}]:{} refused", service.addr().octets(), port),
+    }
     REFUSE
+}
+
+#[inline(always)]
+fn log(ctx: &SockAddrContext, service: Endpoint, protocol: Protocol, backend: Endpoint) {
+    let (port, at_port) = (
+        u16::from_be_bytes(service.port()),
+        u16::from_be_bytes(backend.port()),
+    );
+    match (service.addr().to_v4_bits(), backend.addr().to_v4_bits()) {
+        (Some(to), Some(at)) => debug!(
+            ctx,
+            "{:i}:{} protocol {} -> {:i}:{}",
+            u32::from_be(to),
+            port,
+            protocol as u8,
+            u32::from_be(at),
+            at_port
+        ),
+        _ => debug!(
+            ctx,
+            "[{:i}]:{} protocol {} -> [{:i}]:{}",
+            service.addr().octets(),
+            port,
+            protocol as u8,
+            backend.addr().octets(),
+            at_port
+        ),
+    }
+}
+
+/// Cookies are consecutive; the multiplier is 2^64 over the golden ratio.
+#[inline(always)]
+fn spread(cookie: u64) -> u32 {
+    (cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }

@@ -1,0 +1,33 @@
+//! The node this object was loaded for: read-only data, known to the verifier.
+
+use vetch_ebpf_common::Address;
+
+#[unsafe(no_mangle)]
+static NODE_NETNS: u64 = 0;
+#[unsafe(no_mangle)]
+static NODE_V4: [u32; 1] = [0];
+#[unsafe(no_mangle)]
+static NODE_V6: [u32; 4] = [0; 4];
+
+/// Whether a namespace is the node's. Cookie 1 or the initial namespace would
+/// be wrong for a node that is itself in one.
+#[inline(always)]
+pub fn is_node(netns: u64) -> bool {
+    // SAFETY: a constant of this object; volatile, because the loader writes it
+    // after the compiler has seen its value.
+    netns == unsafe { core::ptr::read_volatile(&raw const NODE_NETNS) }
+}
+
+/// The node's address of a family; zero if it has none.
+#[inline(always)]
+pub fn address(v4: bool) -> Address {
+    // SAFETY: as above.
+    unsafe {
+        if v4 {
+            let [bits] = core::ptr::read_volatile(&raw const NODE_V4);
+            Address::v4_bits(bits)
+        } else {
+            Address::v6_bits(core::ptr::read_volatile(&raw const NODE_V6))
+        }
+    }
+}
