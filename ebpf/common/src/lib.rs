@@ -16,6 +16,8 @@ mod memory;
 mod reason;
 mod service;
 mod slot;
+#[cfg(feature = "user")]
+mod user;
 
 pub use address::Address;
 pub use device::DeviceRequest;

@@ -1,7 +1,7 @@
 //! From a frontend to a backend.
 
 use aya_ebpf::{
-    bindings::{BPF_ANY},
+    bindings::BPF_ANY,
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns},
     maps::lpm_trie::Key,
 };

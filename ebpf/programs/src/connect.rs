@@ -21,9 +21,7 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     match Protocol::try_from(address::protocol(ctx)) {
-        Ok(protocol @ (Protocol::Tcp | Protocol::Udp)) => {
-            to_backend(ctx, family, protocol, false)
-        }
+        Ok(protocol @ (Protocol::Tcp | Protocol::Udp)) => to_backend(ctx, family, protocol, false),
         // An SCTP association has many addresses; its packets are balanced.
         _ => PROCEED,
     }

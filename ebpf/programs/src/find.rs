@@ -20,7 +20,11 @@ pub fn find(to: Endpoint, protocol: u8, loopback_is_node: impl FnOnce() -> bool)
         return Found::Frontend(frontend);
     }
     let flags = if to.addr().is_loopback() {
-        if loopback_is_node() { addresses::NODE } else { 0 }
+        if loopback_is_node() {
+            addresses::NODE
+        } else {
+            0
+        }
     } else {
         address(to.addr())
     };

@@ -3,9 +3,7 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{
-        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap,
-    },
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap},
 };
 use vetch_ebpf_common::{
     Address, Affinity, AffinityKey, BackendKey, Endpoint, Frontend, FrontendKey, MAX_ADDRESSES,

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Backend, Frontend, ServicePort};
+use crate::model::{Exposure, Frontend, ServicePort, Target};
 
 #[cfg(test)]
 mod tests;
@@ -18,15 +18,9 @@ pub type ServiceId = u32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MapOp {
     /// All clients of the service-port move to these backends at one instant.
-    Publish {
-        service: ServiceId,
-        backends: Vec<Backend>,
-    },
+    Publish { service: ServiceId, target: Target },
     /// The address starts to be, or is from now on, the service-port's.
-    Point {
-        frontend: Frontend,
-        service: ServiceId,
-    },
+    Point { frontend: Frontend, to: Pointer },
     /// The address is nobody's service any more.
     Unpoint { frontend: Frontend },
     /// No frontend leads to the service-port; its number may be used again
@@ -34,21 +28,28 @@ pub enum MapOp {
     Retire { service: ServiceId },
 }
 
+/// Where a frontend leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pointer {
+    pub service: ServiceId,
+    pub exposure: Exposure,
+}
+
 /// What the maps hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Current {
-    pub frontends: BTreeMap<Frontend, ServiceId>,
-    pub services: BTreeMap<ServiceId, Vec<Backend>>,
+    pub frontends: BTreeMap<Frontend, Pointer>,
+    pub services: BTreeMap<ServiceId, Target>,
 }
 
 impl Current {
     pub fn record(&mut self, op: &MapOp) {
         match op {
-            MapOp::Publish { service, backends } => {
-                self.services.insert(*service, backends.clone());
+            MapOp::Publish { service, target } => {
+                self.services.insert(*service, target.clone());
             }
-            MapOp::Point { frontend, service } => {
-                self.frontends.insert(*frontend, *service);
+            MapOp::Point { frontend, to } => {
+                self.frontends.insert(*frontend, *to);
             }
             MapOp::Unpoint { frontend } => {
                 self.frontends.remove(frontend);
@@ -74,57 +75,64 @@ pub fn diff(
     let mut left_out = Vec::new();
     let mut claimed = BTreeSet::new();
     let mut keep: BTreeSet<&Frontend> = BTreeSet::new();
-    let stays: BTreeSet<&Frontend> = wanted.iter().flat_map(|port| &port.frontends).collect();
+    let stays: BTreeSet<&Frontend> = wanted
+        .iter()
+        .flat_map(|port| port.frontends.keys())
+        .collect();
     let mut users: BTreeMap<ServiceId, Vec<&Frontend>> = BTreeMap::new();
     for frontend in scope {
-        if let Some(service) = current.frontends.get(frontend) {
-            users.entry(*service).or_default().push(frontend);
+        if let Some(to) = current.frontends.get(frontend) {
+            users.entry(to.service).or_default().push(frontend);
         }
     }
     for port in wanted {
         let mut known = port
             .frontends
-            .iter()
-            .filter_map(|frontend| current.frontends.get(frontend).copied());
+            .keys()
+            .filter_map(|frontend| Some(current.frontends.get(frontend)?.service));
         let kept = known.find(|service| {
             // Publishing moves every frontend that leads there: none may be
             // among them that is on its way to another service-port.
             let alone = || {
                 users[service]
                     .iter()
-                    .all(|user| port.frontends.contains(user) || !stays.contains(user))
+                    .all(|user| port.frontends.contains_key(user) || !stays.contains(user))
             };
             !claimed.contains(service)
-                && (current.services.get(service) == Some(&port.backends) || alone())
+                && (current.services.get(service) == Some(&port.target) || alone())
         });
         let Some(service) = kept.or_else(|| fresh.next()) else {
             left_out.push(port.clone());
             continue;
         };
         claimed.insert(service);
-        keep.extend(&port.frontends);
-        if current.services.get(&service) != Some(&port.backends) {
+        keep.extend(port.frontends.keys());
+        if current.services.get(&service) != Some(&port.target) {
             plan.publish.push(MapOp::Publish {
                 service,
-                backends: port.backends.clone(),
+                target: port.target.clone(),
             });
         }
-        for frontend in &port.frontends {
-            if current.frontends.get(frontend) != Some(&service) {
+        for (frontend, exposure) in &port.frontends {
+            let to = Pointer {
+                service,
+                exposure: *exposure,
+            };
+            if current.frontends.get(frontend) != Some(&to) {
                 plan.point.push(MapOp::Point {
                     frontend: *frontend,
-                    service,
+                    to,
                 });
             }
         }
     }
     let mut given_up = BTreeSet::new();
     for frontend in scope {
-        let Some(service) = current.frontends.get(frontend) else {
+        let Some(to) = current.frontends.get(frontend) else {
             continue;
         };
-        if !claimed.contains(service) {
-            given_up.insert(*service);
+        if !claimed.contains(&to.service) {
+            given_up.insert(to.service);
         }
         if !keep.contains(frontend) {
             plan.unpoint.push(MapOp::Unpoint {

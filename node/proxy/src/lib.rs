@@ -5,11 +5,12 @@
 //! outlive the process: a daemon that dies or is replaced costs no connection.
 //!
 //! A frontend (address, port, protocol) leads to the number of a service-port,
-//! that to one 8-byte word, the word to a block of slots with a backend each.
+//! that to one 8-byte word, the word to a block of slots with a backend each:
+//! first those for clients that may be sent anywhere, then the node's own.
 //! A change of backends writes a new block and then the word, so that every
 //! client moves at one instant and none ever finds half a change.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
@@ -26,16 +27,14 @@ mod trace;
 mod wanted;
 mod watch;
 
+pub use diff::{Current, Pointer, ServiceId};
 pub use index::ObjectName;
 pub use loaded::{LoadedProgram, loaded};
 pub use maps::MapsError;
-pub use model::{Backend, Frontend, ServicePort};
+pub use model::{Backend, Balance, Exposure, Frontend, ServicePort, Target};
 pub use programs::{ProgramsError, remove};
 pub use proxy::{Proxy, dump};
 pub use vetch_ebpf_common::Protocol;
-
-/// What the kernel holds: each frontend with its backends.
-pub type Dump = BTreeMap<Frontend, Vec<Backend>>;
 
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {

@@ -1,29 +1,29 @@
-//! The pinned maps: what they hold, and the steps that change it.
+//! The pinned maps: what they hold, read and written in their own terms.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashSet},
     io,
+    net::IpAddr,
     path::Path,
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
-    time::{Duration, Instant},
 };
 
-use aya::maps::{HashMap as HashMapMap, Map, MapData, MapError};
-use vetch_ebpf_common::{Endpoint, FrontendKey, MAX_SERVICES, MAX_SLOTS, ServiceWord, Slot, maps};
+use aya::maps::{HashMap as HashMapMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key};
+use ipnet::IpNet;
+use vetch_ebpf_common::{
+    Address, BackendKey, Endpoint, Frontend as FrontendValue, FrontendKey, MAX_SERVICES, MAX_SLOTS,
+    Service, ServiceWord, Slot, SourceRange, Terms, maps,
+};
 
 use crate::{
-    diff::{Current, MapOp, ServiceId},
-    model::{Backend, Frontend},
-    slots::{Block, Slots},
+    diff::{Current, Pointer, ServiceId},
+    model::{Backend, Balance, Exposure, Frontend, Target},
     sys::Words,
 };
 
-/// How long a block of slots or a service's number rests before it is used
-/// again. A program that read the old word is done within microseconds unless
-/// its processor was taken away; the tag in every slot catches the rest.
-const REST: Duration = Duration::from_secs(2);
+mod writer;
 
-const WORDS_PER_SLOT: usize = size_of::<Slot>() / size_of::<u64>();
+pub use writer::Writer;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MapsError {
@@ -39,39 +39,46 @@ pub enum MapsError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot read the frontends")]
-    Read(#[source] Box<MapError>),
-    #[error("cannot write frontend {frontend}: {MAX_SERVICES} fit")]
+    #[error("cannot read the map {name}")]
+    Read {
+        name: &'static str,
+        #[source]
+        source: Box<MapError>,
+    },
+    #[error("cannot write {what} to the map {name}")]
     Write {
-        frontend: Frontend,
+        name: &'static str,
+        what: String,
         #[source]
         source: Box<MapError>,
     },
     #[error(
-        "no room for {backends} backends of service-port {service}: {MAX_SLOTS} slots fit, and 65535 a port"
+        "no room for {backends} backends of service-port {service}: {MAX_SLOTS} slots fit, and 65535 a list"
     )]
     Full { service: ServiceId, backends: usize },
 }
 
-/// The three maps by which a call finds its backend.
+/// The maps by which a call or a packet finds its backend.
 #[derive(Debug)]
 pub struct Maps {
-    frontends: HashMapMap<MapData, [u8; 8], u32>,
+    frontends: HashMapMap<MapData, FrontendKey, FrontendValue>,
+    addresses: HashMapMap<MapData, Address, u32>,
     services: Words,
     slots: Words,
+    backends: HashMapMap<MapData, BackendKey, u32>,
+    ranges: LpmTrie<MapData, SourceRange, u32>,
 }
 
 impl Maps {
     pub fn open(dir: &Path) -> Result<Self, MapsError> {
-        let frontends = pinned(dir, maps::FRONTENDS)?;
-        let frontends =
-            HashMapMap::try_from(Map::HashMap(frontends)).map_err(open_error(maps::FRONTENDS))?;
-        let services = words(dir, maps::SERVICES, MAX_SERVICES as usize)?;
-        let slots = words(dir, maps::SLOTS, MAX_SLOTS as usize * WORDS_PER_SLOT)?;
         Ok(Self {
-            frontends,
-            services,
-            slots,
+            frontends: hash(dir, maps::FRONTENDS)?,
+            addresses: hash(dir, maps::ADDRESSES)?,
+            services: words(dir, maps::SERVICES, MAX_SERVICES as usize * Service::WORDS)?,
+            slots: words(dir, maps::SLOTS, MAX_SLOTS as usize * Slot::WORDS)?,
+            backends: hash(dir, maps::BACKENDS)?,
+            ranges: LpmTrie::try_from(Map::LpmTrie(pinned(dir, maps::SOURCE_RANGES)?))
+                .map_err(open_error(maps::SOURCE_RANGES))?,
         })
     }
 
@@ -79,253 +86,223 @@ impl Maps {
     pub fn read(&self) -> Result<Current, MapsError> {
         let mut current = Current::default();
         for entry in self.frontends.iter() {
-            let (key, service) = entry.map_err(|error| MapsError::Read(Box::new(error)))?;
-            let Ok(frontend) = Frontend::try_from(FrontendKey::from_bytes(key)) else {
+            let (key, value) = entry.map_err(read_error(maps::FRONTENDS))?;
+            let Ok(frontend) = Frontend::try_from(key) else {
                 continue;
             };
-            current.frontends.insert(frontend, service);
+            let service = value.service();
+            current.frontends.insert(
+                frontend,
+                Pointer {
+                    service,
+                    exposure: Exposure::of(&value),
+                },
+            );
             current
                 .services
                 .entry(service)
-                .or_insert_with(|| self.backends(service));
+                .or_insert_with(|| self.target(service));
+        }
+        for key in self.backends.keys() {
+            let key = key.map_err(read_error(maps::BACKENDS))?;
+            if let Some(target) = current.services.get_mut(&key.service()) {
+                target.serving.push(key.endpoint().into());
+            }
+        }
+        for key in self.ranges.keys() {
+            let key = key.map_err(read_error(maps::SOURCE_RANGES))?;
+            if let Some(target) = current.services.get_mut(&key.data().service())
+                && let Some(range) = range_of(&key)
+            {
+                target.source_ranges.push(range);
+            }
+        }
+        for target in current.services.values_mut() {
+            target.serving.sort();
+            target.source_ranges.sort();
         }
         Ok(current)
     }
 
-    /// The backends whose slots carry the service's tag; another's are not shown.
-    fn backends(&self, service: ServiceId) -> Vec<Backend> {
+    /// What each address is: flags of [`vetch_ebpf_common::addresses`].
+    pub fn addresses(&self) -> Result<BTreeMap<IpAddr, u32>, MapsError> {
+        let read = |entry: Result<(Address, u32), MapError>| {
+            let (address, flags) = entry.map_err(read_error(maps::ADDRESSES))?;
+            Ok((address.into(), flags))
+        };
+        self.addresses.iter().map(read).collect()
+    }
+
+    /// Without what other maps than services and slots say.
+    fn target(&self, service: ServiceId) -> Target {
         let word = self.word(service);
+        let terms = Terms::from_bits(self.service_word(service, Service::TERMS));
+        let first_local = word.slot_base() + word.cluster();
         let tag = Slot::tag(service, word.generation());
-        (word.slot_base()..word.slot_base() + word.backends())
+        let balance = if terms.has(Terms::HASH) {
+            Balance::Maglev
+        } else {
+            Balance::Random
+        };
+        Target {
+            internal_local: terms.has(Terms::INTERNAL_LOCAL),
+            external_local: terms.has(Terms::EXTERNAL_LOCAL),
+            affinity: terms
+                .has(Terms::AFFINITY)
+                .then_some(terms.affinity_seconds()),
+            balance,
+            cluster: self.slots(word.slot_base()..first_local, tag),
+            local: self.slots(first_local..first_local + word.local(), tag),
+            serving: Vec::new(),
+            source_ranges: Vec::new(),
+        }
+    }
+
+    /// The backends whose slots carry the tag; another's are not shown.
+    fn slots(&self, slots: std::ops::Range<u32>, tag: u64) -> Vec<Backend> {
+        slots
             .filter_map(|slot| {
-                self.slots
-                    .get(slot as usize * WORDS_PER_SLOT..)?
-                    .get(..WORDS_PER_SLOT)
+                let start = slot as usize * Slot::WORDS;
+                self.slots.get(start..start + Slot::WORDS)
             })
             .filter(|slot| slot[Slot::TAG_WORD].load(Acquire) == tag)
-            .map(|slot| Endpoint::from_bits(slot[0].load(Relaxed)).into())
+            .map(|slot| {
+                let words = std::array::from_fn(|word| slot[word].load(Relaxed));
+                Endpoint::from_words(words).into()
+            })
             .collect()
     }
 
     fn word(&self, service: ServiceId) -> ServiceWord {
-        let word = self
-            .services
-            .get(service as usize)
-            .map(|word| word.load(Acquire));
-        ServiceWord::from_bits(word.unwrap_or_default())
+        ServiceWord::from_bits(self.service_word(service, Service::WORD))
     }
 
-    /// In the order that [`Slot`] promises its readers.
-    fn write_slots(&self, base: u32, backends: &[Backend], tag: u64) {
-        let start = base as usize * WORDS_PER_SLOT;
-        for (slot, backend) in self.slots[start..]
-            .chunks_exact(WORDS_PER_SLOT)
-            .zip(backends)
-        {
-            slot[Slot::TAG_WORD].store(0, Release);
-            slot[0].store(Endpoint::from(*backend).bits(), Release);
-            slot[Slot::TAG_WORD].store(tag, Release);
-        }
-    }
-}
-
-/// The maps with their bookkeeping: the one writer.
-#[derive(Debug)]
-pub struct Writer {
-    maps: Maps,
-    current: Current,
-    slots: Slots,
-    blocks: HashMap<ServiceId, Block>,
-    next: ServiceId,
-    free: VecDeque<ServiceId>,
-    resting: VecDeque<(Instant, Rest)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Rest {
-    Block(Block),
-    Service(ServiceId),
-}
-
-impl Writer {
-    /// Goes on from what the maps hold.
-    pub fn adopt(maps: Maps) -> Result<Self, MapsError> {
-        let mut writer = Self {
-            maps,
-            current: Current::default(),
-            slots: Slots::new(MAX_SLOTS),
-            blocks: HashMap::new(),
-            next: 0,
-            free: VecDeque::new(),
-            resting: VecDeque::new(),
-        };
-        writer.reload()?;
-        Ok(writer)
-    }
-
-    pub fn current(&self) -> &Current {
-        &self.current
-    }
-
-    /// Whether the maps still hold what was written to them.
-    pub fn agrees(&self) -> Result<bool, MapsError> {
-        Ok(self.maps.read()? == self.current)
-    }
-
-    /// Takes what the maps hold for the truth.
-    pub fn reload(&mut self) -> Result<(), MapsError> {
-        self.current = self.maps.read()?;
-        self.slots = Slots::new(MAX_SLOTS);
-        self.blocks.clear();
-        for (_, rest) in &self.resting {
-            if let Rest::Block(block) = rest {
-                self.slots.reserve(*block);
-            }
-        }
-        let mut broken = Vec::new();
-        for service in self.current.services.keys() {
-            let word = self.maps.word(*service);
-            let block = Block::of(word.slot_base(), word.backends() as usize);
-            if word.backends() == 0 {
-                continue;
-            }
-            if self.slots.reserve(block) {
-                self.blocks.insert(*service, block);
-            } else {
-                broken.push(*service);
-            }
-        }
-        for service in broken {
-            // Not a block we could have made: publish it anew.
-            self.current.services.remove(&service);
-        }
-        self.next = self
-            .current
-            .services
-            .keys()
-            .next_back()
-            .map_or(0, |last| last + 1);
-        self.free = (0..self.next)
-            .filter(|service| !self.current.services.contains_key(service))
-            .collect();
-        self.resting
-            .retain(|(_, rest)| matches!(rest, Rest::Block(_)));
-        Ok(())
-    }
-
-    /// Numbers for new service-ports, the one longest out of use first.
-    pub fn fresh(&self) -> impl Iterator<Item = ServiceId> + use<> {
-        let unused = self.next..MAX_SERVICES;
-        self.free.clone().into_iter().chain(unused)
-    }
-
-    /// Carries out one step; a failed one changes nothing.
-    pub fn apply(&mut self, op: &MapOp, now: Instant) -> Result<(), MapsError> {
-        match op {
-            MapOp::Publish { service, backends } => self.publish(*service, backends, now)?,
-            MapOp::Point { frontend, service } => self
-                .maps
-                .frontends
-                .insert(frontend.key().bytes(), service, 0)
-                .map_err(|error| MapsError::Write {
-                    frontend: *frontend,
-                    source: Box::new(error),
-                })?,
-            MapOp::Unpoint { frontend } => {
-                match self.maps.frontends.remove(&frontend.key().bytes()) {
-                    Err(MapError::KeyNotFound) => {}
-                    result => {
-                        result.map_err(|error| MapsError::Write {
-                            frontend: *frontend,
-                            source: Box::new(error),
-                        })?;
-                    }
-                }
-            }
-            MapOp::Retire { service } => self.resting.push_back((now, Rest::Service(*service))),
-        }
-        self.current.record(op);
-        Ok(())
-    }
-
-    /// Makes room of what has rested long enough.
-    pub fn reap(&mut self, now: Instant) {
-        while let Some((since, rest)) = self.resting.front().copied() {
-            if now.duration_since(since) < REST {
-                break;
-            }
-            self.resting.pop_front();
-            match rest {
-                Rest::Block(block) => self.slots.release(block),
-                Rest::Service(service) => {
-                    self.store(
-                        service,
-                        ServiceWord::new(0, 0, self.maps.word(service).generation()),
-                    );
-                    if let Some(block) = self.blocks.remove(&service) {
-                        self.slots.release(block);
-                    }
-                    self.free.push_back(service);
-                }
-            }
-        }
-    }
-
-    fn publish(
-        &mut self,
-        service: ServiceId,
-        backends: &[Backend],
-        now: Instant,
-    ) -> Result<(), MapsError> {
-        let full = || MapsError::Full {
-            service,
-            backends: backends.len(),
-        };
-        let count = u16::try_from(backends.len()).map_err(|_| full())?;
-        let generation = self.maps.word(service).next_generation();
-        let block = match count {
-            0 => None,
-            _ => Some(self.slots.allocate(backends.len()).ok_or_else(full)?),
-        };
-        if let Some(block) = block {
-            self.maps
-                .write_slots(block.base, backends, Slot::tag(service, generation));
-        }
-        self.store(
-            service,
-            ServiceWord::new(block.map_or(0, |block| block.base), count, generation),
-        );
-        let old = match block {
-            Some(block) => self.blocks.insert(service, block),
-            None => self.blocks.remove(&service),
-        };
-        if let Some(old) = old {
-            self.resting.push_back((now, Rest::Block(old)));
-        }
-        if service >= self.next {
-            self.next = service + 1;
-        } else if let Some(at) = self.free.iter().position(|free| *free == service) {
-            self.free.remove(at);
-        }
-        Ok(())
+    fn service_word(&self, service: ServiceId, word: usize) -> u64 {
+        self.services
+            .get(service as usize * Service::WORDS + word)
+            .map(|word| word.load(Acquire))
+            .unwrap_or_default()
     }
 
     fn store(&self, service: ServiceId, word: ServiceWord) {
-        self.maps.services[service as usize].store(word.bits(), Release);
+        self.services[service as usize * Service::WORDS + Service::WORD]
+            .store(word.bits(), Release);
+    }
+
+    fn store_terms(&self, service: ServiceId, terms: Terms) {
+        self.services[service as usize * Service::WORDS + Service::TERMS]
+            .store(terms.bits(), Release);
+    }
+
+    /// In the order that [`Slot`] promises its readers.
+    fn write_slots<'a>(&self, base: u32, backends: impl Iterator<Item = &'a Backend>, tag: u64) {
+        let start = base as usize * Slot::WORDS;
+        for (slot, backend) in self.slots[start..].chunks_exact(Slot::WORDS).zip(backends) {
+            slot[Slot::TAG_WORD].store(0, Release);
+            for (word, bits) in slot.iter().zip(Endpoint::from(*backend).words()) {
+                word.store(bits, Release);
+            }
+            slot[Slot::TAG_WORD].store(tag, Release);
+        }
+    }
+
+    fn point(&mut self, frontend: Frontend, to: Pointer) -> Result<(), MapsError> {
+        let value = FrontendValue::new(to.service, to.exposure.flags());
+        self.frontends
+            .insert(frontend.key(), value, 0)
+            .map_err(write_error(maps::FRONTENDS, frontend))
+    }
+
+    fn unpoint(&mut self, frontend: Frontend) -> Result<(), MapsError> {
+        gone(self.frontends.remove(&frontend.key())).map_err(write_error(maps::FRONTENDS, frontend))
+    }
+
+    /// Zero flags take the address away.
+    fn set_address(&mut self, address: IpAddr, flags: u32) -> Result<(), MapsError> {
+        let key = Address::from(address);
+        let result = match flags {
+            0 => gone(self.addresses.remove(&key)),
+            flags => self.addresses.insert(key, flags, 0),
+        };
+        result.map_err(write_error(maps::ADDRESSES, address))
+    }
+
+    fn set_serving(
+        &mut self,
+        service: ServiceId,
+        backend: Backend,
+        flags: u32,
+    ) -> Result<(), MapsError> {
+        self.backends
+            .insert(BackendKey::new(service, backend.into()), flags, 0)
+            .map_err(write_error(maps::BACKENDS, backend))
+    }
+
+    fn clear_serving(&mut self, service: ServiceId, backend: Backend) -> Result<(), MapsError> {
+        gone(
+            self.backends
+                .remove(&BackendKey::new(service, backend.into())),
+        )
+        .map_err(write_error(maps::BACKENDS, backend))
+    }
+
+    fn add_range(&mut self, service: ServiceId, range: IpNet) -> Result<(), MapsError> {
+        self.ranges
+            .insert(&range_key(service, range), 1, 0)
+            .map_err(write_error(maps::SOURCE_RANGES, range))
+    }
+
+    fn remove_range(&mut self, service: ServiceId, range: IpNet) -> Result<(), MapsError> {
+        gone(self.ranges.remove(&range_key(service, range)))
+            .map_err(write_error(maps::SOURCE_RANGES, range))
     }
 }
 
-/// Frontends and their backends as the kernel has them.
-pub fn dump(dir: &Path) -> Result<BTreeMap<Frontend, Vec<Backend>>, MapsError> {
-    let Current {
-        frontends,
-        services,
-    } = Maps::open(dir)?.read()?;
-    let backends = |service| services.get(&service).cloned().unwrap_or_default();
-    Ok(frontends
-        .into_iter()
-        .map(|(frontend, service)| (frontend, backends(service)))
-        .collect())
+/// The terms a target asks for.
+fn terms(target: &Target) -> Terms {
+    let flag = |set, flag| if set { flag } else { 0 };
+    Terms::new(
+        flag(target.internal_local, Terms::INTERNAL_LOCAL)
+            | flag(target.external_local, Terms::EXTERNAL_LOCAL)
+            | flag(target.affinity.is_some(), Terms::AFFINITY)
+            | flag(target.balance == Balance::Maglev, Terms::HASH),
+        target.affinity.unwrap_or_default(),
+    )
+}
+
+/// The lists each serving backend is in.
+fn serving(target: &Target) -> impl Iterator<Item = (Backend, u32)> {
+    let cluster: HashSet<&Backend> = target.cluster.iter().collect();
+    let local: HashSet<&Backend> = target.local.iter().collect();
+    target.serving.iter().map(move |backend| {
+        let flag = |list: &HashSet<&Backend>, flag| if list.contains(backend) { flag } else { 0 };
+        (
+            *backend,
+            flag(&cluster, BackendKey::CLUSTER) | flag(&local, BackendKey::LOCAL),
+        )
+    })
+}
+
+fn range_key(service: ServiceId, range: IpNet) -> Key<SourceRange> {
+    let mapped = if range.addr().is_ipv4() { 96 } else { 0 };
+    let len = SourceRange::prefix_len(mapped + u32::from(range.prefix_len()));
+    Key::new(len, SourceRange::new(service, range.network().into()))
+}
+
+fn range_of(key: &Key<SourceRange>) -> Option<IpNet> {
+    let client = IpAddr::from(key.data().client());
+    let mapped = if client.is_ipv4() { 96 } else { 0 };
+    let len = key
+        .prefix_len()
+        .checked_sub(SourceRange::prefix_len(mapped))?;
+    IpNet::new(client, u8::try_from(len).ok()?).ok()
+}
+
+fn hash<K: aya::Pod, V: aya::Pod>(
+    dir: &Path,
+    name: &'static str,
+) -> Result<HashMapMap<MapData, K, V>, MapsError> {
+    HashMapMap::try_from(Map::HashMap(pinned(dir, name)?)).map_err(open_error(name))
 }
 
 fn pinned(dir: &Path, name: &'static str) -> Result<MapData, MapsError> {
@@ -338,9 +315,35 @@ fn words(dir: &Path, name: &'static str, len: usize) -> Result<Words, MapsError>
         .map_err(|source| MapsError::Mmap { name, source })
 }
 
+/// What is to be gone and is.
+fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        result => result,
+    }
+}
+
 fn open_error(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
     move |error| MapsError::Open {
         name,
+        source: Box::new(error),
+    }
+}
+
+fn read_error(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
+    move |error| MapsError::Read {
+        name,
+        source: Box::new(error),
+    }
+}
+
+fn write_error(
+    name: &'static str,
+    what: impl std::fmt::Display,
+) -> impl FnOnce(MapError) -> MapsError {
+    move |error| MapsError::Write {
+        name,
+        what: what.to_string(),
         source: Box::new(error),
     }
 }

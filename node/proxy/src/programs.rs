@@ -27,12 +27,21 @@ use aya::{
 };
 use nix::sys::statfs;
 use tracing::{debug, info};
-use vetch_ebpf_common::LAYOUT;
+use vetch_ebpf_common::{Address, LAYOUT, variables};
 
-use crate::sys;
+use crate::{ProxyConfig, sys};
 
-/// The names of the programs, which are those of the hooks.
-const HOOKS: [&str; 4] = ["recvmsg4", "getpeername4", "sendmsg4", "connect4"];
+/// The names of the programs at sockets, which are those of the hooks.
+const HOOKS: [&str; 8] = [
+    "recvmsg4",
+    "recvmsg6",
+    "getpeername4",
+    "getpeername6",
+    "sendmsg4",
+    "sendmsg6",
+    "connect4",
+    "connect6",
+];
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramsError {
@@ -47,6 +56,8 @@ pub enum ProgramsError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot tell the node's network namespace (5.14 is needed)")]
+    Netns(#[source] io::Error),
     #[error("the kernel does not take the eBPF programs (5.18 and root are needed)")]
     Load(#[source] Box<EbpfError>),
     #[error("the kernel does not take the program {hook}")]
@@ -81,10 +92,18 @@ pub struct Programs {
 
 impl Programs {
     /// Loads the programs over the maps pinned under `pin_dir`, which are made
-    /// when they are not there. Nothing is attached yet.
-    pub fn load(pin_dir: &Path, cgroup: &Path, log_level: u8) -> Result<Self, ProgramsError> {
+    /// when they are not there. Nothing is attached yet. The calling thread is
+    /// in the node's network namespace.
+    pub fn load(config: &ProxyConfig, log_level: u8) -> Result<Self, ProgramsError> {
         let object = vetch_ebpf_object::object().ok_or(ProgramsError::NoPrograms)?;
+        let (pin_dir, cgroup) = (config.pin_dir.as_path(), config.cgroup.as_path());
         require_bpffs(pin_dir)?;
+        let netns = sys::netns_cookie().map_err(ProgramsError::Netns)?;
+        let node = |v4: bool| {
+            let own = config.node_ips.iter().find(|ip| ip.is_ipv4() == v4);
+            own.map_or([0; 4], |ip| Address::from(*ip).bits())
+        };
+        let ([_, _, _, node_v4], node_v6) = (node(true), node(false));
         for dir in [maps_dir(pin_dir), pin_dir.join("links")] {
             fs::create_dir_all(&dir).map_err(io_error("create", &dir))?;
         }
@@ -93,6 +112,9 @@ impl Programs {
             // Read-only data of the program: the verifier removes the code of
             // levels that are off.
             .override_global(aya_log::LEVEL, &log_level, true)
+            .override_global(variables::NODE_NETNS, &netns, true)
+            .override_global(variables::NODE_V4, &node_v4, true)
+            .override_global(variables::NODE_V6, &node_v6, true)
             .load(object)
             .map_err(|error| ProgramsError::Load(Box::new(error)))?;
         for hook in HOOKS {

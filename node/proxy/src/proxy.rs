@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     path::Path,
     time::Instant,
 };
@@ -10,7 +11,7 @@ use tracing::{debug, warn};
 
 use crate::{
     Error, ProxyConfig,
-    diff::{MapOp, diff},
+    diff::{Current, MapOp, diff},
     index::ObjectName,
     maps::{Maps, Writer},
     model::{Frontend, ServicePort},
@@ -31,7 +32,7 @@ impl Proxy {
     /// Loads the programs and adopts the pinned maps. What an earlier daemon
     /// attached keeps answering, from the same maps.
     pub fn open(config: &ProxyConfig) -> Result<Self, Error> {
-        let programs = Programs::load(&config.pin_dir, &config.cgroup, trace::level())?;
+        let programs = Programs::load(config, trace::level())?;
         let writer = Writer::adopt(Maps::open(&maps_dir(&config.pin_dir))?)?;
         Ok(Self {
             programs,
@@ -78,7 +79,12 @@ impl Proxy {
     ) -> Vec<ObjectName> {
         let now = Instant::now();
         self.writer.reap(now);
-        scope.extend(changed.values().flatten().flat_map(|port| &port.frontends));
+        scope.extend(
+            changed
+                .values()
+                .flatten()
+                .flat_map(|port| port.frontends.keys()),
+        );
         let ports: Vec<ServicePort> = changed.values().flatten().cloned().collect();
         let (ops, left_out) = diff(
             self.writer.current(),
@@ -88,7 +94,7 @@ impl Proxy {
         );
         let mut failed: BTreeSet<Frontend> = left_out
             .into_iter()
-            .flat_map(|port| port.frontends)
+            .flat_map(|port| port.frontends.into_keys())
             .collect();
         if !failed.is_empty() {
             warn!(
@@ -98,8 +104,8 @@ impl Proxy {
         }
         let mut unpublished = BTreeSet::new();
         for op in &ops {
-            if let MapOp::Point { frontend, service } = op
-                && unpublished.contains(service)
+            if let MapOp::Point { frontend, to } = op
+                && unpublished.contains(&to.service)
             {
                 failed.insert(*frontend);
                 continue;
@@ -114,11 +120,11 @@ impl Proxy {
                     MapOp::Publish { service, .. } | MapOp::Retire { service } => {
                         unpublished.insert(*service);
                         let current = &self.writer.current().frontends;
-                        failed.extend(
-                            scope
-                                .iter()
-                                .filter(|frontend| current.get(frontend) == Some(service)),
-                        );
+                        failed.extend(scope.iter().filter(|frontend| {
+                            current
+                                .get(frontend)
+                                .is_some_and(|to| to.service == *service)
+                        }));
                     }
                     MapOp::Point { frontend, .. } | MapOp::Unpoint { frontend } => {
                         failed.insert(*frontend);
@@ -147,7 +153,7 @@ impl Proxy {
         for (name, ports) in changed {
             let frontends: BTreeSet<Frontend> = ports
                 .iter()
-                .flat_map(|port| &port.frontends)
+                .flat_map(|port| port.frontends.keys())
                 .copied()
                 .collect();
             for frontend in &frontends {
@@ -172,14 +178,20 @@ impl Proxy {
         Ok(true)
     }
 
+    /// What the node itself has and announces, with the flags of
+    /// [`vetch_ebpf_common::addresses`].
+    pub fn set_node_addresses(&mut self, node: BTreeMap<IpAddr, u32>) -> Result<(), Error> {
+        Ok(self.writer.set_node(node)?)
+    }
+
     pub fn frontends(&self) -> usize {
         self.writer.current().frontends.len()
     }
 }
 
 /// Frontends and their backends as the kernel has them, whoever wrote them.
-pub fn dump(pin_dir: &Path) -> Result<crate::Dump, Error> {
-    Ok(crate::maps::dump(&maps_dir(pin_dir))?)
+pub fn dump(pin_dir: &Path) -> Result<Current, Error> {
+    Ok(Maps::open(&maps_dir(pin_dir))?.read()?)
 }
 
 /// An error with its causes in one line.

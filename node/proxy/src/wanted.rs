@@ -1,11 +1,14 @@
 //! Services and EndpointSlices → what the maps should hold. Pure.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use k8s_openapi::api::{core, discovery};
 use vetch_ebpf_common::Protocol;
 
-use crate::model::{Backend, Frontend, ServicePort};
+use crate::model::{Backend, Exposure, Frontend, ServicePort, Target};
 
 #[cfg(test)]
 mod tests;
@@ -59,13 +62,19 @@ pub fn wanted<'a>(
             frontends: service
                 .addresses
                 .iter()
-                .map(|addr| Frontend {
-                    addr: *addr,
-                    port: port.number,
-                    protocol: port.protocol,
+                .map(|addr| {
+                    let frontend = Frontend {
+                        addr: IpAddr::V4(*addr),
+                        port: port.number,
+                        protocol: port.protocol,
+                    };
+                    (frontend, Exposure::CLUSTER)
                 })
                 .collect(),
-            backends: backends(port, slices.clone()),
+            target: Target {
+                cluster: backends(port, slices.clone()),
+                ..Target::default()
+            },
         })
         .collect()
 }
@@ -82,7 +91,7 @@ fn backends<'a>(port: &Port, slices: impl Iterator<Item = &'a Slice>) -> Vec<Bac
         {
             for (addr, state) in &slice.endpoints {
                 let backend = Backend {
-                    addr: *addr,
+                    addr: IpAddr::V4(*addr),
                     port: target.number,
                 };
                 match state {

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use vetch_ebpf_common::Protocol;
 
 use super::*;
+use crate::model::Backend;
 
 fn frontend(n: u8) -> Frontend {
     Frontend {
@@ -12,29 +13,37 @@ fn frontend(n: u8) -> Frontend {
     }
 }
 
-fn backends(ns: &[u8]) -> Vec<Backend> {
-    ns.iter()
-        .map(|n| Backend {
-            addr: [10, 244, 0, *n].into(),
-            port: 8080,
-        })
-        .collect()
+fn target(ns: &[u8]) -> Target {
+    let backend = |n: &u8| Backend {
+        addr: [10, 244, 0, *n].into(),
+        port: 8080,
+    };
+    Target {
+        cluster: ns.iter().map(backend).collect(),
+        ..Target::default()
+    }
 }
 
 fn port(frontends: &[u8], to: &[u8]) -> ServicePort {
     ServicePort {
-        frontends: frontends.iter().map(|n| frontend(*n)).collect(),
-        backends: backends(to),
+        frontends: frontends
+            .iter()
+            .map(|n| (frontend(*n), Exposure::CLUSTER))
+            .collect(),
+        target: target(to),
     }
 }
 
 fn current(services: &[(ServiceId, &[u8], &[u8])]) -> Current {
     let mut current = Current::default();
     for (service, frontends, to) in services {
-        current.services.insert(*service, backends(to));
-        current
-            .frontends
-            .extend(frontends.iter().map(|n| (frontend(*n), *service)));
+        current.services.insert(*service, target(to));
+        let to = Pointer {
+            service: *service,
+            exposure: Exposure::CLUSTER,
+        };
+        let pointers = frontends.iter().map(|n| (frontend(*n), to));
+        current.frontends.extend(pointers);
     }
     current
 }
@@ -42,12 +51,16 @@ fn current(services: &[(ServiceId, &[u8], &[u8])]) -> Current {
 /// One letter a step: +service published, >frontend pointed, -frontend, xservice.
 fn read(ops: &[MapOp]) -> String {
     let step = |op: &MapOp| match op {
-        MapOp::Publish { service, backends } => format!("+{service}({})", backends.len()),
-        MapOp::Point { frontend, service } => format!(">{}:{service}", frontend.addr.octets()[3]),
-        MapOp::Unpoint { frontend } => format!("-{}", frontend.addr.octets()[3]),
+        MapOp::Publish { service, target } => format!("+{service}({})", target.cluster.len()),
+        MapOp::Point { frontend, to } => format!(">{}:{}", last(frontend), to.service),
+        MapOp::Unpoint { frontend } => format!("-{}", last(frontend)),
         MapOp::Retire { service } => format!("x{service}"),
     };
     ops.iter().map(step).collect::<Vec<_>>().join(" ")
+}
+
+fn last(frontend: &Frontend) -> u8 {
+    vetch_ebpf_common::Address::from(frontend.addr).octets()[15]
 }
 
 fn plan(current: &Current, wanted: &[ServicePort]) -> Vec<MapOp> {
@@ -55,7 +68,11 @@ fn plan(current: &Current, wanted: &[ServicePort]) -> Vec<MapOp> {
         .frontends
         .keys()
         .copied()
-        .chain(wanted.iter().flat_map(|port| port.frontends.clone()))
+        .chain(
+            wanted
+                .iter()
+                .flat_map(|port| port.frontends.keys().copied()),
+        )
         .collect();
     let mut fresh = (100..).filter(|id| !current.services.contains_key(id));
     let (ops, left_out) = diff(current, &scope, wanted, &mut fresh);
@@ -63,11 +80,15 @@ fn plan(current: &Current, wanted: &[ServicePort]) -> Vec<MapOp> {
     ops
 }
 
-fn answer(current: &Current, frontend: &Frontend) -> Option<Vec<Backend>> {
-    current
-        .frontends
-        .get(frontend)
-        .map(|service| current.services.get(service).cloned().unwrap_or_default())
+fn answer(current: &Current, frontend: &Frontend) -> Option<Target> {
+    let to = current.frontends.get(frontend)?;
+    Some(
+        current
+            .services
+            .get(&to.service)
+            .cloned()
+            .unwrap_or_default(),
+    )
 }
 
 /// Runs the steps one by one; a process may be killed after any of them.
@@ -75,15 +96,15 @@ fn every_step_is_safe(case: &str, before: &Current, wanted: &[ServicePort], ops:
     let target = |frontend: &Frontend| {
         wanted
             .iter()
-            .find(|port| port.frontends.contains(frontend))
-            .map(|port| port.backends.clone())
+            .find(|port| port.frontends.contains_key(frontend))
+            .map(|port| port.target.clone())
     };
     let mut state = before.clone();
     for op in ops {
         state.record(op);
-        for (frontend, service) in &state.frontends {
+        for (frontend, to) in &state.frontends {
             assert!(
-                state.services.contains_key(service),
+                state.services.contains_key(&to.service),
                 "{case}: after {op:?} {frontend} leads nowhere"
             );
             let now = answer(&state, frontend);
@@ -109,7 +130,7 @@ fn every_step_is_safe(case: &str, before: &Current, wanted: &[ServicePort], ops:
     let end: BTreeSet<_> = state.frontends.keys().copied().collect();
     let all: BTreeSet<_> = wanted
         .iter()
-        .flat_map(|port| port.frontends.clone())
+        .flat_map(|port| port.frontends.keys().copied())
         .collect();
     assert_eq!(end, all, "{case}");
     for frontend in &end {
@@ -117,7 +138,12 @@ fn every_step_is_safe(case: &str, before: &Current, wanted: &[ServicePort], ops:
     }
     assert_eq!(
         state.services.len(),
-        state.frontends.values().collect::<BTreeSet<_>>().len(),
+        state
+            .frontends
+            .values()
+            .map(|to| to.service)
+            .collect::<BTreeSet<_>>()
+            .len(),
         "{case}"
     );
 }

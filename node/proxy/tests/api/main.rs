@@ -184,9 +184,10 @@ async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
     until("the new endpoint", || ask(VIP).is_ok_and(|id| id == 2)).await;
     let dump = vetch_proxy::dump(&cell.config("a").pin_dir).unwrap();
     assert!(
-        dump.keys()
+        dump.frontends
+            .keys()
             .all(|frontend| frontend.protocol == Protocol::Tcp)
-            && dump.len() == 1
+            && dump.frontends.len() == 1
     );
     until("the program's log line", || {
         lines

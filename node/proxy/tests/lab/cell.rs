@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::SocketAddrV4,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -15,7 +15,9 @@ use nix::{
     sched::{CloneFlags, unshare},
     unistd::gettid,
 };
-use vetch_proxy::{Backend, Frontend, ObjectName, Protocol, Proxy, ProxyConfig, ServicePort};
+use vetch_proxy::{
+    Backend, Exposure, Frontend, ObjectName, Protocol, Proxy, ProxyConfig, ServicePort, Target,
+};
 
 pub struct Cell {
     dir: tempfile::TempDir,
@@ -102,35 +104,52 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 pub type Services = BTreeMap<ObjectName, Vec<ServicePort>>;
 
 /// Services of one port each.
-pub fn services(all: &[(&str, Protocol, &[SocketAddrV4])]) -> Services {
-    let entry = |(address, protocol, backends): &(&str, Protocol, &[SocketAddrV4])| {
-        let address: SocketAddrV4 = address.parse().unwrap();
-        let name = ObjectName {
-            namespace: "test".into(),
-            name: format!("{address}-{protocol:?}"),
-        };
-        let mut backends: Vec<Backend> = backends
-            .iter()
-            .map(|backend| Backend {
-                addr: *backend.ip(),
-                port: backend.port(),
-            })
-            .collect();
-        backends.sort();
-        let frontend = Frontend {
-            addr: *address.ip(),
-            port: address.port(),
-            protocol: *protocol,
-        };
-        (
-            name,
-            vec![ServicePort {
-                frontends: [frontend].into(),
-                backends,
-            }],
-        )
+pub fn services(all: &[(&str, Protocol, &[SocketAddr])]) -> Services {
+    all.iter()
+        .map(|(address, protocol, backends)| {
+            let target = Target {
+                cluster: backends.iter().copied().map(backend).collect(),
+                ..Target::default()
+            };
+            service(&[(address, Exposure::CLUSTER)], *protocol, target)
+        })
+        .collect()
+}
+
+/// A service of one port, named after its first frontend.
+pub fn service(
+    frontends: &[(&str, Exposure)],
+    protocol: Protocol,
+    mut target: Target,
+) -> (ObjectName, Vec<ServicePort>) {
+    target.cluster.sort();
+    target.local.sort();
+    target.serving.sort();
+    let name = ObjectName {
+        namespace: "test".into(),
+        name: format!("{}-{protocol:?}", frontends[0].0),
     };
-    all.iter().map(entry).collect()
+    let frontend = |(address, exposure): &(&str, Exposure)| {
+        let address: SocketAddr = address.parse().unwrap();
+        let frontend = Frontend {
+            addr: address.ip(),
+            port: address.port(),
+            protocol,
+        };
+        (frontend, *exposure)
+    };
+    let port = ServicePort {
+        frontends: frontends.iter().map(frontend).collect(),
+        target,
+    };
+    (name, vec![port])
+}
+
+pub fn backend(address: SocketAddr) -> Backend {
+    Backend {
+        addr: address.ip(),
+        port: address.port(),
+    }
 }
 
 /// A new namespace has `lo` down. One ioctl, so that no netlink is needed here.

@@ -3,6 +3,7 @@
 
 mod cell;
 mod measure;
+mod policies;
 mod restart;
 mod servers;
 mod services;

@@ -1,7 +1,7 @@
 //! Figures, not promises: `cargo test -p vetch-proxy --test lab -- --ignored --nocapture`.
 
 use std::{
-    net::{SocketAddrV4, TcpStream},
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -77,8 +77,8 @@ fn many(n: u16, generation: u8) -> Services {
     let one = |i: u16| {
         let [high, low] = i.to_be_bytes();
         let vip = format!("10.96.{high}.{low}:80");
-        let backends: Vec<SocketAddrV4> = (0..3)
-            .map(|b| SocketAddrV4::new([10, 244, generation, b].into(), 1000 + i))
+        let backends: Vec<SocketAddr> = (0..3)
+            .map(|b| SocketAddr::new([10, 244, generation, b].into(), 1000 + i))
             .collect();
         services(&[(&vip, Tcp, &backends)])
     };

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Answers every connection or datagram with one byte.
 pub struct Server {
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     udp: bool,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -23,8 +23,12 @@ pub struct Server {
 
 impl Server {
     pub fn tcp(id: u8) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = v4(listener.local_addr().unwrap());
+        Self::tcp_at(Ipv4Addr::LOCALHOST.into(), id)
+    }
+
+    pub fn tcp_at(address: IpAddr, id: u8) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
         Self::start(address, false, move |stop| {
             for stream in listener.incoming() {
                 if stop.load(Ordering::Relaxed) {
@@ -36,8 +40,12 @@ impl Server {
     }
 
     pub fn udp(id: u8) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = v4(socket.local_addr().unwrap());
+        Self::udp_at(Ipv4Addr::LOCALHOST.into(), id)
+    }
+
+    pub fn udp_at(address: IpAddr, id: u8) -> Self {
+        let socket = UdpSocket::bind((address, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
         Self::start(address, true, move |stop| {
             let mut bytes = [0; 64];
             while let Ok((_, from)) = socket.recv_from(&mut bytes) {
@@ -50,7 +58,7 @@ impl Server {
     }
 
     fn start(
-        address: SocketAddrV4,
+        address: SocketAddr,
         udp: bool,
         serve: impl FnOnce(&AtomicBool) + Send + 'static,
     ) -> Self {
@@ -70,7 +78,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if self.udp {
-            let _ = UdpSocket::bind("127.0.0.1:0")
+            let _ = UdpSocket::bind((self.address.ip(), 0))
                 .and_then(|socket| socket.send_to(&[0], self.address));
         } else {
             let _ = TcpStream::connect(self.address);
@@ -97,11 +105,4 @@ pub fn udp_client() -> UdpSocket {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket
-}
-
-fn v4(address: SocketAddr) -> SocketAddrV4 {
-    match address {
-        SocketAddr::V4(address) => address,
-        SocketAddr::V6(address) => panic!("bound to {address}"),
-    }
 }

@@ -134,17 +134,34 @@ fn what_is_no_service_is_left_alone() {
     let server = Server::tcp(1);
     let _proxy = cell.proxy("a", &services(&[(VIP, Tcp, &[server.address])]));
     assert_eq!(ask(&server.address.to_string()).unwrap(), 1);
-    // Another port, another protocol, another address: no route leads there.
-    assert_eq!(
-        ask("10.96.0.10:81").unwrap_err().kind(),
-        ErrorKind::NetworkUnreachable
-    );
+    // Another address: no route leads there.
     assert_eq!(
         ask("10.96.0.11:80").unwrap_err().kind(),
         ErrorKind::NetworkUnreachable
     );
+}
+
+#[test]
+fn what_a_service_does_not_serve_is_refused_not_leaked() {
+    let cell = Cell::enter();
+    let server = Server::tcp(1);
+    let mut proxy = cell.proxy("a", &services(&[(VIP, Tcp, &[server.address])]));
+    // Another port, another protocol.
+    assert_eq!(
+        ask("10.96.0.10:81").unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
     assert_eq!(
         udp_client().send_to(b"?", VIP).unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
+    // Until the address is nobody's.
+    let gone = services(&[(VIP, Tcp, &[])])
+        .into_keys()
+        .map(|name| (name, Vec::new()));
+    assert_eq!(proxy.sync(&gone.collect()), []);
+    assert_eq!(
+        ask("10.96.0.10:81").unwrap_err().kind(),
         ErrorKind::NetworkUnreachable
     );
 }

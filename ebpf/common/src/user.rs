@@ -1,0 +1,35 @@
+//! For the daemon: what of this may cross into a map as it is.
+
+#![expect(unsafe_code, reason = "aya asks for the promise by an unsafe trait")]
+
+use aya::Pod;
+
+use crate::{
+    Address, Affinity, AffinityKey, BackendKey, Endpoint, Frontend, FrontendKey, ReverseKey,
+    SourceRange, Traffic,
+};
+
+// SAFETY: each is `repr(C)` or packed, of integers and arrays of them, and has
+// no padding of the compiler's: the sizes asserted beside them are the sums of
+// their fields.
+unsafe impl Pod for Address {}
+// SAFETY: as above.
+unsafe impl Pod for Affinity {}
+// SAFETY: as above.
+unsafe impl Pod for AffinityKey {}
+// SAFETY: as above.
+unsafe impl Pod for BackendKey {}
+// SAFETY: as above.
+unsafe impl Pod for Endpoint {}
+// SAFETY: as above.
+unsafe impl Pod for Frontend {}
+// SAFETY: as above.
+unsafe impl Pod for FrontendKey {}
+// SAFETY: as above.
+unsafe impl Pod for crate::Pod {}
+// SAFETY: as above.
+unsafe impl Pod for ReverseKey {}
+// SAFETY: as above.
+unsafe impl Pod for SourceRange {}
+// SAFETY: as above.
+unsafe impl Pod for Traffic {}

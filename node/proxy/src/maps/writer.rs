@@ -1,0 +1,322 @@
+//! The one writer of the maps, with its bookkeeping.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use vetch_ebpf_common::{MAX_SERVICES, MAX_SLOTS, ServiceWord, Slot, addresses};
+
+use super::{Maps, MapsError, serving, terms};
+use crate::{
+    diff::{Current, MapOp, ServiceId},
+    model::{Frontend, Target},
+    slots::{Block, Slots},
+};
+
+/// How long a block of slots or a service's number rests before it is used
+/// again. A program that read the old word is done within microseconds unless
+/// its processor was taken away; the tag in every slot catches the rest.
+const REST: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub struct Writer {
+    maps: Maps,
+    current: Current,
+    /// How many frontends each service address has.
+    in_use: HashMap<IpAddr, usize>,
+    /// The node's own addresses, and those it announces.
+    node: BTreeMap<IpAddr, u32>,
+    slots: Slots,
+    blocks: HashMap<ServiceId, Block>,
+    next: ServiceId,
+    free: VecDeque<ServiceId>,
+    resting: VecDeque<(Instant, Rest)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Rest {
+    Block(Block),
+    Service(ServiceId),
+}
+
+impl Writer {
+    /// Goes on from what the maps hold.
+    pub fn adopt(maps: Maps) -> Result<Self, MapsError> {
+        let mut writer = Self {
+            maps,
+            current: Current::default(),
+            in_use: HashMap::new(),
+            node: BTreeMap::new(),
+            slots: Slots::new(MAX_SLOTS),
+            blocks: HashMap::new(),
+            next: 0,
+            free: VecDeque::new(),
+            resting: VecDeque::new(),
+        };
+        writer.reload()?;
+        Ok(writer)
+    }
+
+    pub fn current(&self) -> &Current {
+        &self.current
+    }
+
+    /// Whether the maps still hold what was written to them.
+    pub fn agrees(&self) -> Result<bool, MapsError> {
+        Ok(self.maps.read()? == self.current && self.maps.addresses()? == self.addresses())
+    }
+
+    /// Takes what the maps hold for the truth. Addresses are no part of it:
+    /// they follow from the frontends and the node.
+    pub fn reload(&mut self) -> Result<(), MapsError> {
+        self.current = self.maps.read()?;
+        self.in_use.clear();
+        for frontend in self.current.frontends.keys() {
+            if let Some(address) = own_address(frontend) {
+                *self.in_use.entry(address).or_default() += 1;
+            }
+        }
+        let found = self.maps.addresses()?;
+        for (address, flags) in &found {
+            // Until somebody says what the node has, what an earlier daemon knew holds.
+            let node = flags & !addresses::SERVICE;
+            if self.node.is_empty() && node != 0 {
+                self.node.insert(*address, node);
+            }
+        }
+        self.write_addresses(&found)?;
+        self.slots = Slots::new(MAX_SLOTS);
+        self.blocks.clear();
+        for (_, rest) in &self.resting {
+            if let Rest::Block(block) = rest {
+                self.slots.reserve(*block);
+            }
+        }
+        let mut broken = Vec::new();
+        for service in self.current.services.keys() {
+            let word = self.maps.word(*service);
+            let backends = word.cluster() + word.local();
+            if backends == 0 {
+                continue;
+            }
+            let block = Block::of(word.slot_base(), backends as usize);
+            if self.slots.reserve(block) {
+                self.blocks.insert(*service, block);
+            } else {
+                broken.push(*service);
+            }
+        }
+        for service in broken {
+            // Not a block we could have made: publish it anew.
+            self.current.services.remove(&service);
+        }
+        self.next = self
+            .current
+            .services
+            .keys()
+            .next_back()
+            .map_or(0, |last| last + 1);
+        self.free = (0..self.next)
+            .filter(|service| !self.current.services.contains_key(service))
+            .collect();
+        self.resting
+            .retain(|(_, rest)| matches!(rest, Rest::Block(_)));
+        Ok(())
+    }
+
+    /// Numbers for new service-ports, the one longest out of use first.
+    pub fn fresh(&self) -> impl Iterator<Item = ServiceId> + '_ {
+        self.free.iter().copied().chain(self.next..MAX_SERVICES)
+    }
+
+    /// What the node itself has and announces: flags
+    /// [`addresses::NODE`] and [`addresses::ANNOUNCED`].
+    pub fn set_node(&mut self, node: BTreeMap<IpAddr, u32>) -> Result<(), MapsError> {
+        let before = self.addresses();
+        self.node = node;
+        self.write_addresses(&before)
+    }
+
+    /// Carries out one step; a failed one leaves what was published as it is.
+    pub fn apply(&mut self, op: &MapOp, now: Instant) -> Result<(), MapsError> {
+        match op {
+            MapOp::Publish { service, target } => self.publish(*service, target, now)?,
+            MapOp::Point { frontend, to } => {
+                self.maps.point(*frontend, *to)?;
+                if !self.current.frontends.contains_key(frontend) {
+                    self.use_address(frontend)?;
+                }
+            }
+            MapOp::Unpoint { frontend } => {
+                self.maps.unpoint(*frontend)?;
+                if self.current.frontends.contains_key(frontend) {
+                    self.leave_address(frontend)?;
+                }
+            }
+            MapOp::Retire { service } => {
+                if let Some(target) = self.current.services.get(service) {
+                    prune(&mut self.maps, *service, target, &Target::default())?;
+                }
+                self.resting.push_back((now, Rest::Service(*service)));
+            }
+        }
+        self.current.record(op);
+        Ok(())
+    }
+
+    /// Makes room of what has rested long enough.
+    pub fn reap(&mut self, now: Instant) {
+        while let Some((since, rest)) = self.resting.front().copied() {
+            if now.duration_since(since) < REST {
+                break;
+            }
+            self.resting.pop_front();
+            match rest {
+                Rest::Block(block) => self.slots.release(block),
+                Rest::Service(service) => {
+                    let generation = self.maps.word(service).generation();
+                    self.maps
+                        .store(service, ServiceWord::new(0, 0, 0, generation));
+                    if let Some(block) = self.blocks.remove(&service) {
+                        self.slots.release(block);
+                    }
+                    self.free.push_back(service);
+                }
+            }
+        }
+    }
+
+    /// Who may be asked about is known before the first client comes, and
+    /// forgotten after the last new one went.
+    fn publish(
+        &mut self,
+        service: ServiceId,
+        target: &Target,
+        now: Instant,
+    ) -> Result<(), MapsError> {
+        let backends = target.cluster.len() + target.local.len();
+        let full = || MapsError::Full { service, backends };
+        let count = |list: &[_]| u16::try_from(list.len()).map_err(|_| full());
+        let (cluster, local) = (count(&target.cluster)?, count(&target.local)?);
+        let nothing = Target::default();
+        let before = self.current.services.get(&service).unwrap_or(&nothing);
+        let known: HashMap<_, _> = serving(before).collect();
+        for (backend, flags) in serving(target) {
+            let old = known.get(&backend).copied();
+            if old != Some(flags) {
+                let both = flags | old.unwrap_or(0);
+                self.maps.set_serving(service, backend, both)?;
+            }
+        }
+        for range in &target.source_ranges {
+            if !before.source_ranges.contains(range) {
+                self.maps.add_range(service, *range)?;
+            }
+        }
+        let generation = self.maps.word(service).next_generation();
+        let block = match backends {
+            0 => None,
+            _ => Some(self.slots.allocate(backends).ok_or_else(full)?),
+        };
+        if let Some(block) = block {
+            let both = target.cluster.iter().chain(&target.local);
+            self.maps
+                .write_slots(block.base, both, Slot::tag(service, generation));
+        }
+        self.maps.store_terms(service, terms(target));
+        let base = block.map_or(0, |block| block.base);
+        self.maps
+            .store(service, ServiceWord::new(base, cluster, local, generation));
+        let old = match block {
+            Some(block) => self.blocks.insert(service, block),
+            None => self.blocks.remove(&service),
+        };
+        if let Some(old) = old {
+            self.resting.push_back((now, Rest::Block(old)));
+        }
+        if service >= self.next {
+            self.free.extend(self.next..service);
+            self.next = service + 1;
+        } else if let Some(at) = self.free.iter().position(|free| *free == service) {
+            self.free.remove(at);
+        }
+        prune(&mut self.maps, service, before, target)
+    }
+
+    fn use_address(&mut self, frontend: &Frontend) -> Result<(), MapsError> {
+        let Some(address) = own_address(frontend) else {
+            return Ok(());
+        };
+        let users = self.in_use.entry(address).or_default();
+        *users += 1;
+        if *users == 1 {
+            let node = self.node.get(&address).copied().unwrap_or_default();
+            self.maps.set_address(address, node | addresses::SERVICE)?;
+        }
+        Ok(())
+    }
+
+    fn leave_address(&mut self, frontend: &Frontend) -> Result<(), MapsError> {
+        let Some(address) = own_address(frontend) else {
+            return Ok(());
+        };
+        let left = self.in_use.get(&address).copied().unwrap_or(1) - 1;
+        if left > 0 {
+            self.in_use.insert(address, left);
+            return Ok(());
+        }
+        self.in_use.remove(&address);
+        let node = self.node.get(&address).copied().unwrap_or_default();
+        self.maps.set_address(address, node)
+    }
+
+    fn addresses(&self) -> BTreeMap<IpAddr, u32> {
+        let mut all = self.node.clone();
+        for address in self.in_use.keys() {
+            *all.entry(*address).or_default() |= addresses::SERVICE;
+        }
+        all
+    }
+
+    fn write_addresses(&mut self, before: &BTreeMap<IpAddr, u32>) -> Result<(), MapsError> {
+        let wanted = self.addresses();
+        let all: BTreeSet<&IpAddr> = before.keys().chain(wanted.keys()).collect();
+        for address in all {
+            let flags = wanted.get(address).copied().unwrap_or_default();
+            if before.get(address).copied().unwrap_or_default() != flags {
+                self.maps.set_address(*address, flags)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The service address of a frontend; NodePorts have none of their own.
+fn own_address(frontend: &Frontend) -> Option<IpAddr> {
+    Some(frontend.addr).filter(|address| !address.is_unspecified())
+}
+
+/// Forgets who serves no more, and ranges that are gone.
+fn prune(
+    maps: &mut Maps,
+    service: ServiceId,
+    before: &Target,
+    after: &Target,
+) -> Result<(), MapsError> {
+    let wanted: HashMap<_, _> = serving(after).collect();
+    for (backend, old) in serving(before) {
+        match wanted.get(&backend) {
+            None => maps.clear_serving(service, backend)?,
+            Some(flags) if old & !flags != 0 => maps.set_serving(service, backend, *flags)?,
+            Some(_) => {}
+        }
+    }
+    for range in &before.source_ranges {
+        if !after.source_ranges.contains(range) {
+            maps.remove_range(service, *range)?;
+        }
+    }
+    Ok(())
+}
