@@ -11,6 +11,7 @@
 mod address;
 mod device;
 mod endpoint;
+mod flow;
 mod frontend;
 mod memory;
 mod reason;
@@ -22,6 +23,7 @@ mod user;
 pub use address::Address;
 pub use device::DeviceRequest;
 pub use endpoint::Endpoint;
+pub use flow::Tuple;
 pub use frontend::{Frontend, FrontendKey, Protocol, UnknownProtocol, addresses};
 pub use memory::{Affinity, AffinityKey, BackendKey, Pod, ReverseKey, SourceRange, Traffic};
 pub use reason::Reason;

@@ -9,6 +9,7 @@
 #![no_std]
 #![no_main]
 
+mod access;
 mod address;
 mod answer;
 mod balance;
@@ -16,11 +17,20 @@ mod connect;
 mod count;
 mod devices;
 mod find;
+mod forward;
+mod from_net;
+mod from_pod;
 mod maps;
+mod neighbour;
 mod node;
+mod parse;
 mod redirect;
+mod refuse;
 mod reverse;
 mod sendmsg;
+mod to_net;
+mod to_pod;
+mod verdict;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]

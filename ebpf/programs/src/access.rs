@@ -1,0 +1,44 @@
+//! The one place where a packet's bytes are read and written.
+
+use aya_ebpf::programs::TcContext;
+
+use crate::verdict::Error;
+
+/// Reads at an offset that the verifier can bound. What lies in the packet's
+/// linear part is read in place; a helper reaches the rest without moving any
+/// of it.
+#[inline(always)]
+pub fn read<T: Copy>(ctx: &TcContext, offset: usize) -> Result<T, Error> {
+    let at = ctx.data() + offset;
+    if at + size_of::<T>() <= ctx.data_end() {
+        // SAFETY: inside the packet. BPF has no alignment of its own; machines
+        // that have one refuse the program when it is loaded. Volatile, lest
+        // the compiler reads bytes one by one to please a stricter machine.
+        return Ok(unsafe { (at as *const T).read_volatile() });
+    }
+    ctx.load(offset).map_err(|_| Error::SHORT)
+}
+
+/// Writes without a change to the checksum of the whole packet: the caller
+/// makes up for what it writes. TCP's packets are clones whose headers may be
+/// written; the helper knows, a store in place would copy the head first.
+#[inline(always)]
+pub fn write<T>(ctx: &TcContext, offset: usize, value: &T) -> Result<(), Error> {
+    ctx.store(offset, value, 0).map_err(|_| Error::SHORT)
+}
+
+/// The device that the packet came in or goes out by.
+#[inline(always)]
+pub fn ifindex(ctx: &TcContext) -> u32 {
+    // SAFETY: the verifier lets a classifier read the field.
+    unsafe { (*ctx.skb.skb).ifindex }
+}
+
+/// Whether the frame was for this machine by its link address and has no
+/// VLAN tag, so that a pod may get it as it is.
+#[inline(always)]
+pub fn plain(ctx: &TcContext) -> bool {
+    const PACKET_HOST: u32 = 0;
+    // SAFETY: as above.
+    unsafe { (*ctx.skb.skb).pkt_type == PACKET_HOST && (*ctx.skb.skb).vlan_present == 0 }
+}

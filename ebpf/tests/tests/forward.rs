@@ -1,0 +1,150 @@
+//! Packets that nobody translates: straight into a pod, or left to the stack.
+
+use vetch_ebpf_common::{Pod, Reason};
+use vetch_ebpf_tests::{
+    Body, Fragment, Frame, Lab, Outcome, PASS, POD_1, POD_2, REDIRECT, UPLINK, mac, peer_mac,
+};
+
+const SYN: u8 = 2;
+
+struct Case {
+    description: &'static str,
+    program: &'static str,
+    ifindex: u32,
+    frame: Frame,
+    /// The device's pod that gets it; None: the stack.
+    into: Option<u32>,
+}
+
+fn from(program: &'static str, ifindex: u32) -> impl Fn(&'static str, Frame, Option<u32>) -> Case {
+    move |description, frame, into| Case {
+        description,
+        program,
+        ifindex,
+        frame: frame.macs(mac(ifindex), peer_mac(ifindex)),
+        into,
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let tcp = |src, dst| Frame::tcp(src, dst, SYN);
+    let pod = from("from_pod", POD_1);
+    let net = from("from_net", UPLINK);
+    let (one, two, by_stack) = ("10.1.0.1:40000", "10.1.0.2:80", "10.1.0.3:80");
+    let far = "10.2.0.1:40000";
+    let (one6, two6, far6) = ("[fd00::1]:40000", "[fd00::2]:80", "[fd01::1]:40000");
+    vec![
+        pod("tcp", tcp(one, two), Some(POD_2)),
+        pod("udp", Frame::udp(one, two), Some(POD_2)),
+        pod("sctp", Frame::new(one, two, Body::Sctp), Some(POD_2)),
+        pod("ping", Frame::new(one, two, Body::Echo), Some(POD_2)),
+        pod(
+            "a protocol without ports",
+            Frame::new(one, two, Body::Other { protocol: 47 }),
+            Some(POD_2),
+        ),
+        pod("tcp over IPv6", tcp(one6, two6), Some(POD_2)),
+        pod(
+            "ping over IPv6",
+            Frame::new(one6, two6, Body::Echo),
+            Some(POD_2),
+        ),
+        pod(
+            "IPv4 options",
+            Frame {
+                options: vec![1; 40],
+                ..tcp(one, two)
+            },
+            Some(POD_2),
+        ),
+        pod(
+            "IPv6 extension headers",
+            Frame {
+                extensions: vec![(0, 8), (60, 264)],
+                ..tcp(one6, two6)
+            },
+            Some(POD_2),
+        ),
+        pod(
+            "a later fragment",
+            Frame {
+                fragment: Some(Fragment {
+                    id: 7,
+                    offset: 1480,
+                    more: false,
+                }),
+                ..Frame::new(
+                    one,
+                    two,
+                    Body::Raw {
+                        protocol: 17,
+                        payload: 30,
+                    },
+                )
+            },
+            Some(POD_2),
+        ),
+        pod("to itself", tcp(one, "10.1.0.1:80"), Some(POD_1)),
+        pod("elsewhere", tcp(one, far), None),
+        pod("elsewhere over IPv6", tcp(one6, far6), None),
+        pod("with another pod's address", tcp("10.1.0.2:80", two), None),
+        pod("with nobody's address", tcp("10.1.0.9:80", two), None),
+        pod("to a pod by the stack", tcp(one, by_stack), None),
+        from("from_pod", POD_2)("from a pod by the stack", tcp("10.1.0.3:80", one), None),
+        pod(
+            "with a VLAN tag",
+            Frame {
+                vlans: vec![5],
+                ..tcp(one, two)
+            },
+            None,
+        ),
+        net("tcp", tcp(far, two), Some(POD_2)),
+        net("tcp over IPv6", tcp(far6, two6), Some(POD_2)),
+        net("to a pod by the stack", tcp(far, by_stack), None),
+        net("with a pod's address", tcp(one, two), None),
+        net("elsewhere", tcp(far, "10.3.0.1:80"), None),
+        Case {
+            frame: tcp(far, two).macs([2, 9, 9, 9, 9, 9], peer_mac(UPLINK)),
+            ..net("for another link address", tcp(far, two), None)
+        },
+    ]
+}
+
+#[test]
+fn packets_of_pods_skip_the_stack() {
+    let mut lab = Lab::new();
+    for (address, ifindex, flags) in [
+        ("10.1.0.1", POD_1, 0),
+        ("fd00::1", POD_1, 0),
+        ("10.1.0.2", POD_2, 0),
+        ("fd00::2", POD_2, 0),
+        ("10.1.0.3", POD_2, Pod::BY_STACK),
+    ] {
+        lab.pod(address, ifindex, flags);
+    }
+    for case in cases() {
+        let expected = match case.into {
+            Some(ifindex) => Outcome {
+                verdict: REDIRECT,
+                bytes: case
+                    .frame
+                    .clone()
+                    .macs(peer_mac(ifindex), mac(ifindex))
+                    .bytes(),
+            },
+            None => Outcome {
+                verdict: PASS,
+                bytes: case.frame.bytes(),
+            },
+        };
+        let outcome = lab.run(case.program, case.ifindex, &case.frame);
+        assert_eq!(outcome, expected, "{}: {}", case.program, case.description);
+    }
+    for reason in Reason::ALL {
+        assert_eq!(lab.reason(*reason), 0, "{reason:?}");
+    }
+    for (program, instructions) in lab.verified() {
+        println!("{program}: {instructions} instructions verified");
+    }
+}
