@@ -8,25 +8,34 @@
 
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 mod address;
+mod checksum;
 mod device;
 mod endpoint;
 mod flow;
 mod frontend;
 mod memory;
+mod neighbour;
 mod reason;
+mod refusal;
 mod service;
 mod slot;
 #[cfg(feature = "user")]
 mod user;
 
 pub use address::Address;
+pub use checksum::Checksum;
 pub use device::DeviceRequest;
 pub use endpoint::Endpoint;
 pub use flow::Tuple;
 pub use frontend::{Frontend, FrontendKey, Protocol, UnknownProtocol, addresses};
 pub use memory::{Affinity, AffinityKey, BackendKey, Pod, ReverseKey, SourceRange, Traffic};
+pub use neighbour::{ALL_NODES, ALL_NODES_MAC, Advertisement, Arp, Mac, Solicitation, Uplink};
 pub use reason::Reason;
+pub use refusal::{Pace, TcpHeader, answerable, quoted, reset};
 pub use service::{From, List, Service, ServiceWord, Terms};
 pub use slot::Slot;
 
@@ -44,6 +53,7 @@ pub mod maps {
     pub const NETNS_FLAGS: &str = "NETNS_FLAGS";
     pub const REASONS: &str = "REASONS";
     pub const TRAFFIC: &str = "TRAFFIC";
+    pub const UPLINKS: &str = "UPLINKS";
 }
 
 /// Names of the programs' read-only variables, set when they are loaded.
@@ -74,6 +84,8 @@ pub const MAX_REVERSE: u32 = 1 << 16;
 pub const MAX_AFFINITY: u32 = 1 << 16;
 /// Most pods of a node, and network namespaces with flags.
 pub const MAX_PODS: u32 = 1 << 12;
+/// Most uplinks of a node.
+pub const MAX_UPLINKS: u32 = 1 << 6;
 
 /// Identifies the layout of the maps. Maps of another layout are neither read
 /// nor written: the daemon fills new ones and then swaps the programs.
@@ -92,6 +104,7 @@ pub const LAYOUT: u32 = fnv1a(&[
     size_of::<Affinity>() as u32,
     size_of::<Pod>() as u32,
     size_of::<Traffic>() as u32,
+    size_of::<Uplink>() as u32,
     Reason::ALL.len() as u32,
     MAX_FRONTENDS,
     MAX_ADDRESSES,
@@ -102,6 +115,7 @@ pub const LAYOUT: u32 = fnv1a(&[
     MAX_REVERSE,
     MAX_AFFINITY,
     MAX_PODS,
+    MAX_UPLINKS,
 ]);
 
 const fn fnv1a(words: &[u32]) -> u32 {

@@ -18,7 +18,7 @@ pub enum From {
 }
 
 #[inline(always)]
-pub fn pod(address: &Address) -> Option<&'static Pod> {
+pub fn pod(address: Address) -> Option<&'static Pod> {
     // SAFETY: the map is not preallocated: a removed element is freed only
     // after this program has ended (RCU). The daemon replaces elements whole.
     unsafe { PODS.get(address) }
@@ -32,7 +32,7 @@ pub fn to_pod(ctx: &TcContext, from: From, packet: &Packet, to: &Pod) -> Result<
     if to.flags & Pod::BY_STACK != 0 || packet.ip.l3 != ETH_HEADER || !plain(ctx) {
         return Ok(PASS);
     }
-    let direct = match (from, pod(&packet.tuple.src)) {
+    let direct = match (from, pod(packet.tuple.src)) {
         (From::Pod, Some(source)) => {
             source.ifindex == ifindex(ctx) && source.flags & Pod::BY_STACK == 0
         }

@@ -21,7 +21,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
         Err(Error::Pass) => return neighbour::answer(ctx).ok_or(Error::Pass),
         Err(error) => return Err(error),
     };
-    match forward::pod(&packet.tuple.dst) {
+    match forward::pod(packet.tuple.dst) {
         Some(pod) => forward::to_pod(ctx, From::Net, &packet, pod),
         None => Ok(PASS),
     }

@@ -16,7 +16,7 @@ pub fn from_pod(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn handle(ctx: &TcContext) -> Result<i32, Error> {
     let packet = parse(ctx)?;
-    match forward::pod(&packet.tuple.dst) {
+    match forward::pod(packet.tuple.dst) {
         Some(pod) => forward::to_pod(ctx, From::Pod, &packet, pod),
         None => Ok(PASS),
     }

@@ -3,7 +3,9 @@
 //! A socket that dials a service's address is pointed at a backend before
 //! there is a packet; the address the application sees stays the service's.
 //! One file per hook; what they share is [`find`], [`balance`], [`redirect`],
-//! [`reverse`] and [`maps`]. [`devices`] stands alone: it needs no map.
+//! [`reverse`] and [`maps`]. A packet that is refused goes through [`refuse`],
+//! one that asks where an announced address is through [`neighbour`].
+//! [`devices`] stands alone: it needs no map.
 //! Minimum kernel: 5.18, for `bpf_set_retval`.
 
 #![no_std]
@@ -26,10 +28,13 @@ mod node;
 mod parse;
 mod redirect;
 mod refuse;
+mod reset;
 mod reverse;
 mod sendmsg;
 mod to_net;
 mod to_pod;
+mod turn;
+mod unreachable;
 mod verdict;
 
 #[unsafe(no_mangle)]

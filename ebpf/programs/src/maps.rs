@@ -8,7 +8,8 @@ use aya_ebpf::{
 use vetch_ebpf_common::{
     Address, Affinity, AffinityKey, BackendKey, Endpoint, Frontend, FrontendKey, MAX_ADDRESSES,
     MAX_AFFINITY, MAX_BACKENDS, MAX_FRONTENDS, MAX_PODS, MAX_REVERSE, MAX_SERVICES, MAX_SLOTS,
-    MAX_SOURCE_RANGES, Pod, Reason, ReverseKey, Service, Slot, SourceRange, Traffic,
+    MAX_SOURCE_RANGES, MAX_UPLINKS, Pace, Pod, Reason, ReverseKey, Service, Slot, SourceRange,
+    Traffic, Uplink,
 };
 
 #[map]
@@ -53,3 +54,11 @@ pub static REASONS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as 
 #[map]
 pub static TRAFFIC: PerCpuHashMap<u32, Traffic> =
     PerCpuHashMap::pinned(MAX_SERVICES, BPF_F_NO_PREALLOC);
+
+/// By ifindex.
+#[map]
+pub static UPLINKS: HashMap<u32, Uplink> = HashMap::pinned(MAX_UPLINKS, BPF_F_NO_PREALLOC);
+
+/// Not pinned: nothing of it is worth keeping.
+#[map]
+pub static ERROR_PACE: PerCpuArray<Pace> = PerCpuArray::with_max_entries(1, 0);

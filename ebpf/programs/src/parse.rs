@@ -77,8 +77,9 @@ pub fn parse(ctx: &TcContext) -> Result<Packet, Error> {
     Ok(Packet { tuple, ip, kind })
 }
 
+/// Where the IP header is, and whether it is IPv4's.
 #[inline(always)]
-fn ethernet(ctx: &TcContext) -> Result<(usize, bool), Error> {
+pub fn ethernet(ctx: &TcContext) -> Result<(usize, bool), Error> {
     let mut at = ETHERTYPE;
     for _ in 0..=MAX_TAGS {
         match read(ctx, at)? {
@@ -91,8 +92,9 @@ fn ethernet(ctx: &TcContext) -> Result<(usize, bool), Error> {
     Err(Error::Pass)
 }
 
+/// The IP header at `l3`, with its addresses.
 #[inline(always)]
-fn network(ctx: &TcContext, l3: usize, v4: bool) -> Result<(Address, Address, Header), Error> {
+pub fn network(ctx: &TcContext, l3: usize, v4: bool) -> Result<(Address, Address, Header), Error> {
     if v4 { ipv4(ctx, l3) } else { ipv6(ctx, l3) }
 }
 

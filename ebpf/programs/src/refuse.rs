@@ -1,8 +1,73 @@
-//! Telling a client that nobody answers.
+//! What a closed port answers, made of the packet that came to it.
 
-use aya_ebpf::{bindings::TC_ACT_SHOT, programs::TcContext};
+use aya_ebpf::{
+    bindings::{__sk_buff, TC_ACT_SHOT},
+    programs::TcContext,
+};
+use vetch_ebpf_common::{Address, Protocol, answerable};
+
+use crate::{
+    parse::{self, ETH_HEADER, Fragment},
+    reset::reset,
+    turn::{self, NETWORK},
+    unreachable::unreachable,
+};
+
+/// Turns the packet in hand into a refusal, from the address it was sent to,
+/// and sends it back out of the interface it came in by. What must not be
+/// answered is dropped. The caller has counted why.
+#[inline(always)]
+pub fn refuse(ctx: &TcContext) -> i32 {
+    refuse_skb(ctx.skb.skb)
+}
+
+/// One copy in the object, for its callers are many and none is in a hurry.
+#[inline(never)]
+fn refuse_skb(skb: *mut __sk_buff) -> i32 {
+    let ctx = TcContext::new(skb);
+    try_refuse(&ctx).unwrap_or(TC_ACT_SHOT as i32)
+}
+
+/// There is no answer: none is due, or the packet is not what it says.
+pub struct Silent;
+
+/// A packet that is refused.
+pub struct Refused {
+    pub v4: bool,
+    pub source: Address,
+    pub destination: Address,
+    /// Offset of its TCP, UDP or SCTP header.
+    pub transport: u32,
+    /// Offset of the first byte behind it; a frame may go on.
+    pub end: u32,
+}
 
 #[inline(always)]
-pub fn refuse(_ctx: &TcContext) -> i32 {
-    TC_ACT_SHOT as i32
+fn try_refuse(ctx: &TcContext) -> Result<i32, Silent> {
+    let (l3, v4) = parse::ethernet(ctx).map_err(|_| Silent)?;
+    // A tag that is still in the frame is one within another; the kernel
+    // changes the room for headers only right behind Ethernet's.
+    if l3 != ETH_HEADER {
+        return Err(Silent);
+    }
+    let (source, destination, ip) = parse::network(ctx, l3, v4).map_err(|_| Silent)?;
+    let refused = Refused {
+        v4,
+        source,
+        destination,
+        transport: ip.l4 as u32,
+        end: NETWORK + turn::ip_len(ctx, v4)?,
+    };
+    if matches!(ip.fragment, Fragment::Later(_))
+        || refused.end < refused.transport
+        || refused.end > ctx.len()
+        || !answerable(source, destination)
+    {
+        return Err(Silent);
+    }
+    match Protocol::try_from(ip.protocol) {
+        Ok(Protocol::Tcp) => reset(ctx, &refused),
+        Ok(protocol) => unreachable(ctx, &refused, protocol),
+        Err(_) => Err(Silent),
+    }
 }
