@@ -10,14 +10,21 @@
 //! A change of backends writes a new block and then the word, so that every
 //! client moves at one instant and none ever finds half a change.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use tokio_util::sync::CancellationToken;
 
 mod diff;
+mod events;
+mod health;
 mod index;
 mod loaded;
 mod maps;
+mod metrics;
 mod model;
 mod programs;
 mod proxy;
@@ -49,6 +56,10 @@ pub struct ProxyConfig {
     /// Serve the Services whose label `service.kubernetes.io/service-proxy-name`
     /// has this value; None serves those without the label.
     pub service_proxy_name: Option<String>,
+    /// Where `/healthz` and `/livez` are served; kube-proxy's is 0.0.0.0:10256.
+    pub healthz_address: Option<SocketAddr>,
+    /// Where `/metrics` is served; kube-proxy's is 127.0.0.1:10249.
+    pub metrics_address: Option<SocketAddr>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +79,28 @@ pub async fn run(
 ) -> Result<(), Error> {
     let mut proxy = Proxy::open(&config)?;
     let logger = trace::logger(proxy.programs().ebpf());
+    let tell = watch::Tell {
+        health: health::Health::default(),
+        metrics: metrics::Metrics::new(programs::maps_dir(&config.pin_dir)),
+        events: events::Events::new(client.clone(), config.node_name.clone()),
+    };
+    let healthz = serve("healthz", config.healthz_address, health::router(tell.health.clone()));
+    let metrics = serve("metrics", config.metrics_address, metrics::router(tell.metrics.clone()));
     tokio::select! {
-        result = watch::keep_in_step(client, proxy, config.service_proxy_name, shutdown) => result,
+        result = watch::keep_in_step(client, proxy, &config, tell, shutdown) => result,
         () = trace::forward(logger) => Ok(()),
+        never = healthz => match never {},
+        never = metrics => match never {},
+    }
+}
+
+async fn serve(
+    what: &'static str,
+    address: Option<SocketAddr>,
+    router: axum::Router,
+) -> Infallible {
+    match address {
+        Some(address) => health::serve::serve(what, address, router).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,14 +1,19 @@
-//! Watches Services and EndpointSlices and keeps the maps in step.
+//! Watches Services, EndpointSlices and the own Node, and keeps the maps in step.
 //!
-//! Input: the two watch streams, and a timer. Output: the maps. Nothing is
-//! written, and nothing attached, before both kinds have been listed once.
+//! Input: the watch streams, and a timer. Output: the maps, health checks,
+//! Events, metrics. Nothing is written, and nothing attached, before Services
+//! and EndpointSlices have been listed once.
 
 use std::{collections::BTreeSet, pin::pin, time::Duration};
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event},
@@ -19,8 +24,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    Error,
+    Error, ProxyConfig,
+    events::Events,
+    health::{
+        DELETION_TAINT, Health,
+        node_ports::{NodePorts, Told},
+    },
     index::{Index, ObjectName},
+    metrics::Metrics,
     proxy::{Proxy, chain},
 };
 
@@ -31,79 +42,192 @@ const BATCH: Duration = Duration::from_millis(50);
 /// How often the maps are read back.
 const AUDIT: Duration = Duration::from_secs(60);
 
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+/// When a controller saw what it then wrote into the slice.
+const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
+/// Who is told what becomes of the services.
+pub struct Tell {
+    pub health: Health,
+    pub metrics: Metrics,
+    pub events: Events,
+}
+
 pub async fn keep_in_step(
     client: Client,
-    mut proxy: Proxy,
-    proxy_name: Option<String>,
+    proxy: Proxy,
+    config: &ProxyConfig,
+    tell: Tell,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let mut services = pin!(watch::<Service>(Api::all(client.clone())));
-    let mut slices = pin!(watch::<EndpointSlice>(Api::all(client)));
-    let mut index = Index::new(proxy_name);
+    let everything = watcher::Config::default;
+    let own = everything().fields(&format!("metadata.name={}", config.node_name));
+    let mut services = pin!(watch::<Service>(Api::all(client.clone()), everything()));
+    let mut slices = pin!(watch::<EndpointSlice>(
+        Api::all(client.clone()),
+        everything()
+    ));
+    let mut node = pin!(watch::<Node>(Api::all(client), own));
     let mut audit = interval(AUDIT);
     audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut in_sync = false;
-    let mut retry: BTreeSet<ObjectName> = BTreeSet::new();
+    let mut keeper = Keeper {
+        index: Index::new(
+            config.node_name.clone(),
+            config.service_proxy_name.clone(),
+        ),
+        node_ports: NodePorts::new(tell.health.clone()),
+        told: Told::default(),
+        proxy,
+        tell,
+        in_sync: false,
+        retry: BTreeSet::new(),
+        triggers: Vec::new(),
+    };
     let mut next_write = Instant::now();
     loop {
-        let due = index.complete() && (index.has_changes() || !in_sync);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            Some(event) = services.next() => index.service(event),
-            Some(event) = slices.next() => index.slice(event),
-            () = sleep_until(next_write), if due => {
-                let failed = if in_sync {
-                    proxy.sync(&index.take_changes())
-                } else {
-                    first_sync(&mut proxy, &mut index)?
-                };
-                in_sync = true;
-                retry.extend(failed);
+            Some(event) = services.next() => keeper.service(event),
+            Some(event) = slices.next() => keeper.slice(event),
+            Some(event) = node.next() => keeper.node(event),
+            () = sleep_until(next_write), if keeper.due() => {
+                keeper.write()?;
+                keeper.tell().await;
                 next_write = Instant::now() + BATCH;
             }
-            _ = audit.tick(), if in_sync => {
-                index.touch(std::mem::take(&mut retry));
-                retry.extend(check(&mut proxy, &mut index));
+            _ = audit.tick(), if keeper.in_sync => {
+                keeper.check();
+                keeper.tell().await;
             }
         }
     }
 }
 
-/// The maps first, then the programs that read them.
-fn first_sync(proxy: &mut Proxy, index: &mut Index) -> Result<Vec<ObjectName>, Error> {
-    let started = Instant::now();
-    let failed = proxy.sync_all(&index.take_all());
-    proxy.programs().attach()?;
-    proxy.programs().remove_other_layouts()?;
-    info!(frontends = proxy.frontends(), took = ?started.elapsed(), "service proxy in sync");
-    Ok(failed)
+struct Keeper {
+    index: Index,
+    proxy: Proxy,
+    node_ports: NodePorts,
+    told: Told,
+    tell: Tell,
+    in_sync: bool,
+    /// What could not be served wholly.
+    retry: BTreeSet<ObjectName>,
+    /// When the changes that are not written yet came to be.
+    triggers: Vec<Timestamp>,
 }
 
-/// Puts right what somebody else changed. What fails here was right once, so
-/// the next audit may find it so again.
-fn check(proxy: &mut Proxy, index: &mut Index) -> Vec<ObjectName> {
-    let drifted = proxy
-        .drifted()
-        .inspect_err(|error| warn!(error = chain(error), "cannot check the service maps"));
-    let failed = if drifted.unwrap_or(false) {
-        warn!("the service maps were changed by somebody else; writing them anew");
-        proxy.sync_all(&index.take_all())
-    } else {
-        Vec::new()
-    };
-    if let Err(error) = proxy.programs().attach() {
-        warn!(error = chain(&error), "cannot check the service programs");
+impl Keeper {
+    fn service(&mut self, event: Event<Service>) {
+        self.tell.metrics.service_changes.inc();
+        self.index.service(event);
+        self.note_change();
     }
-    failed
+
+    fn slice(&mut self, event: Event<EndpointSlice>) {
+        self.tell.metrics.endpoint_changes.inc();
+        let trigger = match &event {
+            // What a LIST brings is old news.
+            Event::Apply(slice) => slice
+                .annotations()
+                .get(TRIGGER_ANNOTATION)
+                .and_then(|time| time.parse().ok()),
+            _ => None,
+        };
+        self.index.slice(event);
+        if self.index.has_changes() {
+            self.triggers.extend(trigger);
+        }
+        self.note_change();
+    }
+
+    fn node(&mut self, event: Event<Node>) {
+        if let Event::Apply(node) | Event::InitApply(node) = event {
+            self.index.node(node.labels().get(ZONE_LABEL).cloned());
+            let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+            let leaving = taints.iter().any(|taint| taint.key == DELETION_TAINT);
+            self.tell.health.set_eligible(!leaving);
+        }
+        self.note_change();
+    }
+
+    fn note_change(&self) {
+        if self.index.has_changes() {
+            self.tell.health.change_waits(std::time::Instant::now());
+        }
+    }
+
+    fn due(&self) -> bool {
+        self.index.complete() && (self.index.has_changes() || !self.in_sync)
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        let started = Instant::now();
+        let full = !self.in_sync;
+        let failed = if full {
+            self.first_sync()?
+        } else {
+            self.proxy.sync(&self.index.take_changes())
+        };
+        self.in_sync = true;
+        self.retry.extend(failed);
+        let now = Timestamp::now();
+        self.tell.metrics.synced(started.elapsed(), full, now);
+        for since in self.triggers.drain(..) {
+            self.tell.metrics.programmed(since, now);
+        }
+        self.tell.health.in_sync(now);
+        Ok(())
+    }
+
+    /// The maps first, then the programs that read them.
+    fn first_sync(&mut self) -> Result<Vec<ObjectName>, Error> {
+        let started = Instant::now();
+        let failed = self.proxy.sync_all(&self.index.take_all());
+        self.proxy.programs().attach()?;
+        self.proxy.programs().remove_other_layouts()?;
+        info!(frontends = self.proxy.frontends(), took = ?started.elapsed(), "service proxy in sync");
+        Ok(failed)
+    }
+
+    /// Puts right what somebody else changed. What fails here was right once,
+    /// so the next audit may find it so again.
+    fn check(&mut self) {
+        self.index.touch(std::mem::take(&mut self.retry));
+        let drifted = self
+            .proxy
+            .drifted()
+            .inspect_err(|error| warn!(error = chain(error), "cannot check the service maps"));
+        if drifted.unwrap_or(false) {
+            warn!("the service maps were changed by somebody else; writing them anew");
+            self.tell.metrics.drift.inc();
+            let failed = self.proxy.sync_all(&self.index.take_all());
+            self.retry.extend(failed);
+        }
+        if let Err(error) = self.proxy.programs().attach() {
+            warn!(error = chain(&error), "cannot check the service programs");
+        }
+    }
+
+    /// After the maps: who asks hears of an endpoint when it can be reached.
+    async fn tell(&mut self) {
+        for report in self.index.take_reports() {
+            self.tell.events.problem(report);
+        }
+        let failed = self.node_ports.reconcile(self.index.health()).await;
+        for failed in self.told.news(failed) {
+            let uid = self.index.uid(&failed.service);
+            self.tell.events.health_check(failed, uid);
+        }
+    }
 }
 
 /// The events of one kind, tried again for ever.
-fn watch<K>(api: Api<K>) -> impl Stream<Item = Event<K>>
+fn watch<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Event<K>>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
 {
-    watcher::watcher(api, watcher::Config::default()).default_backoff().filter_map(|event| async {
+    watcher::watcher(api, config).default_backoff().filter_map(|event| async {
         event.inspect_err(|error| warn!(kind = %K::kind(&Default::default()), %error, "watch broke; trying again")).ok()
     })
 }

@@ -77,6 +77,8 @@ pub async fn run(setup: Setup) -> Result<()> {
         cgroup: places.cgroup_root.clone(),
         pin_dir: places.pin_dir,
         service_proxy_name: args.service_proxy_name,
+        healthz_address: Some(args.healthz_bind_address),
+        metrics_address: Some(args.metrics_bind_address),
     };
     let agent = AgentConfig {
         node_name,
