@@ -1,7 +1,7 @@
 //! What the API server said, by service, and what of it changed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
 };
 
@@ -10,11 +10,14 @@ use kube::{ResourceExt, runtime::watcher::Event};
 
 use crate::{
     model::ServicePort,
-    wanted::{Service, Slice, wanted},
+    wanted::{Problem, Service, Slice, Wanted, local_ready, wanted},
 };
 
+mod mirror;
 #[cfg(test)]
 mod tests;
+
+use mirror::{Change, Mirror};
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
@@ -39,74 +42,6 @@ impl ObjectName {
     }
 }
 
-/// Objects of one kind. A LIST that has begun takes nothing away until it is
-/// complete: partial data never shrinks what is known.
-#[derive(Debug)]
-struct Mirror<V> {
-    items: HashMap<ObjectName, V>,
-    listing: Option<HashSet<ObjectName>>,
-    listed: bool,
-}
-
-impl<V> Default for Mirror<V> {
-    fn default() -> Self {
-        Self {
-            items: HashMap::new(),
-            listing: None,
-            listed: false,
-        }
-    }
-}
-
-/// One object's change: what it was, and that it is gone or not.
-struct Change<V> {
-    name: ObjectName,
-    before: Option<V>,
-}
-
-impl<V> Mirror<V> {
-    fn apply<K: ResourceExt>(&mut self, event: Event<K>, read: impl Fn(&K) -> V) -> Vec<Change<V>> {
-        match event {
-            Event::Init => {
-                self.listing = Some(HashSet::new());
-                Vec::new()
-            }
-            Event::InitApply(object) => {
-                if let Some(listing) = &mut self.listing {
-                    listing.insert(ObjectName::of(&object));
-                }
-                vec![self.insert(&object, read)]
-            }
-            Event::Apply(object) => vec![self.insert(&object, read)],
-            Event::Delete(object) => self.remove(ObjectName::of(&object)).into_iter().collect(),
-            Event::InitDone => {
-                self.listed = true;
-                let seen = self.listing.take().unwrap_or_default();
-                let gone: Vec<ObjectName> = self
-                    .items
-                    .keys()
-                    .filter(|name| !seen.contains(name))
-                    .cloned()
-                    .collect();
-                gone.into_iter()
-                    .filter_map(|name| self.remove(name))
-                    .collect()
-            }
-        }
-    }
-
-    fn insert<K: ResourceExt>(&mut self, object: &K, read: impl Fn(&K) -> V) -> Change<V> {
-        let name = ObjectName::of(object);
-        let before = self.items.insert(name.clone(), read(object));
-        Change { name, before }
-    }
-
-    fn remove(&mut self, name: ObjectName) -> Option<Change<V>> {
-        let before = Some(self.items.remove(&name)?);
-        Some(Change { name, before })
-    }
-}
-
 /// A slice and the service it is for.
 #[derive(Debug, PartialEq, Eq)]
 struct OwnedSlice {
@@ -114,8 +49,26 @@ struct OwnedSlice {
     slice: Slice,
 }
 
+/// What load balancers hear at a service's health check port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub port: u16,
+    /// Ready endpoints on this node.
+    pub endpoints: usize,
+}
+
+/// Something for an Event at a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub service: ObjectName,
+    pub uid: Option<String>,
+    pub problem: Problem,
+}
+
 #[derive(Debug, Default)]
 pub struct Index {
+    node_name: String,
+    zone: Option<String>,
     /// Which Services are ours: [`Service::read`].
     proxy_name: Option<String>,
     services: Mirror<Service>,
@@ -123,11 +76,16 @@ pub struct Index {
     by_service: HashMap<ObjectName, BTreeSet<ObjectName>>,
     /// Services whose wanted state may differ from what was taken last.
     changed: BTreeSet<ObjectName>,
+    /// Of the services as they were taken last; those without any are absent.
+    problems: BTreeMap<ObjectName, BTreeSet<Problem>>,
+    unreported: BTreeSet<(ObjectName, Problem)>,
+    health: BTreeMap<ObjectName, HealthCheck>,
 }
 
 impl Index {
-    pub fn new(proxy_name: Option<String>) -> Self {
+    pub fn new(node_name: String, proxy_name: Option<String>) -> Self {
         Self {
+            node_name,
             proxy_name,
             ..Self::default()
         }
@@ -145,7 +103,9 @@ impl Index {
     }
 
     pub fn slice(&mut self, event: Event<discovery::v1::EndpointSlice>) {
-        for Change { name, before } in self.slices.apply(event, OwnedSlice::read) {
+        let node_name = self.node_name.as_str();
+        let read = |slice: &discovery::v1::EndpointSlice| OwnedSlice::read(slice, node_name);
+        for Change { name, before } in self.slices.apply(event, read) {
             let after = self.slices.items.get(&name);
             if after == before.as_ref() {
                 continue;
@@ -167,6 +127,22 @@ impl Index {
         }
     }
 
+    /// The zone of this node, the label `topology.kubernetes.io/zone` of its
+    /// Node. When it changes, so do the services with hints for zones.
+    pub fn node(&mut self, zone: Option<String>) {
+        if self.zone == zone {
+            return;
+        }
+        self.zone = zone;
+        let hinted = self
+            .slices
+            .items
+            .values()
+            .filter(|owned| owned.slice.has_zone_hints());
+        self.changed
+            .extend(hinted.filter_map(|owned| owned.service.clone()));
+    }
+
     /// Whether both kinds were listed completely once: before that, nothing may
     /// be concluded from what is absent.
     pub fn complete(&self) -> bool {
@@ -186,7 +162,10 @@ impl Index {
     pub fn take_changes(&mut self) -> BTreeMap<ObjectName, Vec<ServicePort>> {
         std::mem::take(&mut self.changed)
             .into_iter()
-            .map(|name| (name.clone(), self.wanted(&name)))
+            .map(|name| {
+                let ports = self.look(&name);
+                (name, ports)
+            })
             .collect()
     }
 
@@ -196,22 +175,72 @@ impl Index {
         self.take_changes()
     }
 
-    fn wanted(&self, name: &ObjectName) -> Vec<ServicePort> {
-        let Some(service) = self.services.items.get(name) else {
-            return Vec::new();
-        };
+    /// What the service asked for and did not get when it was taken last.
+    pub fn problems(&self, name: &ObjectName) -> impl Iterator<Item = &Problem> {
+        self.problems.get(name).into_iter().flatten()
+    }
+
+    /// The problems that came up since the last call and are still there.
+    pub fn take_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.unreported)
+            .into_iter()
+            .map(|(service, problem)| Report {
+                uid: self.uid(&service),
+                service,
+                problem,
+            })
+            .collect()
+    }
+
+    /// The services with a health check port, as they were taken last: a load
+    /// balancer hears of an endpoint when the maps lead to it.
+    pub fn health(&self) -> &BTreeMap<ObjectName, HealthCheck> {
+        &self.health
+    }
+
+    pub fn uid(&self, name: &ObjectName) -> Option<String> {
+        let service = self.services.items.get(name)?;
+        service.uid().map(str::to_owned)
+    }
+
+    fn look(&mut self, name: &ObjectName) -> Vec<ServicePort> {
+        let service = self.services.items.get(name);
         let slices = self.by_service.get(name).into_iter().flatten();
-        wanted(
-            service,
-            slices
-                .filter_map(|slice| self.slices.items.get(slice))
-                .map(|owned| &owned.slice),
-        )
+        let slices = slices
+            .filter_map(|slice| self.slices.items.get(slice))
+            .map(|owned| &owned.slice);
+        let check = service
+            .and_then(Service::health_check_port)
+            .map(|port| HealthCheck {
+                port,
+                endpoints: local_ready(slices.clone()),
+            });
+        let wanted = service.map(|service| wanted(service, slices, self.zone.as_deref()));
+        let Wanted { ports, problems } = wanted.unwrap_or_default();
+        match check {
+            Some(check) => self.health.insert(name.clone(), check),
+            None => self.health.remove(name),
+        };
+        self.record(name, problems);
+        ports
+    }
+
+    fn record(&mut self, name: &ObjectName, problems: BTreeSet<Problem>) {
+        let before = self.problems.remove(name).unwrap_or_default();
+        for gone in before.difference(&problems) {
+            self.unreported.remove(&(name.clone(), gone.clone()));
+        }
+        for new in problems.difference(&before) {
+            self.unreported.insert((name.clone(), new.clone()));
+        }
+        if !problems.is_empty() {
+            self.problems.insert(name.clone(), problems);
+        }
     }
 }
 
 impl OwnedSlice {
-    fn read(slice: &discovery::v1::EndpointSlice) -> Self {
+    fn read(slice: &discovery::v1::EndpointSlice, node_name: &str) -> Self {
         let service = slice
             .labels()
             .get(SERVICE_NAME_LABEL)
@@ -221,7 +250,7 @@ impl OwnedSlice {
             });
         Self {
             service,
-            slice: Slice::from(slice),
+            slice: Slice::read(slice, node_name),
         }
     }
 }

@@ -1,187 +1,166 @@
 //! Services and EndpointSlices → what the maps should hold. Pure.
 
 use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use k8s_openapi::api::{core, discovery};
 use vetch_ebpf_common::Protocol;
 
-use crate::model::{Backend, Exposure, Frontend, ServicePort, Target};
+use crate::model::{Balance, Exposure, Frontend, ServicePort, Target};
+use endpoints::{Candidate, Needs};
 
+mod endpoints;
+mod maglev;
+mod problem;
+mod service;
+mod slice;
 #[cfg(test)]
 mod tests;
 
-/// Hands a Service to the proxy of that name; without it the cluster's default proxy serves it.
-const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
+pub use problem::Problem;
+pub use service::Service;
+pub use slice::{Slice, local_ready};
 
-/// What of a Service matters here.
+/// What one service asks of the maps, and what of it cannot be had.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Service {
-    addresses: Vec<Ipv4Addr>,
-    ports: Vec<Port>,
+pub struct Wanted {
+    /// One for each port and family.
+    pub ports: Vec<ServicePort>,
+    pub problems: BTreeSet<Problem>,
 }
 
-/// What of an EndpointSlice matters here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Slice {
-    ports: Vec<Port>,
-    endpoints: Vec<(Ipv4Addr, State)>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Family {
+    V4,
+    V6,
 }
 
-/// In a Service the port that is dialled, in a slice the one that answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Port {
-    name: String,
-    protocol: Protocol,
-    number: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Ready,
-    /// Serves its last requests: used when nothing is ready.
-    Draining,
-    NotReady,
-}
-
-/// The service-ports of one service. A port whose slices are not there yet has
-/// no backends, and calls to it are refused.
+/// A port whose slices are not there yet has no backends, and calls to it are
+/// refused. `zone` is this node's.
 pub fn wanted<'a>(
     service: &Service,
     slices: impl Iterator<Item = &'a Slice> + Clone,
-) -> Vec<ServicePort> {
-    if service.addresses.is_empty() {
+    zone: Option<&str>,
+) -> Wanted {
+    let mut wanted = Wanted {
+        ports: Vec::new(),
+        problems: service.problems.clone(),
+    };
+    for port in &service.ports {
+        for family in service.families() {
+            let mut frontends = service.frontends(port, family);
+            let mut candidates =
+                endpoints::candidates(&port.name, port.protocol, family, slices.clone());
+            if port.protocol == Protocol::Sctp {
+                let problems = keep_ports(&mut frontends, &mut candidates, port.target);
+                wanted.problems.extend(problems);
+            }
+            if frontends.is_empty() {
+                continue;
+            }
+            let target = target(service, port.protocol, family, &frontends, candidates, zone);
+            wanted.ports.push(ServicePort { frontends, target });
+        }
+    }
+    wanted
+}
+
+fn target(
+    service: &Service,
+    protocol: Protocol,
+    family: Family,
+    frontends: &BTreeMap<Frontend, Exposure>,
+    candidates: Vec<Candidate>,
+    zone: Option<&str>,
+) -> Target {
+    let external = frontends.values().any(|exposure| exposure.external);
+    let internal_local = service.internal_local;
+    let external_local = service.external_local && external;
+    let needs = Needs {
+        // With policy Local too clients inside reach every endpoint by an
+        // external address.
+        cluster: !internal_local || external,
+        local: internal_local || external_local,
+        serving: Target::tracks(protocol, service.affinity),
+    };
+    let lists = endpoints::choose(&candidates, zone, needs);
+    let (cluster, local) = match service.balance {
+        Balance::Random => (lists.cluster, lists.local),
+        Balance::Maglev => (maglev::table(&lists.cluster), maglev::table(&lists.local)),
+    };
+    let restricted = frontends.values().any(|exposure| exposure.source_ranges);
+    let source_ranges = service.source_ranges.get(&family).filter(|_| restricted);
+    Target {
+        internal_local,
+        external_local,
+        affinity: service.affinity,
+        balance: service.balance,
+        cluster,
+        local,
+        serving: lists.serving,
+        source_ranges: source_ranges.cloned().unwrap_or_default(),
+    }
+}
+
+/// The checksum of SCTP covers the whole packet, so nobody on the way changes a
+/// port: what is left are the frontends and endpoints of one port number.
+/// `declared` is the service's own word, for as long as there is no endpoint.
+fn keep_ports(
+    frontends: &mut BTreeMap<Frontend, Exposure>,
+    candidates: &mut Vec<Candidate>,
+    declared: Option<u16>,
+) -> Vec<Problem> {
+    let mut targets: BTreeSet<u16> = candidates.iter().map(|one| one.backend.port).collect();
+    if targets.is_empty() {
+        targets.extend(declared);
+    }
+    if targets.is_empty() {
         return Vec::new();
     }
-    service
-        .ports
+    let dialled: BTreeSet<u16> = frontends.keys().map(|frontend| frontend.port).collect();
+    let pairs = dialled
         .iter()
-        .map(|port| ServicePort {
-            frontends: service
-                .addresses
-                .iter()
-                .map(|addr| {
-                    let frontend = Frontend {
-                        addr: IpAddr::V4(*addr),
-                        port: port.number,
-                        protocol: port.protocol,
-                    };
-                    (frontend, Exposure::CLUSTER)
-                })
-                .collect(),
-            target: Target {
-                cluster: backends(port, slices.clone()),
-                ..Target::default()
-            },
-        })
-        .collect()
+        .flat_map(|port| targets.iter().map(|target| (*port, *target)));
+    let problems = pairs
+        .filter(|(port, target)| port != target)
+        .map(|(port, target)| Problem::SctpPort { port, target })
+        .collect();
+    let kept = dialled.intersection(&targets).next().copied();
+    frontends.retain(|frontend, _| Some(frontend.port) == kept);
+    candidates.retain(|one| Some(one.backend.port) == kept);
+    problems
 }
 
-/// The ready endpoints, or the draining ones if none is ready.
-fn backends<'a>(port: &Port, slices: impl Iterator<Item = &'a Slice>) -> Vec<Backend> {
-    let mut ready = BTreeSet::new();
-    let mut draining = BTreeSet::new();
-    for slice in slices {
-        for target in slice
-            .ports
-            .iter()
-            .filter(|other| other.name == port.name && other.protocol == port.protocol)
-        {
-            for (addr, state) in &slice.endpoints {
-                let backend = Backend {
-                    addr: IpAddr::V4(*addr),
-                    port: target.number,
-                };
-                match state {
-                    State::Ready => ready.insert(backend),
-                    State::Draining => draining.insert(backend),
-                    State::NotReady => false,
-                };
-            }
-        }
+impl Family {
+    fn of(addr: IpAddr) -> Self {
+        if addr.is_ipv4() { Self::V4 } else { Self::V6 }
     }
-    if ready.is_empty() { draining } else { ready }
-        .into_iter()
-        .collect()
-}
 
-impl Service {
-    /// A Service that is not ours to serve has no addresses. `proxy_name` is ours; None is the
-    /// default proxy's, which serves what carries no name.
-    pub fn read(service: &core::v1::Service, proxy_name: Option<&str>) -> Self {
-        let labels = service.metadata.labels.as_ref();
-        let named = labels.and_then(|labels| labels.get(PROXY_NAME_LABEL));
-        let ours = named.map(String::as_str) == proxy_name;
-        let Some(spec) = service.spec.as_ref().filter(|_| ours) else {
-            return Self::default();
-        };
-        if spec.type_.as_deref() == Some("ExternalName") {
-            return Self::default();
-        }
-        let cluster_ips = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-        // "None", of a headless service, is no address; nor is one of the other family.
-        let addresses: BTreeSet<Ipv4Addr> = cluster_ips.filter_map(|ip| ip.parse().ok()).collect();
-        let ports = spec.ports.iter().flatten().filter_map(|port| {
-            Port::new(port.name.as_deref(), port.protocol.as_deref(), port.port)
-        });
-        Self {
-            addresses: addresses.into_iter().collect(),
-            ports: ports.collect(),
+    /// Stands for every address of the node.
+    fn unspecified(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::V6 => Ipv6Addr::UNSPECIFIED.into(),
         }
     }
 }
 
-impl From<&discovery::v1::EndpointSlice> for Slice {
-    fn from(slice: &discovery::v1::EndpointSlice) -> Self {
-        if slice.address_type != "IPv4" {
-            return Self::default();
-        }
-        let ports = slice.ports.iter().flatten().filter_map(|port| {
-            Port::new(port.name.as_deref(), port.protocol.as_deref(), port.port?)
-        });
-        let endpoints = slice.endpoints.iter().flatten().filter_map(|endpoint| {
-            // Further addresses of one endpoint are the same endpoint.
-            let addr = endpoint.addresses.first()?.parse().ok()?;
-            Some((addr, State::of(endpoint.conditions.as_ref())))
-        });
-        Self {
-            ports: ports.collect(),
-            endpoints: endpoints.collect(),
-        }
+/// None is a protocol that nobody here speaks.
+fn protocol(name: Option<&str>) -> Option<Protocol> {
+    match name {
+        None | Some("TCP") => Some(Protocol::Tcp),
+        Some("UDP") => Some(Protocol::Udp),
+        Some("SCTP") => Some(Protocol::Sctp),
+        Some(_) => None,
     }
 }
 
-impl State {
-    fn of(conditions: Option<&discovery::v1::EndpointConditions>) -> Self {
-        let Some(conditions) = conditions else {
-            return Self::Ready;
-        };
-        let ready = conditions.ready.unwrap_or(true);
-        let serving = conditions.serving.unwrap_or(ready);
-        if ready {
-            Self::Ready
-        } else if serving && conditions.terminating.unwrap_or(false) {
-            Self::Draining
-        } else {
-            Self::NotReady
-        }
-    }
+fn port_number(number: i32) -> Option<u16> {
+    u16::try_from(number).ok().filter(|number| *number != 0)
 }
 
-impl Port {
-    fn new(name: Option<&str>, protocol: Option<&str>, number: i32) -> Option<Self> {
-        let protocol = match protocol {
-            None | Some("TCP") => Protocol::Tcp,
-            Some("UDP") => Protocol::Udp,
-            Some(_) => return None,
-        };
-        let number = u16::try_from(number).ok().filter(|number| *number != 0)?;
-        Some(Self {
-            name: name.unwrap_or_default().to_owned(),
-            protocol,
-            number,
-        })
-    }
+/// An IPv4 address in IPv6's clothes is an IPv4 address, as for Kubernetes.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse().ok().map(|addr: IpAddr| addr.to_canonical())
 }

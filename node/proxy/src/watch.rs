@@ -130,7 +130,7 @@ impl Keeper {
             Event::Apply(slice) => slice
                 .annotations()
                 .get(TRIGGER_ANNOTATION)
-                .and_then(|time| time.parse().ok()),
+                .and_then(|time| time.parse::<Timestamp>().ok()),
             _ => None,
         };
         self.index.slice(event);

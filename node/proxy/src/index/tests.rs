@@ -1,36 +1,58 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
+fn service_with(name: &str, uid: &str, spec: Value) -> core::v1::Service {
+    let mut object = json!({
+        "metadata": {"namespace": "ns", "name": name, "uid": uid},
+        "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}
+    });
+    for (key, value) in spec.as_object().unwrap() {
+        object["spec"][key] = value.clone();
+    }
+    serde_json::from_value(object).unwrap()
+}
+
 fn service(name: &str, ip: &str) -> core::v1::Service {
+    service_with(name, "1", json!({"clusterIP": ip}))
+}
+
+fn slice_with(name: &str, service: &str, endpoints: Value) -> discovery::v1::EndpointSlice {
     let value = json!({
-        "metadata": {"namespace": "ns", "name": name},
-        "spec": {"clusterIP": ip, "ports": [{"port": 80}]}
+        "metadata": {"namespace": "ns", "name": name, "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": endpoints
     });
     serde_json::from_value(value).unwrap()
 }
 
 fn slice(name: &str, service: &str, ip: &str) -> discovery::v1::EndpointSlice {
-    let value = json!({
-        "metadata": {"namespace": "ns", "name": name, "labels": {"kubernetes.io/service-name": service}},
-        "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": [{"addresses": [ip]}]
-    });
-    serde_json::from_value(value).unwrap()
+    slice_with(name, service, json!([{"addresses": [ip]}]))
 }
 
-fn changes(index: &mut Index) -> Vec<String> {
+fn object_name(name: &str) -> ObjectName {
+    ObjectName {
+        namespace: "ns".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn lines(changes: BTreeMap<ObjectName, Vec<ServicePort>>) -> Vec<String> {
     let line = |(name, ports): (&ObjectName, &Vec<ServicePort>)| {
         let backends = ports
             .iter()
-            .flat_map(|port| &port.backends)
+            .flat_map(|port| &port.target.cluster)
             .map(ToString::to_string);
         format!("{name} {}", backends.collect::<Vec<_>>().join(" "))
     };
-    index.take_changes().iter().map(line).collect()
+    changes.iter().map(line).collect()
+}
+
+fn changes(index: &mut Index) -> Vec<String> {
+    lines(index.take_changes())
 }
 
 fn listed() -> Index {
-    let mut index = Index::default();
+    let mut index = Index::new("here".to_owned(), None);
     index.service(Event::Init);
     index.service(Event::InitApply(service("a", "10.96.0.1")));
     index.service(Event::InitApply(service("b", "10.96.0.2")));
@@ -68,6 +90,9 @@ fn only_what_changed_is_looked_at() {
         ["ns/b 10.244.0.2:8080"],
         "slices may be there before their service"
     );
+    index.touch([object_name("a")]);
+    assert_eq!(changes(&mut index), ["ns/a "]);
+    assert_eq!(lines(index.take_all()), ["ns/a ", "ns/b 10.244.0.2:8080"]);
 }
 
 #[test]
@@ -85,4 +110,118 @@ fn a_list_that_is_not_complete_takes_nothing_away() {
     );
     index.slice(Event::InitDone);
     assert_eq!(changes(&mut index), ["ns/a "]);
+}
+
+#[test]
+fn a_zone_concerns_the_services_with_hints_for_zones() {
+    let mut index = listed();
+    let hinted = |addr: &str, zone: &str| json!({"addresses": [addr], "hints": {"forZones": [{"name": zone}]}});
+    let endpoints = json!([hinted("10.244.0.2", "left"), hinted("10.244.0.3", "right")]);
+    index.slice(Event::Apply(slice_with("b-1", "b", endpoints)));
+    assert_eq!(
+        changes(&mut index),
+        ["ns/b 10.244.0.2:8080 10.244.0.3:8080"]
+    );
+    index.node(Some("left".to_owned()));
+    assert_eq!(changes(&mut index), ["ns/b 10.244.0.2:8080"]);
+    index.node(Some("left".to_owned()));
+    assert!(!index.has_changes());
+    index.node(Some("right".to_owned()));
+    assert_eq!(changes(&mut index), ["ns/b 10.244.0.3:8080"]);
+    index.node(None);
+    assert_eq!(
+        changes(&mut index),
+        ["ns/b 10.244.0.2:8080 10.244.0.3:8080"]
+    );
+}
+
+#[test]
+fn the_health_of_balancers_with_policy_local_is_their_ready_endpoints_here() {
+    let mut index = listed();
+    let local = |port: u16| {
+        json!({
+            "clusterIP": "10.96.0.3", "type": "LoadBalancer", "externalTrafficPolicy": "Local",
+            "healthCheckNodePort": port
+        })
+    };
+    let here = |addr: &str, ready: bool| {
+        json!({
+            "addresses": [addr], "nodeName": "here",
+            "conditions": {"ready": ready, "serving": true, "terminating": !ready}
+        })
+    };
+    let health = |index: &mut Index| -> Vec<(String, u16, usize)> {
+        index.take_changes();
+        index
+            .health()
+            .iter()
+            .map(|(name, check)| (name.to_string(), check.port, check.endpoints))
+            .collect()
+    };
+    index.service(Event::Apply(service_with("lb", "1", local(31000))));
+    assert_eq!(health(&mut index), [("ns/lb".to_owned(), 31000, 0)]);
+    let there = json!({"addresses": ["10.244.9.9"], "nodeName": "there"});
+    let endpoints = json!([
+        here("10.244.0.1", true),
+        here("10.244.0.2", false),
+        here("10.244.0.3", true),
+        there
+    ]);
+    index.slice(Event::Apply(slice_with("lb-1", "lb", endpoints)));
+    let mut six = slice_with("lb-6", "lb", json!([here("fd00::1", true)]));
+    six.address_type = "IPv6".to_owned();
+    index.slice(Event::Apply(six));
+    // Another port of the same endpoint.
+    let mut twice = slice_with("lb-2", "lb", json!([here("10.244.0.1", true)]));
+    twice.ports.as_mut().unwrap()[0].port = Some(8081);
+    index.slice(Event::Apply(twice));
+    let mut portless = slice_with("lb-3", "lb", json!([here("10.244.0.9", true)]));
+    portless.ports = None;
+    index.slice(Event::Apply(portless));
+    assert_eq!(health(&mut index), [("ns/lb".to_owned(), 31000, 2)]);
+    index.slice(Event::Apply(slice_with(
+        "lb-1",
+        "lb",
+        json!([here("10.244.0.1", false)]),
+    )));
+    assert_eq!(health(&mut index), [("ns/lb".to_owned(), 31000, 1)]);
+    index.service(Event::Apply(service_with("lb", "1", local(31001))));
+    assert_eq!(health(&mut index), [("ns/lb".to_owned(), 31001, 1)]);
+    index.service(Event::Delete(service("lb", "10.96.0.3")));
+    assert_eq!(health(&mut index), []);
+}
+
+#[test]
+fn a_problem_is_reported_once_while_it_lasts() {
+    let mut index = listed();
+    let sctp =
+        |target: u16| json!({"ports": [{"port": 80, "protocol": "SCTP", "targetPort": target}]});
+    let problem = |target| Problem::SctpPort { port: 80, target };
+    let report = |uid: &str, target| Report {
+        service: object_name("a"),
+        uid: Some(uid.to_owned()),
+        problem: problem(target),
+    };
+    index.slice(Event::Delete(slice("a-1", "a", "10.244.0.1")));
+    index.service(Event::Apply(service_with("a", "1", sctp(8080))));
+    assert_eq!(index.take_reports(), [], "not looked at yet");
+    index.take_changes();
+    assert_eq!(index.take_reports(), [report("1", 8080)]);
+    index.take_all();
+    assert_eq!(index.take_reports(), []);
+    let problems: Vec<&Problem> = index.problems(&object_name("a")).collect();
+    assert_eq!(problems, [&problem(8080)]);
+
+    index.service(Event::Apply(service_with("a", "1", sctp(8081))));
+    index.take_changes();
+    index.service(Event::Apply(service_with("a", "2", sctp(8082))));
+    index.take_changes();
+    assert_eq!(index.take_reports(), [report("2", 8082)], "8081 is over");
+
+    index.service(Event::Delete(service("a", "10.96.0.1")));
+    index.take_changes();
+    assert_eq!(index.problems(&object_name("a")).count(), 0);
+    index.service(Event::Apply(service_with("a", "3", sctp(8082))));
+    index.take_changes();
+    assert_eq!(index.take_reports(), [report("3", 8082)]);
 }

@@ -1,104 +1,100 @@
+use k8s_openapi::api::{core, discovery};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::Backend;
 
-fn service(value: Value) -> Service {
-    named_service(value, None)
+mod reference;
+
+const NODE: &str = "here";
+
+fn service(metadata: Value, spec: Value) -> Service {
+    let mut object = json!({
+        "metadata": metadata,
+        "spec": {
+            "clusterIPs": ["10.96.0.10"],
+            "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}]
+        }
+    });
+    for (key, value) in spec.as_object().unwrap() {
+        object["spec"][key] = value.clone();
+    }
+    let service = serde_json::from_value::<core::v1::Service>(object).unwrap();
+    Service::read(&service, None)
 }
 
-fn named_service(value: Value, proxy_name: Option<&str>) -> Service {
-    let service = serde_json::from_value::<core::v1::Service>(value).unwrap();
-    Service::read(&service, proxy_name)
+fn web(spec: Value) -> Service {
+    service(json!({"name": "web"}), spec)
 }
 
-fn slice(value: Value) -> Slice {
-    Slice::from(&serde_json::from_value::<discovery::v1::EndpointSlice>(value).unwrap())
+fn slice(family: &str, ports: Value, endpoints: Value) -> Slice {
+    let object = json!({
+        "metadata": {"name": "web-1"}, "addressType": family, "ports": ports, "endpoints": endpoints
+    });
+    let slice = serde_json::from_value::<discovery::v1::EndpointSlice>(object).unwrap();
+    Slice::read(&slice, NODE)
+}
+
+fn web_slice(endpoints: Value) -> Slice {
+    let ports = json!([{"name": "", "port": 8080, "protocol": "TCP"}]);
+    slice("IPv4", ports, endpoints)
+}
+
+fn ready(addresses: &[&str]) -> Value {
+    let endpoint = |addr: &&str| json!({"addresses": [addr]});
+    json!(addresses.iter().map(endpoint).collect::<Vec<_>>())
+}
+
+fn names<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let names: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    names.join(" ")
 }
 
 /// Reads as `10.96.0.10:80/TCP -> 10.244.1.2:8080 10.244.1.3:8080`.
 fn table(service: &Service, slices: &[Slice]) -> Vec<String> {
-    wanted(service, slices.iter())
+    wanted(service, slices.iter(), None)
+        .ports
         .iter()
         .map(|port| {
-            let frontends: Vec<String> = port.frontends.iter().map(ToString::to_string).collect();
-            let backends: Vec<String> = port.backends.iter().map(ToString::to_string).collect();
-            format!("{} -> {}", frontends.join(" "), backends.join(" "))
+            let backends = names(&port.target.cluster);
+            format!("{} -> {backends}", names(port.frontends.keys()))
         })
         .collect()
 }
 
-fn web(extra: Value) -> Service {
-    let mut spec = json!({
-        "clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"],
-        "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}]
-    });
-    for (key, value) in extra.as_object().unwrap() {
-        spec[key] = value.clone();
-    }
-    service(json!({"metadata": {"name": "web"}, "spec": spec}))
-}
-
-fn web_slice(endpoints: Value) -> Slice {
-    slice(json!({
-        "metadata": {"name": "web-1"}, "addressType": "IPv4",
-        "ports": [{"name": "", "port": 8080, "protocol": "TCP"}], "endpoints": endpoints
-    }))
-}
-
-fn endpoint(
-    ip: &str,
-    ready: Option<bool>,
-    serving: Option<bool>,
-    terminating: Option<bool>,
-) -> Value {
-    json!({"addresses": [ip], "conditions": {"ready": ready, "serving": serving, "terminating": terminating}})
+fn target(service: &Service, slices: &[Slice]) -> Target {
+    let mut wanted = wanted(service, slices.iter(), None);
+    assert_eq!(wanted.ports.len(), 1);
+    wanted.ports.remove(0).target
 }
 
 #[test]
 fn endpoint_conditions_decide_as_kube_proxy_does() {
-    let a = |ready, serving, terminating| endpoint("10.244.1.1", ready, serving, terminating);
-    let b = |ready, serving, terminating| endpoint("10.244.1.2", ready, serving, terminating);
     let (yes, no) = (Some(true), Some(false));
-    let table_of_cases = [
+    let both = "10.244.1.1:8080 10.244.1.2:8080";
+    let second = "10.244.1.2:8080";
+    // Ready, serving, terminating of the first; the second of the two drains.
+    for (case, [ready, serving, terminating], expected) in [
+        ("ready", [yes, yes, no], "10.244.1.1:8080"),
+        ("unset means ready", [None; 3], "10.244.1.1:8080"),
+        ("not ready", [no, no, no], second),
+        ("draining", [no, yes, yes], both),
+        ("unset means serving", [no, None, yes], both),
+        ("done serving", [no, no, yes], second),
+        ("serving, and stays", [no, yes, no], second),
         (
-            "both ready",
-            vec![a(yes, yes, no), b(yes, yes, no)],
-            "10.244.1.1:8080 10.244.1.2:8080",
-        ),
-        (
-            "unset means ready",
-            vec![a(None, None, None)],
+            "published though not ready",
+            [yes, no, no],
             "10.244.1.1:8080",
         ),
-        (
-            "one not ready",
-            vec![a(yes, yes, no), b(no, no, no)],
-            "10.244.1.1:8080",
-        ),
-        (
-            "one draining",
-            vec![a(yes, yes, no), b(no, yes, yes)],
-            "10.244.1.1:8080",
-        ),
-        (
-            "all draining",
-            vec![a(no, yes, yes), b(no, yes, yes)],
-            "10.244.1.1:8080 10.244.1.2:8080",
-        ),
-        (
-            "draining but done serving",
-            vec![a(no, no, yes), b(no, yes, yes)],
-            "10.244.1.2:8080",
-        ),
-        (
-            "serving, not ready, not terminating",
-            vec![a(no, yes, no)],
-            "",
-        ),
-        ("none", vec![], ""),
-    ];
-    for (case, endpoints, expected) in table_of_cases {
-        let slices = [web_slice(json!(endpoints))];
+        ("published to the end", [yes, no, yes], "10.244.1.1:8080"),
+    ] {
+        let conditions = json!({"ready": ready, "serving": serving, "terminating": terminating});
+        let draining = json!({"ready": false, "serving": true, "terminating": true});
+        let slices = [web_slice(json!([
+            {"addresses": ["10.244.1.1"], "conditions": conditions},
+            {"addresses": ["10.244.1.2"], "conditions": draining}
+        ]))];
         assert_eq!(
             table(&web(json!({})), &slices),
             [format!("10.96.0.10:80/TCP -> {expected}")],
@@ -108,66 +104,36 @@ fn endpoint_conditions_decide_as_kube_proxy_does() {
 }
 
 #[test]
-fn services_of_others_have_no_frontends() {
-    let labelled = service(json!({
-        "metadata": {"name": "web", "labels": {"service.kubernetes.io/service-proxy-name": "mesh"}},
-        "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 80}]}
-    }));
-    let none = Vec::<String>::new();
-    assert_eq!(table(&labelled, &[]), none);
-    for spec in [
-        json!({"clusterIP": "None", "clusterIPs": ["None"]}),
-        json!({"clusterIP": "", "clusterIPs": []}),
-        json!({"type": "ExternalName", "externalName": "example.org"}),
-        json!({"clusterIP": "fd00::1", "clusterIPs": ["fd00::1"]}),
-    ] {
-        assert_eq!(table(&web(spec.clone()), &[]), none, "{spec}");
-    }
-}
-
-#[test]
 fn ports_match_by_name_and_protocol() {
     let dns = web(json!({"ports": [
-        {"name": "dns", "port": 53, "protocol": "UDP"},
-        {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
-        {"name": "metrics", "port": 9153, "protocol": "TCP"},
-        {"name": "odd", "port": 9, "protocol": "SCTP"}
+        {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": "dns"},
+        {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": "dns"},
+        {"name": "metrics", "port": 9153, "protocol": "TCP"}
     ]}));
-    let slice = slice(json!({
-        "metadata": {"name": "dns"}, "addressType": "IPv4",
-        "ports": [
-            {"name": "dns", "port": 5353, "protocol": "UDP"},
-            {"name": "dns-tcp", "port": 5354, "protocol": "TCP"},
-            {"name": "metrics", "port": null, "protocol": "TCP"},
-            {"name": "metrics", "port": 9, "protocol": "UDP"}
-        ],
-        "endpoints": [{"addresses": ["10.244.1.1", "10.244.9.9"]}]
-    }));
+    let ports = json!([
+        {"name": "dns", "port": 5353, "protocol": "UDP"},
+        {"name": "dns-tcp", "port": 5354, "protocol": "TCP"},
+        {"name": "metrics", "port": null, "protocol": "TCP"},
+        {"name": "metrics", "port": 9, "protocol": "UDP"}
+    ]);
+    let endpoints = json!([{"addresses": ["10.244.1.1", "10.244.9.9"]}]);
     let expected = [
         "10.96.0.10:53/UDP -> 10.244.1.1:5353",
         "10.96.0.10:53/TCP -> 10.244.1.1:5354",
         "10.96.0.10:9153/TCP -> ",
     ];
-    assert_eq!(table(&dns, &[slice]), expected);
+    assert_eq!(table(&dns, &[slice("IPv4", ports, endpoints)]), expected);
 }
 
 #[test]
 fn slices_add_up_without_duplicates_whatever_their_ports() {
-    let other = |port: u16| {
-        slice(json!({
-            "metadata": {"name": "web-2"}, "addressType": "IPv4", "ports": [{"port": port}],
-            "endpoints": [{"addresses": ["10.244.1.1"]}]
-        }))
-    };
-    let six = slice(json!({
-        "metadata": {"name": "web-6"}, "addressType": "IPv6", "ports": [{"port": 8080}],
-        "endpoints": [{"addresses": ["fd00::7"]}]
-    }));
+    let other = |port: u16| slice("IPv4", json!([{"port": port}]), ready(&["10.244.1.1"]));
     let slices = [
-        web_slice(json!([{"addresses": ["10.244.1.1"]}])),
+        web_slice(ready(&["10.244.1.1"])),
         other(8080),
         other(8081),
-        six,
+        slice("FQDN", json!([{"port": 8080}]), ready(&["web.example.org"])),
+        slice("IPv4", json!([{"port": 8080}]), ready(&["fd00::1"])),
     ];
     assert_eq!(
         table(&web(json!({})), &slices),
@@ -176,24 +142,243 @@ fn slices_add_up_without_duplicates_whatever_their_ports() {
 }
 
 #[test]
-fn the_label_says_whose_a_service_is() {
-    let labels = |name: Option<&str>| match name {
-        None => json!({"app": "web"}),
-        Some(name) => json!({"app": "web", "service.kubernetes.io/service-proxy-name": name}),
-    };
-    for (label, ours, served) in [
-        (None, None, true),
-        (None, Some("vetch"), false),
-        (Some("vetch"), None, false),
-        (Some("vetch"), Some("vetch"), true),
-        (Some("other"), Some("vetch"), false),
-        (Some(""), None, false),
+fn each_family_has_its_own_backends() {
+    let dual = web(json!({
+        "type": "NodePort", "clusterIPs": ["fd00::a", "10.96.0.10"],
+        "ports": [{"port": 80, "nodePort": 30080}, {"name": "s", "port": 443}]
+    }));
+    let six = slice("IPv6", json!([{"port": 8080}]), ready(&["fd00:1::1"]));
+    assert_eq!(
+        table(&dual, &[six.clone(), web_slice(ready(&["10.244.1.1"]))]),
+        [
+            "0.0.0.0:30080/TCP 10.96.0.10:80/TCP -> 10.244.1.1:8080",
+            "[::]:30080/TCP [fd00::a]:80/TCP -> [fd00:1::1]:8080",
+            "10.96.0.10:443/TCP -> ",
+            "[fd00::a]:443/TCP -> ",
+        ]
+    );
+    assert_eq!(
+        table(&web(json!({})), &[six]),
+        ["10.96.0.10:80/TCP -> "],
+        "not of its family"
+    );
+}
+
+#[test]
+fn policies_ask_for_their_lists() {
+    let slices = [web_slice(json!([
+        {"addresses": ["10.244.1.1"], "nodeName": "there"},
+        {"addresses": ["10.244.1.2"], "nodeName": NODE},
+        {"addresses": ["10.244.1.3"]}
+    ]))];
+    let all = "10.244.1.1:8080 10.244.1.2:8080 10.244.1.3:8080";
+    let own = "10.244.1.2:8080";
+    let any = "10.244.1.1:8080";
+    // The policies, as asked for and as they count.
+    for (type_, internal, external, cluster, local, flags) in [
+        ("ClusterIP", "Cluster", "Cluster", all, "", [false, false]),
+        ("ClusterIP", "Cluster", "Local", all, "", [false, false]),
+        ("ClusterIP", "Local", "Local", any, own, [true, false]),
+        ("NodePort", "Cluster", "Cluster", all, "", [false, false]),
+        ("NodePort", "Cluster", "Local", all, own, [false, true]),
+        ("NodePort", "Local", "Cluster", all, own, [true, false]),
+        ("NodePort", "Local", "Local", all, own, [true, true]),
     ] {
-        let service = json!({
-            "metadata": {"name": "web", "labels": labels(label)},
-            "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 80}]}
-        });
-        let ports = wanted(&named_service(service, ours), std::iter::empty());
-        assert_eq!(ports.len(), usize::from(served), "{label:?} {ours:?}");
+        let service = web(json!({
+            "type": type_, "ports": [{"port": 80, "nodePort": 30080}],
+            "internalTrafficPolicy": internal, "externalTrafficPolicy": external
+        }));
+        let target = target(&service, &slices);
+        let case = format!("{type_} {internal} {external}");
+        assert_eq!(names(&target.cluster), cluster, "{case}");
+        assert_eq!(names(&target.local), local, "{case}");
+        assert_eq!(
+            [target.internal_local, target.external_local],
+            flags,
+            "{case}"
+        );
     }
+}
+
+#[test]
+fn whoever_may_keep_a_backend_is_told_which_serve() {
+    let conditions = json!({"ready": false, "serving": true, "terminating": true});
+    let endpoints = json!([
+        {"addresses": ["10.244.1.1"], "conditions": conditions}, {"addresses": ["10.244.1.2"]}
+    ]);
+    let both = "10.244.1.1:8080 10.244.1.2:8080";
+    for (protocol, affinity, expected) in [
+        ("TCP", "None", ""),
+        ("TCP", "ClientIP", both),
+        ("UDP", "None", both),
+        ("UDP", "ClientIP", both),
+    ] {
+        let service = web(json!({
+            "ports": [{"port": 80, "protocol": protocol}], "sessionAffinity": affinity
+        }));
+        let ports = json!([{"port": 8080, "protocol": protocol}]);
+        let target = target(&service, &[slice("IPv4", ports, endpoints.clone())]);
+        let case = format!("{protocol} {affinity}");
+        assert_eq!(names(&target.serving), expected, "{case}");
+        assert_eq!(names(&target.cluster), "10.244.1.2:8080", "{case}");
+        let affinity = (affinity == "ClientIP").then_some(10_800);
+        assert_eq!(target.affinity, affinity, "{case}");
+    }
+}
+
+#[test]
+fn source_ranges_go_with_the_addresses_they_hold_for() {
+    let spec = json!({
+        "type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8", "fd00::/8"]
+    });
+    assert!(target(&web(spec.clone()), &[]).source_ranges.is_empty());
+    let object = json!({
+        "spec": {
+            "type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8", "fd00::/8"],
+            "clusterIPs": ["10.96.0.10"], "ports": [{"port": 80}]
+        },
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}}
+    });
+    let service = Service::read(&serde_json::from_value(object).unwrap(), None);
+    assert_eq!(names(target(&service, &[]).source_ranges), "10.0.0.0/8");
+}
+
+#[test]
+fn maglev_makes_tables_of_the_lists() {
+    let metadata = json!({"annotations": {"vetch.dev/balance": "maglev"}});
+    let service = service(
+        metadata,
+        json!({
+            "internalTrafficPolicy": "Local", "externalIPs": ["192.0.2.1"], "sessionAffinity": "ClientIP"
+        }),
+    );
+    let endpoints = json!([
+        {"addresses": ["10.244.1.1"], "nodeName": "there"},
+        {"addresses": ["10.244.1.2"], "nodeName": NODE}
+    ]);
+    let target = target(&service, &[web_slice(endpoints)]);
+    assert_eq!(target.balance, Balance::Maglev);
+    let share = |addr: &str| {
+        let addr: IpAddr = addr.parse().unwrap();
+        let places = target.cluster.iter().filter(|backend| backend.addr == addr);
+        places.count()
+    };
+    assert_eq!([share("10.244.1.1"), share("10.244.1.2")], [126, 125]);
+    assert_eq!(names(&target.local), "10.244.1.2:8080");
+    assert_eq!(target.serving.len(), 2, "not a table");
+}
+
+/// 9999 is dialled, as is the node port 30999; the slices lead to `ports`.
+#[test]
+fn sctp_is_served_where_no_port_changes() {
+    let cluster_ip = "10.96.0.10:9999/SCTP";
+    let node_port = "0.0.0.0:30999/SCTP";
+    let sctp = |ports: &[u16]| -> Vec<Slice> {
+        let port = |port: &u16| json!([{"port": port, "protocol": "SCTP"}]);
+        let slice = |ports| slice("IPv4", ports, ready(&["10.244.1.1"]));
+        ports.iter().map(port).map(slice).collect()
+    };
+    for (case, type_, target, ports, expected, problems) in [
+        (
+            "same",
+            "ClusterIP",
+            json!(null),
+            &[9999][..],
+            vec![format!("{cluster_ip} -> 10.244.1.1:9999")],
+            &[][..],
+        ),
+        (
+            "other",
+            "ClusterIP",
+            json!(8888),
+            &[8888],
+            vec![],
+            &[(9999, 8888)],
+        ),
+        (
+            "other, no endpoint yet",
+            "ClusterIP",
+            json!(8888),
+            &[],
+            vec![],
+            &[(9999, 8888)],
+        ),
+        (
+            "named, no endpoint yet",
+            "ClusterIP",
+            json!("sctp"),
+            &[],
+            vec![format!("{cluster_ip} -> ")],
+            &[],
+        ),
+        (
+            "named, same",
+            "ClusterIP",
+            json!("sctp"),
+            &[9999],
+            vec![format!("{cluster_ip} -> 10.244.1.1:9999")],
+            &[],
+        ),
+        (
+            "named, some are the same",
+            "ClusterIP",
+            json!("sctp"),
+            &[8888, 9999],
+            vec![format!("{cluster_ip} -> 10.244.1.1:9999")],
+            &[(9999, 8888)],
+        ),
+        (
+            "slices have the last word",
+            "ClusterIP",
+            json!(8888),
+            &[9999],
+            vec![format!("{cluster_ip} -> 10.244.1.1:9999")],
+            &[],
+        ),
+        (
+            "a node port is another port",
+            "NodePort",
+            json!(9999),
+            &[9999],
+            vec![format!("{cluster_ip} -> 10.244.1.1:9999")],
+            &[(30999, 9999)],
+        ),
+        (
+            "unless it is the same",
+            "NodePort",
+            json!(30999),
+            &[30999],
+            vec![format!("{node_port} -> 10.244.1.1:30999")],
+            &[(9999, 30999)],
+        ),
+    ] {
+        let service = web(json!({"type": type_, "ports": [
+            {"port": 9999, "protocol": "SCTP", "targetPort": target, "nodePort": 30999}
+        ]}));
+        let slices = sctp(ports);
+        assert_eq!(table(&service, &slices), expected, "{case}");
+        let problem = |(port, target): &(u16, u16)| Problem::SctpPort {
+            port: *port,
+            target: *target,
+        };
+        let expected: BTreeSet<Problem> = problems.iter().map(problem).collect();
+        assert_eq!(
+            wanted(&service, slices.iter(), None).problems,
+            expected,
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn a_problem_reads_as_a_sentence() {
+    let problem = Problem::SctpPort {
+        port: 9999,
+        target: 8888,
+    };
+    assert_eq!(
+        problem.to_string(),
+        "SCTP port 9999 leads to port 8888 of endpoints; SCTP is served only where both are the same"
+    );
+    assert_eq!(problem.reason(), "SctpPortNotServed");
 }
