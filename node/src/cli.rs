@@ -129,10 +129,20 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "NAME", env = "VETCH_SERVICE_PROXY_NAME")]
     pub service_proxy_name: Option<String>,
     /// Where the service proxy answers /healthz and /livez
-    #[arg(long, value_name = "ADDRESS", env = "VETCH_HEALTHZ_BIND_ADDRESS", default_value = "0.0.0.0:10256")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "VETCH_HEALTHZ_BIND_ADDRESS",
+        default_value = "0.0.0.0:10256"
+    )]
     pub healthz_bind_address: SocketAddr,
     /// Where the service proxy answers /metrics
-    #[arg(long, value_name = "ADDRESS", env = "VETCH_METRICS_BIND_ADDRESS", default_value = "127.0.0.1:10249")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "VETCH_METRICS_BIND_ADDRESS",
+        default_value = "127.0.0.1:10249"
+    )]
     pub metrics_bind_address: SocketAddr,
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]

@@ -27,7 +27,12 @@ impl Events {
     pub fn problem(&self, report: Report) {
         warn!(service = %report.service, problem = %report.problem, "a service is not served as it asks");
         let reason = report.problem.reason();
-        self.warn(report.service, report.uid, reason, report.problem.to_string());
+        self.warn(
+            report.service,
+            report.uid,
+            reason,
+            report.problem.to_string(),
+        );
     }
 
     pub fn health_check(&self, failed: Failed, uid: Option<String>) {

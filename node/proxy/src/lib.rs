@@ -84,8 +84,16 @@ pub async fn run(
         metrics: metrics::Metrics::new(programs::maps_dir(&config.pin_dir)),
         events: events::Events::new(client.clone(), config.node_name.clone()),
     };
-    let healthz = serve("healthz", config.healthz_address, health::router(tell.health.clone()));
-    let metrics = serve("metrics", config.metrics_address, metrics::router(tell.metrics.clone()));
+    let healthz = serve(
+        "healthz",
+        config.healthz_address,
+        health::router(tell.health.clone()),
+    );
+    let metrics = serve(
+        "metrics",
+        config.metrics_address,
+        metrics::router(tell.metrics.clone()),
+    );
     tokio::select! {
         result = watch::keep_in_step(client, proxy, &config, tell, shutdown) => result,
         () = trace::forward(logger) => Ok(()),

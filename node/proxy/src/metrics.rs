@@ -121,11 +121,9 @@ pub fn router(metrics: Metrics) -> Router {
             get(|State(metrics): State<Metrics>| async move {
                 let mut text = String::new();
                 match encode(&mut text, &metrics.registry) {
-                    Ok(()) => (
-                        [(axum::http::header::CONTENT_TYPE, CONTENT_TYPE)],
-                        text,
-                    )
-                        .into_response(),
+                    Ok(()) => {
+                        ([(axum::http::header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
+                    }
                     Err(error) => {
                         (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
                     }

@@ -71,10 +71,7 @@ pub async fn keep_in_step(
     let mut audit = interval(AUDIT);
     audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut keeper = Keeper {
-        index: Index::new(
-            config.node_name.clone(),
-            config.service_proxy_name.clone(),
-        ),
+        index: Index::new(config.node_name.clone(), config.service_proxy_name.clone()),
         node_ports: NodePorts::new(tell.health.clone()),
         told: Told::default(),
         proxy,

@@ -60,8 +60,11 @@ impl NodePorts {
     /// Listens at what is wanted, and only there. What fails is tried again at
     /// the next call.
     pub async fn reconcile(&mut self, wanted: &BTreeMap<ObjectName, HealthCheck>) -> Vec<Failed> {
-        self.servers
-            .retain(|name, server| wanted.get(name).is_some_and(|check| check.port == server.port));
+        self.servers.retain(|name, server| {
+            wanted
+                .get(name)
+                .is_some_and(|check| check.port == server.port)
+        });
         let mut failed = Vec::new();
         for (service, check) in wanted {
             if let Some(server) = self.servers.get(service) {
