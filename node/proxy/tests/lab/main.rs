@@ -3,6 +3,7 @@
 
 mod cell;
 mod measure;
+mod model;
 mod policies;
 mod restart;
 mod servers;
