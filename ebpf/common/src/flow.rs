@@ -1,44 +1,115 @@
-//! The packets of one conversation with a service, and what they are rewritten
-//! to.
+//! Conversations with a service, by packet: how the packets of each direction
+//! are rewritten, and how long that is remembered.
+//!
+//! A conversation has two entries, one for each direction, and each can make
+//! the other: whichever is left when the map has dropped its least used
+//! brings the other back.
 
-use crate::Address;
+mod lifetime;
+mod tuple;
 
-/// One direction of a conversation, as its packets have it.
+pub use lifetime::{Direction, Fate, State};
+pub use tuple::Tuple;
+
+/// What becomes of the packets with a [`Tuple`].
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tuple {
-    pub src: Address,
-    pub dst: Address,
-    pub sport: [u8; 2],
-    pub dport: [u8; 2],
-    pub protocol: u8,
-    pad: [u8; 3],
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// What they are rewritten to: source, destination or both.
+    pub to: Tuple,
+    /// When the last one was, to [`Flow::REFRESH`]; `CLOCK_MONOTONIC`.
+    pub seen: u64,
+    pub service: u32,
+    /// The uplink that the client's packets come by; 0 for a client on this
+    /// node.
+    pub link: u32,
+    /// Of the service's word when its backend was known to serve.
+    pub generation: u16,
+    /// [`Flow::REPLY`] or 0.
+    flags: u8,
+    pub state: State,
+    pad: u32,
 }
 
-const _: () = assert!(size_of::<Tuple>() == 40);
+const _: () = assert!(size_of::<Flow>() == 64);
 
-impl Tuple {
+const SECOND: u64 = 1_000_000_000;
+
+impl Flow {
+    /// The backend's packets.
+    const REPLY: u8 = 1;
+    /// How often an entry is written at most while nothing happens but packets.
+    pub const REFRESH: u64 = SECOND;
+
+    /// The client's direction.
     #[inline(always)]
-    pub const fn new(
-        src: Address,
-        dst: Address,
-        sport: [u8; 2],
-        dport: [u8; 2],
-        protocol: u8,
-    ) -> Self {
+    pub const fn new(to: Tuple, service: u32, generation: u32, tcp_flags: u8, now: u64) -> Self {
         Self {
-            src,
-            dst,
-            sport,
-            dport,
-            protocol,
-            pad: [0; 3],
+            to,
+            seen: now,
+            service,
+            link: 0,
+            generation: generation as u16,
+            flags: 0,
+            state: State::new().after(Direction::Original, tcp_flags),
+            pad: 0,
         }
     }
 
-    /// The other direction.
     #[inline(always)]
-    pub const fn reverse(&self) -> Self {
-        Self::new(self.dst, self.src, self.dport, self.sport, self.protocol)
+    pub const fn direction(&self) -> Direction {
+        if self.flags & Self::REPLY == 0 {
+            Direction::Original
+        } else {
+            Direction::Reply
+        }
+    }
+
+    /// The entry of the other direction.
+    #[inline(always)]
+    pub const fn twin(&self, key: &Tuple) -> (Tuple, Self) {
+        let twin = Self {
+            to: key.reverse(),
+            flags: self.flags ^ Self::REPLY,
+            ..*self
+        };
+        (self.to.reverse(), twin)
+    }
+
+    /// Whether its time is over. Going on with it harms nobody; a new
+    /// conversation has the right to its ports.
+    #[inline(always)]
+    pub const fn is_over(&self, now: u64) -> bool {
+        // Processors differ by a tick of the coarse clock.
+        now.saturating_sub(self.seen) > self.state.lifetime(self.to.protocol)
+    }
+
+    #[inline(always)]
+    pub const fn needs_refresh(&self, now: u64) -> bool {
+        now.saturating_sub(self.seen) >= Self::REFRESH
+    }
+
+    /// What a packet of the client's means for the flow. `generation` is the
+    /// service's now.
+    #[inline(always)]
+    pub fn fate(&self, tcp_flags: u8, now: u64, generation: impl FnOnce() -> u32) -> Fate {
+        match self.to.protocol {
+            lifetime::TCP => {
+                let again = tcp_flags & (State::SYN | State::ACK) == State::SYN;
+                let anew = again
+                    && (self.state.is_closing()
+                        || self.is_over(now)
+                        // Asked before, not answered, and the backends have changed.
+                        || !self.state.is_answered()
+                            && self.generation as u32 != generation());
+                if anew { Fate::Anew } else { Fate::Kept }
+            }
+            _ if self.is_over(now) => Fate::Anew,
+            lifetime::UDP if self.generation as u32 != generation() => Fate::IfServing,
+            _ => Fate::Kept,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,8 +14,10 @@ extern crate std;
 mod address;
 mod checksum;
 mod device;
+mod difference;
 mod endpoint;
 mod flow;
+mod fragment;
 mod frontend;
 mod memory;
 mod neighbour;
@@ -29,8 +31,10 @@ mod user;
 pub use address::Address;
 pub use checksum::Checksum;
 pub use device::DeviceRequest;
+pub use difference::Difference;
 pub use endpoint::Endpoint;
-pub use flow::Tuple;
+pub use flow::{Direction, Fate, Flow, State, Tuple};
+pub use fragment::FragmentKey;
 pub use frontend::{Frontend, FrontendKey, Protocol, UnknownProtocol, addresses};
 pub use memory::{Affinity, AffinityKey, BackendKey, Pod, ReverseKey, SourceRange, Traffic};
 pub use neighbour::{ALL_NODES, ALL_NODES_MAC, Advertisement, Arp, Mac, Solicitation, Uplink};
@@ -51,6 +55,8 @@ pub mod maps {
     pub const AFFINITY: &str = "AFFINITY";
     pub const PODS: &str = "PODS";
     pub const NETNS_FLAGS: &str = "NETNS_FLAGS";
+    pub const FLOWS: &str = "FLOWS";
+    pub const FRAGMENTS: &str = "FRAGMENTS";
     pub const REASONS: &str = "REASONS";
     pub const TRAFFIC: &str = "TRAFFIC";
     pub const UPLINKS: &str = "UPLINKS";
@@ -63,6 +69,10 @@ pub mod variables {
     /// The node's addresses, in network order: `[u32; 1]` and `[u32; 4]`, zero without one.
     pub const NODE_V4: &str = "NODE_V4";
     pub const NODE_V6: &str = "NODE_V6";
+    /// The ports that the programs give to flows whose source they change,
+    /// first and last, u16 each; reserved from the host.
+    pub const SNAT_FIRST: &str = "SNAT_FIRST";
+    pub const SNAT_LAST: &str = "SNAT_LAST";
 }
 
 /// Most frontends: an address, port and protocol each. 50,000 services with
@@ -86,6 +96,10 @@ pub const MAX_AFFINITY: u32 = 1 << 16;
 pub const MAX_PODS: u32 = 1 << 12;
 /// Most uplinks of a node.
 pub const MAX_UPLINKS: u32 = 1 << 6;
+/// Directions of conversations balanced by the packet, two each.
+pub const MAX_FLOWS: u32 = 1 << 17;
+/// Datagrams in fragments that are under way.
+pub const MAX_FRAGMENTS: u32 = 1 << 12;
 
 /// Identifies the layout of the maps. Maps of another layout are neither read
 /// nor written: the daemon fills new ones and then swaps the programs.
@@ -105,6 +119,9 @@ pub const LAYOUT: u32 = fnv1a(&[
     size_of::<Pod>() as u32,
     size_of::<Traffic>() as u32,
     size_of::<Uplink>() as u32,
+    size_of::<Tuple>() as u32,
+    size_of::<Flow>() as u32,
+    size_of::<FragmentKey>() as u32,
     Reason::ALL.len() as u32,
     MAX_FRONTENDS,
     MAX_ADDRESSES,
@@ -116,6 +133,8 @@ pub const LAYOUT: u32 = fnv1a(&[
     MAX_AFFINITY,
     MAX_PODS,
     MAX_UPLINKS,
+    MAX_FLOWS,
+    MAX_FRAGMENTS,
 ]);
 
 const fn fnv1a(words: &[u32]) -> u32 {

@@ -2,29 +2,36 @@
 
 use aya_ebpf::programs::TcContext;
 
-use crate::verdict::Error;
+/// The packet ends before its headers do.
+pub struct Short;
 
-/// Reads at an offset that the verifier can bound. What lies in the packet's
-/// linear part is read in place; a helper reaches the rest without moving any
-/// of it.
+/// Reads where headers are in most packets, in place if that is in the packet's
+/// linear part; a helper reaches the rest without moving any of it.
 #[inline(always)]
-pub fn read<T: Copy>(ctx: &TcContext, offset: usize) -> Result<T, Error> {
-    let at = ctx.data() + offset;
+pub fn read_at<const OFFSET: u32, T: Copy>(ctx: &TcContext) -> Result<T, Short> {
+    let at = ctx.data() + OFFSET as usize;
     if at + size_of::<T>() <= ctx.data_end() {
         // SAFETY: inside the packet. BPF has no alignment of its own; machines
         // that have one refuse the program when it is loaded. Volatile, lest
         // the compiler reads bytes one by one to please a stricter machine.
         return Ok(unsafe { (at as *const T).read_volatile() });
     }
-    ctx.load(offset).map_err(|_| Error::SHORT)
+    read(ctx, OFFSET)
+}
+
+/// Reads anywhere. To the verifier the offset is any number, so that it need
+/// not follow each way by which one comes about.
+#[inline(always)]
+pub fn read<T: Copy>(ctx: &TcContext, offset: u32) -> Result<T, Short> {
+    ctx.load(offset as usize).map_err(|_| Short)
 }
 
 /// Writes without a change to the checksum of the whole packet: the caller
 /// makes up for what it writes. TCP's packets are clones whose headers may be
 /// written; the helper knows, a store in place would copy the head first.
 #[inline(always)]
-pub fn write<T>(ctx: &TcContext, offset: usize, value: &T) -> Result<(), Error> {
-    ctx.store(offset, value, 0).map_err(|_| Error::SHORT)
+pub fn write<T>(ctx: &TcContext, offset: u32, value: &T) -> Result<(), Short> {
+    ctx.store(offset as usize, value, 0).map_err(|_| Short)
 }
 
 /// The device that the packet came in or goes out by.
@@ -41,4 +48,11 @@ pub fn plain(ctx: &TcContext) -> bool {
     const PACKET_HOST: u32 = 0;
     // SAFETY: as above.
     unsafe { (*ctx.skb.skb).pkt_type == PACKET_HOST && (*ctx.skb.skb).vlan_present == 0 }
+}
+
+/// Whether the packet was received before, by whatever link.
+#[inline(always)]
+pub fn is_forwarded(ctx: &TcContext) -> bool {
+    // SAFETY: as above.
+    unsafe { (*ctx.skb.skb).ingress_ifindex != 0 }
 }

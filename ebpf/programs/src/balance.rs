@@ -141,6 +141,17 @@ fn recall(key: &AffinityKey, terms: Terms, service: u32, list: List) -> Option<E
     Some(affinity.backend)
 }
 
+/// Of the service-port's word now; 0 if there is no such service-port.
+#[inline(always)]
+pub fn generation(service: u32) -> u32 {
+    let Some(words) = SERVICES.get_ptr(service) else {
+        return 0;
+    };
+    // SAFETY: as in `choose_for`.
+    let word = unsafe { words.cast::<u64>().add(Service::WORD).read_volatile() };
+    ServiceWord::from_bits(word).generation()
+}
+
 /// The lists a serving backend is in; None if it serves no more.
 #[inline(always)]
 pub fn serving(service: u32, backend: Endpoint) -> Option<u32> {

@@ -1,57 +1,122 @@
-//! Where a packet goes next: straight into a pod, or on to the node's stack.
+//! Where a packet goes next: straight into a pod, out by another link, or on
+//! to the node's stack.
 
-use aya_ebpf::{helpers::bpf_redirect_peer, programs::TcContext};
-use vetch_ebpf_common::{Address, Pod};
+mod route;
+
+use aya_ebpf::{
+    helpers::{bpf_redirect, bpf_redirect_peer},
+    programs::TcContext,
+};
+use vetch_ebpf_common::{Address, Direction, From, Pod};
 
 use crate::{
     access::{ifindex, plain, write},
     maps::PODS,
     parse::{ETH_HEADER, Packet},
     verdict::{Error, PASS},
+    work::Work,
 };
 
-/// Which hook asks.
+/// Where a program is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum Hook {
+    /// The ingress of a pod's link.
     Pod,
+    /// The ingress of an uplink.
     Net,
+    /// The egress of an uplink, for packets of the node itself.
+    Node,
+}
+
+impl Hook {
+    #[inline(always)]
+    pub const fn from(self) -> From {
+        match self {
+            Self::Pod | Self::Node => From::Inside,
+            Self::Net => From::Outside,
+        }
+    }
 }
 
 #[inline(always)]
-pub fn pod(address: Address) -> Option<&'static Pod> {
+pub fn pod(address: &Address) -> Option<&'static Pod> {
     // SAFETY: the map is not preallocated: a removed element is freed only
     // after this program has ended (RCU). The daemon replaces elements whole.
     unsafe { PODS.get(address) }
 }
 
-/// To a pod of this node. `packet` is as it came: a pod that sends with another's
-/// address, and a packet from the network with a pod's,
-/// are left to the stack, whose reverse path filter judges them.
+/// Whether a packet with this source came from the pod that has it.
 #[inline(always)]
-pub fn to_pod(ctx: &TcContext, from: From, packet: &Packet, to: &Pod) -> Result<i32, Error> {
-    if to.flags & Pod::BY_STACK != 0 || packet.ip.l3 != ETH_HEADER || !plain(ctx) {
+pub fn is_behind(ctx: &TcContext, source: &Address) -> bool {
+    pod(source).is_some_and(|pod| pod.ifindex == ifindex(ctx))
+}
+
+/// Into a pod of this node. `packet` is as it came.
+#[inline(always)]
+pub fn to_pod(ctx: &TcContext, hook: Hook, packet: &Packet, to: &Pod) -> Result<i32, Error> {
+    if to.flags & Pod::BY_STACK != 0 || !may_skip_stack(ctx, hook, packet) {
         return Ok(PASS);
     }
-    let direct = match (from, pod(packet.tuple.src)) {
-        (From::Pod, Some(source)) => {
+    let macs = Macs {
+        to: to.mac,
+        from: to.gateway_mac,
+    };
+    write(ctx, 0, &macs)?;
+    // SAFETY: the helpers take any number.
+    let verdict = unsafe {
+        match hook {
+            // 5.10; skips the link's egress, and with it a queue.
+            Hook::Pod | Hook::Net => bpf_redirect_peer(to.ifindex, 0),
+            Hook::Node => bpf_redirect(to.ifindex, 0),
+        }
+    };
+    Ok(verdict as i32)
+}
+
+/// After a rewrite.
+#[inline(always)]
+pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error> {
+    let Work { packet, flow } = work;
+    if let Some(pod) = pod(&flow.to.dst) {
+        return to_pod(ctx, hook, packet, pod);
+    }
+    let link = match hook {
+        // The stack has routed already; SCTP's backends are behind the same
+        // uplink as the service's address seemed to be.
+        Hook::Node => ifindex(ctx),
+        // Answers leave where the question came. The stack would refuse those
+        // that have an address of the node's as their source.
+        _ if flow.direction() == Direction::Reply => flow.link,
+        // To a backend elsewhere: routed by the stack, and masqueraded by it
+        // if that is a pod's packet to a host outside of the cluster. One that
+        // came from the network has the node's address as its source now:
+        // uplinks need `accept_local`, and a reverse path filter that is not
+        // strict.
+        _ => 0,
+    };
+    if link == 0 || !may_skip_stack(ctx, hook, packet) {
+        return Ok(PASS);
+    }
+    route::by_link(ctx, &packet.ip, link)
+}
+
+/// A pod that sends with another's address, and a packet from the network with
+/// a pod's, are left to the stack, whose reverse path filter judges them.
+#[inline(always)]
+fn may_skip_stack(ctx: &TcContext, hook: Hook, packet: &Packet) -> bool {
+    if hook == Hook::Node {
+        return packet.ip.l3 == ETH_HEADER;
+    }
+    if packet.ip.l3 != ETH_HEADER || !plain(ctx) {
+        return false;
+    }
+    match (hook, pod(&packet.src)) {
+        (Hook::Pod, Some(source)) => {
             source.ifindex == ifindex(ctx) && source.flags & Pod::BY_STACK == 0
         }
-        (From::Net, None) => true,
+        (Hook::Net, None) => true,
         _ => false,
-    };
-    if !direct {
-        return Ok(PASS);
     }
-    write(
-        ctx,
-        0,
-        &Macs {
-            to: to.mac,
-            from: to.gateway_mac,
-        },
-    )?;
-    // SAFETY: the helper takes any number (5.10).
-    Ok(unsafe { bpf_redirect_peer(to.ifindex, 0) } as i32)
 }
 
 /// The first bytes of a frame.

@@ -3,10 +3,13 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 
 use crate::{
-    forward::{self, From},
-    neighbour,
+    dial::dial,
+    flows,
+    forward::{self, Hook},
+    nat, neighbour,
     parse::parse,
     verdict::{Error, PASS, verdict},
+    work::work,
 };
 
 #[classifier]
@@ -16,13 +19,24 @@ pub fn from_net(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn handle(ctx: &TcContext) -> Result<i32, Error> {
-    let packet = match parse(ctx) {
-        Ok(packet) => packet,
-        Err(Error::Pass) => return neighbour::answer(ctx).ok_or(Error::Pass),
+    let work = work()?;
+    match parse(ctx, &mut work.packet) {
+        Ok(()) => {}
+        Err(Error::Pass) => return Ok(not_ip(ctx)),
         Err(error) => return Err(error),
-    };
-    match forward::pod(packet.tuple.dst) {
-        Some(pod) => forward::to_pod(ctx, From::Net, &packet, pod),
-        None => Ok(PASS),
     }
+    if !flows::follow(ctx, work) {
+        if let Some(pod) = forward::pod(&work.packet.dst) {
+            return forward::to_pod(ctx, Hook::Net, &work.packet, pod);
+        }
+        dial(ctx, work, Hook::Net)?;
+    }
+    nat::rewrite(ctx, &work.packet, &work.flow.to)?;
+    forward::translated(ctx, Hook::Net, work)
+}
+
+/// In a frame of its own: the stack is short.
+#[inline(never)]
+fn not_ip(ctx: &TcContext) -> i32 {
+    neighbour::answer(ctx).unwrap_or(PASS)
 }

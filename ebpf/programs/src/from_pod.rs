@@ -3,9 +3,13 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 
 use crate::{
-    forward::{self, From},
+    dial::dial,
+    flows,
+    forward::{self, Hook},
+    nat,
     parse::parse,
-    verdict::{Error, PASS, verdict},
+    verdict::{Error, verdict},
+    work::work,
 };
 
 #[classifier]
@@ -15,9 +19,14 @@ pub fn from_pod(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn handle(ctx: &TcContext) -> Result<i32, Error> {
-    let packet = parse(ctx)?;
-    match forward::pod(packet.tuple.dst) {
-        Some(pod) => forward::to_pod(ctx, From::Pod, &packet, pod),
-        None => Ok(PASS),
+    let work = work()?;
+    parse(ctx, &mut work.packet)?;
+    if !flows::follow(ctx, work) {
+        if let Some(pod) = forward::pod(&work.packet.dst) {
+            return forward::to_pod(ctx, Hook::Pod, &work.packet, pod);
+        }
+        dial(ctx, work, Hook::Pod)?;
     }
+    nat::rewrite(ctx, &work.packet, &work.flow.to)?;
+    forward::translated(ctx, Hook::Pod, work)
 }

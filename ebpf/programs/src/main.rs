@@ -18,14 +18,19 @@ mod balance;
 mod connect;
 mod count;
 mod devices;
+mod dial;
 mod find;
+mod flows;
 mod forward;
+mod fragments;
 mod from_net;
 mod from_pod;
 mod maps;
+mod nat;
 mod neighbour;
 mod node;
 mod parse;
+mod ports;
 mod redirect;
 mod refuse;
 mod reset;
@@ -36,6 +41,7 @@ mod to_pod;
 mod turn;
 mod unreachable;
 mod verdict;
+mod work;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]

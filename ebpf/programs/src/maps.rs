@@ -6,10 +6,10 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap},
 };
 use vetch_ebpf_common::{
-    Address, Affinity, AffinityKey, BackendKey, Endpoint, Frontend, FrontendKey, MAX_ADDRESSES,
-    MAX_AFFINITY, MAX_BACKENDS, MAX_FRONTENDS, MAX_PODS, MAX_REVERSE, MAX_SERVICES, MAX_SLOTS,
-    MAX_SOURCE_RANGES, MAX_UPLINKS, Pace, Pod, Reason, ReverseKey, Service, Slot, SourceRange,
-    Traffic, Uplink,
+    Address, Affinity, AffinityKey, BackendKey, Endpoint, Flow, FragmentKey, Frontend, FrontendKey,
+    MAX_ADDRESSES, MAX_AFFINITY, MAX_BACKENDS, MAX_FLOWS, MAX_FRAGMENTS, MAX_FRONTENDS, MAX_PODS,
+    MAX_REVERSE, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, Pace, Pod, Reason,
+    ReverseKey, Service, Slot, SourceRange, Traffic, Tuple, Uplink,
 };
 
 #[map]
@@ -46,6 +46,15 @@ pub static PODS: HashMap<Address, Pod> = HashMap::pinned(MAX_PODS, BPF_F_NO_PREA
 /// Flags of [`Pod`] by the cookie of the pod's network namespace.
 #[map]
 pub static NETNS_FLAGS: HashMap<u64, u32> = HashMap::pinned(MAX_PODS, BPF_F_NO_PREALLOC);
+
+/// Conversations by packet, each direction by the tuple that its packets come
+/// with.
+#[map]
+pub static FLOWS: LruHashMap<Tuple, Flow> = LruHashMap::pinned(MAX_FLOWS, 0);
+
+/// Ports of datagrams that come in fragments.
+#[map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, u32> = LruHashMap::pinned(MAX_FRAGMENTS, 0);
 
 #[map]
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as u32, 0);

@@ -7,15 +7,16 @@ use aya_ebpf::{
 use vetch_ebpf_common::{Address, Protocol, answerable};
 
 use crate::{
-    parse::{self, ETH_HEADER, Fragment},
+    parse::{ETH_HEADER, Fragment, Packet},
     reset::reset,
     turn::{self, NETWORK},
     unreachable::unreachable,
+    work::work,
 };
 
 /// Turns the packet in hand into a refusal, from the address it was sent to,
 /// and sends it back out of the interface it came in by. What must not be
-/// answered is dropped. The caller has counted why.
+/// answered is dropped. The caller has parsed it and counted why.
 #[inline(always)]
 pub fn refuse(ctx: &TcContext) -> i32 {
     refuse_skb(ctx.skb.skb)
@@ -44,24 +45,23 @@ pub struct Refused {
 
 #[inline(always)]
 fn try_refuse(ctx: &TcContext) -> Result<i32, Silent> {
-    let (l3, v4) = parse::ethernet(ctx).map_err(|_| Silent)?;
+    let Packet { src, dst, ip, .. } = &work().map_err(|_| Silent)?.packet;
     // A tag that is still in the frame is one within another; the kernel
     // changes the room for headers only right behind Ethernet's.
-    if l3 != ETH_HEADER {
+    if ip.l3 != ETH_HEADER {
         return Err(Silent);
     }
-    let (source, destination, ip) = parse::network(ctx, l3, v4).map_err(|_| Silent)?;
     let refused = Refused {
-        v4,
-        source,
-        destination,
-        transport: ip.l4 as u32,
-        end: NETWORK + turn::ip_len(ctx, v4)?,
+        v4: ip.v4,
+        source: *src,
+        destination: *dst,
+        transport: ip.l4,
+        end: NETWORK + turn::ip_len(ctx, ip.v4)?,
     };
-    if matches!(ip.fragment, Fragment::Later(_))
+    if ip.fragment == Fragment::Later
         || refused.end < refused.transport
         || refused.end > ctx.len()
-        || !answerable(source, destination)
+        || !answerable(*src, *dst)
     {
         return Err(Silent);
     }

@@ -1,10 +1,54 @@
-//! What leaves the node: the egress of its uplinks.
+//! What the node itself sends to the network: the egress of its uplinks.
+//! Answers of backends that are processes of the node; and what its processes
+//! send to a service without that a socket hook changed it, because it is to
+//! be dropped, or because it is SCTP.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
+use vetch_ebpf_common::{Direction, addresses};
 
-use crate::verdict::PASS;
+use crate::{
+    access::is_forwarded,
+    dial::dial,
+    find, flows,
+    forward::{self, Hook},
+    nat,
+    parse::parse,
+    verdict::{Error, PASS, verdict},
+    work::work,
+};
 
 #[classifier]
-pub fn to_net(_ctx: TcContext) -> i32 {
-    PASS
+pub fn to_net(ctx: TcContext) -> i32 {
+    verdict(&ctx, handle(&ctx))
+}
+
+#[inline(always)]
+fn handle(ctx: &TcContext) -> Result<i32, Error> {
+    if is_forwarded(ctx) {
+        return Ok(PASS);
+    }
+    let work = work()?;
+    parse(ctx, &mut work.packet)?;
+    if flows::follow(ctx, work) {
+        nat::rewrite(ctx, &work.packet, &work.flow.to)?;
+        if work.flow.direction() == Direction::Reply {
+            return Ok(PASS);
+        }
+    } else {
+        if find::address(work.packet.dst) & addresses::SERVICE == 0 {
+            return Ok(PASS);
+        }
+        dial(ctx, work, Hook::Node).map_err(quietly)?;
+        nat::rewrite(ctx, &work.packet, &work.flow.to)?;
+    }
+    forward::translated(ctx, Hook::Node, work)
+}
+
+/// The socket hook has told the process what there was to tell.
+#[inline(always)]
+fn quietly(error: Error) -> Error {
+    match error {
+        Error::Refused | Error::UnknownPort => Error::Dropped,
+        other => other,
+    }
 }

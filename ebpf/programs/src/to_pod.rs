@@ -1,11 +1,28 @@
 //! What the node's stack sends to pods: the egress of the node's side of their
-//! links.
+//! links. Answers of backends that are processes of the node, or that came
+//! back through a masquerade of the stack's.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
+use vetch_ebpf_common::Direction;
 
-use crate::verdict::PASS;
+use crate::{
+    flows, nat,
+    parse::parse,
+    verdict::{Error, PASS, verdict},
+    work::work,
+};
 
 #[classifier]
-pub fn to_pod(_ctx: TcContext) -> i32 {
-    PASS
+pub fn to_pod(ctx: TcContext) -> i32 {
+    verdict(&ctx, handle(&ctx))
+}
+
+#[inline(always)]
+fn handle(ctx: &TcContext) -> Result<i32, Error> {
+    let work = work()?;
+    parse(ctx, &mut work.packet)?;
+    if flows::follow(ctx, work) && work.flow.direction() == Direction::Reply {
+        nat::rewrite(ctx, &work.packet, &work.flow.to)?;
+    }
+    Ok(PASS)
 }

@@ -6,42 +6,62 @@ use aya_ebpf::{
 };
 use vetch_ebpf_common::Reason;
 
-use crate::{count, refuse::refuse};
+use crate::{access::Short, count, refuse::refuse};
 
 /// Goes on: to the next program at the hook, then to the node's stack.
 pub const PASS: i32 = TC_ACT_UNSPEC;
 const DROP: i32 = TC_ACT_SHOT as i32;
 
-/// Why a packet is not translated.
+/// Why a packet is not translated. Without fields, because a call between
+/// programs returns one register; of a verdict's size, because the compiler
+/// takes a part of a result that is not there from any register, and the
+/// verifier minds if that has a pointer.
+#[repr(u32)]
+#[derive(Clone, Copy)]
 pub enum Error {
     /// None of the programs' business: it goes where it was going.
     Pass,
-    Drop(Reason),
-    Refuse(Reason),
-    /// As the two above; whoever chose has counted.
-    Dropped,
+    Malformed,
+    UnknownPort,
+    SourceRange,
+    SourcePorts,
+    Fragment,
+    Unsupported,
+    FlowTable,
+    /// There is no backend; whoever chose has counted.
     Refused,
+    /// There is none here, likewise.
+    Dropped,
 }
 
-impl Error {
-    /// The packet ends before its headers do.
-    pub const SHORT: Self = Self::Drop(Reason::Malformed);
+impl From<Short> for Error {
+    #[inline(always)]
+    fn from(Short: Short) -> Self {
+        Self::Malformed
+    }
 }
 
 #[inline(always)]
 pub fn verdict(ctx: &TcContext, result: Result<i32, Error>) -> i32 {
-    match result {
-        Ok(verdict) => verdict,
-        Err(Error::Pass) => PASS,
-        Err(Error::Drop(reason)) => {
-            count::reason(reason);
-            DROP
+    let error = match result {
+        Ok(verdict) => return verdict,
+        Err(error) => error,
+    };
+    let reason = match error {
+        Error::Pass => return PASS,
+        Error::Refused => return refuse(ctx),
+        Error::Dropped => return DROP,
+        Error::UnknownPort => {
+            count::reason(Reason::UnknownPort);
+            return refuse(ctx);
         }
-        Err(Error::Refuse(reason)) => {
-            count::reason(reason);
-            refuse(ctx)
-        }
-        Err(Error::Dropped) => DROP,
-        Err(Error::Refused) => refuse(ctx),
-    }
+        Error::Malformed => Reason::Malformed,
+        Error::SourceRange => Reason::SourceRange,
+        Error::SourcePorts => Reason::SourcePorts,
+        Error::Fragment => Reason::Fragment,
+        Error::Unsupported => Reason::Unsupported,
+        Error::FlowTable => Reason::FlowTable,
+    };
+    count::reason(reason);
+    DROP
 }

@@ -2,18 +2,25 @@
 //! loaded for it. Nothing is attached: packets are given to the programs by
 //! hand. Everything goes with the process.
 
-use std::{net::IpAddr, process::Command};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    process::Command,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, MapData, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
-use vetch_ebpf_common::{Address, Pod, Reason, maps};
+use vetch_ebpf_common::{
+    self as kernel, Address, BackendKey, Endpoint, Flow, Frontend, FrontendKey, Pod, Protocol,
+    Reason, ServiceWord, Slot, SourceRange, Terms, Tuple, maps, variables,
+};
 
 use crate::Frame;
 
@@ -26,6 +33,7 @@ pub const REDIRECT: i32 = 7;
 
 pub struct Lab {
     ebpf: Ebpf,
+    next_slot: u32,
     _dir: tempfile::TempDir,
 }
 
@@ -49,6 +57,10 @@ pub const fn peer_mac(ifindex: u32) -> [u8; 6] {
     [2, 0, 0, 0, ifindex as u8, 2]
 }
 
+/// The node's addresses.
+pub const NODE_V4: &str = "192.168.0.10";
+pub const NODE_V6: &str = "fd00:ff::10";
+
 const CLASSIFIERS: [&str; 4] = ["from_pod", "to_pod", "from_net", "to_net"];
 
 /// A key or value as the kernel sees it.
@@ -62,8 +74,13 @@ pub struct Raw<T>(pub T);
 unsafe impl<T: Copy + 'static> aya::Pod for Raw<T> {}
 
 impl Lab {
-    /// Moves the calling thread into a namespace of its own.
     pub fn new() -> Self {
+        Self::with_ports(61000, 65535)
+    }
+
+    /// Moves the calling thread into a namespace of its own. The ports are
+    /// those for sources that are changed.
+    pub fn with_ports(first: u16, last: u16) -> Self {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
             .expect("unshare: these tests need root");
         let none = None::<&str>;
@@ -76,6 +93,10 @@ impl Lab {
         let mut ebpf = EbpfLoader::new()
             .default_map_pin_directory(dir.path())
             .map_max_entries(maps::SLOTS, 1 << 10)
+            .override_global(variables::NODE_V4, &ip(NODE_V4).bits()[3], true)
+            .override_global(variables::NODE_V6, &ip(NODE_V6).bits(), true)
+            .override_global(variables::SNAT_FIRST, &first, true)
+            .override_global(variables::SNAT_LAST, &last, true)
             .load(object)
             .unwrap();
         for name in CLASSIFIERS {
@@ -84,7 +105,11 @@ impl Lab {
                 .load()
                 .unwrap_or_else(|error| panic!("{name}: {error:?}"));
         }
-        Self { ebpf, _dir: dir }
+        Self {
+            ebpf,
+            next_slot: 0,
+            _dir: dir,
+        }
     }
 
     /// How many instructions the verifier looked at for each.
@@ -146,6 +171,94 @@ impl Lab {
             .unwrap();
     }
 
+    /// Backends of a service-port: the cluster's, and the node's own. Slots are
+    /// never shared, nor freed.
+    pub fn service(&mut self, service: &Service<'_>) {
+        let base = self.next_slot;
+        let generation = service.generation;
+        for backend in service.cluster.iter().chain(service.local) {
+            let endpoint = endpoint(backend).words();
+            let tag = Slot::tag(service.number, generation);
+            let words = [endpoint[0], endpoint[1], endpoint[2], tag];
+            let slot = self.next_slot;
+            self.array(maps::SLOTS).set(slot, Raw(words), 0).unwrap();
+            self.next_slot += 1;
+        }
+        let [cluster, local] = [service.cluster, service.local].map(|list| list.len() as u16);
+        let word = ServiceWord::new(base, cluster, local, generation);
+        let mut words = [0; kernel::Service::WORDS];
+        words[kernel::Service::WORD] = word.bits();
+        words[kernel::Service::TERMS] = service.terms.bits();
+        self.array(maps::SERVICES)
+            .set(service.number, Raw(words), 0)
+            .unwrap();
+    }
+
+    pub fn frontend(&mut self, at: &str, protocol: Protocol, service: u32, flags: u32) {
+        let key = FrontendKey::new(endpoint(at), protocol as u8);
+        self.hash(maps::FRONTENDS)
+            .insert(Raw(key), Raw(Frontend::new(service, flags)), 0)
+            .unwrap();
+    }
+
+    pub fn address(&mut self, address: &str, flags: u32) {
+        self.hash(maps::ADDRESSES)
+            .insert(Raw(ip(address)), Raw(flags), 0)
+            .unwrap();
+    }
+
+    /// A backend that serves, in none of the lists.
+    pub fn serving(&mut self, service: u32, backend: &str, serves: bool) {
+        let key = Raw(BackendKey::new(service, endpoint(backend)));
+        let mut backends = self.hash::<_, u32>(maps::BACKENDS);
+        if serves {
+            backends.insert(key, Raw(0), 0).unwrap();
+        } else {
+            backends.remove(&key).unwrap();
+        }
+    }
+
+    pub fn source_range(&mut self, service: u32, client: &str, prefix: u32) {
+        let key = Key::new(
+            SourceRange::prefix_len(prefix),
+            Raw(SourceRange::new(service, ip(client))),
+        );
+        let mut ranges: LpmTrie<_, _, u32> =
+            LpmTrie::try_from(self.ebpf.map_mut(maps::SOURCE_RANGES).unwrap()).unwrap();
+        ranges.insert(&key, 1, 0).unwrap();
+    }
+
+    pub fn flows(&mut self) -> BTreeMap<Tuple, Flow> {
+        self.hash::<Tuple, Flow>(maps::FLOWS)
+            .iter()
+            .map(|entry| entry.map(|(key, flow)| (key.0, flow.0)).unwrap())
+            .collect()
+    }
+
+    pub fn set_flow(&mut self, key: Tuple, flow: Flow) {
+        self.hash(maps::FLOWS)
+            .insert(Raw(key), Raw(flow), 0)
+            .unwrap();
+    }
+
+    pub fn drop_flow(&mut self, key: Tuple) {
+        self.hash::<Tuple, Flow>(maps::FLOWS)
+            .remove(&Raw(key))
+            .unwrap();
+    }
+
+    /// As if every packet so far had come that much earlier.
+    pub fn flows_age(&mut self, seconds: u64) {
+        for (key, mut flow) in self.flows() {
+            flow.seen = flow.seen.saturating_sub(seconds * 1_000_000_000);
+            self.set_flow(key, flow);
+        }
+    }
+
+    fn array<V: Copy + 'static>(&mut self, name: &str) -> Array<&mut MapData, Raw<V>> {
+        Array::try_from(self.ebpf.map_mut(name).unwrap()).unwrap()
+    }
+
     pub fn reason(&self, reason: Reason) -> u64 {
         let counts: PerCpuArray<_, u64> =
             PerCpuArray::try_from(self.ebpf.map(maps::REASONS).unwrap()).unwrap();
@@ -157,6 +270,25 @@ impl Default for Lab {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A service-port, as it is put into the maps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Service<'a> {
+    pub number: u32,
+    pub generation: u32,
+    pub terms: Terms,
+    pub cluster: &'a [&'a str],
+    pub local: &'a [&'a str],
+}
+
+pub fn endpoint(text: &str) -> Endpoint {
+    let address: SocketAddr = text.parse().unwrap();
+    Endpoint::new(address.ip().into(), address.port().to_be_bytes())
+}
+
+pub fn tuple(src: &str, dst: &str, protocol: Protocol) -> Tuple {
+    Tuple::new(endpoint(src), endpoint(dst), protocol as u8)
 }
 
 pub fn ip(text: &str) -> Address {

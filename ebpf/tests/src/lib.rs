@@ -5,4 +5,7 @@ mod frame;
 mod lab;
 
 pub use frame::{Body, Fragment, Frame, Quote};
-pub use lab::{DROP, Lab, Outcome, PASS, POD_1, POD_2, REDIRECT, Raw, UPLINK, ip, mac, peer_mac};
+pub use lab::{
+    DROP, Lab, NODE_V4, NODE_V6, Outcome, PASS, POD_1, POD_2, REDIRECT, Raw, Service, UPLINK,
+    endpoint, ip, mac, peer_mac, tuple,
+};

@@ -1,0 +1,110 @@
+//! The first packet of a conversation: is it for a service, and for which
+//! backend?
+
+use aya_ebpf::programs::TcContext;
+use vetch_ebpf_common::{Address, Flow, Frontend, Tuple, addresses};
+
+use crate::{
+    access::ifindex,
+    balance::{Choice, Client, choose, generation, in_source_ranges},
+    find::{self, Found, find},
+    flows,
+    forward::{self, Hook},
+    node,
+    parse::Kind,
+    ports::{Ports, claim},
+    verdict::Error,
+    work::Work,
+};
+
+/// Makes a flow and records it; [`Error::Pass`] if the packet is not for a
+/// service.
+#[inline(never)]
+pub fn dial(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<(), Error> {
+    let Work { packet, flow } = work;
+    let key = &packet.tuple;
+    match packet.kind {
+        Kind::Transport => {}
+        Kind::LaterFragment if find::address(key.dst) & addresses::SERVICE != 0 => {
+            return Err(Error::Fragment);
+        }
+        _ => return Err(Error::Pass),
+    }
+    let frontend = match find(key.destination(), key.protocol, || false) {
+        Found::NotAService => return Err(Error::Pass),
+        Found::UnknownPort => return Err(Error::UnknownPort),
+        Found::Frontend(frontend) => frontend,
+    };
+    // A pod dials with its own address only.
+    if hook == Hook::Pod && !forward::is_behind(ctx, &key.src) {
+        return Err(Error::Pass);
+    }
+    admit(&frontend, key.src)?;
+    let generation = generation(frontend.service());
+    let mut to = backend(&frontend, key, hook)?;
+    let source = source(key, &to, hook);
+    to.src = source.unwrap_or(key.src);
+    *flow = Flow::new(
+        to,
+        frontend.service(),
+        generation,
+        packet.tcp_flags(ctx),
+        flows::now(),
+    );
+    if hook == Hook::Net {
+        flow.link = ifindex(ctx);
+    }
+    let ports = match source {
+        Some(_) => Ports::Range,
+        None => Ports::Client,
+    };
+    claim(key, flow, ports)
+}
+
+#[inline(always)]
+pub fn admit(frontend: &Frontend, client: Address) -> Result<(), Error> {
+    if frontend.has(Frontend::SOURCE_RANGES) && !in_source_ranges(frontend.service(), client) {
+        return Err(Error::SourceRange);
+    }
+    Ok(())
+}
+
+/// The client's tuple, to the backend.
+#[inline(always)]
+fn backend(frontend: &Frontend, key: &Tuple, hook: Hook) -> Result<Tuple, Error> {
+    let client = Client {
+        from: hook.from(),
+        address: key.src,
+        hash: hash(key.src),
+        always_hash: false,
+    };
+    match choose(frontend, &client) {
+        Choice::Backend(backend) => Ok(Tuple::new(key.source(), backend, key.protocol)),
+        Choice::Refuse(_) => Err(Error::Refused),
+        Choice::Drop(_) => Err(Error::Dropped),
+    }
+}
+
+/// The node's address, if the backend's answers would not come back this way
+/// by themselves: a pod that reached itself would answer itself, and a backend
+/// on another node the client.
+#[inline(always)]
+fn source(key: &Tuple, to: &Tuple, hook: Hook) -> Option<Address> {
+    let here = match hook {
+        Hook::Pod | Hook::Node => to.dst != key.src,
+        Hook::Net => {
+            forward::pod(&to.dst).is_some() || find::address(to.dst) & addresses::NODE != 0
+        }
+    };
+    if here {
+        return None;
+    }
+    Some(node::address(key.src.is_v4()))
+}
+
+/// The same client, the same number; its high bits count.
+#[inline(always)]
+fn hash(client: Address) -> u32 {
+    let [high, low] = client.words();
+    ((high ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}

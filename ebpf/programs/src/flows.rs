@@ -1,0 +1,125 @@
+//! Remembering conversations, by packet. Only those with a service have
+//! entries: what pods say to each other directly costs one lookup.
+//!
+//! A client that talks to a backend directly and through a service from one
+//! port at the same time has its direct answers taken for the service's: it
+//! is the price of that. TCP does not get there, it is balanced at the socket.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST, helpers::bpf_ktime_get_coarse_ns, programs::TcContext,
+};
+use vetch_ebpf_common::{Direction, Fate, Flow, Tuple};
+
+use crate::{
+    balance::{generation, serving},
+    maps::FLOWS,
+    parse::Kind,
+    work::Work,
+};
+
+/// A tick's precision is enough for seconds (5.11).
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// Without any change to it.
+#[inline(always)]
+pub fn get(key: &Tuple) -> Option<Flow> {
+    // SAFETY: copied before it is used. An element recycled in between shows
+    // another flow once, which takes 131,072 newer ones in that time.
+    unsafe { FLOWS.get(key) }.copied()
+}
+
+/// Finds the flow that the packet belongs to, if it has one, and keeps it
+/// alive, both halves of it.
+#[inline(always)]
+pub fn follow(ctx: &TcContext, work: &mut Work) -> bool {
+    let Work { packet, flow } = work;
+    let key = &packet.tuple;
+    if packet.kind == Kind::Other {
+        return false;
+    }
+    let Some(entry) = FLOWS.get_ptr_mut(key) else {
+        return false;
+    };
+    // SAFETY: as in `get`.
+    *flow = unsafe { *entry };
+    // An error says nothing of whether the two ends go on.
+    packet.kind == Kind::IcmpError || go_on(key, packet.tcp_flags(ctx), entry, flow)
+}
+
+/// Whether the flow still is one with this packet.
+#[inline(never)]
+fn go_on(key: &Tuple, tcp_flags: u8, entry: *mut Flow, flow: &mut Flow) -> bool {
+    let now = now();
+    let direction = flow.direction();
+    let mut changed = flow.needs_refresh(now);
+    if direction == Direction::Original {
+        match flow.fate(tcp_flags, now, || generation(flow.service)) {
+            Fate::Kept => {}
+            Fate::IfServing if serving(flow.service, flow.to.destination()).is_some() => {
+                flow.generation = generation(flow.service) as u16;
+                changed = true;
+            }
+            Fate::IfServing | Fate::Anew => {
+                forget(key, flow);
+                return false;
+            }
+        }
+    }
+    let state = flow.state.after(direction, tcp_flags);
+    if !changed && state == flow.state {
+        return true;
+    }
+    flow.state = state;
+    flow.seen = now;
+    keep(key, entry, flow)
+}
+
+/// Writes down what is new in both halves. Brings back a half that was
+/// dropped; false if another flow has its place, which ends this one.
+#[inline(never)]
+fn keep(key: &Tuple, entry: *mut Flow, flow: &Flow) -> bool {
+    let (twin_key, twin) = flow.twin(key);
+    match FLOWS.get_ptr_mut(&twin_key) {
+        Some(other) => {
+            // SAFETY: as in `get`.
+            if unsafe { (*other).to } != twin.to {
+                let _ = FLOWS.remove(key);
+                return false;
+            }
+            write(other, &twin);
+        }
+        None => {
+            let _ = FLOWS.insert(&twin_key, twin, BPF_NOEXIST.into());
+        }
+    }
+    write(entry, flow);
+    true
+}
+
+#[inline(always)]
+fn write(entry: *mut Flow, flow: &Flow) {
+    // SAFETY: fields of their own size, each valid by itself. In an element
+    // recycled since the lookup they make a flow look younger or closed.
+    unsafe {
+        (&raw mut (*entry).seen).write_volatile(flow.seen);
+        (&raw mut (*entry).generation).write_volatile(flow.generation);
+        let state = &raw mut (*entry).state;
+        state.write_volatile(state.read_volatile().with(flow.state));
+    }
+}
+
+/// Removes both halves.
+#[inline(never)]
+pub fn forget(key: &Tuple, flow: &Flow) {
+    let (twin_key, twin) = flow.twin(key);
+    if let Some(other) = get(&twin_key)
+        && other.to == twin.to
+    {
+        let _ = FLOWS.remove(&twin_key);
+    }
+    let _ = FLOWS.remove(key);
+}
