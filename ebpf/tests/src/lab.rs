@@ -194,6 +194,17 @@ impl Lab {
             .unwrap();
     }
 
+    /// A service-port with one backend, so that chance has none.
+    pub fn simple_service(&mut self, number: u32, at: &str, protocol: Protocol, backend: &str) {
+        self.service(&Service {
+            number,
+            generation: 1,
+            cluster: &[backend],
+            ..Service::default()
+        });
+        self.frontend(at, protocol, number, 0);
+    }
+
     pub fn frontend(&mut self, at: &str, protocol: Protocol, service: u32, flags: u32) {
         let key = FrontendKey::new(endpoint(at), protocol as u8);
         self.hash(maps::FRONTENDS)
@@ -207,12 +218,12 @@ impl Lab {
             .unwrap();
     }
 
-    /// A backend that serves, in none of the lists.
+    /// Whether a backend serves.
     pub fn serving(&mut self, service: u32, backend: &str, serves: bool) {
         let key = Raw(BackendKey::new(service, endpoint(backend)));
         let mut backends = self.hash::<_, u32>(maps::BACKENDS);
         if serves {
-            backends.insert(key, Raw(0), 0).unwrap();
+            backends.insert(key, Raw(BackendKey::CLUSTER), 0).unwrap();
         } else {
             backends.remove(&key).unwrap();
         }
@@ -257,6 +268,12 @@ impl Lab {
 
     fn array<V: Copy + 'static>(&mut self, name: &str) -> Array<&mut MapData, Raw<V>> {
         Array::try_from(self.ebpf.map_mut(name).unwrap()).unwrap()
+    }
+
+    /// The one flow that packets of a client have: what they are rewritten to.
+    #[track_caller]
+    pub fn flow(&mut self, key: &Tuple) -> Flow {
+        *self.flows().get(key).expect("a flow")
     }
 
     pub fn reason(&self, reason: Reason) -> u64 {

@@ -1,9 +1,11 @@
 //! Packets in, verdicts and packets out: the classifiers under
 //! `BPF_PROG_TEST_RUN`, on a node of two pods and an uplink.
 
+mod expect;
 mod frame;
 mod lab;
 
+pub use expect::{At, To};
 pub use frame::{Body, Fragment, Frame, Quote};
 pub use lab::{
     DROP, Lab, NODE_V4, NODE_V6, Outcome, PASS, POD_1, POD_2, REDIRECT, Raw, Service, UPLINK,
