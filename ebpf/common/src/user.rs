@@ -6,7 +6,7 @@ use aya::Pod;
 
 use crate::{
     Address, Affinity, AffinityKey, BackendKey, Endpoint, Frontend, FrontendKey, ReverseKey,
-    SourceRange, Traffic,
+    SourceRange, Traffic, Uplink,
 };
 
 // SAFETY: each is `repr(C)` or packed, of integers and arrays of them, and has
@@ -33,3 +33,5 @@ unsafe impl Pod for ReverseKey {}
 unsafe impl Pod for SourceRange {}
 // SAFETY: as above.
 unsafe impl Pod for Traffic {}
+// SAFETY: as above.
+unsafe impl Pod for Uplink {}

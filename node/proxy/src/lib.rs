@@ -18,6 +18,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
+mod announce;
 mod diff;
 mod events;
 mod health;
@@ -34,6 +35,7 @@ mod trace;
 mod wanted;
 mod watch;
 
+pub use announce::{ANNOUNCED_BY, Announcer, Uplink, announced};
 pub use diff::{Current, Pointer, ServiceId};
 pub use index::ObjectName;
 pub use loaded::{LoadedProgram, loaded};

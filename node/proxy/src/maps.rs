@@ -12,10 +12,11 @@ use aya::maps::{HashMap as HashMapMap, LpmTrie, Map, MapData, MapError, lpm_trie
 use ipnet::IpNet;
 use vetch_ebpf_common::{
     Address, BackendKey, Endpoint, Frontend as FrontendValue, FrontendKey, MAX_SERVICES, MAX_SLOTS,
-    Service, ServiceWord, Slot, SourceRange, Terms, maps,
+    Service, ServiceWord, Slot, SourceRange, Terms, Uplink as UplinkValue, maps,
 };
 
 use crate::{
+    announce::Uplink,
     diff::{Current, Pointer, ServiceId},
     model::{Backend, Balance, Exposure, Frontend, Target},
     sys::Words,
@@ -67,6 +68,7 @@ pub struct Maps {
     slots: Words,
     backends: HashMapMap<MapData, BackendKey, u32>,
     ranges: LpmTrie<MapData, SourceRange, u32>,
+    uplinks: HashMapMap<MapData, u32, UplinkValue>,
 }
 
 impl Maps {
@@ -79,6 +81,7 @@ impl Maps {
             backends: hash(dir, maps::BACKENDS)?,
             ranges: LpmTrie::try_from(Map::LpmTrie(pinned(dir, maps::SOURCE_RANGES)?))
                 .map_err(open_error(maps::SOURCE_RANGES))?,
+            uplinks: hash(dir, maps::UPLINKS)?,
         })
     }
 
@@ -225,6 +228,22 @@ impl Maps {
             flags => self.addresses.insert(key, flags, 0),
         };
         result.map_err(write_error(maps::ADDRESSES, address))
+    }
+
+    /// The interfaces at which the programs answer for announced addresses.
+    fn set_uplinks(&mut self, uplinks: &[Uplink]) -> Result<(), MapsError> {
+        for uplink in uplinks {
+            self.uplinks
+                .insert(uplink.index, UplinkValue::new(uplink.mac), 0)
+                .map_err(write_error(maps::UPLINKS, uplink.index))?;
+        }
+        let known: Result<Vec<u32>, MapError> = self.uplinks.keys().collect();
+        for index in known.map_err(read_error(maps::UPLINKS))? {
+            if uplinks.iter().all(|uplink| uplink.index != index) {
+                gone(self.uplinks.remove(&index)).map_err(write_error(maps::UPLINKS, index))?;
+            }
+        }
+        Ok(())
     }
 
     fn set_serving(

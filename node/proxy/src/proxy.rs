@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use crate::{
     Error, ProxyConfig,
+    announce::Uplink,
     diff::{Current, MapOp, diff},
     index::ObjectName,
     maps::{Maps, Writer},
@@ -182,6 +183,11 @@ impl Proxy {
     /// [`vetch_ebpf_common::addresses`].
     pub fn set_node_addresses(&mut self, node: BTreeMap<IpAddr, u32>) -> Result<(), Error> {
         Ok(self.writer.set_node(node)?)
+    }
+
+    /// Where the node answers for the addresses it announces.
+    pub fn set_uplinks(&mut self, uplinks: &[Uplink]) -> Result<(), Error> {
+        Ok(self.writer.set_uplinks(uplinks)?)
     }
 
     pub fn frontends(&self) -> usize {

@@ -1,7 +1,10 @@
 //! The calls to the kernel that aya 0.14 has no door for: mapping an array, and
 //! replacing the program of a cgroup link.
 
-#![expect(unsafe_code, reason = "bpf(2) and mmap(2) have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "bpf(2), mmap(2) and addresses of packet(7) have no safe wrapper"
+)]
 
 use std::{
     ffi::CString,
@@ -181,5 +184,56 @@ fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
         Err(io::Error::last_os_error())
     } else {
         Ok(result)
+    }
+}
+
+/// Sends whole frames (packet(7)); receives none.
+#[derive(Debug)]
+pub struct PacketSocket(OwnedFd);
+
+impl PacketSocket {
+    /// In the calling thread's network namespace.
+    pub fn open() -> io::Result<Self> {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+        let socket = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
+        Ok(Self(socket))
+    }
+
+    /// `frame` begins with its Ethernet header. Never waits.
+    pub fn send(&self, interface: u32, frame: &[u8]) -> io::Result<()> {
+        let protocol = frame
+            .get(12..14)
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let to = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: u16::from_ne_bytes(protocol),
+            sll_ifindex: interface.cast_signed(),
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        // SAFETY: the kernel reads the frame and the address, each with its
+        // true length, during the call.
+        let sent = unsafe {
+            libc::sendto(
+                self.0.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                libc::MSG_DONTWAIT,
+                (&raw const to).cast(),
+                size_of_val(&to) as libc::socklen_t,
+            )
+        };
+        if sent < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 }

@@ -10,6 +10,7 @@ use vetch_ebpf_common::{MAX_SERVICES, MAX_SLOTS, ServiceWord, Slot, addresses};
 
 use super::{Maps, MapsError, serving, terms};
 use crate::{
+    announce::Uplink,
     diff::{Current, MapOp, ServiceId},
     model::{Frontend, Target},
     slots::{Block, Slots},
@@ -137,6 +138,10 @@ impl Writer {
         let before = self.addresses();
         self.node = node;
         self.write_addresses(&before)
+    }
+
+    pub fn set_uplinks(&mut self, uplinks: &[Uplink]) -> Result<(), MapsError> {
+        self.maps.set_uplinks(uplinks)
     }
 
     /// Carries out one step; a failed one leaves what was published as it is.

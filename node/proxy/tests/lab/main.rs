@@ -1,6 +1,7 @@
 //! The service proxy with real sockets, in network namespaces and cgroups of
 //! the tests' own. Needs root, and the eBPF programs: `cargo xtask build-ebpf`.
 
+mod announce;
 mod cell;
 mod measure;
 mod model;
@@ -8,3 +9,4 @@ mod policies;
 mod restart;
 mod servers;
 mod services;
+mod wire;

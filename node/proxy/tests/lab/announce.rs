@@ -1,0 +1,69 @@
+use std::{collections::BTreeSet, fs, net::IpAddr};
+
+use vetch_proxy::Announcer;
+
+use crate::{
+    cell::{Cell, wait_for},
+    wire::{Neighbour, ip},
+};
+
+const OURS: &str = "lladdr 02:00:00:00:00:01";
+
+fn addresses(all: &[&str]) -> BTreeSet<IpAddr> {
+    all.iter().map(|ip| ip.parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_neighbour_that_knew_another_place_learns_the_new_one() {
+    let _cell = Cell::enter();
+    let neighbour = Neighbour::new(&["192.0.2.2/24", "2001:db8::2/64"]);
+    let vips = ["192.0.2.7", "2001:db8::7"];
+    for vip in vips {
+        neighbour.run(|| {
+            ip(&format!(
+                "neighbour add {vip} lladdr 02:00:00:00:00:99 dev peer nud stale"
+            ))
+        });
+        assert!(!neighbour.entry(vip).contains(OURS));
+    }
+    let mut announcer = Announcer::default();
+    announcer.set(&[neighbour.uplink], &addresses(&vips));
+    for vip in vips {
+        let what = format!("the neighbour to find {vip}");
+        loop_until(&what, || neighbour.entry(vip).contains(OURS)).await;
+    }
+}
+
+/// Lets the announcer's task run in between.
+async fn loop_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !condition() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waited 10 s for {what}"
+        );
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn groups_are_joined_while_an_address_is_announced() {
+    let _cell = Cell::enter();
+    let neighbour = Neighbour::new(&[]);
+    // /proc/net is the process's; the thread's shows its own namespace.
+    let joined = || {
+        let groups = fs::read_to_string("/proc/thread-self/net/igmp6").unwrap();
+        groups.lines().any(|line| {
+            line.contains("uplink") && line.contains("ff0200000000000000000001ff000007")
+        })
+    };
+    let mut announcer = Announcer::default();
+    assert!(!joined());
+    announcer.set(
+        &[neighbour.uplink],
+        &addresses(&["2001:db8::7", "192.0.2.7"]),
+    );
+    assert!(joined());
+    announcer.set(&[neighbour.uplink], &addresses(&["192.0.2.7"]));
+    wait_for("the group to be left", || !joined());
+}
