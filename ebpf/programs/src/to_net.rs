@@ -4,10 +4,11 @@
 //! be dropped, or because it is SCTP.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use vetch_ebpf_common::{Direction, addresses};
+use vetch_ebpf_common::{Direction, Reason, addresses};
 
 use crate::{
     access::is_forwarded,
+    count,
     dial::dial,
     find, flows,
     forward::{self, Hook},
@@ -48,7 +49,11 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
 #[inline(always)]
 fn quietly(error: Error) -> Error {
     match error {
-        Error::Refused | Error::UnknownPort => Error::Dropped,
+        Error::Refused => Error::Dropped,
+        Error::UnknownPort => {
+            count::reason(Reason::UnknownPort);
+            Error::Dropped
+        }
         other => other,
     }
 }

@@ -130,14 +130,22 @@ impl Lab {
     }
 
     pub fn run_bytes(&self, program: &str, ifindex: u32, bytes: &[u8]) -> Outcome {
+        self.run_with(program, &context(ifindex, 0), bytes)
+    }
+
+    /// As a packet that another link had received.
+    pub fn run_forwarded(&self, program: &str, ifindex: u32, frame: &Frame) -> Outcome {
+        self.run_with(program, &context(ifindex, POD_1), &frame.bytes())
+    }
+
+    fn run_with(&self, program: &str, ctx: &[u8], bytes: &[u8]) -> Outcome {
         let program: &SchedClassifier = self.ebpf.program(program).unwrap().try_into().unwrap();
         let mut out = vec![0; bytes.len() + 256];
-        let ctx = context(ifindex);
         let result = program
             .test_run(TestRunOptions {
                 data_in: Some(bytes),
                 data_out: Some(&mut out),
-                ctx_in: Some(&ctx),
+                ctx_in: Some(ctx),
                 ..TestRunOptions::default()
             })
             .unwrap();
@@ -261,7 +269,10 @@ impl Lab {
     /// As if every packet so far had come that much earlier.
     pub fn flows_age(&mut self, seconds: u64) {
         for (key, mut flow) in self.flows() {
-            flow.seen = flow.seen.saturating_sub(seconds * 1_000_000_000);
+            flow.seen = flow
+                .seen
+                .checked_sub(seconds * 1_000_000_000)
+                .expect("a machine that is up for that long");
             self.set_flow(key, flow);
         }
     }
@@ -314,8 +325,9 @@ pub fn ip(text: &str) -> Address {
 
 /// The first fields of a `__sk_buff`, which is how a test run is told the
 /// packet's device.
-fn context(ifindex: u32) -> [u8; 44] {
+fn context(ifindex: u32, ingress_ifindex: u32) -> [u8; 44] {
     let mut ctx = [0; 44];
+    ctx[36..40].copy_from_slice(&ingress_ifindex.to_ne_bytes());
     ctx[40..].copy_from_slice(&ifindex.to_ne_bytes());
     ctx
 }
