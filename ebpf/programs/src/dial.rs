@@ -12,16 +12,22 @@ use crate::{
     forward::{self, Hook},
     node,
     parse::Kind,
-    ports::{Ports, claim},
+    ports::claim,
     verdict::Error,
     work::Work,
 };
 
 /// Makes a flow and records it; [`Error::Pass`] if the packet is not for a
-/// service.
-#[inline(never)]
+/// service. In two steps, for the stack is short.
+#[inline(always)]
 pub fn dial(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<(), Error> {
-    let Work { packet, flow } = work;
+    plan(ctx, work, hook)?;
+    claim(work)
+}
+
+#[inline(never)]
+fn plan(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<(), Error> {
+    let Work { packet, flow, .. } = work;
     let key = &packet.tuple;
     match packet.kind {
         Kind::Transport => {}
@@ -42,8 +48,7 @@ pub fn dial(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<(), Error> {
     admit(&frontend, key.src)?;
     let generation = generation(frontend.service());
     let mut to = backend(&frontend, key, hook)?;
-    let source = source(key, &to, hook);
-    to.src = source.unwrap_or(key.src);
+    to.src = source(key, &to, hook);
     *flow = Flow::new(
         to,
         frontend.service(),
@@ -54,11 +59,7 @@ pub fn dial(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<(), Error> {
     if hook == Hook::Net {
         flow.link = ifindex(ctx);
     }
-    let ports = match source {
-        Some(_) => Ports::Range,
-        None => Ports::Client,
-    };
-    claim(key, flow, ports)
+    Ok(())
 }
 
 #[inline(always)]
@@ -85,11 +86,11 @@ fn backend(frontend: &Frontend, key: &Tuple, hook: Hook) -> Result<Tuple, Error>
     }
 }
 
-/// The node's address, if the backend's answers would not come back this way
-/// by themselves: a pod that reached itself would answer itself, and a backend
-/// on another node the client.
+/// The client's address, or the node's if the backend's answers would not come
+/// back this way by themselves: a pod that reached itself would answer itself,
+/// and a backend on another node the client.
 #[inline(always)]
-fn source(key: &Tuple, to: &Tuple, hook: Hook) -> Option<Address> {
+fn source(key: &Tuple, to: &Tuple, hook: Hook) -> Address {
     let here = match hook {
         Hook::Pod | Hook::Node => to.dst != key.src,
         Hook::Net => {
@@ -97,9 +98,9 @@ fn source(key: &Tuple, to: &Tuple, hook: Hook) -> Option<Address> {
         }
     };
     if here {
-        return None;
+        return key.src;
     }
-    Some(node::address(key.src.is_v4()))
+    node::address(key.src.is_v4())
 }
 
 /// The same client, the same number; its high bits count.

@@ -36,7 +36,7 @@ pub fn get(key: &Tuple) -> Option<Flow> {
 /// alive, both halves of it.
 #[inline(always)]
 pub fn follow(ctx: &TcContext, work: &mut Work) -> bool {
-    let Work { packet, flow } = work;
+    let Work { packet, flow, .. } = work;
     let key = &packet.tuple;
     if packet.kind == Kind::Other {
         return false;

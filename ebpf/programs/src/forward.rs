@@ -76,7 +76,7 @@ pub fn to_pod(ctx: &TcContext, hook: Hook, packet: &Packet, to: &Pod) -> Result<
 /// After a rewrite.
 #[inline(always)]
 pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error> {
-    let Work { packet, flow } = work;
+    let Work { packet, flow, .. } = work;
     if let Some(pod) = pod(&flow.to.dst) {
         return to_pod(ctx, hook, packet, pod);
     }

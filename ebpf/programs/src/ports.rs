@@ -3,7 +3,7 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_get_prandom_u32};
 use vetch_ebpf_common::{Flow, Protocol, Tuple};
 
-use crate::{flows, maps::FLOWS, verdict::Error};
+use crate::{flows, maps::FLOWS, verdict::Error, work::Work};
 
 /// Reserved from the host (`ip_local_reserved_ports`) and no NodePorts.
 #[unsafe(no_mangle)]
@@ -17,20 +17,21 @@ const PROBES: u32 = 32;
 /// is closed, and a late packet of that meets the new one.
 const CHOOSY: u32 = 8;
 
-/// Which ports the source may have.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Ports {
-    /// The client's, as long as nobody else has it.
-    Client,
-    /// One of the range, because the address is the node's.
-    Range,
-}
-
 /// Records both halves of a flow, with a source port that no other flow of its
 /// backend has. The flow found in `flow` afterwards is the one that counts:
 /// the client's next packet may have been faster on another processor.
-#[inline(always)]
-pub fn claim(key: &Tuple, flow: &mut Flow, ports: Ports) -> Result<(), Error> {
+///
+/// The client's port is kept as long as nobody else has it; but if the address
+/// becomes the node's, only one of the range will do.
+#[inline(never)]
+pub fn claim(work: &mut Work) -> Result<(), Error> {
+    let Work {
+        packet,
+        flow,
+        reply_key,
+        reply,
+    } = work;
+    let key = &packet.tuple;
     let sctp = key.protocol == Protocol::Sctp as u8;
     if sctp && flow.to.dport != key.dport {
         return Err(Error::Unsupported);
@@ -44,7 +45,7 @@ pub fn claim(key: &Tuple, flow: &mut Flow, ports: Ports) -> Result<(), Error> {
             let own = u16::from_be_bytes(key.sport).wrapping_sub(first as u16);
             // A checksum of SCTP covers its ports and more than a difference
             // can correct.
-            if ports == Ports::Range && u32::from(own) >= count && !sctp {
+            if flow.to.src != key.src && u32::from(own) >= count && !sctp {
                 continue;
             }
             key.sport
@@ -55,8 +56,10 @@ pub fn claim(key: &Tuple, flow: &mut Flow, ports: Ports) -> Result<(), Error> {
             ((first + offset) as u16).to_be_bytes()
         };
         let closed_will_do = attempt == 0 || attempt > CHOOSY;
-        if reply(key, flow, now, closed_will_do) {
-            return original(key, flow);
+        *reply_key = flow.to.reverse();
+        if is_free(reply_key, key, now, closed_will_do) {
+            *reply = flow.twin(key).1;
+            return record(key, flow, reply_key, reply);
         }
     }
     Err(Error::SourcePorts)
@@ -77,42 +80,47 @@ fn range() -> (u32, u32) {
     (first, last.saturating_sub(first) + 1)
 }
 
-/// Records the backend's direction if nobody has its tuple.
+/// Whether nobody has the tuple, or nobody who will miss it.
 #[inline(always)]
-fn reply(key: &Tuple, flow: &Flow, now: u64, closed_will_do: bool) -> bool {
-    let (reply_key, reply) = flow.twin(key);
-    if let Some(other) = flows::get(&reply_key) {
-        let ours = other.to == reply.to;
-        let free = other.is_over(now) || closed_will_do && other.state.is_closed();
-        if !ours && !free {
-            return false;
-        }
-        flows::forget(&reply_key, &other);
-    }
-    // Fails if another processor was faster.
-    FLOWS
-        .insert(&reply_key, reply, BPF_NOEXIST.into())
-        .is_ok()
+fn is_free(reply_key: &Tuple, key: &Tuple, now: u64, closed_will_do: bool) -> bool {
+    // SAFETY: an element recycled while it is looked at costs a port or, in
+    // `record`, a flow.
+    let Some(other) = (unsafe { FLOWS.get(reply_key) }) else {
+        return true;
+    };
+    closed_will_do && other.state.is_closed()
+        || other.is_over(now)
+        || other.to.is_reverse_of(key)
 }
 
-/// Records the client's direction.
 #[inline(always)]
-fn original(key: &Tuple, flow: &mut Flow) -> Result<(), Error> {
-    if FLOWS.insert(key, *flow, BPF_NOEXIST.into()).is_ok() {
+fn record(
+    key: &Tuple,
+    flow: &mut Flow,
+    reply_key: &Tuple,
+    reply: &Flow,
+) -> Result<(), Error> {
+    // SAFETY: as above.
+    if let Some(other) = unsafe { FLOWS.get(reply_key) } {
+        flows::forget(reply_key, other);
+    }
+    // Another processor may have been faster since the port was free; of that
+    // the client's next try will know.
+    if FLOWS.insert(reply_key, reply, BPF_NOEXIST.into()).is_err() {
+        return Err(Error::FlowTable);
+    }
+    if FLOWS.insert(key, &*flow, BPF_NOEXIST.into()).is_ok() {
         return Ok(());
     }
-    let (reply_key, _) = flow.twin(key);
-    match flows::get(key) {
-        Some(other) => {
-            if other.to != flow.to {
-                let _ = FLOWS.remove(&reply_key);
-            }
-            *flow = other;
-            Ok(())
-        }
-        None => {
-            let _ = FLOWS.remove(&reply_key);
-            Err(Error::FlowTable)
-        }
+    // The same, with a packet of this very flow.
+    // SAFETY: as above.
+    let Some(other) = (unsafe { FLOWS.get(key) }) else {
+        let _ = FLOWS.remove(reply_key);
+        return Err(Error::FlowTable);
+    };
+    if other.to != flow.to {
+        let _ = FLOWS.remove(reply_key);
     }
+    *flow = *other;
+    Ok(())
 }

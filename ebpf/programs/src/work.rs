@@ -3,13 +3,16 @@
 //! for any number: the ways by which it came about need not be told apart.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
-use vetch_ebpf_common::Flow;
+use vetch_ebpf_common::{Flow, Tuple};
 
 use crate::{parse::Packet, verdict::Error};
 
 pub struct Work {
     pub packet: Packet,
     pub flow: Flow,
+    /// Of a new flow, the other half.
+    pub reply_key: Tuple,
+    pub reply: Flow,
 }
 
 /// Programs at these hooks run with softirqs off, so that none interrupts

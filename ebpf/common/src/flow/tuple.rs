@@ -45,6 +45,11 @@ impl Tuple {
         Self::new(self.destination(), self.source(), self.protocol)
     }
 
+    #[inline(always)]
+    pub fn is_reverse_of(&self, other: &Self) -> bool {
+        *self == other.reverse()
+    }
+
     /// Both ports as they stand in a packet.
     #[inline(always)]
     pub const fn ports(&self) -> u32 {
