@@ -3,12 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
+    net::IpAddr,
 };
 
 use k8s_openapi::api::{core, discovery};
 use kube::{ResourceExt, runtime::watcher::Event};
 
 use crate::{
+    announce::announced,
     model::ServicePort,
     wanted::{Problem, Service, Slice, Wanted, local_ready, wanted},
 };
@@ -80,6 +82,7 @@ pub struct Index {
     problems: BTreeMap<ObjectName, BTreeSet<Problem>>,
     unreported: BTreeSet<(ObjectName, Problem)>,
     health: BTreeMap<ObjectName, HealthCheck>,
+    announced: BTreeMap<ObjectName, BTreeSet<IpAddr>>,
 }
 
 impl Index {
@@ -93,7 +96,12 @@ impl Index {
 
     pub fn service(&mut self, event: Event<core::v1::Service>) {
         let proxy_name = self.proxy_name.as_deref();
-        let read = |service: &core::v1::Service| Service::read(service, proxy_name);
+        let node_name = self.node_name.as_str();
+        let read = |object: &core::v1::Service| {
+            let mut service = Service::read(object, proxy_name);
+            service.announced = announced(object, node_name);
+            service
+        };
         for change in self.services.apply(event, read) {
             // Status and metadata change far more often than what matters here.
             if self.services.items.get(&change.name) != change.before.as_ref() {
@@ -198,6 +206,12 @@ impl Index {
         &self.health
     }
 
+    /// The load balancers' addresses that this node answers for, of the
+    /// services as they were taken last.
+    pub fn announced(&self) -> BTreeSet<IpAddr> {
+        self.announced.values().flatten().copied().collect()
+    }
+
     pub fn uid(&self, name: &ObjectName) -> Option<String> {
         let service = self.services.items.get(name)?;
         service.uid().map(str::to_owned)
@@ -217,6 +231,11 @@ impl Index {
             });
         let wanted = service.map(|service| wanted(service, slices, self.zone.as_deref()));
         let Wanted { ports, problems } = wanted.unwrap_or_default();
+        let announced = service.map(|service| service.announced.clone());
+        match announced.filter(|announced| !announced.is_empty()) {
+            Some(announced) => self.announced.insert(name.clone(), announced),
+            None => self.announced.remove(name),
+        };
         match check {
             Some(check) => self.health.insert(name.clone(), check),
             None => self.health.remove(name),

@@ -225,3 +225,25 @@ fn a_problem_is_reported_once_while_it_lasts() {
     index.take_changes();
     assert_eq!(index.take_reports(), [report("3", 8082)]);
 }
+
+#[test]
+fn a_load_balancers_address_is_announced_by_the_node_it_names() {
+    let mut index = listed();
+    let balancer = |node: &str| {
+        let mut service = service_with("a", "1", json!({"type": "LoadBalancer"}));
+        service.metadata.annotations =
+            Some([(crate::announce::ANNOUNCED_BY.to_owned(), node.to_owned())].into());
+        let status = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}});
+        service.status = Some(serde_json::from_value(status).unwrap());
+        service
+    };
+    for (node, announced) in [("elsewhere", 0), ("here", 1), ("elsewhere", 0), ("here", 1)] {
+        index.service(Event::Apply(balancer(node)));
+        assert!(index.has_changes(), "{node}");
+        index.take_changes();
+        assert_eq!(index.announced().len(), announced, "{node}");
+    }
+    index.service(Event::Delete(balancer("here")));
+    index.take_changes();
+    assert!(index.announced().is_empty());
+}

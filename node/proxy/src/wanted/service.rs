@@ -40,6 +40,8 @@ pub struct Service {
     /// Who may use the load balancer's addresses, where not everybody may.
     pub(super) source_ranges: BTreeMap<Family, Vec<IpNet>>,
     health_check_port: Option<u16>,
+    /// What this node announces of its addresses; whoever knows the node fills it.
+    pub announced: BTreeSet<IpAddr>,
     pub(super) problems: BTreeSet<Problem>,
 }
 
@@ -98,6 +100,7 @@ impl Service {
                 .health_check_node_port
                 .filter(|_| type_ == Type::LoadBalancer && external_local)
                 .and_then(port_number),
+            announced: BTreeSet::new(),
             problems,
         }
     }
