@@ -10,14 +10,30 @@ pub type Mac = [u8; 6];
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uplink {
     pub mac: Mac,
-    pad: [u8; 2],
+    /// 0: not known.
+    pub mtu: u16,
 }
 
 const _: () = assert!(size_of::<Uplink>() == 8);
 
 impl Uplink {
     pub const fn new(mac: Mac) -> Self {
-        Self { mac, pad: [0; 2] }
+        Self { mac, mtu: 0 }
+    }
+
+    pub const fn with_mtu(self, mtu: u32) -> Self {
+        let mtu = if mtu > u16::MAX as u32 {
+            u16::MAX
+        } else {
+            mtu as u16
+        };
+        Self { mtu, ..self }
+    }
+
+    /// Whether an IP packet of this length goes out whole.
+    #[inline(always)]
+    pub const fn fits(&self, length: u32) -> bool {
+        self.mtu == 0 || length <= self.mtu as u32
     }
 }
 

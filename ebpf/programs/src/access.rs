@@ -56,3 +56,11 @@ pub fn is_forwarded(ctx: &TcContext) -> bool {
     // SAFETY: as above.
     unsafe { (*ctx.skb.skb).ingress_ifindex != 0 }
 }
+
+/// The payload of the segments that the packet is still to be cut into; 0 if it
+/// is not (5.7).
+#[inline(always)]
+pub fn gso_size(ctx: &TcContext) -> u32 {
+    // SAFETY: as above.
+    unsafe { (*ctx.skb.skb).gso_size }
+}

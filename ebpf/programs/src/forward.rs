@@ -100,6 +100,16 @@ pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error
     route::by_link(ctx, &packet.ip, link)
 }
 
+/// Whether the stack should have the packet of this flow untranslated, to tell
+/// the pod that sent it why it cannot go on.
+#[inline(always)]
+pub fn is_stuck(ctx: &TcContext, work: &Work) -> bool {
+    let Work { packet, flow, .. } = work;
+    flow.link != 0
+        && flow.direction() == Direction::Reply
+        && !route::would_go(ctx, packet, flow.link)
+}
+
 /// A pod that sends with another's address, and a packet from the network with
 /// a pod's, are left to the stack, whose reverse path filter judges them.
 #[inline(always)]

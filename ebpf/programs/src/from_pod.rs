@@ -8,7 +8,7 @@ use crate::{
     forward::{self, Hook},
     nat,
     parse::parse,
-    verdict::{Error, verdict},
+    verdict::{Error, PASS, verdict},
     work::work,
 };
 
@@ -26,6 +26,8 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
             return forward::to_pod(ctx, Hook::Pod, &work.packet, pod);
         }
         dial(ctx, work, Hook::Pod)?;
+    } else if forward::is_stuck(ctx, work) {
+        return Ok(PASS);
     }
     nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     forward::translated(ctx, Hook::Pod, work)

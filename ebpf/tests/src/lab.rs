@@ -5,13 +5,12 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    process::Command,
 };
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
-    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+    programs::{SchedClassifier, TcAttachType, TestRun as _, TestRunOptions, tc},
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -19,10 +18,10 @@ use nix::{
 };
 use vetch_ebpf_common::{
     self as kernel, Address, BackendKey, Endpoint, Flow, Frontend, FrontendKey, Pod, Protocol,
-    Reason, ServiceWord, Slot, SourceRange, Terms, Tuple, maps, variables,
+    Reason, ServiceWord, Slot, SourceRange, Terms, Tuple, Uplink, maps, variables,
 };
 
-use crate::Frame;
+use crate::{Frame, namespace::ip_command};
 
 /// `TC_ACT_UNSPEC`: on to the next program, then to the stack.
 pub const PASS: i32 = -1;
@@ -109,6 +108,26 @@ impl Lab {
             ebpf,
             next_slot: 0,
             _dir: dir,
+        }
+    }
+
+    /// Puts the programs where packets pass: at the pods' links and the uplink.
+    pub fn attach(&mut self) {
+        for (program, device, side) in [
+            ("from_pod", "pod1", TcAttachType::Ingress),
+            ("to_pod", "pod1", TcAttachType::Egress),
+            ("from_pod", "pod2", TcAttachType::Ingress),
+            ("to_pod", "pod2", TcAttachType::Egress),
+            ("from_net", "up0", TcAttachType::Ingress),
+            ("to_net", "up0", TcAttachType::Egress),
+        ] {
+            if side == TcAttachType::Ingress {
+                // Without tcx (6.6) that is where filters are.
+                let _ = tc::qdisc_add_clsact(device);
+            }
+            let program: &mut SchedClassifier =
+                self.ebpf.program_mut(program).unwrap().try_into().unwrap();
+            program.attach(device, side).unwrap();
         }
     }
 
@@ -226,6 +245,13 @@ impl Lab {
             .unwrap();
     }
 
+    pub fn uplink(&mut self, ifindex: u32, mtu: u32) {
+        let uplink = Uplink::new(mac(ifindex)).with_mtu(mtu);
+        self.hash(maps::UPLINKS)
+            .insert(Raw(ifindex), Raw(uplink), 0)
+            .unwrap();
+    }
+
     /// Whether a backend serves.
     pub fn serving(&mut self, service: u32, backend: &str, serves: bool) {
         let key = Raw(BackendKey::new(service, endpoint(backend)));
@@ -334,24 +360,16 @@ fn context(ifindex: u32, ingress_ifindex: u32) -> [u8; 44] {
 
 fn devices() {
     for (ifindex, name) in [(POD_1, "pod1"), (POD_2, "pod2"), (UPLINK, "up0")] {
-        run(&format!(
+        ip_command(&format!(
             "link add {name} index {ifindex} address {} type veth peer name {name}-in address {}",
             text(mac(ifindex)),
             text(peer_mac(ifindex)),
         ));
-        run(&format!("link set {name} up"));
-        run(&format!("link set {name}-in up"));
+        ip_command(&format!("link set {name} up"));
+        ip_command(&format!("link set {name}-in up"));
     }
 }
 
 fn text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
-fn run(arguments: &str) {
-    let status = Command::new("ip")
-        .args(arguments.split(' '))
-        .status()
-        .expect("ip of iproute2");
-    assert!(status.success(), "ip {arguments}");
 }

@@ -101,22 +101,28 @@ fn a_pod_of_this_node_sees_the_client() {
     assert!(lab.flows().values().all(|flow| flow.link == UPLINK));
 }
 
+/// What cannot go on is the stack's to say, of the packet that the pod knows.
 #[test]
-fn the_last_hop_is_the_stacks() {
+fn answers_that_are_too_old_or_too_long() {
     let mut lab = lab();
     node_port(&mut lab, 1, Tcp, HERE);
+    lab.uplink(UPLINK, 1400);
     lab.run("from_net", UPLINK, &syn(CLIENT, NODE_PORT));
-    let back = Frame {
-        ttl: 1,
-        ..syn(HERE, CLIENT)
+    let with = |payload, ttl| Frame {
+        ttl,
+        ..Frame::new(HERE, CLIENT, Body::Tcp { flags: 16, payload })
     };
-    lab.expect(
-        POD,
-        "no hop left",
-        &back,
-        To::Stack,
-        &back.clone().src(NODE_PORT),
-    );
+    lab.expect_untouched(POD, "no hop left", &with(0, 1));
+    lab.expect_untouched(POD, "too long", &with(1361, 64));
+    for frame in [with(0, 2), with(1360, 64)] {
+        lab.expect(
+            POD,
+            "just so",
+            &frame,
+            To::Link,
+            &frame.clone().src(NODE_PORT),
+        );
+    }
 }
 
 #[test]

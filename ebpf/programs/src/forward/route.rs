@@ -4,16 +4,49 @@
 //! ask the routes (`bpf_fib_lookup`) is for programs under the GPL.
 
 use aya_ebpf::{helpers::bpf_redirect_neigh, programs::TcContext};
+use vetch_ebpf_common::Protocol;
 
 use crate::{
-    access::{Short, read, write},
+    access::{Short, gso_size, read, write},
+    maps::UPLINKS,
     nat,
-    parse::Header,
+    parse::{Header, Packet},
     verdict::{Error, PASS},
 };
 
-/// To the neighbour that the link's routes name (5.10). A packet that has no
-/// hop left is the stack's, which says so to its sender.
+const UDP_HEADER: u32 = 8;
+
+/// Whether the packet would reach its next hop, before anything is changed in
+/// it. To one that would not, too long or too old, the stack has something to
+/// say, and should say it of the packet that its sender knows.
+#[inline(always)]
+pub fn would_go(ctx: &TcContext, packet: &Packet, ifindex: u32) -> bool {
+    // SAFETY: 8 bytes that the daemon replaces whole; a removed element is
+    // freed after this program.
+    let fits = match unsafe { UPLINKS.get(ifindex) } {
+        Some(uplink) => uplink.fits(length(ctx, packet)),
+        None => true,
+    };
+    fits && hops(ctx, &packet.ip).is_ok_and(|hops| hops > 1)
+}
+
+/// Of the packet, or of those that it is still to be cut into.
+#[inline(always)]
+fn length(ctx: &TcContext, packet: &Packet) -> u32 {
+    const DATA_OFFSET: u32 = 12;
+    let gso_size = gso_size(ctx);
+    if gso_size == 0 {
+        return ctx.len() - packet.ip.l3;
+    }
+    let header = match Protocol::try_from(packet.ip.protocol) {
+        Ok(Protocol::Tcp) => read::<u8>(ctx, packet.ip.l4 + DATA_OFFSET)
+            .map_or(0, |words| u32::from(words >> 4) * 4),
+        _ => UDP_HEADER,
+    };
+    packet.ip.l4 - packet.ip.l3 + header + gso_size
+}
+
+/// To the neighbour that the link's routes name (5.10).
 #[inline(always)]
 pub fn by_link(ctx: &TcContext, ip: &Header, ifindex: u32) -> Result<i32, Error> {
     if !older(ctx, ip)? {
@@ -28,16 +61,25 @@ pub fn by_link(ctx: &TcContext, ip: &Header, ifindex: u32) -> Result<i32, Error>
 /// One hop; false if there is none left.
 #[inline(always)]
 fn older(ctx: &TcContext, ip: &Header) -> Result<bool, Short> {
-    const TTL: u32 = 8;
-    const HOP_LIMIT: u32 = 7;
-    let at = ip.l3 + if ip.v4 { TTL } else { HOP_LIMIT };
-    let [hops]: [u8; 1] = read(ctx, at)?;
+    let hops = hops(ctx, ip)?;
     if hops <= 1 {
         return Ok(false);
     }
     if ip.v4 {
         nat::correct_ttl(ctx, ip, hops)?;
     }
-    write(ctx, at, &[hops - 1])?;
+    write(ctx, hops_at(ip), &[hops - 1])?;
     Ok(true)
+}
+
+#[inline(always)]
+fn hops(ctx: &TcContext, ip: &Header) -> Result<u8, Short> {
+    read(ctx, hops_at(ip))
+}
+
+#[inline(always)]
+fn hops_at(ip: &Header) -> u32 {
+    const TTL: u32 = 8;
+    const HOP_LIMIT: u32 = 7;
+    ip.l3 + if ip.v4 { TTL } else { HOP_LIMIT }
 }
