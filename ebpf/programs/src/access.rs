@@ -41,13 +41,20 @@ pub fn ifindex(ctx: &TcContext) -> u32 {
     unsafe { (*ctx.skb.skb).ifindex }
 }
 
-/// Whether the frame was for this machine by its link address and has no
-/// VLAN tag, so that a pod may get it as it is.
+/// Whether the frame was for this machine by its link address: an uplink may
+/// show those of others too.
 #[inline(always)]
-pub fn plain(ctx: &TcContext) -> bool {
+pub fn is_for_us(ctx: &TcContext) -> bool {
     const PACKET_HOST: u32 = 0;
     // SAFETY: as above.
-    unsafe { (*ctx.skb.skb).pkt_type == PACKET_HOST && (*ctx.skb.skb).vlan_present == 0 }
+    unsafe { (*ctx.skb.skb).pkt_type == PACKET_HOST }
+}
+
+/// Whether the kernel has put a VLAN tag aside.
+#[inline(always)]
+pub fn has_tag(ctx: &TcContext) -> bool {
+    // SAFETY: as above.
+    unsafe { (*ctx.skb.skb).vlan_present != 0 }
 }
 
 /// Whether the packet was received before, by whatever link.

@@ -5,9 +5,7 @@
 //! port at the same time has its direct answers taken for the service's: it
 //! is the price of that. TCP does not get there, it is balanced at the socket.
 
-use aya_ebpf::{
-    bindings::BPF_NOEXIST, helpers::bpf_ktime_get_coarse_ns, programs::TcContext,
-};
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_coarse_ns, programs::TcContext};
 use vetch_ebpf_common::{Direction, Fate, Flow, Tuple};
 
 use crate::{

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use vetch_ebpf_common::{Address, Direction, From, Pod};
 
 use crate::{
-    access::{ifindex, plain, write},
+    access::{has_tag, ifindex, write},
     maps::PODS,
     parse::{ETH_HEADER, Packet},
     verdict::{Error, PASS},
@@ -114,17 +114,15 @@ pub fn is_stuck(ctx: &TcContext, work: &Work) -> bool {
 /// a pod's, are left to the stack, whose reverse path filter judges them.
 #[inline(always)]
 fn may_skip_stack(ctx: &TcContext, hook: Hook, packet: &Packet) -> bool {
-    if hook == Hook::Node {
-        return packet.ip.l3 == ETH_HEADER;
-    }
-    if packet.ip.l3 != ETH_HEADER || !plain(ctx) {
+    // With a tag it is no frame for a pod or another link.
+    if packet.ip.l3 != ETH_HEADER || has_tag(ctx) {
         return false;
     }
     match (hook, pod(&packet.src)) {
         (Hook::Pod, Some(source)) => {
             source.ifindex == ifindex(ctx) && source.flags & Pod::BY_STACK == 0
         }
-        (Hook::Net, None) => true,
+        (Hook::Net | Hook::Node, None) => true,
         _ => false,
     }
 }

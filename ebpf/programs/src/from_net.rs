@@ -3,6 +3,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 
 use crate::{
+    access::is_for_us,
     dial::dial,
     flows,
     forward::{self, Hook},
@@ -24,6 +25,9 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
         Ok(()) => {}
         Err(Error::Pass) => return Ok(not_ip(ctx)),
         Err(error) => return Err(error),
+    }
+    if !is_for_us(ctx) {
+        return Ok(PASS);
     }
     if !flows::follow(ctx, work) {
         if let Some(pod) = forward::pod(&work.packet.dst) {

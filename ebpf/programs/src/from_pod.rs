@@ -3,6 +3,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 
 use crate::{
+    access::is_for_us,
     dial::dial,
     flows,
     forward::{self, Hook},
@@ -21,6 +22,9 @@ pub fn from_pod(ctx: TcContext) -> i32 {
 fn handle(ctx: &TcContext) -> Result<i32, Error> {
     let work = work()?;
     parse(ctx, &mut work.packet)?;
+    if !is_for_us(ctx) {
+        return Ok(PASS);
+    }
     if !flows::follow(ctx, work) {
         if let Some(pod) = forward::pod(&work.packet.dst) {
             return forward::to_pod(ctx, Hook::Pod, &work.packet, pod);

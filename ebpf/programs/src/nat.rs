@@ -93,8 +93,13 @@ fn pseudo(
     flags: u64,
 ) -> Result<(), Short> {
     let bits = hosts.bits();
-    ctx.l4_csum_replace(at as usize, 0, bits.into(), flags | u64::from(BPF_F_PSEUDO_HDR))
-        .map_err(|_| Short)?;
+    ctx.l4_csum_replace(
+        at as usize,
+        0,
+        bits.into(),
+        flags | u64::from(BPF_F_PSEUDO_HDR),
+    )
+    .map_err(|_| Short)?;
     if !ip.v4 {
         // The helper takes it that a header's checksum makes up for the
         // addresses, and IPv6 has none; BPF_F_IPV6 tells it, but is younger
@@ -135,8 +140,8 @@ fn icmp(ctx: &TcContext, packet: &Packet, to: &Tuple) -> Result<(), Short> {
     if quoted_checksum(ctx, quoted, hosts.and(ports)) {
         inside = inside.and(hosts.and(ports).negated());
     }
-    let outer = Difference::of_addresses(packet.src, src)
-        .and(Difference::of_addresses(packet.dst, to.dst));
+    let outer =
+        Difference::of_addresses(packet.src, src).and(Difference::of_addresses(packet.dst, to.dst));
     network(ctx, &packet.ip, src, to.dst, outer)?;
     let at = packet.ip.l4 + ICMP_CHECKSUM;
     correct(ctx, at, inside)?;
@@ -168,7 +173,6 @@ fn correct(ctx: &TcContext, at: u32, difference: Difference) -> Result<(), Short
     ctx.l3_csum_replace(at as usize, 0, difference.bits().into(), 0)
         .map_err(|_| Short)
 }
-
 
 /// IPv4's header checksum for one hop less.
 #[inline(always)]

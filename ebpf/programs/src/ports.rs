@@ -88,18 +88,11 @@ fn is_free(reply_key: &Tuple, key: &Tuple, now: u64, closed_will_do: bool) -> bo
     let Some(other) = (unsafe { FLOWS.get(reply_key) }) else {
         return true;
     };
-    closed_will_do && other.state.is_closed()
-        || other.is_over(now)
-        || other.to.is_reverse_of(key)
+    closed_will_do && other.state.is_closed() || other.is_over(now) || other.to.is_reverse_of(key)
 }
 
 #[inline(always)]
-fn record(
-    key: &Tuple,
-    flow: &mut Flow,
-    reply_key: &Tuple,
-    reply: &Flow,
-) -> Result<(), Error> {
+fn record(key: &Tuple, flow: &mut Flow, reply_key: &Tuple, reply: &Flow) -> Result<(), Error> {
     // SAFETY: as above.
     if let Some(other) = unsafe { FLOWS.get(reply_key) } {
         flows::forget(reply_key, other);

@@ -144,7 +144,12 @@ impl Lab {
             .collect()
     }
 
+    /// A frame without link addresses gets those of the link.
     pub fn run(&self, program: &str, ifindex: u32, frame: &Frame) -> Outcome {
+        let mut frame = frame.clone();
+        if frame.mac_to == [0; 6] {
+            frame = frame.macs(mac(ifindex), peer_mac(ifindex));
+        }
         self.run_bytes(program, ifindex, &frame.bytes())
     }
 

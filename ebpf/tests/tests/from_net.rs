@@ -365,6 +365,19 @@ fn processes_of_the_node() {
     );
 }
 
+/// An uplink that shows everything, or a switch that does not know better.
+#[test]
+fn frames_of_other_hosts() {
+    let mut lab = lab();
+    lab.simple_service(1, VIP, Tcp, HERE);
+    for at in [VIP, "198.51.100.1:81"] {
+        let frame = syn(CLIENT, at).macs([2, 9, 9, 9, 9, 9], [2, 8, 8, 8, 8, 8]);
+        let outcome = lab.run("from_net", UPLINK, &frame);
+        assert_eq!((outcome.verdict, outcome.bytes), (PASS, frame.bytes()));
+    }
+    assert_eq!(lab.flows().len(), 0);
+}
+
 /// A packet of somebody else's that leaves by the uplink is none of to_net's.
 #[test]
 fn forwarded_packets_are_done_with() {

@@ -39,8 +39,9 @@ fn length(ctx: &TcContext, packet: &Packet) -> u32 {
         return ctx.len() - packet.ip.l3;
     }
     let header = match Protocol::try_from(packet.ip.protocol) {
-        Ok(Protocol::Tcp) => read::<u8>(ctx, packet.ip.l4 + DATA_OFFSET)
-            .map_or(0, |words| u32::from(words >> 4) * 4),
+        Ok(Protocol::Tcp) => {
+            read::<u8>(ctx, packet.ip.l4 + DATA_OFFSET).map_or(0, |words| u32::from(words >> 4) * 4)
+        }
         _ => UDP_HEADER,
     };
     packet.ip.l4 - packet.ip.l3 + header + gso_size

@@ -31,12 +31,7 @@ type Addresses = (Address, Address);
 
 /// The frame's own.
 #[inline(always)]
-pub fn outer(
-    ctx: &TcContext,
-    l3: u32,
-    v4: bool,
-    header: &mut Header,
-) -> Result<Addresses, Error> {
+pub fn outer(ctx: &TcContext, l3: u32, v4: bool, header: &mut Header) -> Result<Addresses, Error> {
     if l3 != ETH_HEADER {
         quoted(ctx, l3, v4, header)
     } else if v4 {
@@ -48,12 +43,7 @@ pub fn outer(
 
 /// One at any place.
 #[inline(always)]
-pub fn quoted(
-    ctx: &TcContext,
-    l3: u32,
-    v4: bool,
-    header: &mut Header,
-) -> Result<Addresses, Error> {
+pub fn quoted(ctx: &TcContext, l3: u32, v4: bool, header: &mut Header) -> Result<Addresses, Error> {
     if v4 {
         ipv4(read(ctx, l3)?, l3, header)
     } else {
