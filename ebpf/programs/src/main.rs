@@ -1,11 +1,20 @@
-//! The programs in the kernel: services at the socket, devices of containers.
+//! The programs in the kernel: services at the socket and by the packet, devices
+//! of containers.
 //!
 //! A socket that dials a service's address is pointed at a backend before
 //! there is a packet; the address the application sees stays the service's.
-//! One file per hook; what they share is [`find`], [`balance`], [`redirect`],
-//! [`reverse`] and [`maps`]. A packet that is refused goes through [`refuse`],
-//! one that asks where an announced address is through [`neighbour`].
-//! [`devices`] stands alone: it needs no map.
+//! [`connect`], [`sendmsg`] and [`answer`] have those hooks; they share
+//! [`redirect`] and [`reverse`].
+//!
+//! Other packets are rewritten on their way. [`from_pod`], [`to_pod`],
+//! [`from_net`] and [`to_net`] have those hooks: they [`parse`], follow a flow
+//! ([`flows`]) or make one ([`dial`], [`ports`]), rewrite ([`nat`]) and send on
+//! ([`forward`]). A packet that is refused goes through [`refuse`], one that
+//! asks where an announced address is through [`neighbour`].
+//!
+//! Both choose with [`find`] and [`balance`]; [`maps`] has what the daemon
+//! writes. [`devices`] stands alone: it needs no map.
+//!
 //! Minimum kernel: 5.18, for `bpf_set_retval`.
 
 #![no_std]

@@ -147,7 +147,7 @@ impl Frame {
                 let (id, offset) = match self.fragment {
                     None => (0x1234, 0x4000),
                     Some(Fragment { id, offset, more }) => {
-                        (id, offset / 8 | if more { 0x2000 } else { 0 })
+                        (id, (offset / 8) | if more { 0x2000 } else { 0 })
                     }
                 };
                 bytes.extend(id.to_be_bytes());

@@ -25,7 +25,10 @@ fn flow(protocol: u8, state: State) -> (Tuple, Flow) {
     (key, flow)
 }
 
-fn state(packets: &[(Direction, u8)]) -> State {
+/// Whose, and TCP's flags.
+type Packets<'a> = &'a [(Direction, u8)];
+
+fn state(packets: Packets<'_>) -> State {
     packets
         .iter()
         .fold(State::new(), |state, (direction, flags)| {
@@ -49,7 +52,7 @@ fn a_twin_makes_its_twin() {
 #[test]
 fn lifetimes_follow_what_the_ends_say() {
     let (o, r) = (Direction::Original, Direction::Reply);
-    let table: &[(&str, u8, &[(Direction, u8)], u64)] = &[
+    let table: &[(&str, u8, Packets<'_>, u64)] = &[
         ("tcp asked", TCP, &[(o, SYN)], 120),
         ("tcp answered", TCP, &[(o, SYN), (r, SYN | ACK)], 133 * 60),
         (
@@ -107,7 +110,7 @@ fn refresh_is_due_once_a_second() {
 fn fates() {
     let (o, r) = (Direction::Original, Direction::Reply);
     let (same, other) = (3, 4);
-    let table: &[(&str, u8, &[(Direction, u8)], u64, u8, u32, Fate)] = &[
+    let table: &[(&str, u8, Packets<'_>, u64, u8, u32, Fate)] = &[
         ("a segment", TCP, &[(r, ACK)], 1, ACK, same, Fate::Kept),
         (
             "tcp is never cut",
