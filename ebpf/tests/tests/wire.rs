@@ -113,15 +113,18 @@ fn hosts() -> Hosts {
 /// Answers with everything that one client sends, and says who it was.
 fn tcp_echo(at: &Namespace, address: &str) -> thread::JoinHandle<SocketAddr> {
     let address = address.to_owned();
-    at.run(move || {
-        let listener = TcpListener::bind(&*address).unwrap();
-        thread::spawn(move || {
-            let (mut stream, client) = listener.accept().unwrap();
-            let mut bytes = Vec::new();
-            stream.read_to_end(&mut bytes).unwrap();
-            stream.write_all(&bytes).unwrap();
-            client
-        })
+    at.run(move || tcp_server(&address))
+}
+
+/// In the caller's namespace.
+fn tcp_server(address: &str) -> thread::JoinHandle<SocketAddr> {
+    let listener = TcpListener::bind(address).unwrap();
+    thread::spawn(move || {
+        let (mut stream, client) = listener.accept().unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        stream.write_all(&bytes).unwrap();
+        client
     })
 }
 
@@ -305,6 +308,35 @@ fn from_the_network_to_another_node() {
             let server = tcp_echo(&hosts.far, backend);
             tcp_ask(&hosts.far, at);
             assert_eq!(server.join().unwrap().ip(), host(node));
+        }
+    });
+}
+
+/// A pod on the node's own network, as far as the programs see.
+#[test]
+fn to_a_process_of_the_node() {
+    each_way(|hosts| {
+        for (vip, any, at, backend) in [
+            (
+                "10.96.0.1:80",
+                "0.0.0.0:30080",
+                "192.168.0.10:30080",
+                "192.168.0.10:10250",
+            ),
+            (
+                "[fd96::1]:80",
+                "[::]:30080",
+                "[fd00:ff::10]:30080",
+                "[fd00:ff::10]:10250",
+            ),
+        ] {
+            hosts.lab.simple_service(1, vip, Tcp, backend);
+            hosts.lab.frontend(any, Tcp, 1, Frontend::EXTERNAL);
+            for (client, to) in [(&hosts.one, vip), (&hosts.one, at), (&hosts.far, at)] {
+                let server = tcp_server(backend);
+                let client = tcp_ask(client, to);
+                assert_eq!(server.join().unwrap(), client, "{to}");
+            }
         }
     });
 }
