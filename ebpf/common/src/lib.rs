@@ -69,6 +69,9 @@ pub mod variables {
     /// The node's addresses, in network order: `[u32; 1]` and `[u32; 4]`, zero without one.
     pub const NODE_V4: &str = "NODE_V4";
     pub const NODE_V6: &str = "NODE_V6";
+    /// The ifindex of the node's uplink, u32, if it has one only and every other
+    /// node is behind it; 0 leaves packets for other nodes to the stack.
+    pub const NODE_LINK: &str = "NODE_LINK";
     /// The ports that the programs give to flows whose source they change,
     /// first and last, u16 each; reserved from the host.
     pub const SNAT_FIRST: &str = "SNAT_FIRST";

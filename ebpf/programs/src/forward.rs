@@ -12,6 +12,7 @@ use vetch_ebpf_common::{Address, Direction, From, Pod};
 use crate::{
     access::{has_tag, ifindex, write},
     maps::PODS,
+    node,
     parse::{ETH_HEADER, Packet},
     verdict::{Error, PASS},
     work::Work,
@@ -87,11 +88,13 @@ pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error
         // Answers leave where the question came. The stack would refuse those
         // that have an address of the node's as their source.
         _ if flow.direction() == Direction::Reply => flow.link,
-        // To a backend elsewhere: routed by the stack, and masqueraded by it
-        // if that is a pod's packet to a host outside of the cluster. One that
-        // came from the network has the node's address as its source now:
-        // uplinks need `accept_local`, and a reverse path filter that is not
-        // strict.
+        // From the network to another node. The stack would take it only from
+        // uplinks with `accept_local` and without a strict reverse path filter,
+        // because its source is the node's address now.
+        Hook::Net if flow.to.src != packet.src => node::link(),
+        // To a process of the node; or from a pod to a backend elsewhere, which
+        // is the stack's to route, and to masquerade if it is outside of the
+        // cluster.
         _ => 0,
     };
     if link == 0 || !may_skip_stack(ctx, hook, packet) {

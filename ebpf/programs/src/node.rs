@@ -8,6 +8,8 @@ static NODE_NETNS: u64 = 0;
 static NODE_V4: [u32; 1] = [0];
 #[unsafe(no_mangle)]
 static NODE_V6: [u32; 4] = [0; 4];
+#[unsafe(no_mangle)]
+static NODE_LINK: u32 = 0;
 
 /// Whether a namespace is the node's. Cookie 1 or the initial namespace would
 /// be wrong for a node that is itself in one.
@@ -30,4 +32,11 @@ pub fn address(v4: bool) -> Address {
             Address::v6_bits(core::ptr::read_volatile(&raw const NODE_V6))
         }
     }
+}
+
+/// The uplink that leads to every other node; 0 if that is the stack's to say.
+#[inline(always)]
+pub fn link() -> u32 {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const NODE_LINK) }
 }

@@ -74,12 +74,21 @@ unsafe impl<T: Copy + 'static> aya::Pod for Raw<T> {}
 
 impl Lab {
     pub fn new() -> Self {
-        Self::with_ports(61000, 65535)
+        Self::with(61000, 65535, 0)
     }
 
-    /// Moves the calling thread into a namespace of its own. The ports are
-    /// those for sources that are changed.
+    /// With these ports for sources that are changed.
     pub fn with_ports(first: u16, last: u16) -> Self {
+        Self::with(first, last, 0)
+    }
+
+    /// Other nodes are behind the uplink, and there is no other.
+    pub fn with_one_uplink() -> Self {
+        Self::with(61000, 65535, UPLINK)
+    }
+
+    /// Moves the calling thread into a namespace of its own.
+    fn with(first: u16, last: u16, link: u32) -> Self {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
             .expect("unshare: these tests need root");
         let none = None::<&str>;
@@ -94,6 +103,7 @@ impl Lab {
             .map_max_entries(maps::SLOTS, 1 << 10)
             .override_global(variables::NODE_V4, &ip(NODE_V4).bits()[3], true)
             .override_global(variables::NODE_V6, &ip(NODE_V6).bits(), true)
+            .override_global(variables::NODE_LINK, &link, true)
             .override_global(variables::SNAT_FIRST, &first, true)
             .override_global(variables::SNAT_LAST, &last, true)
             .load(object)

@@ -28,11 +28,10 @@ const NODE_PORT6: &str = "[fd00:ff::10]:30080";
 const VIP: &str = "198.51.100.1:80";
 
 fn lab() -> Lab {
-    with_ports(61000, 65535)
+    node(Lab::new())
 }
 
-fn with_ports(first: u16, last: u16) -> Lab {
-    let mut lab = Lab::with_ports(first, last);
+fn node(mut lab: Lab) -> Lab {
     for (address, ifindex, flags) in [
         ("10.1.0.1", POD_1, 0),
         ("10.1.0.2", POD_2, 0),
@@ -151,6 +150,31 @@ fn a_backend_elsewhere_sees_the_node() {
             lab.expect(NET, "answer", &back, To::Link, &rewritten);
         }
     }
+}
+
+#[test]
+fn the_only_uplink_leads_to_every_node() {
+    let mut lab = node(Lab::with_one_uplink());
+    node_port(&mut lab, 1, Tcp, FAR);
+    let client = "192.0.2.1:61234";
+    let out = syn(client, NODE_PORT);
+    let rewritten = syn(&format!("{NODE_V4}:61234"), FAR);
+    lab.expect(NET, "question", &out, To::Link, &rewritten);
+
+    let process = "192.168.0.10:10250";
+    node_port(&mut lab, 2, Udp, process);
+    let out = Frame::udp(CLIENT, NODE_PORT);
+    lab.expect(
+        NET,
+        "to a process",
+        &out,
+        To::Stack,
+        &out.clone().dst(process),
+    );
+    lab.simple_service(3, "10.96.0.1:80", Tcp, FAR);
+    let out = syn("10.1.0.1:40000", "10.96.0.1:80");
+    let at = At("from_pod", POD_1);
+    lab.expect(at, "from a pod", &out, To::Stack, &out.clone().dst(FAR));
 }
 
 #[test]
@@ -280,7 +304,7 @@ fn a_client_among_the_pods_of_the_node_is_left_to_the_stack() {
 /// closed connection's is one.
 #[test]
 fn source_ports_run_out_and_come_back() {
-    let mut lab = with_ports(61000, 61007);
+    let mut lab = node(Lab::with_ports(61000, 61007));
     node_port(&mut lab, 1, Tcp, FAR);
     let client = |n: u16| format!("192.0.2.1:{}", 1000 + n);
     for n in 0..8 {

@@ -76,13 +76,13 @@ fn add_address(address: &str, device: &str) {
 }
 
 fn hosts() -> Hosts {
-    let mut lab = Lab::new();
+    hosts_of(Lab::new())
+}
+
+fn hosts_of(mut lab: Lab) -> Hosts {
     for name in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
         sysctl(name, "1");
     }
-    // A packet from the network that is to go on to another node has the
-    // node's address as its source.
-    sysctl("ipv4/conf/up0/accept_local", "1");
     let one = pod(&mut lab, 1, POD_1);
     let two = pod(&mut lab, 2, POD_2);
     let far = Namespace::new();
@@ -200,9 +200,12 @@ fn host(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+fn each_way(check: impl FnMut(&mut Hosts)) {
+    each_way_of(hosts(), check);
+}
+
 /// Each way with checksums left to the device, and without.
-fn each_way(mut check: impl FnMut(&mut Hosts)) {
-    let mut hosts = hosts();
+fn each_way_of(mut hosts: Hosts, mut check: impl FnMut(&mut Hosts)) {
     for on in [true, false] {
         offload(&hosts, on);
         check(&mut hosts);
@@ -287,8 +290,20 @@ fn from_the_network_to_a_pod() {
 }
 
 #[test]
-fn from_the_network_to_another_node() {
-    each_way(|hosts| {
+fn from_the_network_to_another_node_by_the_stack() {
+    // A packet that is to go on has the node's address as its source.
+    let hosts = hosts();
+    sysctl("ipv4/conf/up0/accept_local", "1");
+    from_the_network_to_another_node(hosts);
+}
+
+#[test]
+fn from_the_network_to_another_node_by_the_only_uplink() {
+    from_the_network_to_another_node(hosts_of(Lab::with_one_uplink()));
+}
+
+fn from_the_network_to_another_node(hosts: Hosts) {
+    each_way_of(hosts, |hosts| {
         for (any, at, backend, node) in [
             (
                 "0.0.0.0:30080",
