@@ -78,6 +78,10 @@ pub mod variables {
     pub const SNAT_LAST: &str = "SNAT_LAST";
 }
 
+/// Source ports the programs give to connections they translate; the node's
+/// sockets leave them alone (`ip_local_reserved_ports`).
+pub const SNAT_PORTS: core::ops::RangeInclusive<u16> = 61_000..=65_535;
+
 /// Most frontends: an address, port and protocol each. 50,000 services with
 /// two ports and a NodePort fit.
 pub const MAX_FRONTENDS: u32 = 1 << 18;

@@ -12,13 +12,14 @@
 //! | `plan`, `termination`, `admission`, `backoff`, `restart` | decisions |
 //! | `status`, `events` | what the API server is told |
 //! | `probe`, `lifecycle` | questions and hooks |
-//! | `image`, `container`, `sandbox`, `env`, `security`, `resources`, `etc` | from the spec to what the runtime is asked for |
+//! | `image`, `container`, `sandbox`, `datapath`, `env`, `security`, `resources`, `etc` | from the spec to what the runtime is asked for |
 //! | `volumes`, `sources`, `objects`, `downward` | volumes and what they are made from |
 
 mod admission;
 mod backoff;
 mod container;
 mod context;
+mod datapath;
 mod downward;
 mod env;
 mod etc;
@@ -48,7 +49,7 @@ mod unsupported;
 mod volumes;
 mod worker;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -112,7 +113,10 @@ pub async fn run(
         })?;
     }
     let sandboxes = runtime.list().await;
-    let live: HashSet<String> = sandboxes.into_iter().map(|sandbox| sandbox.id.0).collect();
+    let live: HashMap<String, Option<PathBuf>> = sandboxes
+        .into_iter()
+        .map(|sandbox| (sandbox.id.0, sandbox.netns))
+        .collect();
     network.retain(&live).await.map_err(Error::Network)?;
 
     let node: Arc<str> = config.node_name.as_str().into();

@@ -16,8 +16,9 @@ use std::{
 };
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
-use crate::PodAddresses;
+use crate::{PodAddresses, PodOptions};
 
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,15 @@ pub enum IpamError {
     },
 }
 
+/// What is recorded of a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    #[serde(flatten)]
+    pub addresses: PodAddresses,
+    #[serde(default)]
+    pub options: PodOptions,
+}
+
 #[derive(Debug)]
 pub struct Ipam {
     sandboxes: PathBuf,
@@ -65,7 +75,7 @@ pub struct Ipam {
     /// Keeps a second daemon off the same records for as long as it is open.
     _lock: File,
     cidrs: Vec<IpNet>,
-    records: HashMap<String, PodAddresses>,
+    records: HashMap<String, Record>,
     used: HashSet<IpAddr>,
     /// The oldest first.
     freed: VecDeque<IpAddr>,
@@ -102,7 +112,7 @@ impl Ipam {
             .collect();
     }
 
-    pub fn get(&self, sandbox_id: &str) -> Option<&PodAddresses> {
+    pub fn get(&self, sandbox_id: &str) -> Option<&Record> {
         self.records.get(sandbox_id)
     }
 
@@ -111,17 +121,32 @@ impl Ipam {
     }
 
     /// The sandbox's address: the recorded one, or a free one recorded now.
-    pub fn allocate(&mut self, sandbox_id: &str) -> Result<PodAddresses, IpamError> {
-        if let Some(addresses) = self.records.get(sandbox_id) {
-            return Ok(addresses.clone());
+    pub fn allocate(
+        &mut self,
+        sandbox_id: &str,
+        options: PodOptions,
+    ) -> Result<PodAddresses, IpamError> {
+        if let Some(record) = self.records.get_mut(sandbox_id) {
+            if record.options != options {
+                let changed = Record {
+                    options,
+                    ..record.clone()
+                };
+                write_synced(&self.sandboxes, sandbox_id, &changed)?;
+                *record = changed;
+            }
+            return Ok(record.addresses.clone());
         }
         check_id(sandbox_id)?;
         let address = self.next_free()?;
         let addresses = PodAddresses { ips: vec![address] };
-        write_synced(&self.sandboxes, sandbox_id, &addresses)?;
+        let record = Record {
+            addresses: addresses.clone(),
+            options,
+        };
+        write_synced(&self.sandboxes, sandbox_id, &record)?;
         self.used.insert(address);
-        self.records
-            .insert(sandbox_id.to_owned(), addresses.clone());
+        self.records.insert(sandbox_id.to_owned(), record);
         if let Some(at) = self.freed.iter().position(|freed| *freed == address) {
             self.freed.remove(at);
             remove(&self.freed_dir.join(address.to_string()))?;
@@ -131,7 +156,7 @@ impl Ipam {
 
     /// Frees the sandbox's address; a sandbox without one is fine.
     pub fn free(&mut self, sandbox_id: &str) -> Result<(), IpamError> {
-        let Some(addresses) = self.records.get(sandbox_id).cloned() else {
+        let Some(Record { addresses, .. }) = self.records.get(sandbox_id).cloned() else {
             return Ok(());
         };
         let record = self.sandboxes.join(sandbox_id);
@@ -233,7 +258,7 @@ fn lock(path: &Path) -> Result<File, IpamError> {
     }
 }
 
-fn read_records(dir: &Path) -> Result<HashMap<String, PodAddresses>, IpamError> {
+fn read_records(dir: &Path) -> Result<HashMap<String, Record>, IpamError> {
     let mut records = HashMap::new();
     for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
         let path = entry.map_err(io_error("list", dir))?.path();
@@ -248,20 +273,20 @@ fn read_records(dir: &Path) -> Result<HashMap<String, PodAddresses>, IpamError> 
             continue;
         }
         let bytes = fs::read(&path).map_err(io_error("read", &path))?;
-        let addresses =
+        let record =
             serde_json::from_slice(&bytes).map_err(|source| IpamError::Record { path, source })?;
-        records.insert(name, addresses);
+        records.insert(name, record);
     }
     Ok(records)
 }
 
 fn addresses_once(
-    records: &HashMap<String, PodAddresses>,
+    records: &HashMap<String, Record>,
     dir: &Path,
 ) -> Result<HashSet<IpAddr>, IpamError> {
     let mut holders: HashMap<IpAddr, &String> = HashMap::new();
-    for (id, addresses) in records {
-        for address in &addresses.ips {
+    for (id, record) in records {
+        for address in &record.addresses.ips {
             if let Some(first) = holders.insert(*address, id) {
                 return Err(IpamError::Duplicate {
                     address: *address,
@@ -297,10 +322,10 @@ fn read_freed(dir: &Path, used: &HashSet<IpAddr>) -> Result<VecDeque<IpAddr>, Ip
     Ok(freed.into_iter().map(|(_, address)| address).collect())
 }
 
-fn write_synced(dir: &Path, name: &str, addresses: &PodAddresses) -> Result<(), IpamError> {
+fn write_synced(dir: &Path, name: &str, record: &Record) -> Result<(), IpamError> {
     let temporary = dir.join(format!(".{name}"));
     let path = dir.join(name);
-    let bytes = serde_json::to_vec(addresses).map_err(|source| IpamError::Record {
+    let bytes = serde_json::to_vec(record).map_err(|source| IpamError::Record {
         path: path.clone(),
         source,
     })?;

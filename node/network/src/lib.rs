@@ -11,7 +11,7 @@
 //! that are the node's own.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -19,20 +19,25 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
+use vetch_ebpf_common::{Pod, SNAT_PORTS};
 
+mod attached;
 mod ipam;
 mod link;
 mod netns;
 mod route;
 mod sysctl;
 
+pub use attached::{PodOptions, Pods};
 pub use ipam::IpamError;
 pub use link::LinkError;
 pub use netns::NetnsError;
 pub use sysctl::SysctlError;
 
-use ipam::Ipam;
+use attached::{Attached, Sandbox};
+use ipam::{Ipam, Record};
 use link::{GATEWAY, Link, POD_LINK, Pair};
 use netns::{Netlink, Netns};
 
@@ -95,6 +100,7 @@ struct Inner {
     netns: Netns,
     netlink: Netlink,
     ipam: Arc<Mutex<Ipam>>,
+    attached: Attached,
 }
 
 impl Network {
@@ -106,7 +112,10 @@ impl Network {
             .ok_or(Error::NodeAddress {
                 node_ip: config.node_ip,
             })?;
-        netns.run(|| sysctl::forward_from(&uplink.name))??;
+        netns.run(|| {
+            sysctl::forward_from(&uplink.name)?;
+            sysctl::reserve_ports(SNAT_PORTS)
+        })??;
         let ipam = Ipam::open(&config.state_dir)?;
         // Loopback's 64 KiB are no measure for a pod's link.
         let mtu = config.mtu.unwrap_or(uplink.mtu.min(9000));
@@ -122,6 +131,7 @@ impl Network {
             netns,
             netlink,
             ipam: Arc::new(Mutex::new(ipam)),
+            attached: Attached::new(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -143,10 +153,16 @@ impl Network {
 
     /// Gives the sandbox an address and connects its namespace. Calling it
     /// again repairs what is missing and returns the same address.
-    pub async fn attach(&self, sandbox_id: &str, netns: &Path) -> Result<PodAddresses, Error> {
+    pub async fn attach(
+        &self,
+        sandbox_id: &str,
+        netns: &Path,
+        options: PodOptions,
+    ) -> Result<PodAddresses, Error> {
         let netns = Netns::open(netns)?;
         let id = sandbox_id.to_owned();
-        let addresses = self.inner.ipam(move |ipam| ipam.allocate(&id)).await?;
+        let allocate = move |ipam: &mut Ipam| ipam.allocate(&id, options);
+        let addresses = self.inner.ipam(allocate).await?;
         let pair = Pair::of(sandbox_id);
         let pod = netns.netlink()?;
         let (host_link, pod_link) = self.inner.pair(sandbox_id, &pair, &netns, &pod).await?;
@@ -158,11 +174,18 @@ impl Network {
             }
         }
         debug!(sandbox_id, link = pair.host_name, addresses = ?addresses.ips, "attached");
+        let sandbox = Sandbox {
+            addresses: addresses.clone(),
+            pod: describe(&host_link, &pod_link, pod.cookie(), options),
+        };
+        self.inner.attached.insert(sandbox_id, sandbox);
         Ok(addresses)
     }
 
     /// Takes the link away, then frees the address.
     pub async fn detach(&self, sandbox_id: &str) -> Result<(), Error> {
+        // First, so that nothing is sent to a link that is gone.
+        self.inner.attached.remove(sandbox_id);
         let name = Pair::of(sandbox_id).host_name;
         if let Some(link) = link::by_name(&self.inner.netlink, &name).await? {
             link::delete(&self.inner.netlink, &link).await?;
@@ -173,29 +196,73 @@ impl Network {
         Ok(())
     }
 
+    /// Of a sandbox that is attached; after a restart, once [`Network::retain`]
+    /// has looked.
     pub async fn addresses(&self, sandbox_id: &str) -> Option<PodAddresses> {
-        let id = sandbox_id.to_owned();
-        self.inner.ipam(move |ipam| ipam.get(&id).cloned()).await
+        self.inner.attached.get(sandbox_id)
     }
 
-    /// Frees what belongs to no sandbox in `live`: for the start of the
-    /// daemon, before it attaches anything new.
-    pub async fn retain(&self, live: &HashSet<String>) -> Result<(), Error> {
+    /// The attached pods, each time anew; `None` until [`Network::retain`] has
+    /// found out what an earlier daemon attached.
+    pub fn pods(&self) -> watch::Receiver<Option<Arc<Pods>>> {
+        self.inner.attached.subscribe()
+    }
+
+    /// For the start of the daemon, before it attaches anything new: frees what
+    /// belongs to no sandbox in `live`, and finds out which of these are
+    /// attached. The paths are of their network namespaces.
+    pub async fn retain(&self, live: &HashMap<String, Option<PathBuf>>) -> Result<(), Error> {
         let recorded = self
             .inner
             .ipam(|ipam| ipam.sandboxes().cloned().collect::<Vec<_>>())
             .await;
-        for sandbox_id in recorded.into_iter().filter(|id| !live.contains(id)) {
+        for sandbox_id in recorded.into_iter().filter(|id| !live.contains_key(id)) {
             warn!(sandbox_id, "freeing the address of a sandbox that is gone");
             self.detach(&sandbox_id).await?;
         }
-        let names: HashSet<String> = live.iter().map(|id| Pair::of(id).host_name).collect();
+        let names: HashSet<String> = live.keys().map(|id| Pair::of(id).host_name).collect();
         for link in link::list(&self.inner.netlink).await? {
             if link.is_veth && Pair::is_host_name(&link.name) && !names.contains(&link.name) {
                 link::delete(&self.inner.netlink, &link).await?;
             }
         }
+        self.adopt(live).await
+    }
+
+    async fn adopt(&self, live: &HashMap<String, Option<PathBuf>>) -> Result<(), Error> {
+        let routed = route::pods(&self.inner.netlink).await?;
+        let mut found = BTreeMap::new();
+        for (sandbox_id, netns) in live {
+            let id = sandbox_id.clone();
+            let record = self.inner.ipam(move |ipam| ipam.get(&id).cloned()).await;
+            let (Some(record), Some(netns)) = (record, netns) else {
+                continue;
+            };
+            match self.inner.find(sandbox_id, netns, record, &routed).await {
+                Ok(Some(sandbox)) => {
+                    found.insert(sandbox_id.clone(), sandbox);
+                }
+                Ok(None) => info!(sandbox_id, "not attached wholly by an earlier daemon"),
+                Err(error) => warn!(
+                    sandbox_id,
+                    error = &error as &dyn std::error::Error,
+                    "cannot tell whether the sandbox is attached: it is attached anew"
+                ),
+            }
+        }
+        self.inner.attached.adopt(found);
         Ok(())
+    }
+}
+
+fn describe(host: &Link, pod: &Link, cookie: u64, options: PodOptions) -> Pod {
+    Pod {
+        ifindex: host.index,
+        flags: options.flags(),
+        mac: pod.mac,
+        gateway_mac: host.mac,
+        pad: 0,
+        netns: cookie,
     }
 }
 
@@ -261,6 +328,32 @@ impl Inner {
         Ok(host_link
             .zip(pod_link)
             .filter(|(host, pod)| host.peer == Some(pod.index) && pod.peer == Some(host.index)))
+    }
+
+    /// The sandbox as it is attached, by the last thing that attaching does: a
+    /// route through its pair for each address.
+    async fn find(
+        &self,
+        sandbox_id: &str,
+        netns: &Path,
+        record: Record,
+        routed: &BTreeMap<Ipv4Addr, u32>,
+    ) -> Result<Option<Sandbox>, Error> {
+        let pod = Netns::open(netns)?.netlink()?;
+        let pair = Pair::of(sandbox_id);
+        let Some((host_link, pod_link)) = self.existing_pair(&pair, &pod).await? else {
+            return Ok(None);
+        };
+        let mut v4 = record.addresses.ips.iter().filter_map(|ip| match ip {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        });
+        if !v4.all(|ip| routed.get(ip) == Some(&host_link.index)) {
+            return Ok(None);
+        }
+        let pod = describe(&host_link, &pod_link, pod.cookie(), record.options);
+        let addresses = record.addresses;
+        Ok(Some(Sandbox { addresses, pod }))
     }
 
     async fn connect(

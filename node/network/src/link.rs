@@ -41,6 +41,7 @@ pub struct Link {
     /// The index of the veth's other side, in that side's namespace.
     pub peer: Option<u32>,
     pub is_veth: bool,
+    pub mac: [u8; 6],
 }
 
 /// The names and hardware addresses of one sandbox's pair. They follow from
@@ -213,12 +214,15 @@ fn parse(message: LinkMessage) -> Link {
         mtu: 0,
         peer: None,
         is_veth: false,
+        mac: [0; 6],
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Link(peer) => link.peer = Some(peer),
+            // Of six bytes on a veth; on others it does not matter here.
+            LinkAttribute::Address(mac) => link.mac = mac.try_into().unwrap_or_default(),
             LinkAttribute::LinkInfo(infos) => {
                 link.is_veth = infos
                     .iter()

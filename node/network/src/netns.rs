@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket},
+};
 use rtnetlink::Handle;
 use tokio::task::AbortHandle;
 
@@ -28,12 +31,36 @@ pub enum NetnsError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot open a netlink socket in {path}")]
+    #[error("cannot open a socket in {path}")]
     Socket {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
+}
+
+/// 5.14
+#[derive(Clone, Copy)]
+struct NetnsCookie;
+
+nix::getsockopt_impl!(
+    NetnsCookie,
+    libc::SOL_SOCKET,
+    libc::SO_NETNS_COOKIE,
+    u64,
+    nix::sys::socket::sockopt::GetStruct<u64>
+);
+
+/// The number of the calling thread's network namespace, by which programs in
+/// the kernel know it: never used twice while the machine is up.
+fn cookie() -> io::Result<u64> {
+    let any = socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    Ok(getsockopt(&any, NetnsCookie)?)
 }
 
 /// An open network namespace: the file keeps it alive.
@@ -90,17 +117,21 @@ impl Netns {
     /// A netlink connection that speaks for this namespace.
     pub fn netlink(&self) -> Result<Netlink, NetnsError> {
         let runtime = tokio::runtime::Handle::current();
-        let (connection, handle, _) = self
+        let ((connection, handle, _), cookie) = self
             .run(|| {
                 let _context = runtime.enter();
-                rtnetlink::new_connection()
+                Ok((rtnetlink::new_connection()?, cookie()?))
             })?
             .map_err(|source| NetnsError::Socket {
                 path: self.path.clone(),
                 source,
             })?;
         let task = tokio::spawn(connection).abort_handle();
-        Ok(Netlink { handle, task })
+        Ok(Netlink {
+            handle,
+            cookie,
+            task,
+        })
     }
 }
 
@@ -109,7 +140,15 @@ impl Netns {
 #[derive(Debug)]
 pub struct Netlink {
     handle: Handle,
+    cookie: u64,
     task: AbortHandle,
+}
+
+impl Netlink {
+    /// `SO_NETNS_COOKIE` of the namespace.
+    pub fn cookie(&self) -> u64 {
+        self.cookie
+    }
 }
 
 impl std::ops::Deref for Netlink {

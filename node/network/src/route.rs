@@ -70,6 +70,26 @@ pub async fn add_pod_default(netlink: &Handle, index: u32) -> Result<(), LinkErr
     .await
 }
 
+/// Which link each of this node's pods is behind.
+pub async fn pods(netlink: &Handle) -> Result<BTreeMap<Ipv4Addr, u32>, LinkError> {
+    let routes = ours(netlink).await?.into_iter();
+    let pod = |message: &RouteMessage| {
+        let mut address = None;
+        let mut link = None;
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(ip)) => address = Some(*ip),
+                RouteAttribute::Oif(index) => link = Some(*index),
+                // To a peer's pods.
+                RouteAttribute::Gateway(_) => return None,
+                _ => {}
+            }
+        }
+        address.zip(link)
+    };
+    Ok(routes.filter_map(|message| pod(&message)).collect())
+}
+
 /// The routes the peers ask for: an address range and the node that has it.
 pub fn wanted(peers: &[Peer], node_ip: IpAddr) -> BTreeMap<Ipv4Net, Ipv4Addr> {
     peers
@@ -125,13 +145,8 @@ pub async fn reconcile_peers(
 async fn peer_routes(
     netlink: &Handle,
 ) -> Result<Vec<(Ipv4Net, Ipv4Addr, RouteMessage)>, LinkError> {
-    let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let mut routes = netlink.route().get(all).execute();
-    let mut ours = Vec::new();
-    while let Some(message) = routes.try_next().await.map_err(failed("list routes"))? {
-        if message.header.protocol != PROTOCOL {
-            continue;
-        }
+    let mut peers = Vec::new();
+    for message in ours(netlink).await? {
         let mut destination = None;
         let mut gateway = None;
         for attribute in &message.attributes {
@@ -147,10 +162,25 @@ async fn peer_routes(
             continue;
         };
         if let Ok(cidr) = Ipv4Net::new(destination, message.header.destination_prefix_length) {
-            ours.push((cidr, gateway, message));
+            peers.push((cidr, gateway, message));
         }
     }
-    Ok(ours)
+    Ok(peers)
+}
+
+async fn ours(netlink: &Handle) -> Result<Vec<RouteMessage>, LinkError> {
+    let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    let routes: Vec<RouteMessage> = netlink
+        .route()
+        .get(all)
+        .execute()
+        .try_collect()
+        .await
+        .map_err(failed("list routes"))?;
+    let ours = routes.into_iter();
+    Ok(ours
+        .filter(|message| message.header.protocol == PROTOCOL)
+        .collect())
 }
 
 async fn replace(netlink: &Handle, route: RouteMessage, step: String) -> Result<(), LinkError> {

@@ -1,13 +1,17 @@
 //! The few switches of the node's own links. /proc/sys/net shows the
 //! namespace of the thread that reads it, so this runs on a thread inside.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {value} to {path}")]
 pub struct SysctlError {
     path: PathBuf,
-    value: &'static str,
+    value: String,
     source: io::Error,
 }
 
@@ -23,7 +27,38 @@ pub fn check_source(link: &str) -> Result<(), SysctlError> {
     set(link, "rp_filter", "1")
 }
 
-fn set(link: &str, name: &str, value: &'static str) -> Result<(), SysctlError> {
+/// No socket of the node's is given a port of `range` by the kernel's choice;
+/// what else is reserved stays so.
+pub fn reserve_ports(range: RangeInclusive<u16>) -> Result<(), SysctlError> {
+    let path = Path::new("/proc/sys/net/ipv4/ip_local_reserved_ports");
+    let reserved = fs::read_to_string(path).unwrap_or_default();
+    match with_range(&reserved, range) {
+        None => Ok(()),
+        Some(value) => write(path, &value),
+    }
+}
+
+/// The kernel's list (`1,3-5`) with `range`; `None` if that is in it.
+fn with_range(list: &str, range: RangeInclusive<u16>) -> Option<String> {
+    let covered = list.trim().split(',').any(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        first
+            .parse()
+            .is_ok_and(|first: u16| first <= *range.start())
+            && last.parse().is_ok_and(|last: u16| *range.end() <= last)
+    });
+    if covered {
+        return None;
+    }
+    let (start, end) = range.into_inner();
+    // The kernel merges what overlaps.
+    Some(match list.trim() {
+        "" => format!("{start}-{end}"),
+        list => format!("{list},{start}-{end}"),
+    })
+}
+
+fn set(link: &str, name: &str, value: &str) -> Result<(), SysctlError> {
     let path = PathBuf::from("/proc/sys/net/ipv4/conf")
         .join(link)
         .join(name);
@@ -31,9 +66,33 @@ fn set(link: &str, name: &str, value: &'static str) -> Result<(), SysctlError> {
     if fs::read_to_string(&path).is_ok_and(|current| current.trim() == value) {
         return Ok(());
     }
-    fs::write(&path, value).map_err(|source| SysctlError {
-        path,
-        value,
+    write(&path, value)
+}
+
+fn write(path: &Path, value: &str) -> Result<(), SysctlError> {
+    fs::write(path, value).map_err(|source| SysctlError {
+        path: path.into(),
+        value: value.into(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_ports_are_added_to() {
+        for (list, with) in [
+            ("\n", Some("61000-65535")),
+            ("8080,9000-9010\n", Some("8080,9000-9010,61000-65535")),
+            // Overlaps are the kernel's to merge.
+            ("60000-62000\n", Some("60000-62000,61000-65535")),
+            ("8080,61000-65535\n", None),
+            ("60000-65535\n", None),
+            ("61000-65534,65535\n", Some("61000-65534,65535,61000-65535")),
+        ] {
+            assert_eq!(with_range(list, 61000..=65535).as_deref(), with, "{list}");
+        }
+    }
 }

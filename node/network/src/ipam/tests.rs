@@ -13,7 +13,7 @@ fn open(dir: &Path, pod_cidr: &str) -> Ipam {
 }
 
 fn address(ipam: &mut Ipam, id: &str) -> String {
-    ipam.allocate(id).unwrap().ips[0].to_string()
+    ipam.allocate(id, PodOptions::default()).unwrap().ips[0].to_string()
 }
 
 #[test]
@@ -27,7 +27,9 @@ fn one_address_each_and_never_the_reserved_ones() {
     for reserved in ["10.244.1.0", "10.244.1.1", "10.244.1.15"] {
         assert!(!all.contains(reserved), "{reserved} was handed out");
     }
-    let full = ipam.allocate("one-more").unwrap_err();
+    let full = ipam
+        .allocate("one-more", PodOptions::default())
+        .unwrap_err();
     assert!(matches!(full, IpamError::Full { used: 13, .. }), "{full}");
     assert_eq!(address(&mut ipam, "s4"), address(&mut ipam, "s4"));
 }
@@ -47,16 +49,25 @@ fn freed_addresses_come_back_last_and_in_order_also_after_a_restart() {
         .map(|n| address(&mut ipam, &format!("t{n}")))
         .collect();
     assert_eq!(next, ["10.244.1.6", "10.244.1.4", "10.244.1.2"]);
-    assert!(matches!(ipam.allocate("t3"), Err(IpamError::Full { .. })));
+    assert!(matches!(
+        ipam.allocate("t3", PodOptions::default()),
+        Err(IpamError::Full { .. })
+    ));
 }
 
 #[test]
 fn without_a_cidr_there_is_no_address() {
     let dir = tempfile::tempdir().unwrap();
     let mut ipam = Ipam::open(dir.path()).unwrap();
-    assert!(matches!(ipam.allocate("a"), Err(IpamError::NoPodCidr)));
+    assert!(matches!(
+        ipam.allocate("a", PodOptions::default()),
+        Err(IpamError::NoPodCidr)
+    ));
     ipam.set_cidrs(&[cidr("fd00::/64")]);
-    assert!(matches!(ipam.allocate("a"), Err(IpamError::NoPodCidr)));
+    assert!(matches!(
+        ipam.allocate("a", PodOptions::default()),
+        Err(IpamError::NoPodCidr)
+    ));
 }
 
 #[test]
@@ -69,7 +80,10 @@ fn a_second_process_and_a_strange_id_are_refused() {
     ));
     for id in ["", "../x", ".hidden", "a/b", "é"] {
         assert!(
-            matches!(ipam.allocate(id), Err(IpamError::SandboxId { .. })),
+            matches!(
+                ipam.allocate(id, PodOptions::default()),
+                Err(IpamError::SandboxId { .. })
+            ),
             "{id:?}"
         );
     }
@@ -102,7 +116,10 @@ fn a_crash_between_any_two_steps_never_hands_an_address_out_twice() {
     for n in 0..3 {
         assert!(seen.insert(address(&mut ipam, &format!("n{n}"))));
     }
-    assert!(matches!(ipam.allocate("n3"), Err(IpamError::Full { .. })));
+    assert!(matches!(
+        ipam.allocate("n3", PodOptions::default()),
+        Err(IpamError::Full { .. })
+    ));
 }
 
 #[test]
@@ -184,7 +201,9 @@ fn a_killed_process_loses_and_doubles_nothing() {
         lines.map_while(Result::ok).for_each(&mut read);
         let ipam = Ipam::open(dir.path()).unwrap();
         for (id, address) in &held {
-            let recorded = ipam.get(id).map(|addresses| addresses.ips[0].to_string());
+            let recorded = ipam
+                .get(id)
+                .map(|record| record.addresses.ips[0].to_string());
             assert_eq!(recorded.as_ref(), Some(address), "{id}");
         }
         // Recorded but not said yet: the next process holds it.
@@ -194,7 +213,10 @@ fn a_killed_process_loses_and_doubles_nothing() {
             .cloned()
             .collect::<Vec<_>>()
         {
-            held.insert(id.clone(), ipam.get(&id).unwrap().ips[0].to_string());
+            held.insert(
+                id.clone(),
+                ipam.get(&id).unwrap().addresses.ips[0].to_string(),
+            );
         }
     }
 }

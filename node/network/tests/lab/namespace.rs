@@ -85,20 +85,105 @@ impl Namespace {
     pub async fn index(&self, name: &str) -> u32 {
         index(&self.netlink(), name).await
     }
+
+    pub async fn mac(&self, name: &str) -> [u8; 6] {
+        mac(&link(&self.netlink(), name).await)
+    }
+
+    /// The name and hardware address of the other side of the pod's eth0.
+    pub async fn host_link_of(&self, pod: &Namespace) -> (String, [u8; 6]) {
+        use netlink_packet_route::link::LinkAttribute;
+        let inside = link(&pod.netlink(), "eth0").await;
+        let peer = inside
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                LinkAttribute::Link(peer) => Some(*peer),
+                _ => None,
+            });
+        let netlink = self.netlink();
+        let host = netlink
+            .link()
+            .get()
+            .match_index(peer.unwrap())
+            .execute()
+            .try_next()
+            .await;
+        let host = host.unwrap().unwrap();
+        let name = host
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            });
+        (name.unwrap(), mac(&host))
+    }
+
+    pub async fn delete_route_to(&self, link: &str) {
+        use netlink_packet_route::route::RouteAttribute;
+        let index = self.index(link).await;
+        let netlink = self.netlink();
+        let all = rtnetlink::RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes: Vec<_> = netlink
+            .route()
+            .get(all)
+            .execute()
+            .try_collect()
+            .await
+            .unwrap();
+        for route in routes {
+            if route.attributes.contains(&RouteAttribute::Oif(index)) {
+                netlink.route().del(route).execute().await.unwrap();
+            }
+        }
+    }
+
+    /// `SO_NETNS_COOKIE`.
+    pub fn cookie(&self) -> u64 {
+        self.run(|| {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            nix::sys::socket::getsockopt(&socket, NetnsCookie).unwrap()
+        })
+    }
 }
 
-async fn index(netlink: &Handle, name: &str) -> u32 {
-    let link = netlink
+#[derive(Clone, Copy)]
+struct NetnsCookie;
+
+nix::getsockopt_impl!(
+    NetnsCookie,
+    libc::SOL_SOCKET,
+    libc::SO_NETNS_COOKIE,
+    u64,
+    nix::sys::socket::sockopt::GetStruct<u64>
+);
+
+async fn link(netlink: &Handle, name: &str) -> netlink_packet_route::link::LinkMessage {
+    let found = netlink
         .link()
         .get()
         .match_name(name)
         .execute()
         .try_next()
         .await;
-    link.unwrap()
-        .unwrap_or_else(|| panic!("no link {name}"))
-        .header
-        .index
+    found.unwrap().unwrap_or_else(|| panic!("no link {name}"))
+}
+
+fn mac(link: &netlink_packet_route::link::LinkMessage) -> [u8; 6] {
+    use netlink_packet_route::link::LinkAttribute;
+    let mac = link
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Address(mac) => Some(mac.clone()),
+            _ => None,
+        });
+    mac.unwrap().try_into().unwrap()
+}
+
+async fn index(netlink: &Handle, name: &str) -> u32 {
+    link(netlink, name).await.header.index
 }
 
 /// A bridge in a namespace of its own, for nodes to plug into.

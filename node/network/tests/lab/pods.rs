@@ -1,11 +1,13 @@
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashMap},
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     time::Duration,
 };
 
-use vetch_network::{Error, IpamError, Network, NetworkConfig, Peer, PodAddresses};
+use vetch_network::{
+    Error, IpamError, Network, NetworkConfig, Peer, PodAddresses, PodOptions, Pods,
+};
 
 use crate::namespace::{Bridge, Namespace};
 
@@ -56,8 +58,14 @@ async fn node(bridge: &Bridge, ip: Ipv4Addr, pod_cidr: &str) -> Node {
 impl Node {
     async fn pod(&self, id: &str) -> (Namespace, IpAddr) {
         let pod = Namespace::new();
-        let addresses = self.network.attach(id, &pod.path()).await.unwrap();
-        (pod, addresses.ips[0])
+        let ip = self.pod_at(id, &pod).await;
+        (pod, ip)
+    }
+
+    async fn pod_at(&self, id: &str, pod: &Namespace) -> IpAddr {
+        let options = PodOptions::default();
+        let attached = self.network.attach(id, &pod.path(), options).await;
+        attached.unwrap().ips[0]
     }
 }
 
@@ -175,7 +183,11 @@ async fn attach_and_detach_may_be_repeated() {
     let node = node(&bridge, NODE_1, "10.244.1.0/24").await;
     let (a, a_ip) = node.pod("a").await;
     let before = (node.namespace.links().await, a.index("eth0").await);
-    let again = node.network.attach("a", &a.path()).await.unwrap();
+    let again = node
+        .network
+        .attach("a", &a.path(), PodOptions::default())
+        .await
+        .unwrap();
     assert_eq!(again, PodAddresses { ips: vec![a_ip] });
     assert_eq!(
         before,
@@ -207,11 +219,17 @@ async fn attach_repairs_what_was_half_done() {
         .execute()
         .await
         .unwrap();
-    node.network.attach("a", &a.path()).await.unwrap();
+    node.network
+        .attach("a", &a.path(), PodOptions::default())
+        .await
+        .unwrap();
     assert_eq!(tcp(&a, &b, b_ip), a_ip);
     // The same sandbox in a new namespace, while the old one still lives.
     let again = Namespace::new();
-    node.network.attach("a", &again.path()).await.unwrap();
+    node.network
+        .attach("a", &again.path(), PodOptions::default())
+        .await
+        .unwrap();
     assert_eq!(tcp(&again, &b, b_ip), a_ip);
     assert_eq!(a.links().await, ["lo"]);
 }
@@ -225,8 +243,16 @@ async fn a_restart_keeps_addresses_and_links_and_frees_what_leaked() {
         state,
     } = node(&bridge, NODE_1, "10.244.1.0/29").await;
     let (a, leaked) = (Namespace::new(), Namespace::new());
-    let a_ip = network.attach("a", &a.path()).await.unwrap().ips[0];
-    let leaked_ip = network.attach("leaked", &leaked.path()).await.unwrap().ips[0];
+    let a_ip = network
+        .attach("a", &a.path(), PodOptions::default())
+        .await
+        .unwrap()
+        .ips[0];
+    let leaked_ip = network
+        .attach("leaked", &leaked.path(), PodOptions::default())
+        .await
+        .unwrap()
+        .ips[0];
     drop(network);
     // The namespace of the leaked one is gone; its address is still recorded.
     drop(leaked);
@@ -237,15 +263,19 @@ async fn a_restart_keeps_addresses_and_links_and_frees_what_leaked() {
         network,
         state,
     };
+    let (b, b_ip) = node.pod("b").await;
+    assert!(![a_ip, leaked_ip].contains(&b_ip));
+    assert_eq!(tcp(&b, &a, a_ip), b_ip);
+    assert_eq!(node.network.addresses("a").await, None, "nobody has looked");
+    let live = HashMap::from([
+        ("a".to_owned(), Some(a.path())),
+        ("b".to_owned(), Some(b.path())),
+    ]);
+    node.network.retain(&live).await.unwrap();
     assert_eq!(
         node.network.addresses("a").await,
         Some(PodAddresses { ips: vec![a_ip] })
     );
-    let (b, b_ip) = node.pod("b").await;
-    assert!(![a_ip, leaked_ip].contains(&b_ip));
-    assert_eq!(tcp(&b, &a, a_ip), b_ip);
-    let live = HashSet::from(["a".to_owned(), "b".to_owned()]);
-    node.network.retain(&live).await.unwrap();
     assert_eq!(node.network.addresses("leaked").await, None);
     assert_eq!(tcp(&b, &a, a_ip), b_ip);
     assert_eq!(
@@ -261,6 +291,95 @@ async fn a_restart_keeps_addresses_and_links_and_frees_what_leaked() {
         .unwrap()
         .count();
     assert_eq!(records, 2);
+}
+
+/// What a program in the kernel would be told, from the kernel itself.
+async fn seen(node: &Node, pod: &Namespace, id: &str) -> vetch_ebpf_common::Pod {
+    let (name, mac) = node.namespace.host_link_of(pod).await;
+    let ifindex = node.namespace.index(&name).await;
+    assert!(name.starts_with("vt"), "{id} {name}");
+    vetch_ebpf_common::Pod {
+        ifindex,
+        flags: 0,
+        mac: pod.mac("eth0").await,
+        gateway_mac: mac,
+        pad: 0,
+        netns: pod.cookie(),
+    }
+}
+
+fn published(network: &Network) -> Option<Pods> {
+    Some(network.pods().borrow().as_deref()?.clone())
+}
+
+#[tokio::test]
+async fn attached_pods_are_published_and_found_again() {
+    use vetch_ebpf_common::Pod;
+    let bridge = Bridge::new().await;
+    let mut node = node(&bridge, NODE_1, "10.244.1.0/24").await;
+    assert_eq!(published(&node.network), None, "not known yet");
+    node.network.retain(&HashMap::new()).await.unwrap();
+    assert_eq!(published(&node.network), Some(BTreeMap::new()));
+
+    let (a, a_ip) = node.pod("a").await;
+    let b = Namespace::new();
+    let options = PodOptions {
+        by_stack: true,
+        tcp_by_packet: true,
+    };
+    let attach = node.network.attach("b", &b.path(), options).await;
+    let b_ip = attach.unwrap().ips[0];
+    let a_seen = seen(&node, &a, "a").await;
+    let b_seen = Pod {
+        flags: Pod::BY_STACK | Pod::TCP_BY_PACKET,
+        ..seen(&node, &b, "b").await
+    };
+    let both = BTreeMap::from([(a_ip, a_seen), (b_ip, b_seen)]);
+    assert_eq!(published(&node.network).as_ref(), Some(&both));
+
+    // The next daemon; one pod is half attached, and one is somewhere else.
+    let (c, _) = node.pod("c").await;
+    let (d, _) = node.pod("d").await;
+    let (c_link, _) = node.namespace.host_link_of(&c).await;
+    drop(node.network);
+    node.namespace.delete_route_to(&c_link).await;
+    node.network = open(&node.namespace, NODE_1, &node.state, "10.244.1.0/24").await;
+    let paths = [("a", &a), ("b", &b), ("c", &c), ("d", &Namespace::new())];
+    let mut live: HashMap<_, _> = paths
+        .iter()
+        .map(|(id, pod)| ((*id).to_owned(), Some(pod.path())))
+        .collect();
+    live.insert("of-the-nodes-network".into(), None);
+    node.network.retain(&live).await.unwrap();
+    assert_eq!(published(&node.network).as_ref(), Some(&both));
+    assert_eq!(node.network.addresses("c").await, None, "to be attached");
+    let c_ip = node.pod_at("c", &c).await;
+    assert_eq!(tcp(&a, &c, c_ip), a_ip);
+    drop(d);
+
+    let mut pods = node.network.pods();
+    pods.borrow_and_update();
+    node.network.detach("b").await.unwrap();
+    let left: Vec<IpAddr> = pods
+        .borrow_and_update()
+        .iter()
+        .flat_map(|pods| pods.keys().copied().collect::<Vec<_>>())
+        .collect();
+    assert_eq!(left, [a_ip, c_ip]);
+}
+
+#[tokio::test]
+async fn ports_for_translated_connections_are_reserved() {
+    let bridge = Bridge::new().await;
+    let namespace = bridge.node(NODE_1).await;
+    let path = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    namespace.run(|| std::fs::write(path, "8080,62000").unwrap());
+    let state = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        drop(open(&namespace, NODE_1, &state, "10.244.1.0/24").await);
+        let reserved = namespace.run(|| std::fs::read_to_string(path).unwrap());
+        assert_eq!(reserved.trim(), "8080,61000-65535");
+    }
 }
 
 #[tokio::test]
@@ -297,7 +416,11 @@ async fn a_full_node_says_so_and_has_room_again_after_a_detach() {
     let node = node(&bridge, NODE_1, "10.244.1.0/30").await;
     let (_a, a_ip) = node.pod("a").await;
     let b = Namespace::new();
-    let full = node.network.attach("b", &b.path()).await.unwrap_err();
+    let full = node
+        .network
+        .attach("b", &b.path(), PodOptions::default())
+        .await
+        .unwrap_err();
     assert!(
         matches!(full, Error::Ipam(IpamError::Full { used: 1, .. })),
         "{full:?}"
@@ -305,7 +428,11 @@ async fn a_full_node_says_so_and_has_room_again_after_a_detach() {
     assert_eq!(b.links().await, ["lo"]);
     node.network.detach("a").await.unwrap();
     assert_eq!(
-        node.network.attach("b", &b.path()).await.unwrap().ips,
+        node.network
+            .attach("b", &b.path(), PodOptions::default())
+            .await
+            .unwrap()
+            .ips,
         [a_ip]
     );
 }
@@ -321,7 +448,7 @@ async fn attach_latency() {
     for (n, pod) in pods.iter().enumerate() {
         let started = std::time::Instant::now();
         node.network
-            .attach(&format!("s{n}"), &pod.path())
+            .attach(&format!("s{n}"), &pod.path(), PodOptions::default())
             .await
             .unwrap();
         attach.push(started.elapsed());

@@ -10,6 +10,7 @@ use vetch_runtime::{SandboxId, SandboxStatus};
 use super::clean;
 use super::job::Outcome;
 use crate::pods::context::Context;
+use crate::pods::datapath;
 use crate::pods::etc::hostname::hostname;
 use crate::pods::etc::{self, EtcError};
 use crate::pods::sandbox::sandbox_spec;
@@ -94,7 +95,14 @@ impl SandboxJob {
             vec![context.config.node_ip]
         } else {
             let netns = sandbox.netns.as_ref().ok_or(SandboxError::NoNamespace)?;
-            let attached = context.network.attach(&sandbox.id.0, netns).await;
+            let (options, warnings) = datapath::options(&self.pod);
+            if tell {
+                for message in warnings {
+                    let teller = context.recorder.pod(&self.pod);
+                    teller.warning("InvalidAnnotation", message);
+                }
+            }
+            let attached = context.network.attach(&sandbox.id.0, netns, options).await;
             attached
                 .map_err(|error| SandboxError::Network(chain(&error)))?
                 .ips

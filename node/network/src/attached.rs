@@ -1,0 +1,187 @@
+//! The sandboxes that are attached now, as the programs in the kernel need to
+//! know them.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use vetch_ebpf_common::Pod;
+
+use crate::PodAddresses;
+
+/// Each address of a pod with the pod. Pods of several addresses are there
+/// several times.
+pub type Pods = BTreeMap<IpAddr, Pod>;
+
+/// What a pod asks of the datapath; kept with its address record, because the
+/// next daemon may have no API server to ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodOptions {
+    /// Its packets go by the node's stack and are never redirected.
+    pub by_stack: bool,
+    /// Its TCP connections to services are balanced by the packet, not at
+    /// `connect()`.
+    pub tcp_by_packet: bool,
+}
+
+impl PodOptions {
+    pub fn flags(self) -> u32 {
+        let flag = |set, flag| if set { flag } else { 0 };
+        flag(self.by_stack, Pod::BY_STACK) | flag(self.tcp_by_packet, Pod::TCP_BY_PACKET)
+    }
+}
+
+/// One attached sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    pub addresses: PodAddresses,
+    pub pod: Pod,
+}
+
+#[derive(Debug)]
+pub struct Attached {
+    sandboxes: Mutex<BTreeMap<String, Sandbox>>,
+    /// `None` until it is known what an earlier daemon attached.
+    published: watch::Sender<Option<Arc<Pods>>>,
+}
+
+impl Attached {
+    pub fn new() -> Self {
+        Self {
+            sandboxes: Mutex::default(),
+            published: watch::Sender::new(None),
+        }
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Pods>>> {
+        self.published.subscribe()
+    }
+
+    pub fn get(&self, id: &str) -> Option<PodAddresses> {
+        let sandboxes = self
+            .sandboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Some(sandboxes.get(id)?.addresses.clone())
+    }
+
+    pub fn insert(&self, id: &str, sandbox: Sandbox) {
+        let known = self.published.borrow().is_some();
+        self.change(known, |sandboxes| {
+            sandboxes.insert(id.to_owned(), sandbox);
+        });
+    }
+
+    pub fn remove(&self, id: &str) {
+        let known = self.published.borrow().is_some();
+        self.change(known, |sandboxes| {
+            sandboxes.remove(id);
+        });
+    }
+
+    /// Takes in what was found attached; what was attached meanwhile is newer.
+    pub fn adopt(&self, found: BTreeMap<String, Sandbox>) {
+        self.change(true, |sandboxes| {
+            for (id, sandbox) in found {
+                sandboxes.entry(id).or_insert(sandbox);
+            }
+        });
+    }
+
+    fn change(&self, publish: bool, change: impl FnOnce(&mut BTreeMap<String, Sandbox>)) {
+        let mut sandboxes = self
+            .sandboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        change(&mut sandboxes);
+        if !publish {
+            return;
+        }
+        let pods: Pods = sandboxes
+            .values()
+            .flat_map(|sandbox| sandbox.addresses.ips.iter().map(|ip| (*ip, sandbox.pod)))
+            .collect();
+        self.published.send_if_modified(|published| {
+            let changed = published.as_deref() != Some(&pods);
+            if changed {
+                *published = Some(Arc::new(pods));
+            }
+            changed
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sandbox(ips: &[&str], ifindex: u32) -> Sandbox {
+        Sandbox {
+            addresses: PodAddresses {
+                ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+            },
+            pod: Pod {
+                ifindex,
+                ..Pod::default()
+            },
+        }
+    }
+
+    /// Addresses and link indices as last published.
+    fn published(seen: &mut watch::Receiver<Option<Arc<Pods>>>) -> Option<Vec<(String, u32)>> {
+        let pods = seen.borrow_and_update();
+        let pair = |(ip, pod): (&IpAddr, &Pod)| (ip.to_string(), pod.ifindex);
+        Some(pods.as_ref()?.iter().map(pair).collect())
+    }
+
+    #[test]
+    fn nothing_is_published_before_the_earlier_ones_are_known() {
+        let attached = Attached::new();
+        let mut seen = attached.subscribe();
+        attached.insert("new", sandbox(&["10.0.0.2"], 7));
+        attached.insert("again", sandbox(&["10.0.0.3"], 8));
+        assert_eq!(published(&mut seen), None);
+        attached.adopt(BTreeMap::from([
+            ("old".into(), sandbox(&["10.0.0.1", "fd00::1"], 5)),
+            ("again".into(), sandbox(&["10.0.0.3"], 6)),
+        ]));
+        let all = [
+            ("10.0.0.1", 5),
+            ("10.0.0.2", 7),
+            ("10.0.0.3", 8),
+            ("fd00::1", 5),
+        ];
+        assert_eq!(
+            published(&mut seen),
+            Some(all.map(|(ip, index)| (ip.to_owned(), index)).to_vec())
+        );
+        attached.insert("new", sandbox(&["10.0.0.2"], 7));
+        attached.remove("nobody");
+        assert!(!seen.has_changed().unwrap(), "nothing is new");
+        attached.remove("old");
+        assert_eq!(published(&mut seen).unwrap().len(), 2);
+        assert_eq!(attached.get("old"), None);
+        assert!(attached.get("new").is_some());
+    }
+
+    #[test]
+    fn options_are_flags() {
+        let options = |by_stack, tcp_by_packet| PodOptions {
+            by_stack,
+            tcp_by_packet,
+        };
+        for (options, flags) in [
+            (options(false, false), 0),
+            (options(true, false), Pod::BY_STACK),
+            (options(false, true), Pod::TCP_BY_PACKET),
+            (options(true, true), Pod::BY_STACK | Pod::TCP_BY_PACKET),
+        ] {
+            assert_eq!(options.flags(), flags);
+        }
+    }
+}
