@@ -144,6 +144,10 @@ pub struct DaemonArgs {
         default_value = "127.0.0.1:10249"
     )]
     pub metrics_bind_address: SocketAddr,
+    /// A link by which this node reaches others and is reached [default: the one that has the node's
+    /// address, and those of default routes]
+    #[arg(long, value_name = "NAME", env = "VETCH_UPLINK", value_delimiter = ',')]
+    pub uplink: Vec<String>,
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]
     pub node_labels: Vec<(String, String)>,
@@ -232,12 +236,15 @@ mod tests {
             "127.0.0.1:5001",
             "--cluster-dns",
             "10.96.0.10",
+            "--uplink",
+            "eth0,eth1",
         ];
         let cli = parse(&[&NEEDED[..], &more].concat()).unwrap();
         let labels = cli.daemon.labels();
         assert_eq!(labels["zone"], "a");
         assert_eq!(labels["disk"], "ssd");
         assert_eq!(cli.daemon.insecure_registry.len(), 2);
+        assert_eq!(cli.daemon.uplink, ["eth0", "eth1"]);
         assert!(parse(&[&NEEDED[..], &["--node-labels", "zone"]].concat()).is_err());
     }
 

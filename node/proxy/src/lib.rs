@@ -13,7 +13,7 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -22,11 +22,13 @@ mod announce;
 mod diff;
 mod events;
 mod health;
+mod hooks;
 mod index;
 mod loaded;
 mod maps;
 mod metrics;
 mod model;
+mod netlink;
 mod programs;
 mod proxy;
 mod slots;
@@ -37,11 +39,12 @@ mod watch;
 
 pub use announce::{ANNOUNCED_BY, Announcer, Uplink, announced};
 pub use diff::{Current, Pointer, ServiceId};
+pub use hooks::{AttachedPods, Follow, Hooks, HooksConfig, HooksError, Kind, Pods};
 pub use index::ObjectName;
 pub use loaded::{LoadedProgram, loaded};
 pub use maps::MapsError;
 pub use model::{Backend, Balance, Exposure, Frontend, ServicePort, Target};
-pub use programs::{ProgramsError, remove};
+pub use programs::ProgramsError;
 pub use proxy::{Proxy, dump};
 pub use vetch_ebpf_common::Protocol;
 
@@ -58,6 +61,9 @@ pub struct ProxyConfig {
     /// Serve the Services whose label `service.kubernetes.io/service-proxy-name`
     /// has this value; None serves those without the label.
     pub service_proxy_name: Option<String>,
+    /// Names of the links that lead to the network; empty for those that have
+    /// a node address or a default route.
+    pub uplinks: Vec<String>,
     /// Where `/healthz` and `/livez` are served; kube-proxy's is 0.0.0.0:10256.
     pub healthz_address: Option<SocketAddr>,
     /// Where `/metrics` is served; kube-proxy's is 127.0.0.1:10249.
@@ -71,15 +77,21 @@ pub enum Error {
     Programs(#[from] ProgramsError),
     #[error(transparent)]
     Maps(#[from] MapsError),
+    #[error(transparent)]
+    Hooks(#[from] HooksError),
 }
 
 /// Serves until `shutdown`; leaves everything in the kernel as it is then.
+/// Its threads are in the node's network namespace.
 pub async fn run(
     client: kube::Client,
     config: ProxyConfig,
+    pods: AttachedPods,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let mut proxy = Proxy::open(&config)?;
+    let hooks = Hooks::open(HooksConfig::of(&config), proxy.programs().ebpf())?;
+    let links = Follow::new(hooks, pods)?;
     let logger = trace::logger(proxy.programs().ebpf());
     let tell = watch::Tell {
         health: health::Health::default(),
@@ -97,11 +109,19 @@ pub async fn run(
         metrics::router(tell.metrics.clone()),
     );
     tokio::select! {
-        result = watch::keep_in_step(client, proxy, &config, tell, shutdown) => result,
+        result = watch::keep_in_step(client, proxy, links, &config, tell, shutdown) => result,
         () = trace::forward(logger) => Ok(()),
         never = healthz => match never {},
         never = metrics => match never {},
     }
+}
+
+/// Takes programs and maps out of the kernel: for the end of a node, not of a
+/// daemon. Calls to services go unanswered from here on. The calling thread is
+/// in the node's network namespace.
+pub fn remove(pin_dir: &Path) -> Result<(), Error> {
+    programs::remove(pin_dir)?;
+    Ok(hooks::remove()?)
 }
 
 async fn serve(

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <pin_dir>/maps-<layout>/   the maps, adopted by every daemon of the same layout
-//! <pin_dir>/links/<hook>     the cgroup links: they, not the daemon, hold the programs
+//! <pin_dir>/links/<hook>     the cgroup links: they, not the daemon, hold the programs;
+//!                            beside them those of [`crate::hooks`]
 //! ```
 //! A daemon that starts loads its own programs over the pinned maps and, once
 //! those are filled, swaps them into the pinned links: at every moment exactly
@@ -195,8 +196,7 @@ impl Programs {
     }
 }
 
-/// Detaches the programs and forgets the maps: for the end of a node, not of a
-/// daemon. Calls to services go unanswered from here on.
+/// Detaches what pinned links hold and forgets the maps.
 pub fn remove(pin_dir: &Path) -> Result<(), ProgramsError> {
     match fs::remove_dir_all(pin_dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -1,5 +1,5 @@
-//! The calls to the kernel that aya 0.14 has no door for: mapping an array, and
-//! replacing the program of a cgroup link.
+//! The calls to the kernel that aya 0.14 has no door for: mapping an array,
+//! replacing the program of a link, and links at an interface by its number.
 
 #![expect(
     unsafe_code,
@@ -75,12 +75,20 @@ impl Drop for Words {
 
 /// include/uapi/asm-generic/socket.h; not in libc for every target.
 const SO_NETNS_COOKIE: libc::c_int = 71;
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 
+const BPF_LINK_TYPE_TCX: u32 = 11;
+/// Attach types (6.6).
+pub const BPF_TCX_INGRESS: u32 = 46;
+pub const BPF_TCX_EGRESS: u32 = 47;
+
 #[repr(C)]
-struct ObjGet {
+struct ObjPath {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
@@ -101,12 +109,40 @@ struct InfoByFd {
     info: u64,
 }
 
+/// The arm of `BPF_LINK_CREATE` for tcx.
+#[repr(C)]
+struct TcxCreate {
+    prog_fd: u32,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    relative_fd: u32,
+    pad: u32,
+    expected_revision: u64,
+}
+
+/// As of 6.6.
+#[repr(C)]
+struct ProgQuery {
+    ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    pad: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
 /// The head of `struct bpf_link_info`, with the arm for cgroup links.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinkInfo {
     kind: u32,
-    id: u32,
+    pub id: u32,
     pub program_id: u32,
     pad: u32,
     /// 0 once the cgroup is gone.
@@ -115,15 +151,81 @@ pub struct LinkInfo {
     pad_end: u32,
 }
 
+impl LinkInfo {
+    /// The interface, 0 once it is gone, and the attach type of a tcx link.
+    pub fn tcx(&self) -> Option<(u32, u32)> {
+        // The arm for tcx is these two, where others have one number.
+        let arm = self.cgroup_id.to_ne_bytes();
+        let [a, b, c, d, e, f, g, h] = arm;
+        let arm = (
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+        );
+        (self.kind == BPF_LINK_TYPE_TCX).then_some(arm)
+    }
+}
+
+/// A program at an interface of the calling thread's network namespace, behind
+/// those that are there (6.6).
+pub fn tcx_attach(program: impl AsFd, ifindex: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    let mut attr = TcxCreate {
+        prog_fd: raw(&program),
+        ifindex,
+        attach_type,
+        flags: 0,
+        relative_fd: 0,
+        pad: 0,
+        expected_revision: 0,
+    };
+    new_fd(bpf(BPF_LINK_CREATE, &mut attr)?)
+}
+
+/// The most programs that the kernel takes at one place (BPF_MPROG_MAX).
+const MOST_PROGRAMS: usize = 64;
+
+/// The numbers of the tcx links at an interface; 0 for programs without one.
+pub fn tcx_links(ifindex: u32, attach_type: u32) -> io::Result<Vec<u32>> {
+    let (mut programs, mut links) = ([0_u32; MOST_PROGRAMS], [0_u32; MOST_PROGRAMS]);
+    let mut attr = ProgQuery {
+        ifindex,
+        attach_type,
+        query_flags: 0,
+        attach_flags: 0,
+        prog_ids: programs.as_mut_ptr() as u64,
+        count: MOST_PROGRAMS as u32,
+        pad: 0,
+        prog_attach_flags: 0,
+        link_ids: links.as_mut_ptr() as u64,
+        link_attach_flags: 0,
+        revision: 0,
+    };
+    bpf(BPF_PROG_QUERY, &mut attr)?;
+    Ok(links.into_iter().take(attr.count as usize).collect())
+}
+
+pub fn obj_pin(object: impl AsFd, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjPath {
+        pathname: path.as_ptr() as u64,
+        bpf_fd: raw(&object),
+        file_flags: 0,
+    };
+    bpf(BPF_OBJ_PIN, &mut attr).map(|_| ())
+}
+
 /// Opens what is pinned at `path`.
 pub fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut attr = ObjGet {
+    let mut attr = ObjPath {
         pathname: path.as_ptr() as u64,
         bpf_fd: 0,
         file_flags: 0,
     };
-    let fd = bpf(BPF_OBJ_GET, &mut attr)?;
+    new_fd(bpf(BPF_OBJ_GET, &mut attr)?)
+}
+
+/// What a command that makes a descriptor returned.
+fn new_fd(fd: libc::c_long) -> io::Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel just gave us this descriptor, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

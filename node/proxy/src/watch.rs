@@ -1,10 +1,16 @@
 //! Watches Services, EndpointSlices and the own Node, and keeps the maps in step.
 //!
-//! Input: the watch streams, and a timer. Output: the maps, health checks,
-//! Events, metrics. Nothing is written, and nothing attached, before Services
-//! and EndpointSlices have been listed once.
+//! Input: the watch streams, the node's links, and a timer. Output: the maps,
+//! the programs in the kernel, announcements, health checks, Events, metrics.
+//! Nothing is written, and nothing attached, before Services and EndpointSlices
+//! have been listed once.
 
-use std::{collections::BTreeSet, pin::pin, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    pin::pin,
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
@@ -22,14 +28,17 @@ use kube::{
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use vetch_ebpf_common::addresses;
 
 use crate::{
     Error, ProxyConfig,
+    announce::Announcer,
     events::Events,
     health::{
         DELETION_TAINT, Health,
         node_ports::{NodePorts, Told},
     },
+    hooks::Follow,
     index::{Index, ObjectName},
     metrics::Metrics,
     proxy::{Proxy, chain},
@@ -56,6 +65,7 @@ pub struct Tell {
 pub async fn keep_in_step(
     client: Client,
     proxy: Proxy,
+    links: Follow,
     config: &ProxyConfig,
     tell: Tell,
     shutdown: CancellationToken,
@@ -75,6 +85,8 @@ pub async fn keep_in_step(
         node_ports: NodePorts::new(tell.health.clone()),
         told: Told::default(),
         proxy,
+        links,
+        announcer: Announcer::default(),
         tell,
         in_sync: false,
         retry: BTreeSet::new(),
@@ -92,6 +104,7 @@ pub async fn keep_in_step(
                 keeper.tell().await;
                 next_write = Instant::now() + BATCH;
             }
+            () = keeper.links.due(), if keeper.in_sync => keeper.follow_links(Follow::act),
             _ = audit.tick(), if keeper.in_sync => {
                 keeper.check();
                 keeper.tell().await;
@@ -103,6 +116,8 @@ pub async fn keep_in_step(
 struct Keeper {
     index: Index,
     proxy: Proxy,
+    links: Follow,
+    announcer: Announcer,
     node_ports: NodePorts,
     told: Told,
     tell: Tell,
@@ -167,6 +182,7 @@ impl Keeper {
         };
         self.in_sync = true;
         self.retry.extend(failed);
+        self.address();
         let now = Timestamp::now();
         self.tell.metrics.synced(started.elapsed(), full, now);
         for since in self.triggers.drain(..) {
@@ -179,8 +195,10 @@ impl Keeper {
     /// The maps first, then the programs that read them.
     fn first_sync(&mut self) -> Result<Vec<ObjectName>, Error> {
         let started = Instant::now();
+        self.follow_links(Follow::look);
         let failed = self.proxy.sync_all(&self.index.take_all());
         self.proxy.programs().attach()?;
+        self.follow_links(Follow::act);
         self.proxy.programs().remove_other_layouts()?;
         info!(frontends = self.proxy.frontends(), took = ?started.elapsed(), "service proxy in sync");
         Ok(failed)
@@ -203,6 +221,33 @@ impl Keeper {
         if let Err(error) = self.proxy.programs().attach() {
             warn!(error = chain(&error), "cannot check the service programs");
         }
+        self.follow_links(Follow::audit);
+    }
+
+    fn follow_links(&mut self, job: impl FnOnce(&mut Follow)) {
+        job(&mut self.links);
+        self.address();
+    }
+
+    /// What the node has and announces: the programs first, then its neighbours.
+    fn address(&mut self) {
+        let mut node: BTreeMap<IpAddr, u32> = BTreeMap::new();
+        for ip in self.links.node_addresses() {
+            *node.entry(*ip).or_default() |= addresses::NODE;
+        }
+        let announced = self.index.announced();
+        for ip in &announced {
+            *node.entry(*ip).or_default() |= addresses::ANNOUNCED;
+        }
+        let uplinks = self.links.uplinks();
+        let written = self.proxy.set_uplinks(&uplinks);
+        if let Err(error) = written.and_then(|()| self.proxy.set_node_addresses(node)) {
+            warn!(
+                error = chain(&error),
+                "not every address of the node is answered at; trying again later"
+            );
+        }
+        self.announcer.set(&uplinks, &announced);
     }
 
     /// After the maps: who asks hears of an endpoint when it can be reached.

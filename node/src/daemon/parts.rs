@@ -77,6 +77,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         cgroup: places.cgroup_root.clone(),
         pin_dir: places.pin_dir,
         service_proxy_name: args.service_proxy_name,
+        uplinks: args.uplink,
         healthz_address: Some(args.healthz_bind_address),
         metrics_address: Some(args.metrics_bind_address),
     };
@@ -94,9 +95,9 @@ pub async fn run(setup: Setup) -> Result<()> {
         can_lower_oom_score,
     };
     let mut parts = JoinSet::new();
-    let (own, stop) = (client.clone(), shutdown.clone());
+    let (own, pods, stop) = (client.clone(), network.pods(), shutdown.clone());
     parts.spawn(async move {
-        let result = vetch_proxy::run(own, proxy, stop).await;
+        let result = vetch_proxy::run(own, proxy, pods, stop).await;
         result.context("the service proxy")
     });
     let stop = shutdown.clone();

@@ -167,9 +167,11 @@ async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
         ..Api::default()
     };
     let shutdown = CancellationToken::new();
+    let (_pods, no_pods) = tokio::sync::watch::channel(None);
     let proxy = tokio::spawn(vetch_proxy::run(
         api.client(),
         cell.config("a"),
+        no_pods,
         shutdown.clone(),
     ));
 

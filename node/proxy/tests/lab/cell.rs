@@ -68,6 +68,7 @@ impl Cell {
             cgroup: self.cgroup.clone(),
             pin_dir: self.dir.path().join("bpf").join(name),
             service_proxy_name: None,
+            uplinks: Vec::new(),
             healthz_address: None,
             metrics_address: None,
         }

@@ -3,10 +3,12 @@
 
 mod announce;
 mod cell;
+mod links;
 mod measure;
 mod model;
 mod policies;
 mod restart;
 mod servers;
 mod services;
+mod site;
 mod wire;

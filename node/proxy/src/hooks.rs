@@ -1,0 +1,441 @@
+//! The programs at links: pods' and the node's uplinks.
+//!
+//! Input: the attached pods, the node's links, what an earlier daemon left in
+//! the kernel. Output: programs at their places, and the maps by which they
+//! know pods. What is wanted is decided by [`links`] and [`plan`];
+//! [`tcx`], [`clsact`] and [`tables`] act. Programs of others at the same links
+//! are left alone.
+//!
+//! A pod is told to the programs after they are at its link, and forgotten
+//! before they leave it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use aya::{
+    Ebpf,
+    programs::{ProgramError, SchedClassifier},
+};
+use tokio::sync::watch;
+use tracing::{debug, info};
+use vetch_ebpf_common::{Address, Pod};
+
+mod clsact;
+mod follow;
+mod links;
+mod plan;
+mod tables;
+mod tcx;
+
+pub use follow::Follow;
+pub use plan::{Kind, Program};
+pub use tables::TableError;
+
+use crate::{ProxyConfig, announce::Uplink, netlink::Netlink, programs::maps_dir, sys};
+use clsact::Slot;
+use links::NodeLinks;
+use plan::{Found, Place, Step, plan};
+use tables::{Tables, Writer};
+
+/// Each address of an attached pod with the pod.
+pub type Pods = BTreeMap<IpAddr, Pod>;
+
+/// The pods that have a link to this node; `None` until they are known.
+pub type AttachedPods = watch::Receiver<Option<Arc<Pods>>>;
+
+#[derive(Clone, Debug)]
+pub struct HooksConfig {
+    pub pin_dir: PathBuf,
+    pub node_ips: Vec<IpAddr>,
+    /// Names of the uplinks; empty to find them.
+    pub uplinks: Vec<String>,
+    /// How programs are held. [`Kind::Tcx`] gives way to the other where the
+    /// kernel does not have it.
+    pub kind: Kind,
+}
+
+impl HooksConfig {
+    pub fn of(config: &ProxyConfig) -> Self {
+        Self {
+            pin_dir: config.pin_dir.clone(),
+            node_ips: config.node_ips.clone(),
+            uplinks: config.uplinks.clone(),
+            kind: Kind::Tcx,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HooksError {
+    #[error("the program {program} is missing from the object: run cargo xtask build")]
+    Missing { program: &'static str },
+    #[error("the kernel does not take the program {program}")]
+    Program {
+        program: &'static str,
+        #[source]
+        source: Box<ProgramError>,
+    },
+    #[error("cannot tell the node's network namespace (5.14 is needed)")]
+    Netns(#[source] io::Error),
+    #[error("programs are attached by a thread in another network namespace than the node's")]
+    WrongNetns,
+    #[error("cannot ask the kernel for {what}")]
+    Look {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot {step} the program {program} at link {link}")]
+    Step {
+        step: &'static str,
+        program: &'static str,
+        link: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("no uplink {name}: no such link, or not of Ethernet, or a pod's")]
+    NoUplink { name: String },
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+#[derive(Debug)]
+struct Loaded {
+    fd: OwnedFd,
+    id: u32,
+}
+
+/// The programs of one daemon at the links of the network namespace of the
+/// thread that opened it, which is the one to call its methods.
+#[derive(Debug)]
+pub struct Hooks {
+    config: HooksConfig,
+    kind: Kind,
+    netlink: Netlink,
+    netns: u64,
+    programs: BTreeMap<Program, Loaded>,
+    tables: Writer,
+    node: NodeLinks,
+    /// `None` until they are known: then nothing of pods is touched.
+    pods: Option<Arc<Pods>>,
+    found: BTreeMap<Place, Found>,
+}
+
+impl Hooks {
+    /// Loads the programs of `ebpf`, whose maps are pinned. Nothing is
+    /// attached or written yet.
+    pub fn open(config: HooksConfig, ebpf: &mut Ebpf) -> Result<Self, HooksError> {
+        let look = |source| HooksError::Look {
+            what: "a netlink socket",
+            source,
+        };
+        let mut programs = BTreeMap::new();
+        for program in Program::ALL {
+            programs.insert(program, load(ebpf, program)?);
+        }
+        Ok(Self {
+            kind: config.kind,
+            netlink: Netlink::open().map_err(look)?,
+            netns: sys::netns_cookie().map_err(HooksError::Netns)?,
+            programs,
+            tables: Writer::open(&maps_dir(&config.pin_dir))?,
+            node: NodeLinks::default(),
+            pods: None,
+            found: BTreeMap::new(),
+            config,
+        })
+    }
+
+    pub fn set_pods(&mut self, pods: Option<Arc<Pods>>) {
+        self.pods = pods;
+    }
+
+    /// The node's own addresses, as [`Hooks::look`] saw them last.
+    pub fn node_addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.node.addresses
+    }
+
+    /// The links by which the node reaches others, likewise.
+    pub fn uplinks(&self) -> Vec<Uplink> {
+        let uplinks = self.node.uplinks.iter();
+        uplinks
+            .map(|(index, uplink)| Uplink {
+                index: *index,
+                mac: uplink.mac,
+            })
+            .collect()
+    }
+
+    /// Looks at the node's links, and at what is attached.
+    pub fn look(&mut self) -> Result<(), HooksError> {
+        let failed = |what| move |source| HooksError::Look { what, source };
+        let seen = links::look(&mut self.netlink).map_err(failed("the node's links"))?;
+        let pods = self.pods.clone();
+        let is_pods = |index| {
+            let mut pods = pods.iter().flat_map(|pods| pods.values());
+            pods.any(|pod| pod.ifindex == index)
+        };
+        let (node_ips, named) = (&self.config.node_ips, &self.config.uplinks);
+        self.node = links::decide(&seen, node_ips, named, is_pods);
+        self.find().map_err(failed("the programs at links"))
+    }
+
+    fn find(&mut self) -> io::Result<()> {
+        let dir = self.pins();
+        self.found.clear();
+        for (place, program) in tcx::find(&dir)? {
+            match program {
+                Some(_) => self.found.entry(place).or_default().tcx = program,
+                // A dead one is in nobody's way, but would stay for ever.
+                None => tcx::detach(&dir, place)?,
+            }
+        }
+        for ifindex in clsact::links(&mut self.netlink)? {
+            for program in Program::ALL {
+                let place = Place { program, ifindex };
+                if let Slot::Ours(id) = clsact::find(&mut self.netlink, place)? {
+                    self.found.entry(place).or_default().clsact = Some(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From what was found to what is wanted; returns what did not work, and
+    /// is worth another try. After it everything is as it is told to be, but
+    /// for that.
+    pub fn act(&mut self) -> Vec<HooksError> {
+        let mut problems = self.missing_uplinks();
+        let wanted = self.wanted();
+        // Forgotten first: pods whose links may be gone.
+        let kept = self.tables.held().also_in(&self.tables(&wanted));
+        if let Err(error) = self.tables.write(&kept) {
+            problems.push(error.into());
+        }
+        let mut steps = self.plan(&wanted);
+        let put = steps.partition_point(|step| !matches!(step, Step::Detach(..)));
+        let mut detach = steps.split_off(put);
+        for step in steps {
+            if let Err(problem) = self.step(step) {
+                problems.push(problem);
+            }
+        }
+        let attached: BTreeSet<Place> = wanted
+            .iter()
+            .filter(|place| self.is_attached(place))
+            .copied()
+            .collect();
+        if let Err(error) = self.tables.write(&self.tables(&attached)) {
+            problems.push(error.into());
+        }
+        // Where the new kind did not get to its place, the old one serves on.
+        detach.retain(|step| {
+            let Step::Detach(place, kind) = step else {
+                return false;
+            };
+            *kind == self.kind || !wanted.contains(place) || attached.contains(place)
+        });
+        for step in detach {
+            if let Err(problem) = self.step(step) {
+                problems.push(problem);
+            }
+        }
+        problems
+    }
+
+    /// As [`Hooks::look`] and [`Hooks::act`], from the maps' content on.
+    pub fn audit(&mut self) -> Vec<HooksError> {
+        let looked = self.tables.reload().map_err(HooksError::from);
+        match looked.and_then(|()| self.look()) {
+            Ok(()) => self.act(),
+            Err(error) => vec![error],
+        }
+    }
+
+    fn missing_uplinks(&self) -> Vec<HooksError> {
+        let names = self.node.not_found.iter();
+        let error = |name: &String| HooksError::NoUplink { name: name.clone() };
+        names.map(error).collect()
+    }
+
+    /// With the places of pods that are not known yet as they are.
+    fn wanted(&self) -> BTreeSet<Place> {
+        let at =
+            |programs: [Program; 2], ifindex| programs.map(|program| Place { program, ifindex });
+        let uplinks = self.node.uplinks.keys();
+        let mut wanted: BTreeSet<Place> = uplinks
+            .flat_map(|ifindex| at(Program::NET, *ifindex))
+            .collect();
+        match &self.pods {
+            Some(pods) => {
+                wanted.extend(pods.values().flat_map(|pod| at(Program::POD, pod.ifindex)));
+            }
+            None => wanted.extend(
+                self.found
+                    .keys()
+                    .filter(|place| Program::POD.contains(&place.program)),
+            ),
+        }
+        wanted
+    }
+
+    fn plan(&self, wanted: &BTreeSet<Place>) -> Vec<Step> {
+        let loaded = |program| self.programs[&program].id;
+        plan(wanted, &self.found, loaded, self.kind)
+    }
+
+    fn is_attached(&self, place: &Place) -> bool {
+        let found = self.found.get(place);
+        found.is_some_and(|found| found.of(self.kind).is_some())
+    }
+
+    fn tables(&self, attached: &BTreeSet<Place>) -> Tables {
+        match &self.pods {
+            Some(pods) => {
+                let pods = pods.iter().map(|(ip, pod)| (Address::from(*ip), pod));
+                Tables::of(pods, attached)
+            }
+            None => self.tables.held().clone(),
+        }
+    }
+
+    fn step(&mut self, step: Step) -> Result<(), HooksError> {
+        if sys::netns_cookie().map_err(HooksError::Netns)? != self.netns {
+            return Err(HooksError::WrongNetns);
+        }
+        let (place, done, word) = match step {
+            Step::Attach(place, _) => (place, self.attach(place), "attach"),
+            Step::Replace(place, kind) => (place, self.replace(place, kind), "replace"),
+            Step::Detach(place, kind) => (place, self.detach(place, kind), "detach"),
+        };
+        let program = place.program.name();
+        match done {
+            Ok(()) => {
+                debug!(
+                    program,
+                    ifindex = place.ifindex,
+                    step = word,
+                    "program at link"
+                );
+                Ok(())
+            }
+            // The link went meanwhile: whoever took it will say so.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+                self.found.remove(&place);
+                Ok(())
+            }
+            Err(source) => Err(HooksError::Step {
+                step: word,
+                program,
+                link: self.link_name(place.ifindex),
+                source,
+            }),
+        }
+    }
+
+    fn attach(&mut self, place: Place) -> io::Result<()> {
+        let dir = self.pins();
+        let program = &self.programs[&place.program];
+        if self.kind == Kind::Tcx {
+            match tcx::attach(&dir, place, program.fd.as_fd()) {
+                // Before 6.6 the kernel does not know such links.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                    info!("this kernel has no tcx: programs are attached as clsact filters");
+                    self.kind = Kind::Clsact;
+                }
+                attached => return attached.map(|()| self.record(place, Kind::Tcx)),
+            }
+        }
+        let program = &self.programs[&place.program];
+        clsact::attach(&mut self.netlink, place, program.fd.as_fd())?;
+        self.record(place, Kind::Clsact);
+        Ok(())
+    }
+
+    fn replace(&mut self, place: Place, kind: Kind) -> io::Result<()> {
+        let program = self.programs[&place.program].fd.as_fd();
+        match kind {
+            Kind::Tcx => tcx::replace(&self.config.pin_dir.join("links"), place, program)?,
+            Kind::Clsact => clsact::replace(&mut self.netlink, place, program)?,
+        }
+        self.record(place, kind);
+        Ok(())
+    }
+
+    fn detach(&mut self, place: Place, kind: Kind) -> io::Result<()> {
+        match kind {
+            Kind::Tcx => tcx::detach(&self.pins(), place)?,
+            Kind::Clsact => clsact::detach(&mut self.netlink, place)?,
+        }
+        if let Some(found) = self.found.get_mut(&place) {
+            found.set(kind, None);
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, place: Place, kind: Kind) {
+        let id = self.programs[&place.program].id;
+        self.found.entry(place).or_default().set(kind, Some(id));
+    }
+
+    fn pins(&self) -> PathBuf {
+        self.config.pin_dir.join("links")
+    }
+
+    fn link_name(&self, ifindex: u32) -> String {
+        let uplink = self.node.uplinks.get(&ifindex);
+        uplink.map_or_else(|| ifindex.to_string(), |uplink| uplink.name.clone())
+    }
+}
+
+fn load(ebpf: &mut Ebpf, program: Program) -> Result<Loaded, HooksError> {
+    let name = program.name();
+    let failed = |error| HooksError::Program {
+        program: name,
+        source: Box::new(error),
+    };
+    let missing = HooksError::Missing { program: name };
+    let program: &mut SchedClassifier = ebpf
+        .program_mut(name)
+        .ok_or(missing)?
+        .try_into()
+        .map_err(failed)?;
+    program.load().map_err(failed)?;
+    let info = program.info().map_err(failed)?;
+    let fd = program.fd().map_err(failed)?;
+    let fd = fd.as_fd().try_clone_to_owned();
+    Ok(Loaded {
+        fd: fd.map_err(|error| failed(ProgramError::IOError(error)))?,
+        id: info.id(),
+    })
+}
+
+/// Takes our filters away, which no pin holds: for the end of a node.
+pub fn remove() -> Result<(), HooksError> {
+    let failed = |source| HooksError::Look {
+        what: "the programs at links",
+        source,
+    };
+    let mut netlink = Netlink::open().map_err(failed)?;
+    for ifindex in clsact::links(&mut netlink).map_err(failed)? {
+        for program in Program::ALL {
+            let place = Place { program, ifindex };
+            if let Slot::Ours(_) = clsact::find(&mut netlink, place).map_err(failed)? {
+                clsact::detach(&mut netlink, place).map_err(|source| HooksError::Step {
+                    step: "detach",
+                    program: program.name(),
+                    link: ifindex.to_string(),
+                    source,
+                })?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,320 @@
+//! The node's own links: which addresses it has, and by which links it reaches
+//! and is reached.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+    route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
+};
+use rtnetlink::RouteMessageBuilder;
+use vetch_ebpf_common::Mac;
+
+use crate::netlink::Netlink;
+
+/// A link as the kernel shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    pub name: String,
+    /// `None` where frames have no Ethernet header: the programs read one.
+    pub mac: Option<Mac>,
+    pub is_loopback: bool,
+}
+
+/// What of the node's network decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub links: BTreeMap<u32, Link>,
+    /// Addresses and the links that have them.
+    pub addresses: BTreeSet<(IpAddr, u32)>,
+    /// Links that default routes of either family lead through.
+    pub default_routes: BTreeSet<u32>,
+}
+
+/// What follows for the programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeLinks {
+    /// The node's own addresses, without those that only it can use.
+    pub addresses: BTreeSet<IpAddr>,
+    pub uplinks: BTreeMap<u32, Uplink>,
+    /// Names that were asked for and are no such link.
+    pub not_found: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    pub name: String,
+    pub mac: Mac,
+}
+
+/// The uplinks are those in `named`; if that is empty, the links with the
+/// node's own addresses and those that default routes lead through.
+pub fn decide(
+    seen: &Seen,
+    node_ips: &[IpAddr],
+    named: &[String],
+    is_pods: impl Fn(u32) -> bool,
+) -> NodeLinks {
+    let uplink = |index: u32| {
+        let link = seen.links.get(&index)?;
+        let mac = link.mac.filter(|_| !link.is_loopback && !is_pods(index))?;
+        let name = link.name.clone();
+        Some((index, Uplink { name, mac }))
+    };
+    let uplinks: BTreeMap<u32, Uplink> = if named.is_empty() {
+        let owners = seen.addresses.iter();
+        owners
+            .filter(|(ip, _)| node_ips.contains(ip))
+            .map(|(_, index)| *index)
+            .chain(seen.default_routes.iter().copied())
+            .filter_map(uplink)
+            .collect()
+    } else {
+        let links = seen.links.iter();
+        links
+            .filter(|(_, link)| named.contains(&link.name))
+            .filter_map(|(index, _)| uplink(*index))
+            .collect()
+    };
+    let is_found = |name: &&String| uplinks.values().any(|uplink| uplink.name == **name);
+    let addresses = seen.addresses.iter();
+    NodeLinks {
+        addresses: addresses
+            .filter(|(ip, index)| is_reachable(*ip) && !is_pods(*index))
+            .map(|(ip, _)| *ip)
+            .collect(),
+        not_found: named
+            .iter()
+            .filter(|name| !is_found(name))
+            .cloned()
+            .collect(),
+        uplinks,
+    }
+}
+
+/// Not loopback, which the programs know themselves, and not link-local, which
+/// says nothing without the link.
+fn is_reachable(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => !ip.is_loopback(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+    }
+}
+
+pub fn look(netlink: &mut Netlink) -> io::Result<Seen> {
+    let mut seen = Seen::default();
+    let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    for message in netlink.dump(&links)? {
+        if let RouteNetlinkMessage::NewLink(message) = message {
+            seen.links.insert(message.header.index, link(&message));
+        }
+    }
+    let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    for message in netlink.dump(&addresses)? {
+        if let RouteNetlinkMessage::NewAddress(message) = message
+            && let Some(ip) = address(&message)
+        {
+            seen.addresses.insert((ip, message.header.index));
+        }
+    }
+    let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
+    for mut request in [v4, v6] {
+        // Of every table: which is asked is the business of rules.
+        request.header = RouteHeader {
+            address_family: request.header.address_family,
+            ..RouteHeader::default()
+        };
+        request.attributes.clear();
+        for message in netlink.dump(&RouteNetlinkMessage::GetRoute(request))? {
+            if let RouteNetlinkMessage::NewRoute(message) = message {
+                seen.default_routes.extend(default_route(&message));
+            }
+        }
+    }
+    Ok(seen)
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        is_loopback: message.header.flags.contains(LinkFlags::Loopback),
+        ..Link::default()
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(mac)
+                if message.header.link_layer_type == LinkLayerType::Ether =>
+            {
+                link.mac = mac.as_slice().try_into().ok();
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+fn address(message: &AddressMessage) -> Option<IpAddr> {
+    let own = |attribute: &AddressAttribute| match attribute {
+        AddressAttribute::Local(ip) => Some(*ip),
+        _ => None,
+    };
+    let any = |attribute: &AddressAttribute| match attribute {
+        AddressAttribute::Address(ip) => Some(*ip),
+        _ => None,
+    };
+    // On a point-to-point link the other is the peer's.
+    let attributes = &message.attributes;
+    attributes
+        .iter()
+        .find_map(own)
+        .or_else(|| attributes.iter().find_map(any))
+}
+
+/// The links of a default route; none of any other.
+fn default_route(message: &RouteMessage) -> Vec<u32> {
+    let header = &message.header;
+    if header.destination_prefix_length != 0
+        || header.kind != RouteType::Unicast
+        || !matches!(
+            header.address_family,
+            AddressFamily::Inet | AddressFamily::Inet6
+        )
+    {
+        return Vec::new();
+    }
+    let mut links = Vec::new();
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => links.push(*index),
+            RouteAttribute::MultiPath(hops) => {
+                links.extend(hops.iter().map(|hop| hop.interface_index));
+            }
+            _ => {}
+        }
+    }
+    links
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen() -> Seen {
+        let link = |name: &str, mac: Option<u8>, is_loopback| Link {
+            name: name.into(),
+            mac: mac.map(|last| [2, 0, 0, 0, 0, last]),
+            is_loopback,
+        };
+        let address = |ip: &str, index| (ip.parse().unwrap(), index);
+        Seen {
+            links: BTreeMap::from([
+                (1, link("lo", Some(0), true)),
+                (2, link("eth0", Some(2), false)),
+                (3, link("eth1", Some(3), false)),
+                (4, link("wg0", None, false)),
+                (9, link("vt0", Some(9), false)),
+            ]),
+            addresses: BTreeSet::from([
+                address("127.0.0.1", 1),
+                address("::1", 1),
+                address("192.0.2.99", 1),
+                address("172.30.0.11", 2),
+                address("fe80::2", 2),
+                address("fd00::11", 2),
+                address("198.51.100.7", 3),
+                address("10.9.0.1", 4),
+                address("203.0.113.1", 9),
+            ]),
+            default_routes: BTreeSet::from([3, 4, 9]),
+        }
+    }
+
+    fn names(links: &NodeLinks) -> Vec<&str> {
+        links
+            .uplinks
+            .values()
+            .map(|uplink| uplink.name.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn uplinks_own_the_nodes_address_or_a_default_route() {
+        let ip = |text: &str| vec![text.parse().unwrap()];
+        let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let table: [(&str, Vec<IpAddr>, Vec<String>, &[&str], &[&str]); 6] = [
+            (
+                "both",
+                ip("172.30.0.11"),
+                named(&[]),
+                &["eth0", "eth1"],
+                &[],
+            ),
+            (
+                "the other family",
+                ip("fd00::11"),
+                named(&[]),
+                &["eth0", "eth1"],
+                &[],
+            ),
+            (
+                "address on lo",
+                ip("192.0.2.99"),
+                named(&[]),
+                &["eth1"],
+                &[],
+            ),
+            (
+                "nobody's address",
+                ip("192.0.2.98"),
+                named(&[]),
+                &["eth1"],
+                &[],
+            ),
+            ("named", ip("172.30.0.11"), named(&["eth1"]), &["eth1"], &[]),
+            (
+                "no Ethernet, a pod's, not there",
+                ip("172.30.0.11"),
+                named(&["eth0", "wg0", "vt0", "eth7"]),
+                &["eth0"],
+                &["wg0", "vt0", "eth7"],
+            ),
+        ];
+        for (what, node_ips, named, uplinks, not_found) in table {
+            let links = decide(&seen(), &node_ips, &named, |index| index == 9);
+            assert_eq!(names(&links), uplinks, "{what}");
+            assert_eq!(links.not_found, not_found, "{what}");
+        }
+        let links = decide(&seen(), &[], &[], |_| false);
+        assert_eq!(links.uplinks[&3].mac, [2, 0, 0, 0, 0, 3]);
+    }
+
+    #[test]
+    fn addresses_are_those_that_others_can_use() {
+        let links = decide(&seen(), &[], &[], |index| index == 9);
+        let addresses: Vec<String> = links.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            addresses,
+            [
+                "10.9.0.1",
+                "172.30.0.11",
+                "192.0.2.99",
+                "198.51.100.7",
+                "fd00::11"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_node_has_nothing() {
+        let links = decide(&Seen::default(), &[], &["eth0".into()], |_| false);
+        assert_eq!(links.uplinks.len() + links.addresses.len(), 0);
+        assert_eq!(links.not_found, ["eth0"]);
+    }
+}
