@@ -184,6 +184,7 @@ impl Index {
     }
 
     /// What the service asked for and did not get when it was taken last.
+    #[cfg(test)]
     pub fn problems(&self, name: &ObjectName) -> impl Iterator<Item = &Problem> {
         self.problems.get(name).into_iter().flatten()
     }

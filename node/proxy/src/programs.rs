@@ -11,6 +11,7 @@
 
 use std::{
     fs, io,
+    net::IpAddr,
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::MetadataExt,
@@ -26,7 +27,11 @@ use aya::{
         links::{FdLink, LinkError},
     },
 };
-use nix::sys::statfs;
+use nix::{
+    ifaddrs::{InterfaceAddress, getifaddrs},
+    net::if_::if_nametoindex,
+    sys::statfs,
+};
 use tracing::{debug, info};
 use vetch_ebpf_common::{Address, LAYOUT, variables};
 
@@ -105,6 +110,7 @@ impl Programs {
             own.map_or([0; 4], |ip| Address::from(*ip).bits())
         };
         let ([_, _, _, node_v4], node_v6) = (node(true), node(false));
+        let node_link = link_of(&config.node_ips);
         for dir in [maps_dir(pin_dir), pin_dir.join("links")] {
             fs::create_dir_all(&dir).map_err(io_error("create", &dir))?;
         }
@@ -116,6 +122,7 @@ impl Programs {
             .override_global(variables::NODE_NETNS, &netns, true)
             .override_global(variables::NODE_V4, &node_v4, true)
             .override_global(variables::NODE_V6, &node_v6, true)
+            .override_global(variables::NODE_LINK, &node_link, true)
             .load(object)
             .map_err(|error| ProgramsError::Load(Box::new(error)))?;
         for hook in HOOKS {
@@ -204,6 +211,22 @@ pub fn remove(pin_dir: &Path) -> Result<(), ProgramsError> {
         }
         _ => Ok(()),
     }
+}
+
+/// The link that has one of the addresses: what the other nodes are reached
+/// by. 0, which leaves the way to the stack, where no link has one.
+fn link_of(addresses: &[IpAddr]) -> u32 {
+    let has_one = |link: &InterfaceAddress| {
+        let address = link.address.as_ref()?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        let own = v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))?;
+        addresses.contains(&own).then_some(())
+    };
+    let mut links = getifaddrs().into_iter().flatten();
+    links
+        .find(|link| has_one(link).is_some())
+        .and_then(|link| if_nametoindex(link.interface_name.as_str()).ok())
+        .unwrap_or(0)
 }
 
 pub fn maps_dir(pin_dir: &Path) -> PathBuf {
