@@ -58,6 +58,22 @@ pub fn to_pod(ctx: &TcContext, hook: Hook, packet: &Packet, to: &Pod) -> Result<
     if to.flags & Pod::BY_STACK != 0 || !may_skip_stack(ctx, hook, packet) {
         return Ok(PASS);
     }
+    match hook {
+        Hook::Pod | Hook::Net => into(ctx, to, Way::Peer),
+        Hook::Node => into(ctx, to, Way::Queue),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// 5.10; skips the link's egress.
+    Peer,
+    /// Through the link's egress, as what the stack sends.
+    Queue,
+}
+
+#[inline(always)]
+fn into(ctx: &TcContext, to: &Pod, way: Way) -> Result<i32, Error> {
     let macs = Macs {
         to: to.mac,
         from: to.gateway_mac,
@@ -65,10 +81,9 @@ pub fn to_pod(ctx: &TcContext, hook: Hook, packet: &Packet, to: &Pod) -> Result<
     write(ctx, 0, &macs)?;
     // SAFETY: the helpers take any number.
     let verdict = unsafe {
-        match hook {
-            // 5.10; skips the link's egress, and with it a queue.
-            Hook::Pod | Hook::Net => bpf_redirect_peer(to.ifindex, 0),
-            Hook::Node => bpf_redirect(to.ifindex, 0),
+        match way {
+            Way::Peer => bpf_redirect_peer(to.ifindex, 0),
+            Way::Queue => bpf_redirect(to.ifindex, 0),
         }
     };
     Ok(verdict as i32)
@@ -78,8 +93,15 @@ pub fn to_pod(ctx: &TcContext, hook: Hook, packet: &Packet, to: &Pod) -> Result<
 #[inline(always)]
 pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error> {
     let Work { packet, flow, .. } = work;
+    let is_answer = flow.direction() == Direction::Reply;
     if let Some(pod) = pod(&flow.to.dst) {
-        return to_pod(ctx, hook, packet, pod);
+        let verdict = to_pod(ctx, hook, packet, pod)?;
+        // Its source is the service's address now, which the stack would not
+        // take from a pod's link: the reverse path filter is strict there.
+        if verdict == PASS && is_answer && is_genuine(ctx, hook, packet) {
+            return into(ctx, pod, Way::Queue);
+        }
+        return Ok(verdict);
     }
     let link = match hook {
         // The stack has routed already; SCTP's backends are behind the same
@@ -87,7 +109,7 @@ pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error
         Hook::Node => ifindex(ctx),
         // Answers leave where the question came. The stack would refuse those
         // that have an address of the node's as their source.
-        _ if flow.direction() == Direction::Reply => flow.link,
+        _ if is_answer => flow.link,
         // From the network to another node. The stack would take it only from
         // uplinks with `accept_local` and without a strict reverse path filter,
         // because its source is the node's address now.
@@ -97,7 +119,12 @@ pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error
         // cluster.
         _ => 0,
     };
-    if link == 0 || !may_skip_stack(ctx, hook, packet) {
+    let may_go = if is_answer {
+        is_genuine(ctx, hook, packet)
+    } else {
+        may_skip_stack(ctx, hook, packet)
+    };
+    if link == 0 || !may_go {
         return Ok(PASS);
     }
     route::by_link(ctx, &packet.ip, link)
@@ -113,20 +140,24 @@ pub fn is_stuck(ctx: &TcContext, work: &Work) -> bool {
         && !route::would_go(ctx, packet, flow.link)
 }
 
+/// Whether its sender wants no part of the stack.
+#[inline(always)]
+fn may_skip_stack(ctx: &TcContext, hook: Hook, packet: &Packet) -> bool {
+    let by_stack = pod(&packet.src).is_some_and(|source| source.flags & Pod::BY_STACK != 0);
+    !by_stack && is_genuine(ctx, hook, packet)
+}
+
 /// A pod that sends with another's address, and a packet from the network with
 /// a pod's, are left to the stack, whose reverse path filter judges them.
 #[inline(always)]
-fn may_skip_stack(ctx: &TcContext, hook: Hook, packet: &Packet) -> bool {
+fn is_genuine(ctx: &TcContext, hook: Hook, packet: &Packet) -> bool {
     // With a tag it is no frame for a pod or another link.
     if packet.ip.l3 != ETH_HEADER || has_tag(ctx) {
         return false;
     }
-    match (hook, pod(&packet.src)) {
-        (Hook::Pod, Some(source)) => {
-            source.ifindex == ifindex(ctx) && source.flags & Pod::BY_STACK == 0
-        }
-        (Hook::Net | Hook::Node, None) => true,
-        _ => false,
+    match hook {
+        Hook::Pod => is_behind(ctx, &packet.src),
+        Hook::Net | Hook::Node => pod(&packet.src).is_none(),
     }
 }
 

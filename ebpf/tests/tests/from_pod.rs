@@ -212,7 +212,19 @@ fn pods_by_the_stack_are_balanced_too() {
         &out.clone().dst("10.1.0.3:8080"),
     );
     let back = syn("10.1.0.3:8080", CLIENT);
-    lab.expect(TWO, "from one", &back, To::Stack, &back.clone().src(VIP));
+    // The stack would refuse the service's address from a pod's link.
+    let answer = back.clone().src(VIP);
+    lab.expect(TWO, "from one", &back, To::Pod(POD_1), &answer);
+    let other = back.clone().src("10.1.0.2:8080");
+    lab.expect_untouched(TWO, "another's", &other.dst("10.1.0.3:1"));
+    lab.expect(ONE, "spoofed", &back, To::Stack, &answer);
+
+    lab.simple_service(1, VIP, Tcp, BACKEND);
+    let out = syn("10.1.0.3:40000", VIP);
+    let to = out.clone().dst(BACKEND);
+    lab.expect(TWO, "of one", &out, To::Stack, &to);
+    let back = syn(BACKEND, "10.1.0.3:40000");
+    lab.expect(TWO, "to one", &back, To::Pod(POD_2), &back.clone().src(VIP));
 }
 
 #[test]

@@ -5,14 +5,20 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    time::Duration,
 };
 
 use vetch_ebpf_common::Pod as PodValue;
 use vetch_network::PodOptions;
-use vetch_proxy::Kind::{self, Clsact, Tcx};
+use vetch_proxy::{
+    Exposure,
+    Kind::{self, Clsact, Tcx},
+    Protocol::Udp,
+    Target,
+};
 
 use crate::{
-    cell::wait_for,
+    cell::{service, wait_for},
     servers::{Server, TIMEOUT, ask, udp_client},
     site::{self, NODE, Namespace, OUTSIDE, Pod, Site, UPLINK, forwarded, shell},
 };
@@ -368,4 +374,86 @@ fn nothing_is_attached_from_another_network_namespace() {
     assert_eq!(daemon.pins(), [""; 0]);
     daemon.follow.act();
     assert_eq!(daemon.pins(), ["from_net", "to_net"]);
+}
+
+/// Whether a datagram to `to` from `client` is answered, from where it was sent to.
+fn answered(client: &Namespace, to: &str) -> bool {
+    client.run(|| {
+        let socket = udp_client();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        socket.connect(to).unwrap();
+        (0..3).any(|_| {
+            socket
+                .send(b"?")
+                .and_then(|_| socket.recv(&mut [0]))
+                .is_ok()
+        })
+    })
+}
+
+/// UDP, for that is balanced by the packet. However strict the stack is about
+/// where packets come from, and without any route to the service's address.
+#[test]
+fn services_reach_pods_by_the_stack_and_backends_elsewhere() {
+    const VIP: &str = "10.96.0.10:53";
+    const FAR: &str = "10.244.2.7";
+    let node_port = format!("{NODE}:30053");
+    for kind in KINDS {
+        let site = Site::new();
+        for link in ["all", UPLINK] {
+            let path = format!("/proc/sys/net/ipv4/conf/{link}/rp_filter");
+            std::fs::write(path, "1").unwrap();
+        }
+        shell(&format!("ip route add 10.244.2.0/24 via {OUTSIDE}"));
+        site.outside
+            .run(|| shell(&format!("ip address add {FAR}/32 dev up1")));
+        let by_stack = PodOptions {
+            by_stack: true,
+            ..PodOptions::default()
+        };
+        let (a, b) = (site.pod("a"), site.pod("b"));
+        let (c, d) = (site.pod_with("c", by_stack), site.pod_with("d", by_stack));
+        let mut daemon = site.started("a", kind);
+        // Not at sockets: the host outside is in the test's cgroup as well.
+        let own = [(NODE.parse().unwrap(), vetch_ebpf_common::addresses::NODE)];
+        daemon.proxy.set_node_addresses(own.into()).unwrap();
+        let uplinks = daemon.follow.uplinks();
+        daemon.proxy.set_uplinks(&uplinks).unwrap();
+        let mut failed = Vec::new();
+        for (name, namespace, ip) in [
+            ("b", &b.namespace, b.ip),
+            ("d, by the stack", &d.namespace, d.ip),
+            ("far", &site.outside, FAR.parse().unwrap()),
+        ] {
+            let server = namespace.run(|| Server::udp_at(ip, 9));
+            let backends = vec![crate::cell::backend(server.address)];
+            let target = Target {
+                cluster: backends.clone(),
+                serving: backends,
+                ..Target::default()
+            };
+            let external = Exposure {
+                external: true,
+                source_ranges: false,
+            };
+            let frontends = [(VIP, Exposure::CLUSTER), ("0.0.0.0:30053", external)];
+            let all = [service(&frontends, Udp, target)];
+            assert_eq!(daemon.proxy.sync_all(&all.into()), []);
+            for (client, from, to) in [
+                ("a", &a.namespace, VIP),
+                ("a", &a.namespace, &node_port),
+                ("c, by the stack", &c.namespace, VIP),
+                ("c, by the stack", &c.namespace, &node_port),
+                ("outside", &site.outside, &node_port),
+            ] {
+                if !answered(from, to) {
+                    failed.push(format!("{client} at {to} from {name}"));
+                }
+            }
+            namespace.run(|| drop(server));
+        }
+        assert_eq!(failed, [""; 0], "{kind:?}");
+    }
 }

@@ -158,7 +158,7 @@ impl Site {
         follow.look();
         Daemon {
             follow,
-            _proxy: proxy,
+            proxy,
             pin_dir,
         }
     }
@@ -240,7 +240,7 @@ fn link_name(ifindex: u32) -> String {
 
 pub struct Daemon {
     pub follow: Follow,
-    _proxy: Proxy,
+    pub proxy: Proxy,
     pub pin_dir: PathBuf,
 }
 
