@@ -50,6 +50,7 @@ pub fn announced(service: &Service, node: &str) -> BTreeSet<IpAddr> {
 pub struct Uplink {
     pub index: u32,
     pub mac: Mac,
+    pub mtu: u32,
 }
 
 /// Keeps the link informed of what this node announces.

@@ -169,6 +169,7 @@ impl Hooks {
             .map(|(index, uplink)| Uplink {
                 index: *index,
                 mac: uplink.mac,
+                mtu: uplink.mtu,
             })
             .collect()
     }

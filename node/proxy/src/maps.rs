@@ -234,7 +234,11 @@ impl Maps {
     fn set_uplinks(&mut self, uplinks: &[Uplink]) -> Result<(), MapsError> {
         for uplink in uplinks {
             self.uplinks
-                .insert(uplink.index, UplinkValue::new(uplink.mac), 0)
+                .insert(
+                    uplink.index,
+                    UplinkValue::new(uplink.mac).with_mtu(uplink.mtu),
+                    0,
+                )
                 .map_err(write_error(maps::UPLINKS, uplink.index))?;
         }
         let known: Result<Vec<u32>, MapError> = self.uplinks.keys().collect();

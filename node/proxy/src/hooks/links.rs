@@ -24,6 +24,7 @@ pub struct Link {
     pub name: String,
     /// `None` where frames have no Ethernet header: the programs read one.
     pub mac: Option<Mac>,
+    pub mtu: u32,
     pub is_loopback: bool,
 }
 
@@ -51,6 +52,7 @@ pub struct NodeLinks {
 pub struct Uplink {
     pub name: String,
     pub mac: Mac,
+    pub mtu: u32,
 }
 
 /// The uplinks are those in `named`; if that is empty, the links with the
@@ -64,8 +66,12 @@ pub fn decide(
     let uplink = |index: u32| {
         let link = seen.links.get(&index)?;
         let mac = link.mac.filter(|_| !link.is_loopback && !is_pods(index))?;
-        let name = link.name.clone();
-        Some((index, Uplink { name, mac }))
+        let uplink = Uplink {
+            name: link.name.clone(),
+            mac,
+            mtu: link.mtu,
+        };
+        Some((index, uplink))
     };
     let uplinks: BTreeMap<u32, Uplink> = if named.is_empty() {
         let owners = seen.addresses.iter();
@@ -149,6 +155,7 @@ fn link(message: &LinkMessage) -> Link {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(mac)
                 if message.header.link_layer_type == LinkLayerType::Ether =>
             {
@@ -210,6 +217,7 @@ mod tests {
         let link = |name: &str, mac: Option<u8>, is_loopback| Link {
             name: name.into(),
             mac: mac.map(|last| [2, 0, 0, 0, 0, last]),
+            mtu: 1500,
             is_loopback,
         };
         let address = |ip: &str, index| (ip.parse().unwrap(), index);

@@ -33,7 +33,11 @@ impl Neighbour {
         let index = nix::net::if_::if_nametoindex("uplink").unwrap();
         let neighbour = Self {
             namespace,
-            uplink: Uplink { index, mac },
+            uplink: Uplink {
+                index,
+                mac,
+                mtu: 1500,
+            },
         };
         neighbour.run(|| {
             ip("link set lo up");

@@ -121,7 +121,9 @@ pub fn daemon_pid(node: &LocalNode) -> Result<i32> {
 /// How many ports of Services the node's maps serve; the calls that they refuse count.
 pub fn served(node: &LocalNode) -> Result<usize> {
     let pin_dir = pin_dir(node)?;
-    inside(node, move || Ok(vetch_proxy::dump(&pin_dir)?.frontends.len()))
+    inside(node, move || {
+        Ok(vetch_proxy::dump(&pin_dir)?.frontends.len())
+    })
 }
 
 /// Runs a job on a thread of its own in the node's mount namespace.
