@@ -110,6 +110,10 @@ impl Ipam {
         self.records.keys()
     }
 
+    pub fn records(&self) -> &HashMap<String, PodAddresses> {
+        &self.records
+    }
+
     /// The sandbox's address: the recorded one, or a free one recorded now.
     pub fn allocate(&mut self, sandbox_id: &str) -> Result<PodAddresses, IpamError> {
         if let Some(addresses) = self.records.get(sandbox_id) {

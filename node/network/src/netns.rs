@@ -10,8 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::channel::mpsc::UnboundedReceiver;
+use netlink_packet_route::RouteNetlinkMessage;
 use nix::sched::{CloneFlags, setns};
-use rtnetlink::Handle;
+use rtnetlink::{
+    Handle, MulticastGroup, packet_core::NetlinkMessage, proto::Connection, sys::SocketAddr,
+};
 use tokio::task::AbortHandle;
 
 #[derive(Debug, thiserror::Error)]
@@ -89,20 +93,38 @@ impl Netns {
 
     /// A netlink connection that speaks for this namespace.
     pub fn netlink(&self) -> Result<Netlink, NetnsError> {
+        let (connection, handle, _) = self.connect(rtnetlink::new_connection)?;
+        Ok(Netlink::new(connection, handle))
+    }
+
+    /// What the kernel announces to `groups`, for as long as the connection
+    /// beside it lives.
+    pub fn announcements(
+        &self,
+        groups: &[MulticastGroup],
+    ) -> Result<(Netlink, Announcements), NetnsError> {
+        let (connection, handle, announcements) =
+            self.connect(|| rtnetlink::new_multicast_connection(groups))?;
+        Ok((Netlink::new(connection, handle), announcements))
+    }
+
+    fn connect<T: Send>(
+        &self,
+        open: impl FnOnce() -> io::Result<T> + Send,
+    ) -> Result<T, NetnsError> {
         let runtime = tokio::runtime::Handle::current();
-        let (connection, handle, _) = self
-            .run(|| {
-                let _context = runtime.enter();
-                rtnetlink::new_connection()
-            })?
-            .map_err(|source| NetnsError::Socket {
-                path: self.path.clone(),
-                source,
-            })?;
-        let task = tokio::spawn(connection).abort_handle();
-        Ok(Netlink { handle, task })
+        let opened = self.run(|| {
+            let _context = runtime.enter();
+            open()
+        })?;
+        opened.map_err(|source| NetnsError::Socket {
+            path: self.path.clone(),
+            source,
+        })
     }
 }
+
+pub type Announcements = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
 /// A netlink connection that closes its socket when dropped, and with it its
 /// hold on the namespace.
@@ -110,6 +132,13 @@ impl Netns {
 pub struct Netlink {
     handle: Handle,
     task: AbortHandle,
+}
+
+impl Netlink {
+    fn new(connection: Connection<RouteNetlinkMessage>, handle: Handle) -> Self {
+        let task = tokio::spawn(connection).abort_handle();
+        Self { handle, task }
+    }
 }
 
 impl std::ops::Deref for Netlink {

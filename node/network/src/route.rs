@@ -21,28 +21,28 @@ use crate::{
 /// 86 has no name in rt_protos.
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(86);
 
-/// The node's side: `address` is behind `index`, and the node talks to it with
-/// the address others know it by.
+/// The node's side: `address` is behind `index`, and the node talks to it from
+/// `source`, or from an address of that link.
 pub async fn add_pod(
     netlink: &Handle,
     index: u32,
     address: Ipv4Addr,
-    node_ip: IpAddr,
+    source: Option<Ipv4Addr>,
 ) -> Result<(), LinkError> {
+    let route = to_pod(address, index, source);
+    replace(netlink, route, format!("route {address} to link {index}")).await
+}
+
+pub fn to_pod(address: Ipv4Addr, index: u32, source: Option<Ipv4Addr>) -> RouteMessage {
     let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(address, 32)
         .output_interface(index)
         .scope(RouteScope::Link)
         .protocol(PROTOCOL);
-    if let IpAddr::V4(node_ip) = node_ip {
-        route = route.pref_source(node_ip);
+    if let Some(source) = source {
+        route = route.pref_source(source);
     }
-    replace(
-        netlink,
-        route.build(),
-        format!("route {address} to link {index}"),
-    )
-    .await
+    route.build()
 }
 
 /// The pod's side: everything goes to the gateway, which is on this link.
@@ -83,20 +83,19 @@ pub fn wanted(peers: &[Peer], node_ip: IpAddr) -> BTreeMap<Ipv4Net, Ipv4Addr> {
         .collect()
 }
 
-/// Makes the peers' routes in the kernel those of `wanted`; new ones first. A
-/// peer that cannot be routed to does not keep the others from it: the first
-/// error is returned at the end.
+/// Makes the peers' routes in the kernel those of `wanted`; new ones first, and
+/// answers how many were new. A peer that cannot be routed to does not keep the
+/// others from it: the first error is returned at the end.
 pub async fn reconcile_peers(
     netlink: &Handle,
     wanted: &BTreeMap<Ipv4Net, Ipv4Addr>,
-) -> Result<(), LinkError> {
-    let present = peer_routes(netlink).await?;
+) -> Result<usize, LinkError> {
+    let present = list(netlink).await?;
+    let mut new = 0;
     let mut result = Ok(());
     for (cidr, via) in wanted {
-        if present
-            .iter()
-            .any(|(have, to, _)| have == cidr && to == via)
-        {
+        let is_it = |route: &Route| route.destination == *cidr && route.gateway == Some(*via);
+        if present.iter().any(is_it) {
             continue;
         }
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -105,13 +104,17 @@ pub async fn reconcile_peers(
             .protocol(PROTOCOL)
             .build();
         let routed = replace(netlink, route, format!("route {cidr} via {via}")).await;
+        new += usize::from(routed.is_ok());
         result = result.and(routed);
     }
-    for (cidr, via, message) in present {
+    for route in present {
+        let (Some(via), cidr) = (route.gateway, route.destination) else {
+            continue;
+        };
         if wanted.contains_key(&cidr) {
             continue;
         }
-        match netlink.route().del(message).execute().await {
+        match netlink.route().del(route.message).execute().await {
             Err(error) if is_errno(&error, nix::Error::ESRCH as i32) => {}
             removed => {
                 let step = format!("remove the route to {cidr} via {via}");
@@ -119,38 +122,55 @@ pub async fn reconcile_peers(
             }
         }
     }
-    result
+    result.map(|()| new)
 }
 
-async fn peer_routes(
-    netlink: &Handle,
-) -> Result<Vec<(Ipv4Net, Ipv4Addr, RouteMessage)>, LinkError> {
+/// One of our routes as the kernel has it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub destination: Ipv4Net,
+    /// Of a peer's; a pod is on the link itself.
+    pub gateway: Option<Ipv4Addr>,
+    pub link: Option<u32>,
+    pub source: Option<Ipv4Addr>,
+    message: RouteMessage,
+}
+
+pub async fn list(netlink: &Handle) -> Result<Vec<Route>, LinkError> {
     let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
     let mut routes = netlink.route().get(all).execute();
     let mut ours = Vec::new();
     while let Some(message) = routes.try_next().await.map_err(failed("list routes"))? {
-        if message.header.protocol != PROTOCOL {
-            continue;
-        }
-        let mut destination = None;
-        let mut gateway = None;
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-                    destination = Some(*address)
-                }
-                RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
-                _ => {}
-            }
-        }
-        let (Some(destination), Some(gateway)) = (destination, gateway) else {
-            continue;
-        };
-        if let Ok(cidr) = Ipv4Net::new(destination, message.header.destination_prefix_length) {
-            ours.push((cidr, gateway, message));
+        if is_ours(&message) {
+            ours.extend(parse(message));
         }
     }
     Ok(ours)
+}
+
+pub fn is_ours(message: &RouteMessage) -> bool {
+    message.header.protocol == PROTOCOL
+}
+
+pub fn parse(message: RouteMessage) -> Option<Route> {
+    let (mut destination, mut gateway, mut link, mut source) = (None, None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => destination = Some(*ip),
+            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => gateway = Some(*ip),
+            RouteAttribute::PrefSource(RouteAddress::Inet(ip)) => source = Some(*ip),
+            RouteAttribute::Oif(index) => link = Some(*index),
+            _ => {}
+        }
+    }
+    let length = message.header.destination_prefix_length;
+    Some(Route {
+        destination: Ipv4Net::new(destination?, length).ok()?,
+        gateway,
+        link,
+        source,
+        message,
+    })
 }
 
 async fn replace(netlink: &Handle, route: RouteMessage, step: String) -> Result<(), LinkError> {

@@ -97,6 +97,13 @@ pub async fn run(setup: Setup) -> Result<()> {
         let result = vetch_proxy::run(own, proxy, stop).await;
         result.context("the service proxy")
     });
+    let (kept, stop) = (network.clone(), shutdown.clone());
+    parts.spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            result = kept.keep() => result.map(|never| match never {}).context("the pod network"),
+        }
+    });
     let stop = shutdown.clone();
     parts.spawn(async move {
         let result = vetch_agent::run(client, agent, runtime, network, stop).await;
