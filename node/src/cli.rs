@@ -114,6 +114,9 @@ pub struct DaemonArgs {
     /// The port of the kubelet API
     #[arg(long, env = "VETCH_KUBELET_PORT", default_value_t = 10250)]
     pub kubelet_port: u16,
+    /// How many pods the node takes; each needs an address of the node's pod CIDR
+    #[arg(long, value_name = "N", env = "VETCH_MAX_PODS", default_value_t = 110)]
+    pub max_pods: u32,
     /// Name server of pods that use the cluster's DNS
     #[arg(
         long,
@@ -196,7 +199,7 @@ mod tests {
     fn a_daemon_needs_to_know_who_it_is() {
         let cli = parse(&NEEDED).unwrap();
         assert!(cli.command.is_none());
-        assert_eq!(cli.daemon.kubelet_port, 10250);
+        assert_eq!((cli.daemon.kubelet_port, cli.daemon.max_pods), (10250, 110));
         for missing in [1, 3, 5] {
             let mut args = NEEDED.to_vec();
             args.drain(missing..missing + 2);

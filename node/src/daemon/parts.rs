@@ -86,6 +86,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         pod_log_dir: args.pod_log_dir,
         cgroup_root: places.cgroup_root,
         kubelet: tokio::net::TcpListener::from_std(kubelet).context("the listening socket")?,
+        max_pods: args.max_pods,
         client_authorities,
         cluster_dns: args.cluster_dns,
         cluster_domain: args.cluster_domain,
