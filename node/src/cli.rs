@@ -32,6 +32,9 @@ pub enum Command {
     /// The programs in the kernel as they are attached now, with their sizes; works while the daemon
     /// is down
     Programs(ProgramsArgs),
+    /// Has this kernel's verifier look at every program of this build, with its whole log; nothing is
+    /// attached, and no daemon is needed
+    Verify(VerifyArgs),
     /// Ends a node whose daemon is stopped: kills its pods and removes all it left on the machine
     Cleanup(CleanupArgs),
 }
@@ -141,6 +144,15 @@ pub struct ProgramsArgs {
     /// Where the eBPF maps and links are pinned
     #[arg(long, env = "VETCH_PIN_DIR", default_value = "/sys/fs/bpf/vetch")]
     pub pin_dir: PathBuf,
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Only this program
+    pub program: Option<String>,
+    /// Text: the counts of each, or the whole log of the one that is named
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }

@@ -173,9 +173,7 @@ pub fn decide(
         etcd_client_port,
         etcd_peer_port,
         insecure_registries,
-        max_pods: wishes
-            .max_pods
-            .or(before.and_then(|state| state.max_pods)),
+        max_pods: wishes.max_pods.or(before.and_then(|state| state.max_pods)),
         service_proxy_name: (wishes.service_proxy_name.clone())
             .or_else(|| before.and_then(|state| state.service_proxy_name.clone())),
     };
