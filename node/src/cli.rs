@@ -32,6 +32,9 @@ pub enum Command {
     /// The programs in the kernel as they are attached now, with their sizes; works while the daemon
     /// is down
     Programs(ProgramsArgs),
+    /// Has this kernel's verifier look at every program of this build, with its whole log; nothing is
+    /// attached, and no daemon is needed
+    Verify(VerifyArgs),
     /// Ends a node whose daemon is stopped: kills its pods and removes all it left on the machine
     Cleanup(CleanupArgs),
 }
@@ -114,6 +117,9 @@ pub struct DaemonArgs {
     /// The port of the kubelet API
     #[arg(long, env = "VETCH_KUBELET_PORT", default_value_t = 10250)]
     pub kubelet_port: u16,
+    /// How many pods the node takes; each needs an address of the node's pod CIDR
+    #[arg(long, value_name = "N", env = "VETCH_MAX_PODS", default_value_t = 110)]
+    pub max_pods: u32,
     /// Name server of pods that use the cluster's DNS
     #[arg(
         long,
@@ -158,6 +164,15 @@ pub struct ProgramsArgs {
     /// Where the eBPF maps and links are pinned
     #[arg(long, env = "VETCH_PIN_DIR", default_value = "/sys/fs/bpf/vetch")]
     pub pin_dir: PathBuf,
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Only this program
+    pub program: Option<String>,
+    /// Text: the counts of each, or the whole log of the one that is named
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
@@ -216,7 +231,7 @@ mod tests {
     fn a_daemon_needs_to_know_who_it_is() {
         let cli = parse(&NEEDED).unwrap();
         assert!(cli.command.is_none());
-        assert_eq!(cli.daemon.kubelet_port, 10250);
+        assert_eq!((cli.daemon.kubelet_port, cli.daemon.max_pods), (10250, 110));
         for missing in [1, 3, 5] {
             let mut args = NEEDED.to_vec();
             args.drain(missing..missing + 2);

@@ -11,6 +11,7 @@ mod logging;
 mod mount_namespace;
 mod mount_table;
 mod programs;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         None => daemon::main(cli.daemon),
         Some(Command::Image(command)) => image::main(command),
         Some(Command::Programs(args)) => programs::main(&args),
+        Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Cleanup(args)) => cleanup::main(&args),
     };
     match outcome {

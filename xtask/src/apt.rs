@@ -67,6 +67,7 @@ pub const TEST: &[Need] = &[
     program("docker-registry", "docker-registry"),
     program("nft", "nftables"),
     program("iptables-save", "iptables"),
+    program("conntrack", "conntrack"),
     program("nsenter", "util-linux"),
     program("chromium", "chromium"),
 ];

@@ -18,6 +18,8 @@ use crate::{apt, down, machine, process, tools, up};
 /// With `--kube-proxy`, Vetch serves the Services of this name and the others are kube-proxy's;
 /// `vetch-bench` labels them so.
 const PROXY_NAME: &str = "vetch";
+/// About what a node's /24 has addresses for, so that `bench pods` finds room on one node.
+const MAX_PODS: u32 = 250;
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -51,6 +53,7 @@ pub fn run(name: Name, args: &BenchArgs) -> Result<ExitCode> {
     let wishes = UpArgs {
         nodes: Some(args.nodes),
         fresh: true,
+        max_pods: Some(MAX_PODS),
         service_proxy_name: is_given(&args.arguments, "--kube-proxy").then(|| PROXY_NAME.into()),
         ..UpArgs::default()
     };

@@ -43,11 +43,11 @@ pub fn wait_watching<T>(
     let found = loop {
         match signals.wait_for(file.as_fd(), every)? {
             Some(Woken::Ready) => break look(),
-            Some(Woken::Signal(signal)) => {
+            Some(Woken::Signal(caught)) => {
                 interrupted = true;
-                // The terminal's goes to both, and twice is a different wish.
-                if signal != Signal::SIGINT {
-                    let _ = kill(pid, signal);
+                // Twice is a different wish.
+                if !caught.from_terminal {
+                    let _ = kill(pid, caught.signal);
                 }
             }
             None => {}
@@ -66,4 +66,22 @@ pub fn wait_watching<T>(
 
 pub fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::signals;
+
+    #[test]
+    fn a_signal_to_this_program_alone_goes_on() {
+        let signals = Signals::hold().unwrap();
+        let child = signals::spawn(Command::new("sleep").arg("60")).unwrap();
+        nix::sys::signal::raise(Signal::SIGINT).unwrap();
+        let end = wait_watching(child, &signals, Duration::MAX, || None::<()>).unwrap();
+        assert!(end.interrupted);
+        assert_eq!(end.code, None, "it ended by the signal");
+    }
 }

@@ -123,6 +123,9 @@ pub struct UpArgs {
     /// The API server's port on loopback and on the nodes' network [default: a free one from 6443 on].
     #[arg(long)]
     pub api_port: Option<u16>,
+    /// How many pods a node takes [default: as before, or what vetch-node has].
+    #[arg(long, value_name = "N")]
+    pub max_pods: Option<u32>,
     /// A registry that speaks plain HTTP; may be given several times.
     #[arg(long, value_name = "HOST:PORT")]
     pub insecure_registry: Vec<String>,

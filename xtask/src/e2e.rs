@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use serde::Deserialize;
 
 use crate::build::{self, Wanted};
 use crate::cluster::Name;
@@ -203,6 +204,13 @@ fn keep_artifacts(machines: &Machines, folder: &Path, logs: bool) -> Result<()> 
     {
         fs::write(folder.join("programs.json"), programs)?;
     }
+    match machines
+        .ssh()
+        .run("node-1", "vetch-node verify --output json")
+    {
+        Ok(verdicts) => keep_verifier_logs(&verdicts, &folder.join("verifier"))?,
+        Err(error) => eprintln!("no verifier logs: {error:#}"),
+    }
     if !logs {
         return Ok(());
     }
@@ -213,6 +221,22 @@ fn keep_artifacts(machines: &Machines, folder: &Path, logs: bool) -> Result<()> 
                 fs::copy(&path, folder.join(format!("{}-{kind}.log", machine.name)))?;
             }
         }
+    }
+    Ok(())
+}
+
+/// One file a program, from what `vetch-node verify` says.
+fn keep_verifier_logs(verdicts: &str, folder: &Path) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Verdict {
+        program: String,
+        log: String,
+    }
+    let verdicts: Vec<Verdict> =
+        serde_json::from_str(verdicts).context("read the verifier's verdicts")?;
+    fs::create_dir_all(folder)?;
+    for Verdict { program, log } in verdicts {
+        fs::write(folder.join(format!("{program}.log")), log)?;
     }
     Ok(())
 }
@@ -297,6 +321,16 @@ fn wait(mut child: Child, machines: &Machines, signals: &Signals) -> Result<Outc
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_program_has_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let said =
+            r#"[{"program": "connect4", "refused": null, "log": "0: exit\nprocessed 1 insns"}]"#;
+        keep_verifier_logs(said, &folder.path().join("verifier")).unwrap();
+        let kept = fs::read_to_string(folder.path().join("verifier/connect4.log")).unwrap();
+        assert_eq!(kept, "0: exit\nprocessed 1 insns");
+    }
 
     #[test]
     fn scenarios_are_chosen_by_parts_of_their_names() {

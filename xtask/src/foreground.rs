@@ -22,8 +22,11 @@ pub fn run(cluster: &Cluster, state: &State) -> Result<()> {
     let mut running: Vec<(Part, bool)> = parts.into_iter().map(|part| (part, true)).collect();
     loop {
         match signals.wait(follower.as_fd())? {
-            Woken::Signal(signal) => {
-                eprintln!("\n{signal}: taking the cluster down; its data stays");
+            Woken::Signal(caught) => {
+                eprintln!(
+                    "\n{}: taking the cluster down; its data stays",
+                    caught.signal
+                );
                 return down::run(cluster, false);
             }
             Woken::Ready => {

@@ -25,6 +25,7 @@ pub struct Wishes {
     pub service_cidr: Option<Ipv4Net>,
     pub api_port: Option<u16>,
     pub insecure_registries: Vec<String>,
+    pub max_pods: Option<u32>,
     pub service_proxy_name: Option<String>,
 }
 
@@ -172,6 +173,7 @@ pub fn decide(
         etcd_client_port,
         etcd_peer_port,
         insecure_registries,
+        max_pods: wishes.max_pods.or(before.and_then(|state| state.max_pods)),
         service_proxy_name: (wishes.service_proxy_name.clone())
             .or_else(|| before.and_then(|state| state.service_proxy_name.clone())),
     };

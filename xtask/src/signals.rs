@@ -21,8 +21,16 @@ pub struct Signals {
 /// What the wait ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    Signal(Signal),
+    Signal(Caught),
     Ready,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caught {
+    pub signal: Signal,
+    /// By Ctrl-C or a lost terminal, so that the programs started here have got it too; not by a
+    /// process: sigaction(2), `si_code`.
+    pub from_terminal: bool,
 }
 
 impl Signals {
@@ -68,7 +76,10 @@ impl Signals {
         let ready = watched[1].any() == Some(true);
         if let Some(info) = self.file.read_signal()? {
             let number = i32::try_from(info.ssi_signo)?;
-            return Ok(Some(Woken::Signal(Signal::try_from(number)?)));
+            return Ok(Some(Woken::Signal(Caught {
+                signal: Signal::try_from(number)?,
+                from_terminal: info.ssi_code > 0,
+            })));
         }
         Ok(ready.then_some(Woken::Ready))
     }
@@ -115,7 +126,10 @@ mod tests {
         nix::sys::signal::raise(Signal::SIGTERM).unwrap();
         assert_eq!(
             signals.wait(reader.as_fd()).unwrap(),
-            Woken::Signal(Signal::SIGTERM)
+            Woken::Signal(Caught {
+                signal: Signal::SIGTERM,
+                from_terminal: false,
+            })
         );
         drop(writer);
         assert_eq!(signals.wait(reader.as_fd()).unwrap(), Woken::Ready);

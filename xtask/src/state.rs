@@ -24,6 +24,8 @@ pub struct State {
     pub etcd_peer_port: u16,
     #[serde(default)]
     pub insecure_registries: Vec<String>,
+    #[serde(default)]
+    pub max_pods: Option<u32>,
     /// Whose Services the nodes serve; None: those that name nobody.
     #[serde(default)]
     pub service_proxy_name: Option<String>,

@@ -149,6 +149,7 @@ fn choose(cluster: &Cluster, args: &UpArgs, before: Option<&State>) -> Result<St
         service_cidr: args.service_cidr,
         api_port: args.api_port,
         insecure_registries: args.insecure_registry.clone(),
+        max_pods: args.max_pods,
         service_proxy_name: args.service_proxy_name.clone(),
     };
     Ok(plan::decide(&cluster.name, &wishes, before, &taken)?)

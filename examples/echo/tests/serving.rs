@@ -176,8 +176,8 @@ fn lines_and_datagrams_come_back() {
 fn told_to_end_it_serves_a_while_and_ends_well() {
     let mut echo = Echo::start("1");
     let mut kept = connect(echo.http);
-    echo.signal();
     let told = Instant::now();
+    echo.signal();
     while echo.get("/ready").0 != "HTTP/1.1 503 Service Unavailable" {
         assert!(told.elapsed() < Duration::from_millis(900), "still ready");
     }

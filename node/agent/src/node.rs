@@ -45,6 +45,8 @@ pub struct NodeConfig {
     /// Beside the ones every node has.
     pub labels: BTreeMap<String, String>,
     pub kubelet_port: u16,
+    /// More are refused.
+    pub max_pods: u32,
     /// On the disk whose room counts.
     pub root_dir: PathBuf,
     /// Above all pods; its limits are the node's.

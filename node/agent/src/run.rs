@@ -31,6 +31,8 @@ pub struct AgentConfig {
     pub cgroup_root: PathBuf,
     /// For the kubelet API, bound.
     pub kubelet: TcpListener,
+    /// The node takes no more pods than these.
+    pub max_pods: u32,
     /// Whose client certificates the kubelet API believes.
     pub client_authorities: Vec<CertificateDer<'static>>,
     pub cluster_dns: Vec<IpAddr>,
@@ -73,6 +75,7 @@ pub async fn run(
         ip: config.node_ip,
         labels: config.labels,
         kubelet_port: port,
+        max_pods: config.max_pods,
         root_dir: config.root_dir.clone(),
         cgroup_root: config.cgroup_root,
         machine,

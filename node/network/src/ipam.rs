@@ -120,6 +120,12 @@ impl Ipam {
         self.records.keys()
     }
 
+    /// Each sandbox's addresses.
+    pub fn addresses(&self) -> HashMap<String, PodAddresses> {
+        let record = |(id, record): (&String, &Record)| (id.clone(), record.addresses.clone());
+        self.records.iter().map(record).collect()
+    }
+
     /// The sandbox's address: the recorded one, or a free one recorded now.
     pub fn allocate(
         &mut self,

@@ -12,12 +12,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    convert::Infallible,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -25,6 +26,7 @@ use vetch_ebpf_common::{Pod, SNAT_PORTS};
 
 mod attached;
 mod ipam;
+mod keep;
 mod link;
 mod netns;
 mod route;
@@ -78,6 +80,8 @@ pub enum Error {
         "the veth pair of sandbox {sandbox_id} vanished while it was set up: its namespace ended"
     )]
     Vanished { sandbox_id: String },
+    #[error("the kernel's announcements of addresses and links have ended")]
+    Announcements,
     #[error(transparent)]
     Ipam(#[from] IpamError),
     #[error(transparent)]
@@ -101,6 +105,9 @@ struct Inner {
     netlink: Netlink,
     ipam: Arc<Mutex<Ipam>>,
     attached: Attached,
+    /// What the peers ask for; nothing is known of an earlier daemon's until
+    /// they were told once. Held while the kernel's are made so.
+    peer_routes: tokio::sync::Mutex<Option<BTreeMap<Ipv4Net, Ipv4Addr>>>,
 }
 
 impl Network {
@@ -132,6 +139,7 @@ impl Network {
             netlink,
             ipam: Arc::new(Mutex::new(ipam)),
             attached: Attached::new(),
+            peer_routes: tokio::sync::Mutex::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -146,9 +154,18 @@ impl Network {
     }
 
     /// Routes the peers' pods via their nodes and forgets vanished peers.
+    /// What could not be routed to is tried again by [`Network::keep`].
     pub async fn set_peers(&self, peers: &[Peer]) -> Result<(), Error> {
-        let wanted = route::wanted(peers, self.inner.node_ip);
-        Ok(route::reconcile_peers(&self.inner.netlink, &wanted).await?)
+        let mut routes = self.inner.peer_routes.lock().await;
+        let wanted = routes.insert(route::wanted(peers, self.inner.node_ip));
+        route::reconcile_peers(&self.inner.netlink, wanted).await?;
+        Ok(())
+    }
+
+    /// Puts routes back that went with an address or a link, until the kernel's
+    /// announcements end.
+    pub async fn keep(&self) -> Result<Infallible, Error> {
+        keep::run(&self.inner).await
     }
 
     /// Gives the sandbox an address and connects its namespace. Calling it
@@ -371,12 +388,27 @@ impl Inner {
         link::add_neighbour(pod, pod_link.index, GATEWAY, pair.host_mac).await?;
         route::add_pod_default(pod, pod_link.index).await?;
 
+        self.connect_host(pair, host_link, address).await
+    }
+
+    /// The node's side of a pair.
+    async fn connect_host(&self, pair: &Pair, link: &Link, address: Ipv4Addr) -> Result<(), Error> {
         self.netns.run(|| {
-            sysctl::forward_from(&host_link.name)?;
-            sysctl::check_source(&host_link.name)
+            sysctl::forward_from(&link.name)?;
+            sysctl::check_source(&link.name)
         })??;
-        link::set_up(&self.netlink, host_link.index, Some(self.mtu)).await?;
-        link::add_neighbour(&self.netlink, host_link.index, address, pair.pod_mac).await?;
-        Ok(route::add_pod(&self.netlink, host_link.index, address, self.node_ip).await?)
+        link::set_up(&self.netlink, link.index, Some(self.mtu)).await?;
+        link::add_neighbour(&self.netlink, link.index, address, pair.pod_mac).await?;
+        // The node talks to its pods with the address others know it by. The
+        // kernel refuses one that the node has not got, as while its cable is
+        // out: then it is the pods' gateway, and their probes go on.
+        if let IpAddr::V4(node_ip) = self.node_ip {
+            match route::add_pod(&self.netlink, link.index, address, Some(node_ip)).await {
+                Err(error) if error.is(nix::Error::EINVAL) => {}
+                result => return Ok(result?),
+            }
+        }
+        link::add_gateway(&self.netlink, link.index).await?;
+        Ok(route::add_pod(&self.netlink, link.index, address, None).await?)
     }
 }

@@ -4,8 +4,8 @@ use std::{fs::File, net::Ipv4Addr, os::fd::AsRawFd};
 
 use futures::TryStreamExt;
 use netlink_packet_route::{
-    address::AddressAttribute,
-    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage},
+    address::{AddressAttribute, AddressScope},
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     neighbour::NeighbourState,
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
@@ -27,6 +27,12 @@ pub struct LinkError {
     source: rtnetlink::Error,
 }
 
+impl LinkError {
+    pub fn is(&self, errno: nix::Error) -> bool {
+        is_errno(&self.source, errno as i32)
+    }
+}
+
 pub fn failed(step: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> LinkError {
     let step = step.into();
     move |source| LinkError { step, source }
@@ -42,6 +48,7 @@ pub struct Link {
     pub peer: Option<u32>,
     pub is_veth: bool,
     pub mac: [u8; 6],
+    pub is_up: bool,
 }
 
 /// The names and hardware addresses of one sandbox's pair. They follow from
@@ -190,6 +197,14 @@ pub async fn add_address(netlink: &Handle, index: u32, address: Ipv4Addr) -> Res
         .map_err(failed(format!("add address {address} to link {index}")))
 }
 
+/// The pods' gateway on the node's side of a pair, known on that link alone.
+pub async fn add_gateway(netlink: &Handle, index: u32) -> Result<(), LinkError> {
+    let mut request = netlink.address().add(index, GATEWAY.into(), 32).replace();
+    request.message_mut().header.scope = AddressScope::Link;
+    let added = request.execute().await;
+    added.map_err(failed(format!("add the gateway's address to link {index}")))
+}
+
 pub async fn add_neighbour(
     netlink: &Handle,
     index: u32,
@@ -215,6 +230,7 @@ fn parse(message: LinkMessage) -> Link {
         peer: None,
         is_veth: false,
         mac: [0; 6],
+        is_up: message.header.flags.contains(LinkFlags::Up),
     };
     for attribute in message.attributes {
         match attribute {

@@ -10,11 +10,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::channel::mpsc::UnboundedReceiver;
+use netlink_packet_route::RouteNetlinkMessage;
 use nix::{
     sched::{CloneFlags, setns},
     sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket},
 };
-use rtnetlink::Handle;
+use rtnetlink::{
+    Handle, MulticastGroup, packet_core::NetlinkMessage, proto::Connection, sys::SocketAddr,
+};
 use tokio::task::AbortHandle;
 
 #[derive(Debug, thiserror::Error)]
@@ -116,24 +120,39 @@ impl Netns {
 
     /// A netlink connection that speaks for this namespace.
     pub fn netlink(&self) -> Result<Netlink, NetnsError> {
+        let ((connection, handle, _), cookie) = self.connect(rtnetlink::new_connection)?;
+        Ok(Netlink::new(connection, handle, cookie))
+    }
+
+    /// What the kernel announces to `groups`, for as long as the connection
+    /// beside it lives.
+    pub fn announcements(
+        &self,
+        groups: &[MulticastGroup],
+    ) -> Result<(Netlink, Announcements), NetnsError> {
+        let ((connection, handle, announcements), cookie) =
+            self.connect(|| rtnetlink::new_multicast_connection(groups))?;
+        Ok((Netlink::new(connection, handle, cookie), announcements))
+    }
+
+    /// With the namespace's cookie.
+    fn connect<T: Send>(
+        &self,
+        open: impl FnOnce() -> io::Result<T> + Send,
+    ) -> Result<(T, u64), NetnsError> {
         let runtime = tokio::runtime::Handle::current();
-        let ((connection, handle, _), cookie) = self
-            .run(|| {
-                let _context = runtime.enter();
-                Ok((rtnetlink::new_connection()?, cookie()?))
-            })?
-            .map_err(|source| NetnsError::Socket {
-                path: self.path.clone(),
-                source,
-            })?;
-        let task = tokio::spawn(connection).abort_handle();
-        Ok(Netlink {
-            handle,
-            cookie,
-            task,
+        let opened = self.run(|| {
+            let _context = runtime.enter();
+            Ok((open()?, cookie()?))
+        })?;
+        opened.map_err(|source| NetnsError::Socket {
+            path: self.path.clone(),
+            source,
         })
     }
 }
+
+pub type Announcements = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
 /// A netlink connection that closes its socket when dropped, and with it its
 /// hold on the namespace.
@@ -145,6 +164,15 @@ pub struct Netlink {
 }
 
 impl Netlink {
+    fn new(connection: Connection<RouteNetlinkMessage>, handle: Handle, cookie: u64) -> Self {
+        let task = tokio::spawn(connection).abort_handle();
+        Self {
+            handle,
+            cookie,
+            task,
+        }
+    }
+
     /// `SO_NETNS_COOKIE` of the namespace.
     pub fn cookie(&self) -> u64 {
         self.cookie

@@ -21,28 +21,28 @@ use crate::{
 /// 86 has no name in rt_protos.
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(86);
 
-/// The node's side: `address` is behind `index`, and the node talks to it with
-/// the address others know it by.
+/// The node's side: `address` is behind `index`, and the node talks to it from
+/// `source`, or from an address of that link.
 pub async fn add_pod(
     netlink: &Handle,
     index: u32,
     address: Ipv4Addr,
-    node_ip: IpAddr,
+    source: Option<Ipv4Addr>,
 ) -> Result<(), LinkError> {
+    let route = to_pod(address, index, source);
+    replace(netlink, route, format!("route {address} to link {index}")).await
+}
+
+pub fn to_pod(address: Ipv4Addr, index: u32, source: Option<Ipv4Addr>) -> RouteMessage {
     let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(address, 32)
         .output_interface(index)
         .scope(RouteScope::Link)
         .protocol(PROTOCOL);
-    if let IpAddr::V4(node_ip) = node_ip {
-        route = route.pref_source(node_ip);
+    if let Some(source) = source {
+        route = route.pref_source(source);
     }
-    replace(
-        netlink,
-        route.build(),
-        format!("route {address} to link {index}"),
-    )
-    .await
+    route.build()
 }
 
 /// The pod's side: everything goes to the gateway, which is on this link.
@@ -72,22 +72,12 @@ pub async fn add_pod_default(netlink: &Handle, index: u32) -> Result<(), LinkErr
 
 /// Which link each of this node's pods is behind.
 pub async fn pods(netlink: &Handle) -> Result<BTreeMap<Ipv4Addr, u32>, LinkError> {
-    let routes = ours(netlink).await?.into_iter();
-    let pod = |message: &RouteMessage| {
-        let mut address = None;
-        let mut link = None;
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(ip)) => address = Some(*ip),
-                RouteAttribute::Oif(index) => link = Some(*index),
-                // To a peer's pods.
-                RouteAttribute::Gateway(_) => return None,
-                _ => {}
-            }
-        }
-        address.zip(link)
-    };
-    Ok(routes.filter_map(|message| pod(&message)).collect())
+    // A peer's pods are behind a gateway.
+    let own = list(netlink).await?.into_iter();
+    let own = own.filter(|route| route.gateway.is_none());
+    Ok(own
+        .filter_map(|route| Some((route.destination.addr(), route.link?)))
+        .collect())
 }
 
 /// The routes the peers ask for: an address range and the node that has it.
@@ -103,20 +93,19 @@ pub fn wanted(peers: &[Peer], node_ip: IpAddr) -> BTreeMap<Ipv4Net, Ipv4Addr> {
         .collect()
 }
 
-/// Makes the peers' routes in the kernel those of `wanted`; new ones first. A
-/// peer that cannot be routed to does not keep the others from it: the first
-/// error is returned at the end.
+/// Makes the peers' routes in the kernel those of `wanted`; new ones first, and
+/// answers how many were new. A peer that cannot be routed to does not keep the
+/// others from it: the first error is returned at the end.
 pub async fn reconcile_peers(
     netlink: &Handle,
     wanted: &BTreeMap<Ipv4Net, Ipv4Addr>,
-) -> Result<(), LinkError> {
-    let present = peer_routes(netlink).await?;
+) -> Result<usize, LinkError> {
+    let present = list(netlink).await?;
+    let mut new = 0;
     let mut result = Ok(());
     for (cidr, via) in wanted {
-        if present
-            .iter()
-            .any(|(have, to, _)| have == cidr && to == via)
-        {
+        let is_it = |route: &Route| route.destination == *cidr && route.gateway == Some(*via);
+        if present.iter().any(is_it) {
             continue;
         }
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -125,13 +114,17 @@ pub async fn reconcile_peers(
             .protocol(PROTOCOL)
             .build();
         let routed = replace(netlink, route, format!("route {cidr} via {via}")).await;
+        new += usize::from(routed.is_ok());
         result = result.and(routed);
     }
-    for (cidr, via, message) in present {
+    for route in present {
+        let (Some(via), cidr) = (route.gateway, route.destination) else {
+            continue;
+        };
         if wanted.contains_key(&cidr) {
             continue;
         }
-        match netlink.route().del(message).execute().await {
+        match netlink.route().del(route.message).execute().await {
             Err(error) if is_errno(&error, nix::Error::ESRCH as i32) => {}
             removed => {
                 let step = format!("remove the route to {cidr} via {via}");
@@ -139,48 +132,55 @@ pub async fn reconcile_peers(
             }
         }
     }
-    result
+    result.map(|()| new)
 }
 
-async fn peer_routes(
-    netlink: &Handle,
-) -> Result<Vec<(Ipv4Net, Ipv4Addr, RouteMessage)>, LinkError> {
-    let mut peers = Vec::new();
-    for message in ours(netlink).await? {
-        let mut destination = None;
-        let mut gateway = None;
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-                    destination = Some(*address)
-                }
-                RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
-                _ => {}
-            }
-        }
-        let (Some(destination), Some(gateway)) = (destination, gateway) else {
-            continue;
-        };
-        if let Ok(cidr) = Ipv4Net::new(destination, message.header.destination_prefix_length) {
-            peers.push((cidr, gateway, message));
+/// One of our routes as the kernel has it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub destination: Ipv4Net,
+    /// Of a peer's; a pod is on the link itself.
+    pub gateway: Option<Ipv4Addr>,
+    pub link: Option<u32>,
+    pub source: Option<Ipv4Addr>,
+    message: RouteMessage,
+}
+
+pub async fn list(netlink: &Handle) -> Result<Vec<Route>, LinkError> {
+    let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    let mut routes = netlink.route().get(all).execute();
+    let mut ours = Vec::new();
+    while let Some(message) = routes.try_next().await.map_err(failed("list routes"))? {
+        if is_ours(&message) {
+            ours.extend(parse(message));
         }
     }
-    Ok(peers)
+    Ok(ours)
 }
 
-async fn ours(netlink: &Handle) -> Result<Vec<RouteMessage>, LinkError> {
-    let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let routes: Vec<RouteMessage> = netlink
-        .route()
-        .get(all)
-        .execute()
-        .try_collect()
-        .await
-        .map_err(failed("list routes"))?;
-    let ours = routes.into_iter();
-    Ok(ours
-        .filter(|message| message.header.protocol == PROTOCOL)
-        .collect())
+pub fn is_ours(message: &RouteMessage) -> bool {
+    message.header.protocol == PROTOCOL
+}
+
+pub fn parse(message: RouteMessage) -> Option<Route> {
+    let (mut destination, mut gateway, mut link, mut source) = (None, None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => destination = Some(*ip),
+            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => gateway = Some(*ip),
+            RouteAttribute::PrefSource(RouteAddress::Inet(ip)) => source = Some(*ip),
+            RouteAttribute::Oif(index) => link = Some(*index),
+            _ => {}
+        }
+    }
+    let length = message.header.destination_prefix_length;
+    Some(Route {
+        destination: Ipv4Net::new(destination?, length).ok()?,
+        gateway,
+        link,
+        source,
+        message,
+    })
 }
 
 async fn replace(netlink: &Handle, route: RouteMessage, step: String) -> Result<(), LinkError> {

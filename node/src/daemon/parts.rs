@@ -89,6 +89,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         pod_log_dir: args.pod_log_dir,
         cgroup_root: places.cgroup_root,
         kubelet: tokio::net::TcpListener::from_std(kubelet).context("the listening socket")?,
+        max_pods: args.max_pods,
         client_authorities,
         cluster_dns: args.cluster_dns,
         cluster_domain: args.cluster_domain,
@@ -99,6 +100,13 @@ pub async fn run(setup: Setup) -> Result<()> {
     parts.spawn(async move {
         let result = vetch_proxy::run(own, proxy, pods, stop).await;
         result.context("the service proxy")
+    });
+    let (kept, stop) = (network.clone(), shutdown.clone());
+    parts.spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            result = kept.keep() => result.map(|never| match never {}).context("the pod network"),
+        }
     });
     let stop = shutdown.clone();
     parts.spawn(async move {

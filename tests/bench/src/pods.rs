@@ -59,7 +59,7 @@ pub struct Options {
     #[arg(long, default_value_t = 100)]
     pub at_once: usize,
     /// Pods on one node while its daemons' memory is read; empty for none. What does not fit into
-    /// the node's allocatable pods (110 in Kubernetes) is skipped.
+    /// the node's allocatable pods (Kubernetes' default: 110) is skipped.
     #[arg(long, value_delimiter = ',', default_value = "0,50,200")]
     pub pods_on_node: Vec<usize>,
     /// The containers' image, never pulled again once a node has it. It must run until SIGTERM.

@@ -112,6 +112,7 @@ fn wishes_are_met() {
         service_cidr: Some(net("10.97.0.0/24")),
         api_port: Some(16477),
         insecure_registries: vec!["registry:5000".into()],
+        max_pods: Some(250),
         service_proxy_name: Some("vetch".into()),
     };
     let state = Machine::empty().decide("a", &wishes, None).unwrap();
@@ -119,6 +120,7 @@ fn wishes_are_met() {
     assert_eq!(state.pod_cidr, net("10.7.0.0/20"));
     assert_eq!(state.service_cidr, net("10.97.0.0/24"));
     assert_eq!((state.nodes, state.api_port), (2, 16477));
+    assert_eq!(state.max_pods, Some(250));
     // The same wishes once more are no change; none at all neither.
     assert_eq!(
         Machine::empty().decide("a", &wishes, Some(&state)),

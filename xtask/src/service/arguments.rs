@@ -73,6 +73,9 @@ pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<V
     if let Some(name) = &state.service_proxy_name {
         arguments.extend(["--service-proxy-name".to_owned(), name.clone()]);
     }
+    if let Some(count) = state.max_pods {
+        arguments.extend(["--max-pods".to_owned(), count.to_string()]);
+    }
     Ok(arguments)
 }
 
@@ -109,6 +112,7 @@ mod tests {
             etcd_client_port: 2379,
             etcd_peer_port: 2380,
             insecure_registries: vec!["registry:5000".into()],
+            max_pods: Some(250),
             service_proxy_name: Some("vetch".into()),
         }
     }
@@ -157,6 +161,7 @@ mod tests {
             "--pull-netns /run/vetch/vetch/machine/ns/net",
             "--insecure-registry registry:5000",
             "--service-proxy-name vetch",
+            "--max-pods 250",
         ] {
             assert!(second.contains(part), "{second}");
         }

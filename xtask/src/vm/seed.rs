@@ -90,10 +90,8 @@ pub fn of(machine: &Machine, shared: &Shared<'_>) -> Seed {
     seed.file(
         "/etc/systemd/network/20-link.network",
         format!(
-            "[Match]\nMACAddress={}\n[Network]\nAddress={address}/24\n\
-             LinkLocalAddressing=no\nIPv6AcceptRA=no\n\
-             # Routes and addresses that vetch-node makes are not networkd's.\n\
-             KeepConfiguration=yes\n",
+            // As people write it: networkd takes the address away with the carrier.
+            "[Match]\nMACAddress={}\n[Network]\nAddress={address}/24\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n",
             machine.mac(1)
         ),
         0o644,

@@ -8,8 +8,6 @@ use super::machine::Machine;
 
 pub type ResourceList = BTreeMap<String, Quantity>;
 
-/// The kubelet's default for maxPods.
-pub const MAX_PODS: u64 = 110;
 /// The kubelet's hard eviction threshold `memory.available`: below it the node
 /// is short of memory, so pods are not promised it.
 pub const MEMORY_RESERVE: u64 = 100 << 20;
@@ -21,12 +19,12 @@ pub fn disk_reserve(disk_bytes: u64) -> u64 {
     (disk_bytes / 10).min(DISK_RESERVE_AT_MOST)
 }
 
-pub fn capacity(machine: &Machine) -> ResourceList {
+pub fn capacity(machine: &Machine, max_pods: u32) -> ResourceList {
     let mut list = ResourceList::from([
         ("cpu".into(), millis(cpu_millis(machine))),
         ("memory".into(), binary(memory(machine))),
         ("ephemeral-storage".into(), binary(machine.disk_bytes)),
-        ("pods".into(), Quantity(MAX_PODS.to_string())),
+        ("pods".into(), Quantity(max_pods.to_string())),
     ]);
     for (name, bytes) in &machine.hugepages {
         list.insert(name.clone(), binary(*bytes));
@@ -36,9 +34,9 @@ pub fn capacity(machine: &Machine) -> ResourceList {
 
 /// Without what the node keeps, so that pods within it never bring it under
 /// pressure; memory that huge pages have is theirs.
-pub fn allocatable(machine: &Machine) -> ResourceList {
+pub fn allocatable(machine: &Machine, max_pods: u32) -> ResourceList {
     let huge: u64 = machine.hugepages.iter().map(|(_, bytes)| bytes).sum();
-    let mut list = capacity(machine);
+    let mut list = capacity(machine, max_pods);
     let memory = memory(machine)
         .saturating_sub(MEMORY_RESERVE)
         .saturating_sub(huge);
@@ -106,7 +104,7 @@ mod tests {
             ..Machine::default()
         };
         assert_eq!(
-            shown(&capacity(&machine)),
+            shown(&capacity(&machine, 110)),
             [
                 "cpu=4",
                 "ephemeral-storage=20Gi",
@@ -117,7 +115,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            shown(&allocatable(&machine)),
+            shown(&allocatable(&machine, 110)),
             [
                 "cpu=4",
                 "ephemeral-storage=18Gi",
@@ -138,12 +136,12 @@ mod tests {
             ..machine.clone()
         };
         assert_eq!(
-            shown(&allocatable(&limited)),
+            shown(&allocatable(&limited, 250)),
             [
                 "cpu=1500m",
                 "ephemeral-storage=18Gi",
                 "memory=924Mi",
-                "pods=110"
+                "pods=250"
             ]
         );
         // A limit above what there is limits nothing.
@@ -155,7 +153,7 @@ mod tests {
             },
             ..machine.clone()
         };
-        assert_eq!(capacity(&loose), capacity(&machine));
+        assert_eq!(capacity(&loose, 110), capacity(&machine, 110));
         assert_eq!(disk_reserve(252 << 30), DISK_RESERVE_AT_MOST);
     }
 }

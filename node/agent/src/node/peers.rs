@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::time::Duration;
 
 use futures::StreamExt as _;
 use ipnet::IpNet;
@@ -11,15 +10,10 @@ use k8s_openapi::api::core::v1::Node;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
-use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 use vetch_network::{Network, Peer};
 
 use super::retry::chain;
-
-/// A peer that could not be routed to (its address is not reachable yet) is
-/// tried again.
-const RETRY: Duration = Duration::from_secs(30);
 
 /// The other nodes, as far as they have pods' networks.
 #[derive(Debug, Default)]
@@ -102,7 +96,7 @@ pub fn pod_cidrs(node: &Node) -> Vec<IpNet> {
         .collect()
 }
 
-/// Keeps the routes to the other nodes' pods, for ever.
+/// Tells the network of the other nodes, for ever. It keeps the routes itself.
 pub async fn follow(client: Client, own: &str, network: &Network) {
     let nodes: Api<Node> = Api::all(client);
     let mut events = pin!(watcher::watcher(nodes, watcher::Config::default()).default_backoff());
@@ -111,40 +105,28 @@ pub async fn follow(client: Client, own: &str, network: &Network) {
         ..Peers::default()
     };
     let mut said: Option<String> = None;
-    let mut retry: Option<Instant> = None;
-    loop {
-        let again = retry.unwrap_or_else(Instant::now);
-        let due = tokio::select! {
-            Some(event) = events.next() => match event {
-                Ok(event) => {
-                    said = None;
-                    peers.take(event)
+    // The stream of a watcher has no end.
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                said = None;
+                if !peers.take(event) {
+                    continue;
                 }
-                Err(error) => {
-                    let text = chain(&error);
-                    if said.as_ref() != Some(&text) {
-                        warn!(error = text, "cannot see the other nodes: their pods are reached as far as they were known; trying again");
-                        said = Some(text);
-                    }
-                    false
+            }
+            Err(error) => {
+                let text = chain(&error);
+                if said.as_ref() != Some(&text) {
+                    warn!(error = text, "cannot see the other nodes: their pods are reached as far as they were known; trying again");
+                    said = Some(text);
                 }
-            },
-            () = sleep_until(again), if retry.is_some() => true,
-        };
-        if !due {
-            continue;
+                continue;
+            }
         }
         let all: Vec<Peer> = peers.known.values().cloned().collect();
-        retry = match network.set_peers(&all).await {
-            Ok(()) => None,
-            Err(error) => {
-                warn!(
-                    error = chain(&error),
-                    "not every node's pods are reachable; trying again in {RETRY:?}"
-                );
-                Some(Instant::now() + RETRY)
-            }
-        };
+        if let Err(error) = network.set_peers(&all).await {
+            warn!(error = chain(&error), "not every node's pods are reachable yet");
+        }
     }
 }
 

@@ -49,6 +49,7 @@ impl Reporter {
                 name: config.name.clone(),
                 ip: config.ip,
                 kubelet_port: config.kubelet_port,
+                max_pods: config.max_pods,
                 machine: config.machine.clone(),
             },
             missing_controllers: runtime.missing_controllers(),

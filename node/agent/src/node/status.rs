@@ -23,6 +23,7 @@ pub struct Fixed {
     pub name: String,
     pub ip: IpAddr,
     pub kubelet_port: u16,
+    pub max_pods: u32,
     pub machine: Machine,
 }
 
@@ -45,8 +46,8 @@ pub fn build(
             address("InternalIP", fixed.ip.to_string()),
             address("Hostname", fixed.name.clone()),
         ]),
-        allocatable: Some(allocatable(&fixed.machine)),
-        capacity: Some(capacity(&fixed.machine)),
+        allocatable: Some(allocatable(&fixed.machine, fixed.max_pods)),
+        capacity: Some(capacity(&fixed.machine, fixed.max_pods)),
         conditions: Some(conditions(health, reported, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {

@@ -64,6 +64,7 @@ impl Daemon {
             ip: IP.into(),
             labels: BTreeMap::from([("zone".into(), "a".into())]),
             kubelet_port: 10250,
+            max_pods: 110,
             machine: Machine::read(&root_dir, &cgroup_root).unwrap(),
             root_dir,
             cgroup_root,

@@ -9,9 +9,14 @@ use std::{
 };
 
 use futures::TryStreamExt;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
+use netlink_packet_route::{
+    link::{InfoData, InfoKind, InfoVeth},
+    route::{RouteAddress, RouteAttribute},
+};
 use nix::sched::{CloneFlags, setns, unshare};
-use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rtnetlink::{
+    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
 
 pub struct Namespace {
     file: File,
@@ -145,6 +150,52 @@ impl Namespace {
             let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
             nix::sys::socket::getsockopt(&socket, NetnsCookie).unwrap()
         })
+    }
+
+    pub async fn add_address(&self, link: &str, address: Ipv4Addr) {
+        let index = self.index(link).await;
+        let request = self.netlink().address().add(index, address.into(), 24);
+        request.execute().await.unwrap();
+    }
+
+    pub async fn remove_address(&self, link: &str, address: Ipv4Addr) {
+        let index = self.index(link).await;
+        let netlink = self.netlink();
+        let found = netlink
+            .address()
+            .get()
+            .set_link_index_filter(index)
+            .set_address_filter(address.into())
+            .execute()
+            .try_next()
+            .await;
+        let message = found.unwrap().expect("the address");
+        netlink.address().del(message).execute().await.unwrap();
+    }
+
+    pub async fn set_up(&self, link: &str, up: bool) {
+        let link = LinkUnspec::new_with_index(self.index(link).await);
+        let link = if up { link.up() } else { link.down() };
+        let request = self.netlink().link().set(link.build());
+        request.execute().await.unwrap();
+    }
+
+    pub async fn remove_route(&self, destination: Ipv4Addr) {
+        let netlink = self.netlink();
+        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes: Vec<_> = netlink
+            .route()
+            .get(all)
+            .execute()
+            .try_collect()
+            .await
+            .unwrap();
+        let wanted = RouteAttribute::Destination(RouteAddress::Inet(destination));
+        let route = routes
+            .into_iter()
+            .find(|route| route.attributes.contains(&wanted))
+            .expect("the route");
+        netlink.route().del(route).execute().await.unwrap();
     }
 }
 

@@ -69,6 +69,37 @@ impl Node {
     }
 }
 
+fn peer(name: &str, cidr: &str, ip: Ipv4Addr) -> Peer {
+    Peer {
+        name: name.into(),
+        pod_cidrs: vec![cidr.parse().unwrap()],
+        node_ip: ip.into(),
+    }
+}
+
+/// Until the node would talk to `ip` from this address; without one, until it has no way there.
+async fn wait_source(node: &Namespace, ip: IpAddr, wanted: Option<Ipv4Addr>) {
+    // Connecting a UDP socket looks the route up and sends nothing.
+    let source = || {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    };
+    let wanted = wanted.map(IpAddr::from);
+    let waiting = async {
+        loop {
+            let found = node.run(source).ok().map(|address| address.ip());
+            if found == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("{ip} is reached from {:?}", node.run(source)));
+}
+
 /// A TCP round trip; returns the address the server saw the client at.
 fn tcp(client: &Namespace, server: &Namespace, ip: IpAddr) -> IpAddr {
     let listener = server.run(|| TcpListener::bind("0.0.0.0:0").unwrap());
@@ -123,11 +154,6 @@ async fn pods_of_two_nodes_reach_each_other_until_the_peer_goes() {
     let bridge = Bridge::new().await;
     let one = node(&bridge, NODE_1, "10.244.1.0/24").await;
     let two = node(&bridge, NODE_2, "10.244.2.0/24").await;
-    let peer = |name: &str, cidr: &str, ip: Ipv4Addr| Peer {
-        name: name.into(),
-        pod_cidrs: vec![cidr.parse().unwrap()],
-        node_ip: ip.into(),
-    };
     // Every node is handed all of them, itself too, and again and again.
     let peers = [
         peer("one", "10.244.1.0/24", NODE_1),
@@ -175,6 +201,58 @@ async fn pods_of_two_nodes_reach_each_other_until_the_peer_goes() {
         a_ip,
         "the pod's own routes stay"
     );
+}
+
+/// As networkd does when the carrier of the link is lost and comes back.
+#[tokio::test]
+async fn routes_that_went_with_the_nodes_address_come_back_with_it() {
+    let bridge = Bridge::new().await;
+    let one = node(&bridge, NODE_1, "10.244.1.0/24").await;
+    let two = node(&bridge, NODE_2, "10.244.2.0/24").await;
+    let peers = [
+        peer("one", "10.244.1.0/24", NODE_1),
+        peer("two", "10.244.2.0/24", NODE_2),
+    ];
+    for node in [&one, &two] {
+        node.network.set_peers(&peers).await.unwrap();
+    }
+    let (a, a_ip) = one.pod("a").await;
+    let (b, b_ip) = two.pod("b").await;
+    let network = one.network.clone();
+    let kept = tokio::spawn(async move { network.keep().await });
+
+    one.namespace.remove_address("eth0", NODE_1).await;
+    // Its pods are still reached, from their gateway.
+    let gateway = Ipv4Addr::new(169, 254, 1, 1);
+    wait_source(&one.namespace, a_ip, Some(gateway)).await;
+    assert_eq!(tcp(&one.namespace, &a, a_ip), IpAddr::from(gateway));
+    // So is one that comes meanwhile.
+    let (c, c_ip) = one.pod("c").await;
+    assert_eq!(tcp(&one.namespace, &c, c_ip), IpAddr::from(gateway));
+    assert_eq!(tcp(&a, &c, c_ip), a_ip);
+
+    one.namespace.add_address("eth0", NODE_1).await;
+    for ip in [a_ip, b_ip, c_ip] {
+        wait_source(&one.namespace, ip, Some(NODE_1)).await;
+    }
+    assert_eq!(tcp(&one.namespace, &a, a_ip), IpAddr::from(NODE_1));
+    assert_eq!(tcp(&a, &b, b_ip), a_ip);
+    assert_eq!(tcp(&b, &c, c_ip), b_ip);
+
+    // Set down and up, the link keeps its address and loses every route over it.
+    one.namespace.set_up("eth0", false).await;
+    wait_source(&one.namespace, b_ip, None).await;
+    one.namespace.set_up("eth0", true).await;
+    wait_source(&one.namespace, b_ip, Some(NODE_1)).await;
+    assert_eq!(tcp(&a, &b, b_ip), a_ip);
+
+    // Somebody tidies up what is not theirs.
+    one.namespace
+        .remove_route(Ipv4Addr::new(10, 244, 2, 0))
+        .await;
+    wait_source(&one.namespace, b_ip, Some(NODE_1)).await;
+    assert!(!kept.is_finished());
+    kept.abort();
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ fn fixed() -> Fixed {
         name: "node-1".into(),
         ip: "172.30.0.2".parse().unwrap(),
         kubelet_port: 10250,
+        max_pods: 110,
         machine: Machine {
             cpus: 2,
             memory_bytes: 4 << 30,

@@ -1,0 +1,306 @@
+//! Keeps the routes of this node against what takes them away.
+//!
+//! With a node's address, as when the carrier of its link is lost under
+//! networkd, the kernel takes every IPv4 route that has it as its source or
+//! whose gateway it made reachable; with a link that is set down, every route
+//! over it. It announces neither (`fib_table_flush`), and nobody but us brings
+//! them back.
+//!
+//! Input: announcements of addresses and links, and of routes of ours that
+//! somebody removed; a timer for whatever else there is. Output: the routes to
+//! this node's pods and to the peers, and forwarding from the link that has
+//! the node's address.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    link::{LinkAttribute, LinkMessage},
+};
+use rtnetlink::{MulticastGroup, packet_core::NetlinkPayload};
+use tracing::{info, warn};
+
+use crate::{
+    Error, Inner, PodAddresses,
+    link::{self, GATEWAY, Link, Pair},
+    route::{self, Route},
+    sysctl,
+};
+
+/// Changes come in crowds: an address goes, then its link's flags change.
+const SETTLE: Duration = Duration::from_millis(100);
+const TIMER: Duration = Duration::from_secs(30);
+/// After a failure: what was missing may come without an announcement.
+const RETRY: Duration = Duration::from_secs(5);
+
+pub async fn run(inner: &Inner) -> Result<Infallible, Error> {
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv4Route,
+    ];
+    let (_open, mut announced) = inner.netns.announcements(&groups)?;
+    let mut said = None;
+    loop {
+        let wait = match restore(inner).await {
+            Ok(restored) => {
+                if restored > 0 || said.take().is_some() {
+                    info!(restored, "every route is there");
+                }
+                TIMER
+            }
+            Err(error) => {
+                let text = chain(&error);
+                if said.as_ref() != Some(&text) {
+                    warn!(error = text, "not every route is there; trying again");
+                    said = Some(text);
+                }
+                RETRY
+            }
+        };
+        let timer = tokio::time::sleep(wait);
+        tokio::pin!(timer);
+        loop {
+            tokio::select! {
+                () = &mut timer => break,
+                message = announced.next() => {
+                    let (message, _) = message.ok_or(Error::Announcements)?;
+                    if is_reason(&message.payload) {
+                        tokio::time::sleep(SETTLE).await;
+                        while let Some(Some(_)) = announced.next().now_or_never() {}
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a route of ours may be gone, or possible again.
+fn is_reason(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+    match payload {
+        NetlinkPayload::InnerMessage(message) => match message {
+            RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
+                !is_gateway(address)
+            }
+            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
+                !is_pods(link)
+            }
+            RouteNetlinkMessage::DelRoute(route) => route::is_ours(route),
+            _ => false,
+        },
+        // Something was missed.
+        NetlinkPayload::Overrun(_) => true,
+        _ => false,
+    }
+}
+
+fn is_gateway(message: &AddressMessage) -> bool {
+    message.attributes.iter().any(
+        |attribute| matches!(attribute, AddressAttribute::Local(ip) if *ip == IpAddr::V4(GATEWAY)),
+    )
+}
+
+/// Pods' links come and go all the time, with their routes.
+fn is_pods(message: &LinkMessage) -> bool {
+    message.attributes.iter().any(
+        |attribute| matches!(attribute, LinkAttribute::IfName(name) if Pair::is_host_name(name)),
+    )
+}
+
+/// Answers how many routes were missing. What cannot be put back keeps nothing
+/// else from it.
+async fn restore(inner: &Inner) -> Result<usize, Error> {
+    let uplink = link::owning(&inner.netlink, inner.node_ip).await?;
+    if let Some(uplink) = &uplink {
+        // A driver that was loaded anew has made a new link.
+        inner.netns.run(|| sysctl::forward_from(&uplink.name))??;
+    }
+    let source = match inner.node_ip {
+        IpAddr::V4(node_ip) => uplink.map(|_| node_ip),
+        IpAddr::V6(_) => None,
+    };
+    let records = inner.ipam(|ipam| ipam.addresses()).await;
+    let links = link::list(&inner.netlink).await?;
+    let present = route::list(&inner.netlink).await?;
+    let mut restored = 0;
+    let mut result = Ok(());
+    for pod in missing(&records, &links, &present, source) {
+        match inner.connect_host(&pod.pair, pod.link, pod.address).await {
+            Ok(()) => restored += 1,
+            // The pod ended meanwhile.
+            Err(_)
+                if link::by_name(&inner.netlink, &pod.link.name)
+                    .await?
+                    .is_none() => {}
+            failed => result = result.and(failed),
+        }
+    }
+    let peers = inner.peer_routes.lock().await;
+    if let Some(wanted) = peers.as_ref() {
+        match route::reconcile_peers(&inner.netlink, wanted).await {
+            Ok(new) => restored += new,
+            Err(error) => result = result.and(Err(error.into())),
+        }
+    }
+    result.map(|()| restored)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Missing<'a> {
+    pair: Pair,
+    link: &'a Link,
+    address: Ipv4Addr,
+}
+
+/// The pods that are not routed to from `source`. A link that is not there or
+/// not up is on its way in or out.
+fn missing<'a>(
+    records: &HashMap<String, PodAddresses>,
+    links: &'a [Link],
+    present: &[Route],
+    source: Option<Ipv4Addr>,
+) -> Vec<Missing<'a>> {
+    let links: HashMap<&str, &Link> = links
+        .iter()
+        .filter(|link| link.is_up)
+        .map(|link| (link.name.as_str(), link))
+        .collect();
+    let present: BTreeMap<_, _> = present
+        .iter()
+        .filter(|route| route.destination.prefix_len() == 32 && route.gateway.is_none())
+        .map(|route| (route.destination.addr(), (route.link, route.source)))
+        .collect();
+    let mut missing = Vec::new();
+    for (sandbox_id, addresses) in records {
+        let pair = Pair::of(sandbox_id);
+        let Some(link) = links.get(pair.host_name.as_str()) else {
+            continue;
+        };
+        for ip in &addresses.ips {
+            let IpAddr::V4(address) = *ip else { continue };
+            if present.get(&address) != Some(&(Some(link.index), source)) {
+                missing.push(Missing {
+                    pair: pair.clone(),
+                    link,
+                    address,
+                });
+            }
+        }
+    }
+    missing
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 11);
+    const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
+
+    fn link(sandbox_id: &str, index: u32, is_up: bool) -> Link {
+        Link {
+            index,
+            name: Pair::of(sandbox_id).host_name,
+            mtu: 1500,
+            peer: Some(2),
+            is_veth: true,
+            mac: [0; 6],
+            is_up,
+        }
+    }
+
+    #[test]
+    fn a_pod_is_missing_without_its_route_from_the_nodes_address() {
+        let record = PodAddresses {
+            ips: vec![POD.into()],
+        };
+        let records = HashMap::from([("a".to_owned(), record)]);
+        let route = |link, source| route::parse(route::to_pod(POD, link, source)).unwrap();
+        // (its link, its route, the node's address, missing)
+        let cases = [
+            (
+                link("a", 7, true),
+                Some(route(7, Some(NODE))),
+                Some(NODE),
+                false,
+            ),
+            (link("a", 7, true), None, Some(NODE), true),
+            // The address went, and the route with it; then the way round.
+            (link("a", 7, true), None, None, true),
+            (link("a", 7, true), Some(route(7, None)), None, false),
+            (link("a", 7, true), Some(route(7, None)), Some(NODE), true),
+            // To the link of an earlier sandbox.
+            (
+                link("a", 7, true),
+                Some(route(6, Some(NODE))),
+                Some(NODE),
+                true,
+            ),
+            // On its way in or out.
+            (link("a", 7, false), None, Some(NODE), false),
+            (link("b", 7, true), None, Some(NODE), false),
+        ];
+        for (link, route, source, expected) in cases {
+            let links = [link];
+            let present: Vec<Route> = route.into_iter().collect();
+            let found = missing(&records, &links, &present, source);
+            assert_eq!(
+                !found.is_empty(),
+                expected,
+                "{links:?} {present:?} {source:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_pods_bring_about_is_no_reason_to_look() {
+        let inner = NetlinkPayload::InnerMessage;
+        let address = |ip: Ipv4Addr| {
+            let mut message = AddressMessage::default();
+            message.attributes.push(AddressAttribute::Local(ip.into()));
+            message
+        };
+        let named = |name: &str| {
+            let mut message = LinkMessage::default();
+            message.attributes.push(LinkAttribute::IfName(name.into()));
+            message
+        };
+        let pods = Pair::of("a").host_name;
+        let cases = [
+            (inner(RouteNetlinkMessage::DelAddress(address(NODE))), true),
+            (inner(RouteNetlinkMessage::NewAddress(address(NODE))), true),
+            (
+                inner(RouteNetlinkMessage::NewAddress(address(GATEWAY))),
+                false,
+            ),
+            (inner(RouteNetlinkMessage::NewLink(named("eth0"))), true),
+            (inner(RouteNetlinkMessage::NewLink(named(&pods))), false),
+            (inner(RouteNetlinkMessage::DelLink(named(&pods))), false),
+            (
+                inner(RouteNetlinkMessage::DelRoute(route::to_pod(POD, 7, None))),
+                true,
+            ),
+            (
+                inner(RouteNetlinkMessage::NewRoute(route::to_pod(POD, 7, None))),
+                false,
+            ),
+            (NetlinkPayload::Overrun(Vec::new()), true),
+        ];
+        for (payload, expected) in cases {
+            assert_eq!(is_reason(&payload), expected, "{payload:?}");
+        }
+    }
+}
