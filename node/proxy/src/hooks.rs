@@ -198,13 +198,8 @@ impl Hooks {
                 None => tcx::detach(&dir, place)?,
             }
         }
-        for ifindex in clsact::links(&mut self.netlink)? {
-            for program in Program::ALL {
-                let place = Place { program, ifindex };
-                if let Slot::Ours(id) = clsact::find(&mut self.netlink, place)? {
-                    self.found.entry(place).or_default().clsact = Some(id);
-                }
-            }
+        for (place, id) in find_filters(&mut self.netlink)? {
+            self.found.entry(place).or_default().clsact = Some(id);
         }
         Ok(())
     }
@@ -418,6 +413,31 @@ fn load(ebpf: &mut Ebpf, program: Program) -> Result<Loaded, HooksError> {
     })
 }
 
+/// The programs that our filters hold in the calling thread's network
+/// namespace, with their numbers.
+pub fn filters() -> Result<impl Iterator<Item = (Program, u32)>, HooksError> {
+    let failed = |source| HooksError::Look {
+        what: "the programs at links",
+        source,
+    };
+    let mut netlink = Netlink::open().map_err(failed)?;
+    let found = find_filters(&mut netlink).map_err(failed)?;
+    Ok(found.into_iter().map(|(place, id)| (place.program, id)))
+}
+
+fn find_filters(netlink: &mut Netlink) -> io::Result<Vec<(Place, u32)>> {
+    let mut found = Vec::new();
+    for ifindex in clsact::links(netlink)? {
+        for program in Program::ALL {
+            let place = Place { program, ifindex };
+            if let Slot::Ours(id) = clsact::find(netlink, place)? {
+                found.push((place, id));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Takes our filters away, which no pin holds: for the end of a node.
 pub fn remove() -> Result<(), HooksError> {
     let failed = |source| HooksError::Look {
@@ -425,18 +445,13 @@ pub fn remove() -> Result<(), HooksError> {
         source,
     };
     let mut netlink = Netlink::open().map_err(failed)?;
-    for ifindex in clsact::links(&mut netlink).map_err(failed)? {
-        for program in Program::ALL {
-            let place = Place { program, ifindex };
-            if let Slot::Ours(_) = clsact::find(&mut netlink, place).map_err(failed)? {
-                clsact::detach(&mut netlink, place).map_err(|source| HooksError::Step {
-                    step: "detach",
-                    program: program.name(),
-                    link: ifindex.to_string(),
-                    source,
-                })?;
-            }
-        }
+    for (place, _) in find_filters(&mut netlink).map_err(failed)? {
+        clsact::detach(&mut netlink, place).map_err(|source| HooksError::Step {
+            step: "detach",
+            program: place.program.name(),
+            link: place.ifindex.to_string(),
+            source,
+        })?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use vetch_proxy::{
 use crate::{
     cell::{service, wait_for},
     servers::{Server, TIMEOUT, ask, udp_client},
-    site::{self, NODE, Namespace, OUTSIDE, Pod, Site, UPLINK, forwarded, shell},
+    site::{self, Daemon, NODE, Namespace, OUTSIDE, Pod, Site, UPLINK, forwarded, shell},
 };
 
 const KINDS: [Kind; 2] = [Tcx, Clsact];
@@ -150,6 +150,9 @@ fn pods_are_known_while_their_programs_are_there() {
                 .node_addresses()
                 .contains(&"192.0.2.7".parse().unwrap())
         );
+        let loaded = vetch_proxy::loaded(&daemon.pin_dir).unwrap();
+        let hooks: Vec<&str> = loaded.iter().map(|one| one.hook.as_str()).collect();
+        assert_eq!(hooks, ["from_net", "from_pod", "to_net", "to_pod"]);
         if kind == Tcx {
             let pins = [
                 "from_net", "from_pod", "from_pod", "to_net", "to_pod", "to_pod",
@@ -362,6 +365,44 @@ fn daemons_hand_over_under_load_without_loss() {
             meanwhile(done);
         });
         assert_eq!(failures, Vec::<String>::new(), "of {connections}");
+    }
+}
+
+#[test]
+fn uplinks_follow_the_default_routes() {
+    for kind in KINDS {
+        let site = Site::new();
+        let mut daemon = site.started("a", kind);
+        shell("ip link add more type veth peer name more-in");
+        shell("ip address add 192.0.2.1/24 dev more");
+        shell("ip link set more up");
+        shell("ip link set more-in up");
+        let is_there = |daemon: &Daemon| {
+            let index = nix::net::if_::if_nametoindex("more").unwrap();
+            daemon
+                .follow
+                .uplinks()
+                .iter()
+                .any(|uplink| uplink.index == index)
+        };
+        let held = |daemon: &Daemon| match kind {
+            Tcx => daemon.pins().len() == 4,
+            Clsact => has_filter("more", "ingress", "from_net"),
+        };
+        assert!(!is_there(&daemon));
+        for (change, wanted) in [
+            ("ip route add default via 192.0.2.9 dev more", true),
+            ("ip route del default", false),
+            ("ip -6 route add default dev more", true),
+            ("ip -6 route del default dev more", false),
+        ] {
+            shell(change);
+            while is_there(&daemon) != wanted {
+                site.tokio.block_on(daemon.follow.due());
+                daemon.follow.act();
+            }
+            assert_eq!(held(&daemon), wanted, "{change} {kind:?}");
+        }
     }
 }
 
