@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
+use vetch_controllers::AddressRange;
 
 /// The Vetch control plane: API server, scheduler and controllers in one process.
 #[derive(Debug, Parser)]
@@ -61,6 +62,10 @@ pub struct Serve {
     /// Where Services get their node ports from: FIRST-LAST or FIRST+MORE.
     #[arg(long, env = "VETCH_SERVICE_NODE_PORT_RANGE", value_parser = ports, default_value = "30000-32767")]
     pub service_node_port_range: RangeInclusive<u16>,
+    /// Addresses for Services of type LoadBalancer: networks (all their addresses), FIRST-LAST or single addresses.
+    /// Without any, such Services wait for somebody else to give them theirs.
+    #[arg(long, env = "VETCH_LOAD_BALANCER_POOL", value_delimiter = ',')]
+    pub load_balancer_pool: Vec<AddressRange>,
     /// Where nodes get their pods' address ranges from.
     #[arg(long, env = "VETCH_POD_CIDR", default_value = "10.244.0.0/16")]
     pub pod_cidr: IpNet,
@@ -161,12 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_a_list() {
+    fn networks_and_pools_are_lists() {
         let line = "vetch-control --data-dir d --advertise-address 10.0.0.1 \
-            --service-cluster-ip-range 10.96.0.0/16,fd00::/112";
+            --service-cluster-ip-range 10.96.0.0/16,fd00::/112 --load-balancer-pool 192.0.2.0/28,192.0.2.90-192.0.2.99";
         let parsed = Options::try_parse_from(line.split_whitespace());
         let serve = parsed.unwrap().serve.unwrap();
         assert_eq!(serve.service_cidr.len(), 2);
+        assert_eq!(serve.load_balancer_pool.len(), 2);
         assert_eq!(serve.service_node_port_range, 30000..=32767);
     }
 
