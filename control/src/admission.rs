@@ -18,8 +18,9 @@ pub use ranges::PREFIX as RANGES;
 /// What the plugins know about the cluster.
 #[derive(Clone, Debug)]
 pub struct AdmissionConfig {
-    /// Where services' addresses come from; its first address is `kubernetes`'.
-    pub service_cidr: ipnet::IpNet,
+    /// Where services' addresses come from, at most one network a family. The first one's first address is
+    /// `kubernetes`'.
+    pub service_cidrs: Vec<ipnet::IpNet>,
     pub node_port_range: RangeInclusive<u16>,
 }
 
@@ -42,6 +43,12 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
         .pointer(pointer)
         .and_then(Value::as_str)
         .unwrap_or_default()
+}
+
+/// The texts of a list at a JSON pointer.
+fn texts(object: &Value, pointer: &str) -> Vec<String> {
+    let texts = list(object, pointer).iter().filter_map(Value::as_str);
+    texts.map(str::to_owned).collect()
 }
 
 /// The list at a JSON pointer; empty where there is none.

@@ -29,8 +29,6 @@ use vetch_store::Store;
 use certificates::Certificates;
 use options::{Command, Kubeconfig, Options, Serve};
 
-/// kube-apiserver's --service-node-port-range.
-const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 const MASTERS: &str = "system:masters";
 /// How long open requests may take to end.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -87,7 +85,7 @@ async fn run(options: Serve) -> Result<()> {
         listeners.push(bind(*address).await?);
     }
     let port = options.listen.first().map_or(6443, SocketAddr::port);
-    let service_ip = service_ip(options.service_cidr)?;
+    let service_ip = service_ip(&options.service_cidr)?;
     let certificates = Certificates::open(open_pki(&options.data_dir)?, &options, service_ip)?;
     let tls = server_config(certificates.pki(), certificates.server.clone())?;
 
@@ -110,8 +108,8 @@ async fn run(options: Serve) -> Result<()> {
         store,
         registry,
         admission: plugins(AdmissionConfig {
-            service_cidr: options.service_cidr,
-            node_port_range: NODE_PORTS,
+            service_cidrs: options.service_cidr,
+            node_port_range: options.service_node_port_range,
         }),
         connectors: connectors(&access, certificates.kubelet_client.clone())?,
         guard: Arc::new(access),
@@ -133,6 +131,7 @@ async fn run(options: Serve) -> Result<()> {
         node_cidr_mask_size: options.node_cidr_mask_size,
         root_ca_pem: certificates.pki().ca_pem().to_owned(),
         node_monitor_grace_period: options.node_monitor_grace_period,
+        load_balancer_pool: options.load_balancer_pool,
     };
     let mut parts = tokio::task::JoinSet::new();
     let serving = vetch_server::serve(
@@ -208,11 +207,19 @@ fn open_pki(data_dir: &Path) -> Result<Pki> {
     Pki::open(&data_dir.join("pki")).context("open the certificate authority")
 }
 
-/// The first address of the range is the API server's own, as on every Kubernetes.
-fn service_ip(cidr: IpNet) -> Result<IpAddr> {
-    cidr.hosts()
-        .next()
-        .with_context(|| format!("--service-cidr {cidr} has no address"))
+/// The first address of the first range is the API server's own, as on every Kubernetes.
+fn service_ip(cidrs: &[IpNet]) -> Result<IpAddr> {
+    let families: Vec<bool> = cidrs.iter().map(|cidr| cidr.addr().is_ipv4()).collect();
+    let first = match (cidrs, families.as_slice()) {
+        ([only], _) => only,
+        ([first, _], [one, other]) if one != other => first,
+        _ => bail!("--service-cidr takes one network, or two of different address families"),
+    };
+    first
+        .hosts()
+        // Of an IPv6 network the first one names routers.
+        .find(|ip| *ip != first.network())
+        .with_context(|| format!("--service-cidr {first} has no address"))
 }
 
 fn write_kubeconfig(options: &Kubeconfig) -> Result<()> {

@@ -1,11 +1,13 @@
 //! The command line.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
+use vetch_controllers::AddressRange;
 
 /// The Vetch control plane: API server, scheduler and controllers in one process.
 #[derive(Debug, Parser)]
@@ -47,9 +49,23 @@ pub struct Serve {
     /// The address at which pods and nodes reach the API server.
     #[arg(long, env = "VETCH_ADVERTISE_ADDRESS")]
     pub advertise_address: IpAddr,
-    /// Where Services get their cluster addresses from.
-    #[arg(long, env = "VETCH_SERVICE_CIDR", default_value = "10.96.0.0/16")]
-    pub service_cidr: IpNet,
+    /// Where Services get their cluster addresses from; a second network of the other address family makes the
+    /// cluster dual-stack.
+    #[arg(
+        long,
+        visible_alias = "service-cluster-ip-range",
+        env = "VETCH_SERVICE_CIDR",
+        value_delimiter = ',',
+        default_value = "10.96.0.0/16"
+    )]
+    pub service_cidr: Vec<IpNet>,
+    /// Where Services get their node ports from: FIRST-LAST or FIRST+MORE.
+    #[arg(long, env = "VETCH_SERVICE_NODE_PORT_RANGE", value_parser = ports, default_value = "30000-32767")]
+    pub service_node_port_range: RangeInclusive<u16>,
+    /// Addresses for Services of type LoadBalancer: networks (all their addresses), FIRST-LAST or single addresses.
+    /// Without any, such Services wait for somebody else to give them theirs.
+    #[arg(long, env = "VETCH_LOAD_BALANCER_POOL", value_delimiter = ',')]
+    pub load_balancer_pool: Vec<AddressRange>,
     /// Where nodes get their pods' address ranges from.
     #[arg(long, env = "VETCH_POD_CIDR", default_value = "10.244.0.0/16")]
     pub pod_cidr: IpNet,
@@ -93,6 +109,27 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from(span).map_err(|error| error.to_string())
 }
 
+/// `30000-32767` or `30000+2767`, as kube-apiserver reads them.
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let number = |text: &str| {
+        let number = text.trim().parse::<u16>();
+        number.map_err(|error| format!("{text:?}: {error}"))
+    };
+    let (first, last) = match (text.split_once('-'), text.split_once('+')) {
+        (Some((first, last)), _) => (number(first)?, number(last)?),
+        (None, Some((first, more))) => {
+            let (first, more) = (number(first)?, number(more)?);
+            let last = first.checked_add(more);
+            (first, last.ok_or("the last port is beyond 65535")?)
+        }
+        (None, None) => (number(text)?, number(text)?),
+    };
+    if first == 0 || first > last {
+        return Err("ports go upwards from 1".into());
+    }
+    Ok(first..=last)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -112,6 +149,31 @@ mod tests {
         for bad in ["", "40", "-3s", "soon"] {
             assert!(seconds(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn node_ports_are_a_range() {
+        for (text, range) in [
+            ("30000-32767", 30000..=32767),
+            ("30000+10", 30000..=30010),
+            ("30000", 30000..=30000),
+        ] {
+            assert_eq!(ports(text), Ok(range), "{text}");
+        }
+        for bad in ["", "0-10", "10-9", "1-65536", "65535+1", "a-b"] {
+            assert!(ports(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_and_pools_are_lists() {
+        let line = "vetch-control --data-dir d --advertise-address 10.0.0.1 \
+            --service-cluster-ip-range 10.96.0.0/16,fd00::/112 --load-balancer-pool 192.0.2.0/28,192.0.2.90-192.0.2.99";
+        let parsed = Options::try_parse_from(line.split_whitespace());
+        let serve = parsed.unwrap().serve.unwrap();
+        assert_eq!(serve.service_cidr.len(), 2);
+        assert_eq!(serve.load_balancer_pool.len(), 2);
+        assert_eq!(serve.service_node_port_range, 30000..=32767);
     }
 
     #[test]

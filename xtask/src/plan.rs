@@ -11,6 +11,8 @@ use crate::state::State;
 /// The part of the pod CIDR that each node gets.
 pub const NODE_MASK: u8 = 24;
 const SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
+/// How many addresses of the nodes' network load balancers may have.
+const POOL: u32 = 16;
 const API_PORT: u16 = 6443;
 const ETCD_PORT: u16 = 2379;
 /// How many neighbours of a usual value are tried.
@@ -95,6 +97,14 @@ pub fn machine_address(subnet: Ipv4Net) -> Ipv4Addr {
 /// `number` starts at 1.
 pub fn node_address(subnet: Ipv4Net, number: u32) -> Ipv4Addr {
     nth(subnet, 1 + number)
+}
+
+/// The last addresses of the nodes' network that no node has, first and last; None where nodes fill it.
+pub fn load_balancer_pool(subnet: Ipv4Net, nodes: u32) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let last = u32::from(subnet.broadcast()).checked_sub(1)?;
+    let behind_nodes = u32::from(node_address(subnet, nodes)).checked_add(1)?;
+    let first = behind_nodes.max(last.saturating_sub(POOL - 1));
+    (first <= last).then(|| (first.into(), last.into()))
 }
 
 fn nth(subnet: Ipv4Net, offset: u32) -> Ipv4Addr {

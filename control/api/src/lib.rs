@@ -3,6 +3,7 @@
 
 pub mod decode;
 pub mod field;
+pub mod ip;
 pub mod kinds;
 pub mod merge;
 pub mod meta;

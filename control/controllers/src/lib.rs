@@ -15,6 +15,7 @@ mod informer;
 mod informers;
 mod key;
 mod kinds;
+mod load_balancer;
 mod namespace;
 mod node;
 mod node_ipam;
@@ -46,6 +47,8 @@ use self::endpoints::EndpointsController;
 use self::events::Recorder;
 use self::garbage::GarbageCollector;
 use self::informers::Informers;
+use self::load_balancer::LoadBalancers;
+pub use self::load_balancer::{AddressRange, RangeError};
 use self::namespace::NamespaceController;
 use self::node_ipam::NodeIpam;
 use self::node_lifecycle::NodeLifecycle;
@@ -66,6 +69,8 @@ pub struct ControllersConfig {
     pub root_ca_pem: String,
     /// A node silent for longer is lost.
     pub node_monitor_grace_period: Duration,
+    /// Where services of type LoadBalancer get their addresses from; without it they wait for somebody else.
+    pub load_balancer_pool: Vec<AddressRange>,
 }
 
 /// Runs all controllers until shutdown.
@@ -114,6 +119,10 @@ pub async fn run(
     let (network, mask) = (config.pod_cidr, config.node_cidr_mask_size);
     let ipam =
         controller!(|queue| NodeIpam::new(c.clone(), network, mask, &events, &informers, &queue)?);
+    let pool = config.load_balancer_pool;
+    let balancers = (!pool.is_empty()).then(|| {
+        controller!(|queue| LoadBalancers::new(c.clone(), pool, &events, &informers, &queue))
+    });
     let pod_gc = controller!(|queue| PodGc::new(c.clone(), &informers, &queue));
     let removals = namespace::watch_removals(&informers, &namespaces.1);
     let garbage = GarbageCollector::new(
@@ -151,6 +160,9 @@ pub async fn run(
         ipam,
         pod_gc
     );
+    if let Some(balancers) = balancers {
+        work!(balancers);
+    }
     while let Some(ended) = tasks.join_next().await {
         ended?;
     }

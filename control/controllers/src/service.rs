@@ -26,10 +26,13 @@ pub enum Family {
 
 impl Family {
     pub fn of(address: &str) -> Option<Family> {
-        match address.parse() {
-            Ok(IpAddr::V4(_)) => Some(Family::V4),
-            Ok(IpAddr::V6(_)) => Some(Family::V6),
-            Err(_) => None,
+        address.parse().ok().map(Family::of_ip)
+    }
+
+    pub fn of_ip(address: IpAddr) -> Family {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
         }
     }
 

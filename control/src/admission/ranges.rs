@@ -73,11 +73,15 @@ impl Range {
     }
 
     pub fn key(&self, name: &str) -> String {
-        let directory = match self.kind {
-            Kind::Addresses(_) => "serviceips",
-            Kind::Ports(_) => "servicenodeports",
-        };
-        format!("{PREFIX}{directory}/{name}")
+        match self.kind {
+            Kind::Addresses(_) => Range::address_key(name),
+            Kind::Ports(_) => format!("{PREFIX}servicenodeports/{name}"),
+        }
+    }
+
+    /// The key of an address of any range, one that the cluster has no longer too.
+    pub fn address_key(name: &str) -> String {
+        format!("{PREFIX}serviceips/{name}")
     }
 
     /// Is this name one of the range's?

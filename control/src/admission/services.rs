@@ -5,6 +5,7 @@ mod families;
 mod node_ports;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -16,15 +17,15 @@ use vetch_server::status::{Result, Status};
 use vetch_store::{Precondition, Write};
 
 use super::ranges::Range;
-use super::{AdmissionConfig, text};
+use super::{AdmissionConfig, texts};
 use claim::Claim;
 
 const TAKEN: &str = "provided IP is already allocated";
 
 pub(super) struct Services {
-    addresses: Range,
+    /// One a family, the cluster's main one first.
+    addresses: Vec<(&'static str, Range)>,
     ports: Range,
-    family: &'static str,
 }
 
 /// The service under admission: what it holds already, and what it gets.
@@ -37,30 +38,36 @@ struct Service<'a> {
 
 impl Services {
     pub fn new(config: AdmissionConfig) -> Services {
-        Services {
-            family: match config.service_cidr {
+        let ranges = config.service_cidrs.into_iter().map(|network| {
+            let family = match network {
                 ipnet::IpNet::V4(_) => "IPv4",
                 ipnet::IpNet::V6(_) => "IPv6",
-            },
-            addresses: Range::addresses(config.service_cidr),
+            };
+            (family, Range::addresses(network))
+        });
+        Services {
+            addresses: ranges.collect(),
             ports: Range::ports(config.node_port_range),
         }
     }
 
     async fn write(&self, mut service: Service<'_>, object: &mut Value) -> Result<Effects> {
         let attributes = service.attributes;
-        if let Some(old) = attributes.old {
-            // An update means what is left out to stay: what it holds, it holds on to.
-            (attributes.resource.prepare_update)(object, old);
-            if claim::changes_address(object, old) {
-                // Validation refuses this.
-                return Ok(Effects::default());
+        // The row's own steps come first: what is left out may mean what is held, clusterIP may mean clusterIPs.
+        match attributes.old {
+            None => (attributes.resource.prepare_create)(object),
+            Some(old) => {
+                (attributes.resource.prepare_update)(object, old);
+                if claim::changes_address(object, old) {
+                    // Validation refuses this.
+                    return Ok(Effects::default());
+                }
             }
-            node_ports::forget_health_check(object, old);
         }
-        families::check_and_fill(object, self.family)
-            .map_err(|error| service.invalid(vec![error]))?;
-        self.address(&mut service, object).await?;
+        let known: Vec<&str> = self.addresses.iter().map(|(family, _)| *family).collect();
+        families::settle(object, attributes.old, &known)
+            .map_err(|errors| service.invalid(errors))?;
+        self.cluster_ips(&mut service, object).await?;
         self.node_ports(&mut service, object).await?;
         self.health_check_port(&mut service, object).await?;
         let wanted = Claim::of(object);
@@ -71,66 +78,84 @@ impl Services {
         })
     }
 
-    async fn address(&self, service: &mut Service<'_>, object: &mut Value) -> Result<()> {
+    /// An address of each of the service's families, in their order.
+    async fn cluster_ips(&self, service: &mut Service<'_>, object: &mut Value) -> Result<()> {
         if !claim::wants_address(object) {
             return Ok(());
         }
-        let given = text(object, "/spec/clusterIP").to_owned();
-        if !given.is_empty() {
-            // Another spelling of an address is the same address; what is no address validation refuses.
-            let Ok(ip) = given.parse::<std::net::IpAddr>() else {
-                return Ok(());
-            };
-            let name = ip.to_string();
-            if service.held.addresses.contains(&name) {
-                return Ok(());
+        let mut ips = texts(object, "/spec/clusterIPs");
+        for (index, family) in texts(object, "/spec/ipFamilies").into_iter().enumerate() {
+            let given = ips.get(index).cloned().unwrap_or_default();
+            // Another spelling of an address is the same address.
+            let name = given.parse().map(|ip: IpAddr| ip.to_string());
+            if let Ok(name) = &name
+                && service.held.addresses.contains(name)
+            {
+                continue;
             }
-            return match self.address_refusal(service, object, &name).await? {
-                None => Ok(()),
-                Some(why) => {
-                    let shown = json!([given]);
-                    let detail = format!("failed to allocate IP {given}: {why}");
-                    let error = Path::new("spec")
-                        .child("clusterIPs")
-                        .invalid(shown, &detail);
-                    Err(service.invalid(vec![error]))
-                }
+            let Some((_, range)) = self.addresses.iter().find(|(own, _)| *own == family) else {
+                continue;
             };
+            match name {
+                Ok(name) => self.take(service, range, object, &given, &name).await?,
+                Err(_) => {
+                    let Some(picked) = range.pick(service.server, &|_| false).await? else {
+                        return Err(Status::internal(
+                            "failed to allocate a serviceIP: range is full",
+                        ));
+                    };
+                    service.reserve(range, &picked, object, None);
+                    ips.truncate(index);
+                    ips.push(picked);
+                }
+            }
         }
-        let Some(name) = self.addresses.pick(service.server, &|_| false).await? else {
-            return Err(Status::internal(
-                "failed to allocate a serviceIP: range is full",
-            ));
-        };
-        object["spec"]["clusterIP"] = name.as_str().into();
-        object["spec"]["clusterIPs"] = json!([name]);
-        service.reserve(&self.addresses, &name, object, None);
+        object["spec"]["clusterIP"] = ips.first().cloned().unwrap_or_default().into();
+        object["spec"]["clusterIPs"] = ips.into();
         Ok(())
+    }
+
+    /// The address the client named.
+    async fn take(
+        &self,
+        service: &mut Service<'_>,
+        range: &Range,
+        object: &Value,
+        given: &str,
+        name: &str,
+    ) -> Result<()> {
+        let Some(why) = self.address_refusal(service, range, object, name).await? else {
+            return Ok(());
+        };
+        let detail = format!("failed to allocate IP {given}: {why}");
+        let at = Path::new("spec").child("clusterIPs");
+        let shown = object["spec"]["clusterIPs"].clone();
+        Err(service.invalid(vec![at.invalid(shown, &detail)]))
     }
 
     /// Reserves the address the client named, or tells why not.
     async fn address_refusal(
         &self,
         service: &mut Service<'_>,
+        range: &Range,
         object: &Value,
         name: &str,
     ) -> Result<Option<String>> {
-        if !self.addresses.contains(name) {
+        if !range.contains(name) {
             return Ok(Some(format!(
-                "the provided IP ({name}) is not in the valid range. The range of valid IPs is {}",
-                self.addresses
+                "the provided IP ({name}) is not in the valid range. The range of valid IPs is {range}"
             )));
         }
         let own = (service.attributes.namespace, service.attributes.name);
-        if name == self.addresses.first() && own != (Some("default"), "kubernetes") {
+        if name == range.first() && own != (Some("default"), "kubernetes") {
             return Ok(Some(TAKEN.to_owned()));
         }
-        let holder = self.addresses.holder(service.server, name).await?;
+        let holder = range.holder(service.server, name).await?;
         match holder {
             Some(holder) if !service.is_own(&holder.value) => Ok(Some(TAKEN.to_owned())),
             holder => {
                 let revision = holder.map(|holder| holder.revision);
-                service.reserve(&self.addresses, name, object, revision);
+                service.reserve(range, name, object, revision);
                 Ok(None)
             }
         }
@@ -163,7 +188,12 @@ impl Services {
     }
 
     async fn health_check_port(&self, service: &mut Service<'_>, object: &mut Value) -> Result<()> {
-        if !node_ports::wants_health_check(object) {
+        let had = service
+            .attributes
+            .old
+            .is_some_and(node_ports::wants_health_check);
+        // It keeps the port it had; validation refuses another.
+        if had || !node_ports::wants_health_check(object) {
             return Ok(());
         }
         let mut own = Claim::of(object).ports;
@@ -234,7 +264,7 @@ impl Services {
         let addresses = service.held.addresses.difference(&wanted.addresses);
         let ports = service.held.ports.difference(&wanted.ports);
         let keys = addresses
-            .map(|name| self.addresses.key(name))
+            .map(|name| Range::address_key(name))
             .chain(ports.map(|port| self.ports.key(&port.to_string())));
         service.effects.writes.extend(keys.map(Write::Delete));
     }

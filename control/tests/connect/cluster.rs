@@ -62,7 +62,7 @@ pub async fn cluster() -> Cluster {
     let kubelet_client = Kept::open(&pki, KUBELET_CLIENT, Timestamp::now()).unwrap();
     let access = Access::new(pki.tokens().clone());
     let config = AdmissionConfig {
-        service_cidr: "10.96.0.0/24".parse().unwrap(),
+        service_cidrs: vec!["10.96.0.0/24".parse().unwrap()],
         node_port_range: 30000..=32767,
     };
     let router = vetch_server::router(Server::new(ServerConfig {

@@ -236,3 +236,20 @@ fn what_cannot_be_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn load_balancers_get_what_nodes_leave() {
+    for (subnet, nodes, pool) in [
+        ("172.30.0.0/24", 3, Some(("172.30.0.239", "172.30.0.254"))),
+        ("172.30.0.0/24", 250, Some(("172.30.0.252", "172.30.0.254"))),
+        ("172.30.0.0/24", 253, None),
+        ("172.30.0.0/29", 3, Some(("172.30.0.5", "172.30.0.6"))),
+    ] {
+        let pool = pool.map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap()));
+        assert_eq!(
+            load_balancer_pool(net(subnet), nodes),
+            pool,
+            "{subnet} {nodes}"
+        );
+    }
+}

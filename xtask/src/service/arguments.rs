@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 
 use crate::hold::{BPF_ROOT, CGROUP_ROOT};
 use crate::paths::{Paths, Tree};
-use crate::plan::{NODE_MASK, machine_address, node_address};
+use crate::plan::{NODE_MASK, load_balancer_pool, machine_address, node_address};
 use crate::state::State;
 
 use super::text;
@@ -31,7 +31,7 @@ pub fn etcd(paths: &Paths, state: &State) -> Vec<String> {
 pub fn control(paths: &Paths, state: &State) -> Vec<String> {
     let machine = machine_address(state.subnet);
     let port = state.api_port;
-    [
+    let mut arguments = vec![
         ("--data-dir", text(&paths.data)),
         ("--etcd", state.etcd_endpoint()),
         ("--listen", format!("127.0.0.1:{port},{machine}:{port}")),
@@ -39,10 +39,13 @@ pub fn control(paths: &Paths, state: &State) -> Vec<String> {
         ("--service-cidr", state.service_cidr.to_string()),
         ("--pod-cidr", state.pod_cidr.to_string()),
         ("--node-cidr-mask-size", NODE_MASK.to_string()),
-    ]
-    .into_iter()
-    .flat_map(|(flag, value)| [flag.to_owned(), value])
-    .collect()
+    ];
+    let pool = load_balancer_pool(state.subnet, state.nodes);
+    arguments.extend(pool.map(|(first, last)| ("--load-balancer-pool", format!("{first}-{last}"))));
+    arguments
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect()
 }
 
 pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<Vec<String>> {
@@ -129,6 +132,7 @@ mod tests {
             "--etcd http://127.0.0.1:2379 ",
             "--listen 127.0.0.1:6443,172.30.0.1:6443 ",
             "--advertise-address 172.30.0.1 ",
+            "--load-balancer-pool 172.30.0.239-172.30.0.254",
         ] {
             assert!(line.contains(part), "{line}");
         }

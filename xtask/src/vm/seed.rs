@@ -2,6 +2,9 @@
 
 use std::net::Ipv4Addr;
 
+/// Of the link between the machines; nodes are counted from 1 on.
+const LOAD_BALANCER_POOL: &str = "192.168.76.240-192.168.76.254";
+
 /// Files and symbolic links laid over the root file system at every boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seed {
@@ -109,7 +112,7 @@ pub fn of(machine: &Machine, shared: &Shared<'_>) -> Seed {
         seed.file(
             "/etc/vetch/control.env",
             format!(
-                "VETCH_ADVERTISE_ADDRESS={address}\nVETCH_SANS=127.0.0.1\nVETCH_POD_CIDR={}\nVETCH_SERVICE_CIDR={}\nVETCH_NODE_MONITOR_GRACE_PERIOD={}\n",
+                "VETCH_ADVERTISE_ADDRESS={address}\nVETCH_SANS=127.0.0.1\nVETCH_POD_CIDR={}\nVETCH_SERVICE_CIDR={}\nVETCH_NODE_MONITOR_GRACE_PERIOD={}\nVETCH_LOAD_BALANCER_POOL={LOAD_BALANCER_POOL}\n",
                 shared.pod_cidr, shared.service_cidr, shared.node_monitor_grace_period
             ),
             0o644,
@@ -170,6 +173,11 @@ mod tests {
                 .any(|(path, _)| path.ends_with("etcd.service"))
         );
         assert_eq!(text(&second, key), None);
+        let (env, _) = text(&first, "/etc/vetch/control.env").unwrap();
+        assert!(
+            env.contains("\nVETCH_LOAD_BALANCER_POOL=192.168.76.240-"),
+            "{env}"
+        );
         assert_eq!(text(&second, "/etc/vetch/control.env"), None);
         assert!(second.links.is_empty());
     }

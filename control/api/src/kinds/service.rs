@@ -1,11 +1,14 @@
-//! Services. Cluster addresses are allocated by the server's admission, between defaulting and validation.
+//! Services. Cluster addresses and node ports are allocated by the server's admission, between defaulting and
+//! validation.
 
 mod columns;
+mod update;
 mod validation;
 
 use k8s_openapi::api::core::v1::Service as Typed;
 use serde_json::{Value, json};
 
+pub use self::validation::addresses::cluster_ips;
 use crate::decode::typed;
 use crate::registry::BASE;
 use crate::resource::{Resource, Subresource};
@@ -22,14 +25,11 @@ pub const ROW: Resource = Resource {
     subresources: &[Subresource::status("", "v1", "Service")],
     decode: typed::<Typed>,
     default,
-    prepare_create: |service| {
-        if let Some(object) = service.as_object_mut() {
-            object.insert("status".into(), json!({"loadBalancer": {}}));
-        }
-    },
-    prepare_update,
+    prepare_create,
+    prepare_update: update::prepare,
     validate_create: validation::create,
     validate_update: validation::update,
+    validate_status: validation::status,
     selectable_fields: |service| {
         vec![
             (
@@ -47,6 +47,20 @@ pub const ROW: Resource = Resource {
     ..BASE
 };
 
+fn prepare_create(service: &mut Value) {
+    if let Some(object) = service.as_object_mut() {
+        object.insert("status".into(), json!({"loadBalancer": {}}));
+    }
+    // clusterIP is the first of clusterIPs.
+    let Some(spec) = service.get_mut("spec") else {
+        return;
+    };
+    let single = spec.str_at("/clusterIP").to_string();
+    if !single.is_empty() && spec.list_at("/clusterIPs").is_empty() {
+        spec["clusterIPs"] = vec![single].into();
+    }
+}
+
 fn default(service: &mut Value) {
     service.default_to("spec", json!({}));
     let Some(spec) = service.get_mut("spec") else {
@@ -58,7 +72,7 @@ fn default(service: &mut Value) {
         "None" => {
             spec.remove_key("sessionAffinityConfig");
         }
-        "ClientIP" if spec.i64_at("/sessionAffinityConfig/clientIP/timeoutSeconds") == 0 => {
+        "ClientIP" if !spec.has("/sessionAffinityConfig/clientIP/timeoutSeconds") => {
             spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": 10800}});
         }
         _ => {}
@@ -72,13 +86,8 @@ fn default(service: &mut Value) {
             port["targetPort"] = number;
         }
     }
-    // clusterIP is the first of clusterIPs.
-    if !spec.str_at("/clusterIP").is_empty() {
-        let only = spec.str_at("/clusterIP").to_string();
-        spec.default_to("clusterIPs", vec![only]);
-    }
     let kind = spec.str_at("/type").to_string();
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+    if externally_accessible(spec) {
         spec.default_to("externalTrafficPolicy", "Cluster");
     }
     if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
@@ -86,82 +95,27 @@ fn default(service: &mut Value) {
     }
     if kind == "LoadBalancer" {
         spec.default_to("allocateLoadBalancerNodePorts", true);
+        let ingress = service.pointer_mut("/status/loadBalancer/ingress");
+        for entry in ingress.and_then(Value::as_array_mut).into_iter().flatten() {
+            if !entry.str_at("/ip").is_empty() {
+                entry.default_to("ipMode", "VIP");
+            }
+        }
     }
 }
 
-/// An update that leaves the allocated fields out keeps them.
-fn prepare_update(new: &mut Value, old: &Value) {
-    new.copy_key(old, "status");
-    let null = Value::Null;
-    let (old_spec, Some(spec)) = (old.get("spec").unwrap_or(&null), new.get_mut("spec")) else {
-        return;
-    };
-    let (kind, before) = (
-        spec.str_at("/type").to_string(),
-        old_spec.str_at("/type").to_string(),
-    );
-    if kind == "ExternalName" {
-        if before != "ExternalName" {
-            for key in [
-                "clusterIP",
-                "clusterIPs",
-                "ipFamilies",
-                "ipFamilyPolicy",
-                "internalTrafficPolicy",
-            ] {
-                spec.remove_key(key);
-            }
-        }
-        return;
+/// Has addresses or ports that people outside the cluster may reach.
+fn externally_accessible(spec: &Value) -> bool {
+    match spec.str_at("/type") {
+        "NodePort" | "LoadBalancer" => true,
+        "ClusterIP" => !spec.list_at("/externalIPs").is_empty(),
+        _ => false,
     }
-    if before == "ExternalName" {
-        return;
-    }
-    for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-        if let Some(value) = old_spec.get(key).cloned() {
-            spec.default_to(key, value);
-        }
-    }
-    // Whoever changes the one and leaves the other alone means both.
-    let single = spec.str_at("/clusterIP").to_string();
-    if single != old_spec.str_at("/clusterIP")
-        && spec.get("clusterIPs") == old_spec.get("clusterIPs")
-    {
-        spec["clusterIPs"] = vec![single].into();
-    }
-    let ports = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
-    if ports && matches!(before.as_str(), "NodePort" | "LoadBalancer") {
-        // A port keeps its node port by its number and protocol.
-        for port in spec.list_mut("ports") {
-            let same = old_spec.list_at("/ports").iter().find(|p| {
-                p.get("port") == port.get("port") && p.get("protocol") == port.get("protocol")
-            });
-            if let Some(number) = same.and_then(|p| p.get("nodePort")).cloned()
-                && port.i64_at("/nodePort") == 0
-            {
-                port["nodePort"] = number;
-            }
-        }
-    }
-    if !ports && matches!(before.as_str(), "NodePort" | "LoadBalancer") {
-        // What only node ports need goes with them, unless the user set it anew.
-        for port in spec.list_mut("ports") {
-            let kept = old_spec
-                .list_at("/ports")
-                .iter()
-                .any(|p| p.get("nodePort") == port.get("nodePort"));
-            if kept {
-                port.remove_key("nodePort");
-            }
-        }
-        for key in [
-            "externalTrafficPolicy",
-            "healthCheckNodePort",
-            "allocateLoadBalancerNodePorts",
-        ] {
-            spec.remove_key(key);
-        }
-    }
+}
+
+/// Only there a load balancer asks which nodes have endpoints.
+fn needs_health_check(spec: &Value) -> bool {
+    spec.str_at("/type") == "LoadBalancer" && spec.str_at("/externalTrafficPolicy") == "Local"
 }
 
 #[cfg(test)]

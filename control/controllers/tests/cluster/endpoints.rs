@@ -1,11 +1,11 @@
-use k8s_openapi::api::core::v1::{EndpointAddress, Endpoints, Pod, Service};
+use k8s_openapi::api::core::v1::{EndpointAddress, Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Cluster, NAMESPACE, check, cluster, config, eventually, eventually_gone, merge,
+    Cluster, NAMESPACE, check, cluster, config, create, eventually, eventually_gone, merge,
 };
 use crate::nodes::Nodes;
 
@@ -171,4 +171,64 @@ async fn endpoints_made_by_hand_are_mirrored() {
     })
     .await;
     api.get("db").await.unwrap();
+}
+
+/// Type, addresses and hints of a service's slices.
+async fn told(cluster: &Cluster, service: &str) -> Vec<Value> {
+    let slices = slices(cluster, service).await;
+    let mut told: Vec<Value> = slices
+        .iter()
+        .flat_map(|slice| {
+            let endpoints = slice.endpoints.iter().flatten();
+            endpoints.map(|own| json!([slice.address_type, own.addresses, own.hints, own.zone]))
+        })
+        .collect();
+    told.sort_by_key(ToString::to_string);
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slices_of_a_family_come_and_go_with_it() {
+    let cluster = cluster(config()).await;
+    let node =
+        json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "east"}}});
+    create(&cluster.all::<Node>(), node).await;
+    let pod = json!({
+        "metadata": {"name": "p", "labels": {"app": "web"}},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i", "ports": [{"name": "web", "containerPort": 8080}]}]},
+    });
+    cluster.create::<Pod>(pod).await;
+    let status = json!({"status": {"phase": "Running", "podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}, {"ip": "fd00::9"}],
+        "conditions": [{"type": "Ready", "status": "True"}]}});
+    let pods: Api<Pod> = cluster.api(NAMESPACE);
+    pods.patch_status("p", &PatchParams::default(), &Patch::Strategic(status))
+        .await
+        .unwrap();
+    let service = json!({
+        "metadata": {"name": "web"},
+        "spec": {"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10", "fd01::10"], "ipFamilies": ["IPv4", "IPv6"],
+            "ipFamilyPolicy": "PreferDualStack", "trafficDistribution": "PreferSameNode", "selector": {"app": "web"},
+            "ports": [{"name": "http", "port": 80, "targetPort": "web"}]},
+    });
+    cluster.create::<Service>(service).await;
+    let hints = json!({"forNodes": [{"name": "n1"}], "forZones": [{"name": "east"}]});
+    let (four, six) = (
+        json!(["IPv4", ["10.0.0.9"], hints, "east"]),
+        json!(["IPv6", ["fd00::9"], hints, "east"]),
+    );
+    eventually("a slice of each", async || {
+        let seen = told(&cluster, "web").await;
+        check(seen == [four.clone(), six.clone()], seen)
+    })
+    .await;
+
+    let services: Api<Service> = cluster.api(NAMESPACE);
+    let single = json!({"spec": {"clusterIPs": ["10.96.0.10"], "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "trafficDistribution": null}});
+    merge(&services, "web", single).await;
+    let plain = json!(["IPv4", ["10.0.0.9"], null, "east"]);
+    eventually("one family less, and no hints", async || {
+        let seen = told(&cluster, "web").await;
+        check(seen == [plain.clone()], seen)
+    })
+    .await;
 }

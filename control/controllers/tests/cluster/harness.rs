@@ -92,6 +92,7 @@ pub fn config() -> ControllersConfig {
         node_cidr_mask_size: 24,
         root_ca_pem: "PEM".into(),
         node_monitor_grace_period: Duration::from_secs(40),
+        load_balancer_pool: Vec::new(),
     }
 }
 

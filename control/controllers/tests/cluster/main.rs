@@ -1,6 +1,7 @@
 //! The controllers over a real API server and etcd in this process, with nodes that are made up.
 
 mod accounts;
+mod balancers;
 mod endpoints;
 mod garbage;
 mod harness;

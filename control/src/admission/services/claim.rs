@@ -49,11 +49,15 @@ pub fn wants_address(service: &Value) -> bool {
     ) && text(service, "/spec/clusterIP") != "None"
 }
 
-/// An address, once set, stays as long as the service has one.
+/// An address, once set, stays as long as the service has one of that family.
 pub fn changes_address(new: &Value, old: &Value) -> bool {
     let external = |service: &Value| text(service, "/spec/type") == "ExternalName";
-    let (now, before) = (text(new, "/spec/clusterIP"), text(old, "/spec/clusterIP"));
-    !external(new) && !external(old) && !before.is_empty() && now != before
+    let listed = |service: &Value| list(service, "/spec/clusterIPs").to_vec();
+    let changed = || {
+        let (now, before) = (listed(new), listed(old));
+        now.iter().zip(&before).any(|(now, before)| now != before)
+    };
+    !external(new) && !external(old) && changed()
 }
 
 #[cfg(test)]
@@ -109,35 +113,24 @@ mod tests {
 
     #[test]
     fn only_an_external_name_lets_go_of_its_address() {
-        let service = |kind: &str, ip: &str| json!({"spec": {"type": kind, "clusterIP": ip}});
+        let service = |kind: &str, ips: &[&str]| json!({"spec": {"type": kind, "clusterIPs": ips}});
+        let one = service("ClusterIP", &["10.96.0.9"]);
+        let two = service("ClusterIP", &["10.96.0.9", "fd00::9"]);
         for (old, new, changes) in [
+            (&one, &service("NodePort", &["10.96.0.9"]), false),
+            (&one, &service("ClusterIP", &["10.96.0.8"]), true),
             (
-                service("ClusterIP", "10.96.0.9"),
-                service("NodePort", "10.96.0.9"),
-                false,
-            ),
-            (
-                service("ClusterIP", "10.96.0.9"),
-                service("ClusterIP", "10.96.0.8"),
+                &service("ClusterIP", &["None"]),
+                &service("ClusterIP", &["10.96.0.8"]),
                 true,
             ),
-            (
-                service("ClusterIP", "None"),
-                service("ClusterIP", "10.96.0.8"),
-                true,
-            ),
-            (
-                service("ClusterIP", "10.96.0.9"),
-                service("ExternalName", ""),
-                false,
-            ),
-            (
-                service("ExternalName", ""),
-                service("ClusterIP", "10.96.0.8"),
-                false,
-            ),
+            (&one, &service("ExternalName", &[]), false),
+            (&service("ExternalName", &[]), &one, false),
+            (&one, &two, false),
+            (&two, &one, false),
+            (&two, &service("ClusterIP", &["10.96.0.9", "fd00::8"]), true),
         ] {
-            assert_eq!(changes_address(&new, &old), changes, "{old} {new}");
+            assert_eq!(changes_address(new, old), changes, "{old} {new}");
         }
     }
 }

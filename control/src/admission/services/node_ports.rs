@@ -69,22 +69,6 @@ pub fn health_check(service: &Value) -> Option<u16> {
     port_number(&service["spec"]["healthCheckNodePort"])
 }
 
-/// An update keeps the health check's port as long as there is a health check, and drops it with it.
-pub fn forget_health_check(service: &mut Value, old: &Value) {
-    let known = health_check(old).filter(|_| wants_health_check(old));
-    let own = health_check(service);
-    if wants_health_check(service) {
-        if let (None, Some(known)) = (own, known) {
-            service["spec"]["healthCheckNodePort"] = known.into();
-        }
-    } else if own.is_some()
-        && own == known
-        && let Some(spec) = service["spec"].as_object_mut()
-    {
-        spec.remove("healthCheckNodePort");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -117,17 +101,5 @@ mod tests {
         ]}});
         assert_eq!(shared(&service, 1), Some(30053));
         assert_eq!(shared(&service, 2), None);
-    }
-
-    #[test]
-    fn the_health_checks_port_lives_with_the_health_check() {
-        let local = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 31000});
-        let old = json!({"spec": local});
-        let mut kept = json!({"spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}});
-        forget_health_check(&mut kept, &old);
-        assert_eq!(kept, old);
-        let mut dropped = json!({"spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Cluster", "healthCheckNodePort": 31000}});
-        forget_health_check(&mut dropped, &old);
-        assert!(dropped["spec"].get("healthCheckNodePort").is_none());
     }
 }

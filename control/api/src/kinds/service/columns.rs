@@ -1,5 +1,7 @@
 //! `kubectl get services`.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -52,30 +54,28 @@ pub(super) fn cells(service: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn external(service: &Value) -> String {
-    let ips: Vec<&str> = service
-        .list_at("/spec/externalIPs")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
-    match service.str_at("/spec/type") {
-        "ExternalName" => service.str_at("/spec/externalName").to_string(),
+    let own = service.list_at("/spec/externalIPs").iter();
+    let own: Vec<&str> = own.filter_map(Value::as_str).collect();
+    let (shown, without) = match service.str_at("/spec/type") {
+        "ExternalName" => return service.str_at("/spec/externalName").to_string(),
+        "ClusterIP" | "NodePort" => (own, "<none>"),
         "LoadBalancer" => {
-            let ingress = service
-                .list_at("/status/loadBalancer/ingress")
-                .iter()
-                .map(|i| match i.str_at("/ip") {
-                    "" => i.str_at("/hostname"),
+            let ingress = service.list_at("/status/loadBalancer/ingress").iter();
+            // Each once and in the order of text, as Kubernetes shows them.
+            let balanced: BTreeSet<&str> = ingress
+                .map(|entry| match entry.str_at("/ip") {
+                    "" => entry.str_at("/hostname"),
                     ip => ip,
-                });
-            let all: Vec<&str> = ingress.chain(ips).collect();
-            if all.is_empty() {
-                "<pending>".to_string()
-            } else {
-                all.join(",")
-            }
+                })
+                .filter(|text| !text.is_empty())
+                .collect();
+            (balanced.into_iter().chain(own).collect(), "<pending>")
         }
-        _ if ips.is_empty() => "<none>".to_string(),
-        _ => ips.join(","),
+        _ => (Vec::new(), "<unknown>"),
+    };
+    match shown.is_empty() {
+        true => without.to_string(),
+        false => shown.join(","),
     }
 }
 

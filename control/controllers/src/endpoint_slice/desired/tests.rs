@@ -144,6 +144,31 @@ fn hints_follow_the_traffic_distribution() {
     }
 }
 
+/// Proxies follow hints only where every ready endpoint has one, so those that are not ready need none.
+#[test]
+fn hints_are_what_is_known_of_an_endpoint_that_is_ready() {
+    let of = |distribution: &str, pod: Arc<Pod>, place: Place| {
+        let web = service(json!({"ports": [{"port": 80}], "trafficDistribution": distribution}));
+        let groups = desired(&web, &[pod], Family::V4, |_| Some(place.clone()));
+        let mut endpoints = groups.into_values().flat_map(|group| group.endpoints);
+        let hints = endpoints.next().expect("an endpoint").hints;
+        serde_json::to_value(hints).expect("json")
+    };
+    let nowhere = Place::default();
+    assert_eq!(
+        of("PreferSameNode", pod("a", |_| {}), nowhere.clone()),
+        json!({"forNodes": [{"name": "n1"}]})
+    );
+    assert_eq!(of("PreferSameZone", pod("a", |_| {}), nowhere), Value::Null);
+    let waiting = pod("a", |pod| {
+        pod["status"]["conditions"][0]["status"] = "False".into();
+    });
+    let east = Place {
+        zone: Some("east".into()),
+    };
+    assert_eq!(of("PreferSameNode", waiting, east), Value::Null);
+}
+
 #[test]
 fn labels_are_the_services_and_the_managers() {
     let all = |spec| serde_json::to_value(labels(&service(spec))).expect("json");

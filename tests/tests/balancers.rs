@@ -1,0 +1,143 @@
+//! Services that people outside reach, as kubectl shows them: node ports, load balancers, and names.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use vetch_tests::{Cluster, Namespace, eventually};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const ANNOUNCED_BY: &str = "/metadata/annotations/vetch.dev~1announced-by";
+
+fn apply(namespace: &Namespace<'_>, name: &str, spec: &Value) -> Result<String> {
+    let mut spec = spec.clone();
+    spec["ports"] = json!([{"name": "http", "port": 80}]);
+    let manifest =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
+    namespace.apply(&manifest.to_string())
+}
+
+/// The cells of `kubectl get service NAME`.
+fn row(namespace: &Namespace<'_>, name: &str) -> Result<Vec<String>> {
+    let line = namespace
+        .kubectl(&["get", "service", name, "--no-headers"])?
+        .ok()?;
+    Ok(line.split_whitespace().map(str::to_owned).collect())
+}
+
+fn patch(namespace: &Namespace<'_>, name: &str, spec: &Value) -> Result<String> {
+    let patch = json!({"spec": spec}).to_string();
+    namespace
+        .kubectl(&["patch", "service", name, "--patch", &patch])?
+        .ok()
+}
+
+#[test]
+fn a_load_balancer_gets_an_address_and_a_node_that_announces_it() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "balancer")?;
+    apply(&namespace, "web", &json!({"type": "LoadBalancer"}))?;
+    let ip = eventually(MINUTE, "an address", || {
+        let ip = namespace.field("service/web", "/status/loadBalancer/ingress/0/ip")?;
+        Ok(ip.as_str().context("no text")?.to_owned())
+    })?;
+    ip.parse::<IpAddr>().with_context(|| format!("{ip:?}"))?;
+    let mode = namespace.field("service/web", "/status/loadBalancer/ingress/0/ipMode")?;
+    ensure!(mode == "VIP", "ipMode {mode}");
+    let node = namespace.field("service/web", ANNOUNCED_BY)?;
+    ensure!(
+        cluster.nodes.iter().any(|own| node == own.name.as_str()),
+        "{node}"
+    );
+
+    let cells = row(&namespace, "web")?;
+    ensure!(cells[1] == "LoadBalancer" && cells[3] == ip, "{cells:?}");
+    let port = namespace.field("service/web", "/spec/ports/0/nodePort")?;
+    ensure!(cells[4] == format!("80:{port}/TCP"), "{cells:?}");
+    let said = namespace.kubectl(&["describe", "service", "web"])?.ok()?;
+    let shows = |line: &str| line.starts_with("LoadBalancer Ingress:") && line.contains(&ip);
+    ensure!(said.lines().any(shows), "{said}");
+
+    // The address is this service's: another one that asks for it is told.
+    apply(
+        &namespace,
+        "other",
+        &json!({"type": "LoadBalancer", "loadBalancerIP": ip}),
+    )?;
+    eventually(MINUTE, "an event that says who has it", || {
+        let said = namespace.kubectl(&["describe", "service", "other"])?.ok()?;
+        let words = format!("{ip} is held by service {}/web", namespace.name);
+        ensure!(said.contains(&words), "{said}");
+        Ok(())
+    })?;
+    ensure!(row(&namespace, "other")?[3] == "<pending>");
+
+    patch(&namespace, "web", &json!({"type": "ClusterIP"}))?;
+    ensure!(row(&namespace, "web")?[3] == "<none>");
+    eventually(MINUTE, "the address goes to who asked for it", || {
+        let cells = row(&namespace, "other")?;
+        ensure!(cells[3] == ip, "{cells:?}");
+        let web = namespace.get(&["service/web"])?;
+        ensure!(web.pointer(ANNOUNCED_BY).is_none(), "{web}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_service_changes_its_type_and_its_row() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "types")?;
+    let name = json!({"type": "ExternalName", "externalName": "a.example"});
+    apply(&namespace, "web", &name)?;
+    let cells = row(&namespace, "web")?;
+    ensure!(
+        cells[1..4] == ["ExternalName", "<none>", "a.example"],
+        "{cells:?}"
+    );
+
+    patch(
+        &namespace,
+        "web",
+        &json!({"type": "NodePort", "externalName": null}),
+    )?;
+    let cells = row(&namespace, "web")?;
+    ensure!(cells[1] == "NodePort" && cells[3] == "<none>", "{cells:?}");
+    ensure!(cells[2].parse::<IpAddr>().is_ok(), "{cells:?}");
+    let port = cells[4]
+        .strip_prefix("80:")
+        .and_then(|port| port.strip_suffix("/TCP"));
+    let port = port.context("no node port")?.to_owned();
+
+    let taken =
+        json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port.parse::<u16>()?}]});
+    let manifest = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken"}, "spec": taken});
+    let refused = cluster
+        .kubectl_stdin(
+            &["--namespace", &namespace.name, "create"],
+            &manifest.to_string(),
+        )?
+        .refused()?;
+    let words = format!(
+        "The Service \"taken\" is invalid: spec.ports[0].nodePort: Invalid value: {port}: provided port is already allocated"
+    );
+    ensure!(refused.contains(&words), "{refused}");
+
+    patch(&namespace, "web", &json!({"type": "ClusterIP"}))?;
+    let cells = row(&namespace, "web")?;
+    ensure!(cells[1] == "ClusterIP" && cells[4] == "80/TCP", "{cells:?}");
+    cluster
+        .kubectl_stdin(
+            &["--namespace", &namespace.name, "create"],
+            &manifest.to_string(),
+        )?
+        .ok()?;
+
+    patch(&namespace, "web", &name)?;
+    let cells = row(&namespace, "web")?;
+    ensure!(
+        cells[1..4] == ["ExternalName", "<none>", "a.example"],
+        "{cells:?}"
+    );
+    Ok(())
+}
