@@ -4,13 +4,17 @@ mod cgroup;
 mod check;
 mod cleanup;
 mod cli;
+mod ct;
 mod daemon;
 mod filesystems;
 mod image;
 mod logging;
+mod maps;
 mod mount_namespace;
 mod mount_table;
 mod programs;
+mod service;
+mod table;
 
 use std::process::ExitCode;
 
@@ -24,6 +28,9 @@ fn main() -> ExitCode {
         None => daemon::main(cli.daemon),
         Some(Command::Image(command)) => image::main(command),
         Some(Command::Programs(args)) => programs::main(&args),
+        Some(Command::Service(command)) => service::main(&command),
+        Some(Command::Ct(command)) => ct::main(&command),
+        Some(Command::Maps(args)) => maps::main(&args),
         Some(Command::Cleanup(args)) => cleanup::main(&args),
     };
     match outcome {

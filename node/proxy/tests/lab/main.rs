@@ -3,7 +3,11 @@
 
 mod announce;
 mod cell;
+<<<<<<< HEAD
 mod links;
+=======
+mod inspect;
+>>>>>>> 651448e (node: service ls|show, ct ls and maps, from the kernel's maps)
 mod measure;
 mod model;
 mod policies;
