@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use vetch_proxy::Frontend;
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
 ///
@@ -31,7 +32,15 @@ pub enum Command {
     Image(ImageCommand),
     /// The programs in the kernel as they are attached now, with their sizes; works while the daemon
     /// is down
-    Programs(ProgramsArgs),
+    Programs(MapsArgs),
+    /// Services as the kernel has them, whether a daemon runs or not
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Conversations with services that are balanced by the packet
+    #[command(subcommand)]
+    Ct(CtCommand),
+    /// The eBPF maps with their sizes, and what was refused or dropped by reason
+    Maps(MapsArgs),
     /// Has this kernel's verifier look at every program of this build, with its whole log; nothing is
     /// attached, and no daemon is needed
     Verify(VerifyArgs),
@@ -53,6 +62,27 @@ pub enum ImageCommand {
         #[command(flatten)]
         root: RootDir,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// Lists every address, port and protocol that is served
+    Ls(MapsArgs),
+    /// Shows one of them with its backends
+    Show {
+        #[command(flatten)]
+        maps: MapsArgs,
+        /// Such as 10.96.0.1:443/TCP; a NodePort's address is 0.0.0.0 or [::]
+        #[arg(value_name = "ADDRESS:PORT/PROTOCOL")]
+        frontend: Frontend,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CtCommand {
+    /// Lists them by protocol and client. A socket whose backend was chosen when it connected is
+    /// none of them
+    Ls(MapsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -160,12 +190,23 @@ pub struct DaemonArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct ProgramsArgs {
+pub struct MapsArgs {
     /// Where the eBPF maps and links are pinned
     #[arg(long, env = "VETCH_PIN_DIR", default_value = "/sys/fs/bpf/vetch")]
     pub pin_dir: PathBuf,
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+}
+
+impl MapsArgs {
+    /// The likely reason when nothing can be read there.
+    pub fn no_node(&self) -> String {
+        format!(
+            "no node has its maps at {}: on a node of `cargo xtask up` run this by \
+             `cargo xtask exec --mounts`",
+            self.pin_dir.display()
+        )
+    }
 }
 
 #[derive(Debug, Args)]
@@ -270,6 +311,32 @@ mod tests {
             panic!("{cli:?}");
         };
         assert_eq!((root.root_dir, file), ("/r".into(), "x.tar".into()));
+        let show = [
+            "vetch-node",
+            "service",
+            "show",
+            "[fd96::1]:53/udp",
+            "-o",
+            "json",
+        ];
+        let Some(Command::Service(ServiceCommand::Show { maps, frontend })) =
+            parse(&show).unwrap().command
+        else {
+            panic!("{show:?}");
+        };
+        assert_eq!(
+            (maps.output, frontend.to_string()),
+            (Output::Json, "[fd96::1]:53/UDP".into())
+        );
+        for wrong in [
+            "10.96.0.1:53",
+            "10.96.0.1/UDP",
+            "10.96.0.1:53/ICMP",
+            "dns:53/UDP",
+        ] {
+            let error = parse(&["vetch-node", "service", "show", wrong]).unwrap_err();
+            assert!(error.contains("ADDRESS:PORT/PROTOCOL"), "{error}");
+        }
         let cli = parse(&["vetch-node", "cleanup", "--run-dir", "/r"]).unwrap();
         let Some(Command::Cleanup(args)) = cli.command else {
             panic!("{cli:?}");

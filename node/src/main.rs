@@ -4,13 +4,17 @@ mod cgroup;
 mod check;
 mod cleanup;
 mod cli;
+mod ct;
 mod daemon;
 mod filesystems;
 mod image;
 mod logging;
+mod maps;
 mod mount_namespace;
 mod mount_table;
 mod programs;
+mod service;
+mod table;
 mod verify;
 
 use std::process::ExitCode;
@@ -25,6 +29,9 @@ fn main() -> ExitCode {
         None => daemon::main(cli.daemon),
         Some(Command::Image(command)) => image::main(command),
         Some(Command::Programs(args)) => programs::main(&args),
+        Some(Command::Service(command)) => service::main(&command),
+        Some(Command::Ct(command)) => ct::main(&command),
+        Some(Command::Maps(args)) => maps::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Cleanup(args)) => cleanup::main(&args),
     };

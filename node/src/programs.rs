@@ -1,46 +1,29 @@
 //! `vetch-node programs`: what the kernel made of the eBPF programs, from the kernel itself.
 
-use std::io::Write as _;
-
 use anyhow::{Context as _, Result};
 use vetch_proxy::LoadedProgram;
 
-use crate::cli::{Output, ProgramsArgs};
+use crate::cli::MapsArgs;
+use crate::table::{self, Table};
 
-pub fn main(args: &ProgramsArgs) -> Result<()> {
-    let programs = vetch_proxy::loaded(&args.pin_dir).with_context(|| {
-        format!(
-            "no node has its programs at {}: on a node of `cargo xtask up` run this by \
-             `cargo xtask exec --mounts`",
-            args.pin_dir.display()
-        )
-    })?;
-    let text = match args.output {
-        Output::Json => serde_json::to_string_pretty(&programs)? + "\n",
-        Output::Text => table(&programs),
-    };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("write to standard output")
+pub fn main(args: &MapsArgs) -> Result<()> {
+    let programs = vetch_proxy::loaded(&args.pin_dir).with_context(|| args.no_node())?;
+    table::print(args.output, &programs, || text(&programs))
 }
 
-fn table(programs: &[LoadedProgram]) -> String {
+fn text(programs: &[LoadedProgram]) -> String {
     let number = |value: Option<u32>| value.map_or("-".into(), |value| value.to_string());
-    let mut text = format!(
-        "{:<14}{:>6}{:>10}{:>12}{:>8}\n",
-        "HOOK", "ID", "VERIFIED", "TRANSLATED", "JITED"
-    );
+    let mut table = Table::new(["HOOK", "ID", "VERIFIED", "TRANSLATED", "JITED"]);
     for program in programs {
-        text.push_str(&format!(
-            "{:<14}{:>6}{:>10}{:>12}{:>8}\n",
-            program.hook,
-            program.id,
+        table.row([
+            program.hook.clone(),
+            program.id.to_string(),
             number(program.verified_instructions),
             number(program.translated_bytes),
-            program.jited_bytes
-        ));
+            program.jited_bytes.to_string(),
+        ]);
     }
-    text
+    table.text()
 }
 
 #[cfg(test)]
@@ -49,7 +32,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_does_not_say_is_a_dash() {
-        let text = table(&[LoadedProgram {
+        let text = text(&[LoadedProgram {
             hook: "connect4".into(),
             id: 7,
             verified_instructions: None,

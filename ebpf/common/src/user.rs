@@ -5,8 +5,8 @@
 use aya::Pod;
 
 use crate::{
-    Address, Affinity, AffinityKey, BackendKey, Endpoint, Frontend, FrontendKey, ReverseKey,
-    SourceRange, Traffic, Uplink,
+    Address, Affinity, AffinityKey, BackendKey, Endpoint, Flow, Frontend, FrontendKey, ReverseKey,
+    SourceRange, Traffic, Tuple, Uplink,
 };
 
 // SAFETY: each is `repr(C)` or packed, of integers and arrays of them, and has
@@ -35,3 +35,7 @@ unsafe impl Pod for SourceRange {}
 unsafe impl Pod for Traffic {}
 // SAFETY: as above.
 unsafe impl Pod for Uplink {}
+// SAFETY: as above; any byte is a state.
+unsafe impl Pod for Flow {}
+// SAFETY: as above.
+unsafe impl Pod for Tuple {}

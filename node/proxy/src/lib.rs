@@ -19,11 +19,13 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 mod announce;
+mod counters;
 mod diff;
 mod events;
 mod health;
 mod hooks;
 mod index;
+pub mod inspect;
 mod loaded;
 mod maps;
 mod metrics;
@@ -43,7 +45,7 @@ pub use hooks::{AttachedPods, Follow, Hooks, HooksConfig, HooksError, Kind, Pods
 pub use index::ObjectName;
 pub use loaded::{LoadedProgram, loaded};
 pub use maps::MapsError;
-pub use model::{Backend, Balance, Exposure, Frontend, ServicePort, Target};
+pub use model::{Backend, Balance, Exposure, Frontend, FrontendError, ServicePort, Target};
 pub use programs::ProgramsError;
 pub use proxy::{Proxy, dump};
 pub use vetch_ebpf_common::Protocol;

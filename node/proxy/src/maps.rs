@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     io,
     net::IpAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -17,6 +17,7 @@ use vetch_ebpf_common::{
 
 use crate::{
     announce::Uplink,
+    counters::TrafficCounters,
     diff::{Current, Pointer, ServiceId},
     model::{Backend, Balance, Exposure, Frontend, Target},
     sys::Words,
@@ -46,6 +47,18 @@ pub enum MapsError {
         #[source]
         source: Box<MapError>,
     },
+    #[error("cannot list the maps in {path}")]
+    List {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot inspect the map {name}")]
+    Inspect {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot write {what} to the map {name}")]
     Write {
         name: &'static str,
@@ -69,6 +82,7 @@ pub struct Maps {
     backends: HashMapMap<MapData, BackendKey, u32>,
     ranges: LpmTrie<MapData, SourceRange, u32>,
     uplinks: HashMapMap<MapData, u32, UplinkValue>,
+    traffic: TrafficCounters,
 }
 
 impl Maps {
@@ -82,6 +96,7 @@ impl Maps {
             ranges: LpmTrie::try_from(Map::LpmTrie(pinned(dir, maps::SOURCE_RANGES)?))
                 .map_err(open_error(maps::SOURCE_RANGES))?,
             uplinks: hash(dir, maps::UPLINKS)?,
+            traffic: TrafficCounters::open(dir).map_err(open_error(maps::TRAFFIC))?,
         })
     }
 
@@ -267,6 +282,12 @@ impl Maps {
                 .remove(&BackendKey::new(service, backend.into())),
         )
         .map_err(write_error(maps::BACKENDS, backend))
+    }
+
+    fn forget_traffic(&mut self, service: ServiceId) -> Result<(), MapsError> {
+        self.traffic
+            .forget(service)
+            .map_err(write_error(maps::TRAFFIC, service))
     }
 
     fn add_range(&mut self, service: ServiceId, range: IpNet) -> Result<(), MapsError> {

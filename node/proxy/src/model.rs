@@ -1,6 +1,11 @@
 //! What is dialled and what answers, as the daemon thinks of it.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 use vetch_ebpf_common::{self as common, Endpoint, FrontendKey, Protocol, UnknownProtocol};
@@ -148,13 +153,37 @@ pub fn protocol_name(protocol: Protocol) -> &'static str {
 
 impl fmt::Display for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let socket = std::net::SocketAddr::new(self.addr, self.port);
+        let socket = SocketAddr::new(self.addr, self.port);
         write!(f, "{socket}/{}", protocol_name(self.protocol))
+    }
+}
+
+/// What is not `ADDRESS:PORT/PROTOCOL`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is not ADDRESS:PORT/PROTOCOL, such as 10.96.0.1:443/TCP or [fd00::1]:53/UDP")]
+pub struct FrontendError(String);
+
+impl FromStr for Frontend {
+    type Err = FrontendError;
+
+    fn from_str(text: &str) -> Result<Self, FrontendError> {
+        let error = || FrontendError(text.to_owned());
+        let (socket, protocol) = text.split_once('/').ok_or_else(error)?;
+        let socket: SocketAddr = socket.parse().map_err(|_| error())?;
+        let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+            .into_iter()
+            .find(|known| protocol_name(*known).eq_ignore_ascii_case(protocol))
+            .ok_or_else(error)?;
+        Ok(Self {
+            addr: socket.ip(),
+            port: socket.port(),
+            protocol,
+        })
     }
 }
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        std::net::SocketAddr::new(self.addr, self.port).fmt(f)
+        SocketAddr::new(self.addr, self.port).fmt(f)
     }
 }

@@ -75,6 +75,7 @@ impl Drop for Words {
 
 /// include/uapi/asm-generic/socket.h; not in libc for every target.
 const SO_NETNS_COOKIE: libc::c_int = 71;
+const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -92,6 +93,14 @@ struct ObjPath {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
+}
+
+#[repr(C)]
+struct GetNextKey {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    next_key: u64,
 }
 
 #[repr(C)]
@@ -271,6 +280,46 @@ pub fn netns_cookie() -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok(cookie)
+}
+
+/// How many keys a map has, without a look at its values. At most `max`: a key
+/// removed in between makes the kernel start over.
+pub fn count_keys(map: BorrowedFd<'_>, key_size: u32, max: u32) -> io::Result<u32> {
+    let (mut key, mut next) = (vec![0_u8; key_size as usize], vec![0_u8; key_size as usize]);
+    let mut count = 0;
+    while count < max {
+        let mut attr = GetNextKey {
+            map_fd: raw(&map),
+            pad: 0,
+            key: if count == 0 { 0 } else { key.as_ptr() as u64 },
+            next_key: next.as_mut_ptr() as u64,
+        };
+        match bpf(BPF_MAP_GET_NEXT_KEY, &mut attr) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
+            result => result?,
+        };
+        count += 1;
+        std::mem::swap(&mut key, &mut next);
+    }
+    Ok(count)
+}
+
+/// What the kernel holds for a map or program, in bytes, if it says so.
+pub fn memlock(fd: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+    let value = info.lines().find_map(|line| line.strip_prefix("memlock:"));
+    Ok(value.and_then(|value| value.trim().parse().ok()))
+}
+
+/// The clock of `bpf_ktime_get_ns`.
+pub fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel writes the one structure during the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
 fn raw(fd: &impl AsFd) -> u32 {

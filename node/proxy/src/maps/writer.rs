@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::debug;
 use vetch_ebpf_common::{MAX_SERVICES, MAX_SLOTS, ServiceWord, Slot, addresses};
 
 use super::{Maps, MapsError, serving, terms};
@@ -186,6 +187,9 @@ impl Writer {
                         .store(service, ServiceWord::new(0, 0, 0, generation));
                     if let Some(block) = self.blocks.remove(&service) {
                         self.slots.release(block);
+                    }
+                    if let Err(error) = self.maps.forget_traffic(service) {
+                        debug!(%error, "counters of an old service stay");
                     }
                     self.free.push_back(service);
                 }

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use aya::maps::{Map, MapData, PerCpuArray};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::counter::ConstCounter,
 };
 use tracing::debug;
-use vetch_ebpf_common::{Reason, maps};
+
+use crate::counters;
 
 #[derive(Debug)]
 pub struct Counters {
@@ -18,7 +18,7 @@ pub struct Counters {
 
 impl Collector for Counters {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let reasons = match self.reasons() {
+        let reasons = match counters::reasons(&self.maps) {
             Ok(reasons) => reasons,
             Err(error) => {
                 // Before the first load there is nothing to read.
@@ -37,14 +37,5 @@ impl Collector for Counters {
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
-    }
-}
-
-impl Counters {
-    fn reasons(&self) -> Result<Vec<(Reason, u64)>, aya::maps::MapError> {
-        let map = MapData::from_pin(self.maps.join(maps::REASONS))?;
-        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(Map::PerCpuArray(map))?;
-        let count = |reason: &Reason| Ok((*reason, map.get(&(*reason as u32), 0)?.iter().sum()));
-        Reason::ALL.iter().map(count).collect()
     }
 }

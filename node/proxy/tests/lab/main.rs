@@ -3,6 +3,7 @@
 
 mod announce;
 mod cell;
+mod inspect;
 mod links;
 mod measure;
 mod model;

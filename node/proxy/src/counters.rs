@@ -1,0 +1,55 @@
+//! What the programs counted, all processors together.
+
+use std::{collections::BTreeMap, path::Path};
+
+use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
+use vetch_ebpf_common::{Reason, Traffic, maps};
+
+use crate::diff::ServiceId;
+
+/// How often each reason was met, in the order of their numbers.
+pub fn reasons(maps_dir: &Path) -> Result<Vec<(Reason, u64)>, MapError> {
+    let map = MapData::from_pin(maps_dir.join(maps::REASONS))?;
+    let map: PerCpuArray<_, u64> = PerCpuArray::try_from(Map::PerCpuArray(map))?;
+    let count = |reason: &Reason| Ok((*reason, map.get(&(*reason as u32), 0)?.iter().sum()));
+    Reason::ALL.iter().map(count).collect()
+}
+
+/// Of every service-port that had a client.
+pub struct TrafficCounters(PerCpuHashMap<MapData, ServiceId, Traffic>);
+
+impl TrafficCounters {
+    pub fn open(maps_dir: &Path) -> Result<Self, MapError> {
+        let map = MapData::from_pin(maps_dir.join(maps::TRAFFIC))?;
+        PerCpuHashMap::try_from(Map::PerCpuHashMap(map)).map(Self)
+    }
+
+    pub fn read(&self) -> Result<BTreeMap<ServiceId, Traffic>, MapError> {
+        self.0
+            .iter()
+            .map(|entry| entry.map(|(service, values)| (service, sum(&values))))
+            .collect()
+    }
+
+    /// The next service-port to have the number starts at zero.
+    pub fn forget(&mut self, service: ServiceId) -> Result<(), MapError> {
+        match self.0.remove(&service) {
+            Err(MapError::KeyNotFound) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+impl std::fmt::Debug for TrafficCounters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrafficCounters").finish_non_exhaustive()
+    }
+}
+
+fn sum(values: &PerCpuValues<Traffic>) -> Traffic {
+    let add = |sum: Traffic, value: &Traffic| Traffic {
+        connections: sum.connections + value.connections,
+        refused: sum.refused + value.refused,
+    };
+    values.iter().fold(Traffic::default(), add)
+}

@@ -1,0 +1,72 @@
+//! What the kernel's maps hold, for people and their tools: read from the
+//! pinned maps, so that it is true whether a daemon runs or not.
+
+mod flows;
+mod memory;
+mod services;
+
+use std::{collections::BTreeMap, path::Path};
+
+use aya::maps::MapError;
+use vetch_ebpf_common::{Traffic, maps};
+
+use crate::{
+    Error, Frontend,
+    counters::{TrafficCounters, reasons},
+    diff::ServiceId,
+    maps::{Maps, MapsError},
+    programs::maps_dir,
+};
+
+pub use flows::Flow;
+pub use memory::{Memory, MemoryMap};
+pub use services::{Service, ServiceBackend, ServiceDetail};
+
+/// Every frontend with what it leads to.
+pub fn services(pin_dir: &Path) -> Result<Vec<Service>, Error> {
+    let dir = maps_dir(pin_dir);
+    let current = Maps::open(&dir)?.read()?;
+    let traffic = traffic(&dir)?;
+    Ok(services::list(&current, &traffic))
+}
+
+/// One frontend and its backends; None if nobody is served there.
+pub fn service(pin_dir: &Path, frontend: Frontend) -> Result<Option<ServiceDetail>, Error> {
+    let dir = maps_dir(pin_dir);
+    let current = Maps::open(&dir)?.read()?;
+    let traffic = traffic(&dir)?;
+    Ok(services::show(&current, &traffic, frontend))
+}
+
+/// Conversations that are balanced by the packet. Those of sockets have none:
+/// their backend was chosen at `connect()`, and the kernel knows the rest.
+pub fn flows(pin_dir: &Path) -> Result<Vec<Flow>, Error> {
+    Ok(flows::read(&maps_dir(pin_dir)).map_err(read_error(maps::FLOWS))?)
+}
+
+/// Each map with its size, and the reasons' counters.
+pub fn memory(pin_dir: &Path) -> Result<Memory, Error> {
+    let dir = maps_dir(pin_dir);
+    let current = Maps::open(&dir)?.read()?;
+    Ok(Memory {
+        maps: memory::read(&dir, &current)?,
+        reasons: reasons(&dir)
+            .map_err(read_error(maps::REASONS))?
+            .into_iter()
+            .map(|(reason, count)| (reason.as_str(), count))
+            .collect(),
+    })
+}
+
+fn traffic(maps_dir: &Path) -> Result<BTreeMap<ServiceId, Traffic>, MapsError> {
+    TrafficCounters::open(maps_dir)
+        .and_then(|counters| counters.read())
+        .map_err(read_error(maps::TRAFFIC))
+}
+
+fn read_error(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
+    move |error| MapsError::Read {
+        name,
+        source: Box::new(error),
+    }
+}
