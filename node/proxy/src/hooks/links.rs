@@ -252,11 +252,20 @@ mod tests {
             .collect()
     }
 
+    /// What it is, the node's addresses, the names asked for; uplinks, names not found.
+    type Case = (
+        &'static str,
+        Vec<IpAddr>,
+        Vec<String>,
+        &'static [&'static str],
+        &'static [&'static str],
+    );
+
     #[test]
     fn uplinks_own_the_nodes_address_or_a_default_route() {
         let ip = |text: &str| vec![text.parse().unwrap()];
         let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let table: [(&str, Vec<IpAddr>, Vec<String>, &[&str], &[&str]); 6] = [
+        let table: [Case; 6] = [
             (
                 "both",
                 ip("172.30.0.11"),
