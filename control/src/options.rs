@@ -62,7 +62,7 @@ pub struct Serve {
     /// Where Services get their node ports from: FIRST-LAST or FIRST+MORE.
     #[arg(long, env = "VETCH_SERVICE_NODE_PORT_RANGE", value_parser = ports, default_value = "30000-32767")]
     pub service_node_port_range: RangeInclusive<u16>,
-    /// Addresses for Services of type LoadBalancer: networks (all their addresses), FIRST-LAST or single addresses.
+    /// Addresses for Services of type LoadBalancer: networks, FIRST-LAST or single addresses.
     /// Without any, such Services wait for somebody else to give them theirs.
     #[arg(long, env = "VETCH_LOAD_BALANCER_POOL", value_delimiter = ',')]
     pub load_balancer_pool: Vec<AddressRange>,

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use crate::Error;
 use crate::object::{Event, EventKind, Object};
 
-/// Events kept so that a watch can start in the past. A client that was away for longer lists anew.
+/// Events kept so that a watch can start in the past; those that compaction passes go earlier. A client
+/// that was away for longer lists anew.
 const WINDOW: usize = 4096;
 
 /// How long a read waits for a revision that etcd has and the cache has not seen yet.
@@ -199,6 +200,23 @@ impl Cache {
         let revision = state.revision;
         drop(state);
         self.shared.changed.send_replace(revision);
+    }
+
+    /// Lets go of the events up to `revision`, and of the states that only they still hold.
+    pub(crate) fn forget(&self, revision: i64) {
+        let mut state = self.write();
+        let old = state
+            .window
+            .partition_point(|event| event.revision <= revision);
+        let dropped: Vec<_> = state.window.drain(..old).collect();
+        if let Some(last) = dropped.last() {
+            state.complete_after = last.revision;
+        }
+        state.first += old as u64;
+        state.window.shrink_to_fit();
+        // Readers need not wait until thousands of objects are freed.
+        drop(state);
+        drop(dropped);
     }
 
     /// Starts anew from a full list. What happened before is not known, so running watches end.

@@ -1,4 +1,4 @@
-//! Compaction: etcd forgets what no client can ask for any more.
+//! Compaction: etcd, and the caches with it, forget what no client can ask for any more.
 
 use std::time::Duration;
 
@@ -7,12 +7,18 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::cache::Cache;
 use crate::store::limited;
 
 /// kube-apiserver's --etcd-compaction-interval: what is older than this is given up.
 const INTERVAL: Duration = Duration::from_secs(300);
 
-pub(crate) async fn run(kv: KvClient, revision: watch::Receiver<i64>, shutdown: CancellationToken) {
+pub(crate) async fn run(
+    kv: KvClient,
+    caches: Vec<Cache>,
+    revision: watch::Receiver<i64>,
+    shutdown: CancellationToken,
+) {
     let mut before = 0;
     loop {
         tokio::select! {
@@ -26,6 +32,9 @@ pub(crate) async fn run(kv: KvClient, revision: watch::Receiver<i64>, shutdown: 
                 // It is tried again with a later revision.
                 Err(error) => debug!(%error, revision = before, "etcd was not compacted"),
             }
+        }
+        for cache in &caches {
+            cache.forget(before);
         }
         before = now;
     }

@@ -85,7 +85,8 @@ impl Store {
             revision: sender,
         };
         tokio::spawn(feed.run(shutdown.clone()));
-        tokio::spawn(compact::run(kv.clone(), revision.clone(), shutdown));
+        let all = caches.values().cloned().collect();
+        tokio::spawn(compact::run(kv.clone(), all, revision.clone(), shutdown));
         Ok(Store {
             revisions: Revisions::new(kv.clone()),
             client,

@@ -5,13 +5,16 @@
 //! dialled and lead to the servers; the others are there to be passed by, with endpoints in
 //! 198.19.0.0/16 that nobody dials.
 //!
-//! Which subject a sample is of decides the address its client dials, and what is in the nodes
-//! meanwhile: [`rules`]. So `direct` and `vetch` never have a netfilter rule in their way.
+//! Which subject a sample is of decides the address its client dials, what is in the nodes
+//! meanwhile ([`standing`]), and by which path its packets go. So `direct` and `vetch` never have a
+//! netfilter rule in their way, and only `vetch` has what Vetch does for its pods.
 
-use std::collections::BTreeSet;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
+use vetch_bench_record::{Better, Figure};
+use vetch_bench_rules::Mode;
 
 use crate::pods::namespace::Namespace;
 use crate::run::Run;
@@ -29,6 +32,7 @@ mod program;
 mod progress;
 mod rules;
 mod series;
+mod standing;
 mod traffic;
 
 pub use options::{Options, Proxy};
@@ -53,7 +57,8 @@ async fn measure(run: &mut Run, options: &Options) -> Result<()> {
         u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default()
     });
     let nodes = Nodes::find(run).await?;
-    let subjects = subjects(run, options, &nodes)?;
+    let cluster = cluster_name(run, options);
+    let subjects = subjects(run, options, &nodes, cluster)?;
     record(run, options, seed, &nodes);
     rules::clear(&nodes.places()).await?;
     let all = options::unique(options.endpoints.clone());
@@ -82,20 +87,36 @@ async fn measure(run: &mut Run, options: &Options) -> Result<()> {
         };
         // Both, whatever came before.
         let cleared = rules::clear(&nodes.places()).await;
+        let from = Instant::now();
         let removed = namespace.remove(run).await;
+        if outcome.is_ok() && removed.is_ok() && !run.stopped() {
+            let services = options.services().last().copied().unwrap_or_default();
+            let figure = Figure::new("remove-services", cluster, "s", Better::Lower)
+                .with("services", services)
+                .with("endpoints", endpoints);
+            run.add(figure, 0, Some(from.elapsed().as_secs_f64()));
+        }
         outcome.and(cleared).and(removed)?;
     }
     Ok(())
 }
 
+/// What the report calls the cluster's own proxy.
+fn cluster_name<'a>(run: &Run, options: &'a Options) -> &'a str {
+    match run.target.local {
+        Some(_) => "vetch",
+        None => &options.subject_name,
+    }
+}
+
 /// Direct first, then whom the options name and this cluster lets one measure.
-fn subjects(run: &mut Run, options: &Options, nodes: &Nodes) -> Result<Vec<Subject>> {
+fn subjects(
+    run: &mut Run,
+    options: &Options,
+    nodes: &Nodes,
+    cluster: &str,
+) -> Result<Vec<Subject>> {
     let local = run.target.local.is_some();
-    let cluster = if local {
-        "vetch"
-    } else {
-        options.subject_name.as_str()
-    };
     let mut subjects = vec![Subject::Direct];
     for proxy in options.proxies() {
         let subject = Subject::of(proxy, cluster);
@@ -139,14 +160,16 @@ fn record(run: &mut Run, options: &Options, seed: u64, nodes: &Nodes) {
     ] {
         settings.insert(key.into(), value);
     }
-    let modes: BTreeSet<String> = options
-        .proxies()
-        .iter()
-        .filter(|proxy| matches!(proxy, Proxy::Iptables))
-        .filter_map(|_| vetch_bench_rules::iptables_version().ok())
-        .collect();
-    if let Some(version) = modes.into_iter().next() {
-        settings.insert("iptables".into(), json!(version));
+    // What the rules cost depends on who lays them.
+    for (key, proxy, mode) in [
+        ("iptables", Proxy::Iptables, Mode::Iptables),
+        ("nftables", Proxy::Nftables, Mode::Nftables),
+    ] {
+        if options.proxies().contains(&proxy)
+            && let Ok(version) = vetch_bench_rules::version(mode)
+        {
+            settings.insert(key.into(), json!(version));
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use crate::service::Family;
 
-/// `192.0.2.0/28`, `192.0.2.1-192.0.2.9` or `192.0.2.1`. Of a network all addresses count, its first and last too:
-/// it is a part of the link's network, mostly.
+/// `192.0.2.0/28`, `192.0.2.1-192.0.2.9` or `192.0.2.1`. Of an IPv4 network the first and last address count too: it is
+/// a part of the link's network, mostly. The first of an IPv6 network stands for its routers (RFC 4291, 2.6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange {
     first: IpAddr,
@@ -42,8 +42,14 @@ impl FromStr for AddressRange {
             if network != network.trunc() {
                 return Err(RangeError::Bits(network));
             }
+            let first = match network {
+                IpNet::V6(own) if own.prefix_len() < 127 => {
+                    Ipv6Addr::from_bits(own.network().to_bits() + 1).into()
+                }
+                _ => network.network(),
+            };
             return Ok(AddressRange {
-                first: network.network(),
+                first,
                 last: network.broadcast(),
             });
         }
@@ -161,6 +167,7 @@ mod tests {
             ("192.0.2.1 - 192.0.2.9", "192.0.2.1-192.0.2.9"),
             ("192.0.2.1", "192.0.2.1"),
             ("fd00::10/127", "fd00::10-fd00::11"),
+            ("fd00::10/126", "fd00::11-fd00::13"),
         ] {
             let range: AddressRange = text.parse().expect("a range");
             assert_eq!(range.to_string(), shown, "{text}");
@@ -214,8 +221,8 @@ mod tests {
         let all = ["192.0.2.8", "192.0.2.9", "192.0.2.2"];
         assert_eq!(next(Some("192.0.2.8"), &all), None);
         assert_eq!(
-            pool.next_free(Family::V6, None, |address| address != ip("fd00::")),
-            Some(ip("fd00::1"))
+            pool.next_free(Family::V6, None, |address| address != ip("fd00::1")),
+            Some(ip("fd00::2"))
         );
     }
 }

@@ -142,3 +142,25 @@ fn the_past_is_the_present_with_its_events_undone() {
         assert_eq!(at(start, revision), wanted, "from {start:?} at {revision}");
     }
 }
+
+#[tokio::test]
+async fn what_compaction_passed_is_forgotten_and_no_running_watch_minds() {
+    let (cache, sender) = cache();
+    let mut running = cache.watch(1).unwrap();
+    for revision in 5..8 {
+        put(&cache, &sender, "a", revision);
+    }
+    assert_eq!(running.next().await.unwrap().len(), 3);
+    let first = Arc::downgrade(&cache.list_at("/", "/", 5).unwrap()[0]);
+    cache.forget(6);
+    assert!(first.upgrade().is_none(), "only the history held it");
+    assert!(matches!(
+        cache.watch(5),
+        Err(Error::Expired { oldest: 6, .. })
+    ));
+    assert_eq!(cache.watch(6).unwrap().next().await.unwrap().len(), 1);
+    cache.forget(100);
+    put(&cache, &sender, "a", 101);
+    assert_eq!(running.next().await.unwrap()[0].revision, 101);
+    assert_eq!(cache.watch(7).unwrap().next().await.unwrap().len(), 1);
+}

@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use vetch_bench_record::Summary;
+
 /// Digits in groups of three: `10,000`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -53,6 +55,23 @@ pub fn ratio(number: f64, beside: &[f64]) -> String {
         format!("{number:.3}")
     } else {
         short
+    }
+}
+
+/// A median with its quartiles behind it: `1.02 (0.98–1.05)`. One sample has no spread.
+pub fn spread(found: &Summary, show: impl Fn(f64) -> String) -> String {
+    show(found.median) + &quartiles(found, show)
+}
+
+/// The same with words after the median: `1.02 × direct (0.98–1.05)`.
+pub fn spread_of(found: &Summary, words: &str, show: impl Fn(f64) -> String) -> String {
+    format!("{} {words}{}", show(found.median), quartiles(found, show))
+}
+
+fn quartiles(found: &Summary, show: impl Fn(f64) -> String) -> String {
+    match found.count {
+        1 => String::new(),
+        _ => format!(" ({}–{})", show(found.low), show(found.high)),
     }
 }
 
@@ -110,6 +129,21 @@ mod tests {
         assert_eq!(ratio(1.021, &[1.15]), "1.02");
         assert_eq!(ratio(0.9964, &[1.0]), "0.996");
         assert_eq!(ratio(1.0, &[1.0]), "1.00");
+    }
+
+    #[test]
+    fn one_sample_has_no_spread() {
+        for (samples, wanted) in [(&[1.0][..], "1"), (&[1.0, 2.0, 3.0], "2 (1.5–2.5)")] {
+            let found = Summary::of(samples).unwrap();
+            assert_eq!(spread(&found, |number| number.to_string()), wanted);
+            let with = wanted.replacen([' '], " s ", 1);
+            let with = if with == wanted {
+                format!("{wanted} s")
+            } else {
+                with
+            };
+            assert_eq!(spread_of(&found, "s", |number| number.to_string()), with);
+        }
     }
 
     #[test]

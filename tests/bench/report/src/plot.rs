@@ -80,14 +80,8 @@ fn tip(panel: &Panel, summary: &Summary) -> String {
         true => format!("{value:.3}"),
         false => number::value(value),
     };
-    format!(
-        "{} {} ({}–{}), n = {}",
-        show(summary.median),
-        panel.unit,
-        show(summary.low),
-        show(summary.high),
-        summary.count
-    )
+    let spread = number::spread_of(summary, &panel.unit, show);
+    format!("{spread}, n = {}", summary.count)
 }
 
 #[cfg(test)]

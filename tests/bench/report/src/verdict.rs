@@ -166,10 +166,8 @@ fn of_ratio(report: &Report, aim: &Aim, figure: &Figure, other: &Figure) -> Verd
     let show = |ratio| number::ratio(ratio, &[bound.number()]);
     let runs = if plural { "run" } else { "runs" };
     let numbers = format!(
-        "{subject} {runs} at {} × {over} ({}–{})",
-        show(found.median),
-        show(found.low),
-        show(found.high)
+        "{subject} {runs} at {}",
+        number::spread_of(&found, &format!("× {over}"), show)
     );
     let goal = match bound.sign() {
         ">" => format!("more than {}", bound.number()),
@@ -202,11 +200,8 @@ fn of_limit(report: &Report, aim: &Aim, figure: &Figure) -> Verdict {
         return aim.verdict(sentence, Outcome::NotMeasured, figures);
     };
     let numbers = format!(
-        "{subject} {} {} ({}–{}){after}",
-        number::value(found.median),
-        figure.unit,
-        number::value(found.low),
-        number::value(found.high)
+        "{subject} {}{after}",
+        number::spread_of(&found, &figure.unit, number::value)
     );
     let goal = format!("at most {most} {unit}");
     let Some(scale) = scale(&figure.unit, unit) else {

@@ -88,6 +88,18 @@ const MEASURES: &[(&str, &str, &str, bool)] = &[
         false,
     ),
     (
+        "create-services",
+        "Making the Services",
+        "making the Services",
+        false,
+    ),
+    (
+        "remove-services",
+        "Removing the Services",
+        "removing the Services",
+        false,
+    ),
+    (
         "created-ready",
         "Created to Ready",
         "created to Ready",

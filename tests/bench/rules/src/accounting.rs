@@ -49,7 +49,7 @@ pub fn ensure(namespace: &Path) -> Result<bool, Error> {
 /// Removes the counters, once no rule names them.
 pub fn remove(namespace: &Path) -> Result<(), Error> {
     for name in COUNTERS {
-        let mut tries = 50;
+        let mut tries = 1000;
         loop {
             match ask(namespace, NFNL_MSG_ACCT_DEL, 0, name)? {
                 Ok(())

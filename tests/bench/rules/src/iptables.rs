@@ -11,7 +11,7 @@ mod removal;
 #[cfg(test)]
 mod tests;
 
-pub use removal::removal;
+pub use removal::{is_ours, removal};
 
 /// Above so many endpoints kube-proxy leaves comments out of the rules that
 /// there is one of per endpoint.

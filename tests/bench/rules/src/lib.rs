@@ -25,10 +25,11 @@ mod kube_proxy;
 mod names;
 mod namespace;
 mod nftables;
+mod parts;
 mod program;
 
 pub use kube_proxy::KubeProxy;
-pub use namespace::{Namespace, iptables_version};
+pub use namespace::{Namespace, version};
 pub use program::Error;
 
 /// The bit of a packet's mark that asks for masquerading: kube-proxy's default

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     io::{self, Write},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -46,6 +47,10 @@ pub enum Error {
     },
     #[error("{program} ended before it wrote its rules; its log is {log}")]
     Ended { program: PathBuf, log: PathBuf },
+    #[error("conntrack still follows packets in the network namespace {path}")]
+    Tracked { path: PathBuf },
+    #[error("{program} was not done within {limit:?}")]
+    Long { program: String, limit: Duration },
     #[error("ask {program} to end")]
     Signal { program: PathBuf, source: io::Error },
 }
@@ -64,6 +69,30 @@ pub fn inside(namespace: &Path, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(net).arg("--").arg(program);
     command
+}
+
+/// The same, killed when it is not done within `limit`.
+pub fn inside_for(namespace: &Path, limit: Duration, program: &str) -> Command {
+    let mut command = inside(namespace, "timeout");
+    command
+        .arg("--signal=KILL")
+        .arg(limit.as_secs_f64().to_string())
+        .arg(program);
+    command
+}
+
+/// Runs a command of [`inside_for`].
+pub fn run_for(command: Command, input: &str, limit: Duration) -> Result<Output, Error> {
+    // timeout(1): it is ended by the signal it sends, or says so as a shell does.
+    const KILLED: i32 = 128 + 9;
+    run(command, input).map_err(|error| match error {
+        Error::Failed {
+            program, status, ..
+        } if status.code() == Some(KILLED) || status.signal() == Some(9) => {
+            Error::Long { program, limit }
+        }
+        other => other,
+    })
 }
 
 /// Runs `command` to its end with `input` on its standard input.

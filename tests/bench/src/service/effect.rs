@@ -14,8 +14,7 @@ use super::millis;
 use super::objects::SERVER_PORT;
 use super::plan::{self, Measure, Subject};
 use super::progress::Progress;
-use super::rules::Place;
-use super::series::{Laid, Series};
+use super::series::Series;
 use crate::run::Run;
 
 /// A change that nobody follows for so long will not be followed.
@@ -60,22 +59,10 @@ impl Series<'_> {
             if !subject.follows() {
                 continue;
             }
-            let places: Vec<Place> = self.nodes.watched().place.iter().cloned().collect();
-            let laid = self.lay(&subject, &places).await;
-            let outcome = match &laid {
-                Ok(laid) => self.follow(run, services, round, &subject, laid).await,
-                Err(_) => Ok(()),
+            let outcome = match self.stand(&subject).await? {
+                Ok(()) => self.follow(run, services, round, &subject).await,
+                Err(why) => Err(anyhow::Error::msg(why)),
             };
-            match laid {
-                Ok(laid) => self.unlay(laid, &places).await?,
-                Err(error) => {
-                    super::rules::clear(&places).await?;
-                    run.skip(
-                        format!("endpoint changes of {}", subject.name()),
-                        format!("{error:#}"),
-                    );
-                }
-            }
             if run.stopped() {
                 bail!("the run was ended early");
             }
@@ -97,14 +84,9 @@ impl Series<'_> {
         services: u32,
         round: usize,
         subject: &Subject,
-        laid: &Laid,
     ) -> Result<()> {
         if self.has(Measure::Update) {
-            let pid = match laid {
-                Laid::KubeProxy(running) => running.proxies.first().map(|proxy| proxy.pid()),
-                _ => None,
-            };
-            let pid = match (pid, &self.nodes.watched().local) {
+            let pid = match (self.watched_kube_proxy(), &self.nodes.watched().local) {
                 (Some(pid), _) => i32::try_from(pid)?,
                 (None, Some(local)) => daemon::daemon_pid(local)?,
                 (None, None) => bail!("the proxy's daemon is not on this machine"),
@@ -135,7 +117,7 @@ impl Series<'_> {
             limit.to_string(),
         ];
         let node = self.nodes.watched().name.clone();
-        let name = self.pods.start(&node, &words).await?;
+        let name = self.pods.start(subject.path(), &node, &words).await?;
         let effects = self.watch_flips(run, subject, &name).await;
         self.pods.remove(&name).await?;
         effects

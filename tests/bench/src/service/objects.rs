@@ -11,6 +11,9 @@ use vetch_bench_rules as rules;
 pub const PROXY_NAME: &str = "vetch";
 pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 
+/// Of a pod, `"false"`: packets from it and to it go by plain routing. Elsewhere it means nothing.
+pub const REDIRECT: &str = "vetch.dev/redirect";
+
 /// Of every Service, TCP and UDP.
 pub const PORT: u16 = 80;
 /// The first port of a server; one more for each further endpoint in the pod.
@@ -208,7 +211,7 @@ pub fn virtual_address(index: u32) -> Ipv4Addr {
 
 /// The services of one size as the generated rules have them: the same names, ports and endpoints,
 /// under addresses that the cluster's proxy does not know. `dialled` are the places of the dialled.
-/// A NodePort of the rules is taken from the start of the usual range.
+/// A NodePort of the rules is none that the API server gives away.
 pub fn rule_services(
     namespace: &str,
     services: u32,
@@ -256,14 +259,41 @@ pub fn rule_services(
     all
 }
 
-/// Of the dialled service with this number.
+/// Of the dialled service with this number: below the range that the API server gives NodePorts from,
+/// so that the cluster's proxy knows nothing of it, and below that of clients' own ports.
 pub fn rule_node_port(number: u16) -> u16 {
-    30_000 + number
+    20_000 + number
+}
+
+/// How a pod's packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// As the cluster has it: Vetch may redirect them past the host's stack.
+    Usual,
+    /// By plain routing, which is what netfilter's hooks are on.
+    Routed,
+}
+
+impl Path {
+    fn annotations(self) -> Value {
+        match self {
+            Path::Usual => json!({}),
+            Path::Routed => json!({REDIRECT: "false"}),
+        }
+    }
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Path::Usual => "",
+            Path::Routed => "routed-",
+        }
+    }
 }
 
 /// One that answers on `ports` ports from [`SERVER_PORT`] on.
 pub fn server(
-    name: &str,
+    path: Path,
+    number: u32,
     node: &str,
     image: &str,
     ports: u16,
@@ -282,21 +312,25 @@ pub fn server(
         &threads.to_string(),
     ]
     .map(str::to_owned);
-    pod(name, node, image, "Always", &words)
+    let name = format!("{}server-{number}", path.prefix());
+    pod(path, &name, node, image, "Always", &words)
 }
 
 /// One that runs to its end.
 pub fn client(
-    name: &str,
+    path: Path,
+    number: u32,
     node: &str,
     image: &str,
     words: &[String],
 ) -> Result<Pod, serde_json::Error> {
-    pod(name, node, image, "Never", words)
+    let name = format!("{}client-{number}", path.prefix());
+    pod(path, &name, node, image, "Never", words)
 }
 
 /// Bound to its node from the start: no scheduler has a say.
 fn pod(
+    path: Path,
     name: &str,
     node: &str,
     image: &str,
@@ -304,11 +338,17 @@ fn pod(
     words: &[String],
 ) -> Result<Pod, serde_json::Error> {
     serde_json::from_value(json!({
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "vetch-bench"}},
+        "metadata": {
+            "name": name,
+            "labels": {"app.kubernetes.io/name": "vetch-bench"},
+            "annotations": path.annotations(),
+        },
         "spec": {
             "nodeName": node,
             "restartPolicy": restart,
             "automountServiceAccountToken": false,
+            // Variables of 10,000 Services are more than a program can be started with.
+            "enableServiceLinks": false,
             "terminationGracePeriodSeconds": 0,
             "containers": [{
                 "name": "load", "image": image, "imagePullPolicy": "IfNotPresent", "args": words,

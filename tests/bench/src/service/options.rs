@@ -15,8 +15,9 @@ const PORTS_A_POD: u32 = 100;
 /// Subjects: `direct` dials the server pods themselves, by plain routing. `vetch` dials ClusterIPs
 /// of Services that Vetch serves. `iptables` and `nftables` dial the same services under addresses
 /// of 198.18.0.0/16, which Vetch does not know, through the rules kube-proxy lays for them; the rules
-/// are in both nodes while such a sample runs and never else. `kube-proxy-iptables` and
-/// `kube-proxy-nftables` are the real program with Services of its own.
+/// are in both nodes while such samples run and never else. `kube-proxy-iptables` and
+/// `kube-proxy-nftables` are the real program with Services of its own. All but `vetch` have client and
+/// server pods with the annotation `vetch.dev/redirect: "false"`, whose packets go by plain routing.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// How many Services the cluster has
@@ -42,8 +43,15 @@ pub struct Options {
         default_value = "same-node,across-nodes"
     )]
     pub placements: Vec<Placement>,
-    /// What clients dial; a NodePort is the one of the client's own node
-    #[arg(long, value_delimiter = ',', value_enum, default_value = "ClusterIP")]
+    /// What clients dial; a NodePort is the one of the servers' node. Where the cluster's proxy does not
+    /// answer on it, that is told and nobody's is measured
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_enum,
+        ignore_case = true,
+        default_value = "ClusterIP,NodePort"
+    )]
     pub frontends: Vec<Frontend>,
     /// What is measured
     #[arg(

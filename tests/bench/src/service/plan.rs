@@ -7,6 +7,7 @@ use rand::seq::SliceRandom as _;
 use vetch_bench_record::Figure;
 use vetch_bench_rules::Mode;
 
+use super::objects::Path;
 use super::options::Proxy;
 
 /// How many of the services are dialled; the others are there to be passed by.
@@ -22,6 +23,7 @@ pub enum Placement {
 pub enum Frontend {
     #[value(name = "ClusterIP")]
     ClusterIp,
+    /// The one of the servers' node
     #[value(name = "NodePort")]
     NodePort,
 }
@@ -158,6 +160,14 @@ impl Subject {
         matches!(self, Subject::Rules(_) | Subject::KubeProxy(_))
     }
 
+    /// How its packets go: past the host's stack only where the cluster's own proxy may do so.
+    pub fn path(&self) -> Path {
+        match self {
+            Subject::Cluster(_) => Path::Usual,
+            Subject::Direct | Subject::Rules(_) | Subject::KubeProxy(_) => Path::Routed,
+        }
+    }
+
     /// Whether a program follows the API for it.
     pub fn follows(&self) -> bool {
         matches!(self, Subject::Cluster(_) | Subject::KubeProxy(_))
@@ -181,6 +191,26 @@ pub fn order(seed: u64, round: usize, group: usize, subjects: usize) -> Vec<usiz
     let own = seed ^ (round as u64).rotate_left(32) ^ group as u64;
     turns.shuffle(&mut StdRng::seed_from_u64(own));
     turns
+}
+
+/// The turns of one round, each a group and a subject: side by side, group after group; or
+/// `together`, a subject's samples of all groups in one go, where its rules take long to lay.
+pub fn turns(
+    seed: u64,
+    round: usize,
+    groups: &[usize],
+    subjects: usize,
+    together: bool,
+) -> Vec<(usize, usize)> {
+    let turn = |group: usize| order(seed, round, group, subjects);
+    match (together, groups) {
+        (true, [first, ..]) => (turn(*first).into_iter())
+            .flat_map(|subject| groups.iter().map(move |group| (*group, subject)))
+            .collect(),
+        _ => (groups.iter())
+            .flat_map(|group| turn(*group).into_iter().map(|subject| (*group, subject)))
+            .collect(),
+    }
 }
 
 /// Which of `services` are dialled: at most 16, evenly spread, with the last among them.
@@ -230,6 +260,24 @@ mod tests {
             firsts.iter().all(|count| (15..=45).contains(count)),
             "{firsts:?}"
         );
+    }
+
+    #[test]
+    fn every_subject_has_one_turn_in_every_group_whichever_way() {
+        for together in [false, true] {
+            let turns = turns(7, 1, &[4, 6, 9], 3, together);
+            let mut sorted = turns.clone();
+            sorted.sort_unstable();
+            let all = [4, 6, 9].map(|group| [0, 1, 2].map(|subject| (group, subject)));
+            assert_eq!(sorted, all.concat());
+            let of = |turn: &(usize, usize)| if together { turn.1 } else { turn.0 };
+            let changes = turns
+                .windows(2)
+                .filter(|pair| of(&pair[0]) != of(&pair[1]))
+                .count();
+            assert_eq!(changes, 2, "{turns:?}");
+        }
+        assert_eq!(turns(7, 1, &[], 3, true), []);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::load::last_words;
-use super::objects;
+use super::objects::{self, Path};
 use super::options::Options;
 
 /// An image may have to be pulled the first time.
@@ -45,10 +45,16 @@ impl Pods {
     }
 
     /// The addresses of the servers, once they run.
-    pub async fn serve(&self, options: &Options, node: &str, ports: u16) -> Result<Vec<Ipv4Addr>> {
+    pub async fn serve(
+        &self,
+        path: Path,
+        options: &Options,
+        node: &str,
+        ports: u16,
+    ) -> Result<Vec<Ipv4Addr>> {
         let starts = (0..options.server_pods).map(|number| async move {
-            let name = format!("server-{number}");
-            let pod = objects::server(&name, node, &self.image, ports, options.threads)?;
+            let pod = objects::server(path, number, node, &self.image, ports, options.threads)?;
+            let name = pod.name_any();
             self.create(&pod).await?;
             let pod = self
                 .until(&name, "runs", START_LIMIT, |pod| phase(pod) != "Pending")
@@ -66,12 +72,11 @@ impl Pods {
     }
 
     /// Creates a client; it is not running yet.
-    pub async fn start(&mut self, node: &str, words: &[String]) -> Result<String> {
+    pub async fn start(&mut self, path: Path, node: &str, words: &[String]) -> Result<String> {
         self.next += 1;
-        let name = format!("client-{}", self.next);
-        let pod = objects::client(&name, node, &self.image, words)?;
+        let pod = objects::client(path, self.next, node, &self.image, words)?;
         self.create(&pod).await?;
-        Ok(name)
+        Ok(pod.name_any())
     }
 
     /// Until its program runs, or is over already.

@@ -1,14 +1,15 @@
 //! The Services of a run: made many at a time, and more of them for the next size.
 
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::ProgressBar;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Api;
 use kube::api::{DeleteParams, PostParams};
+use kube::{Api, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::objects::{self, Backends, Set};
@@ -16,6 +17,9 @@ use super::plan::{Frontend, Kind};
 
 /// Requests to the API server that are under way at once.
 const IN_FLIGHT: usize = 64;
+/// Of one request, before the run fails.
+const FAILURES: u32 = 5;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// One that clients dial.
 #[derive(Clone, Debug)]
@@ -170,6 +174,11 @@ impl Population {
             .map(drop)
     }
 
+    /// How many services there are, without the one that is changed.
+    pub fn len(&self) -> usize {
+        self.others as usize + self.dialled.len()
+    }
+
     /// How many ports of services the cluster's proxy has to serve.
     pub fn service_ports(&self) -> usize {
         self.others as usize + 2 * self.dialled.len() + usize::from(self.flipped.is_some())
@@ -198,14 +207,11 @@ async fn create(
     entry: Entry,
 ) -> Result<Dialled> {
     let (service, own) = entry;
-    let params = PostParams::default();
-    let made = services
-        .create(&params, &service)
+    let made = persist(services, &service)
         .await
         .context("create a Service")?;
     for slice in &own {
-        slices
-            .create(&params, slice)
+        persist(slices, slice)
             .await
             .context("create an EndpointSlice")?;
     }
@@ -222,4 +228,26 @@ async fn create(
         udp_node_port: port("udp"),
         cluster_ip: spec.cluster_ip.context("a Service without clusterIP")?,
     })
+}
+
+/// Creates it, again after a failure of the server's: among tens of thousands one may come too late
+/// on a busy machine.
+async fn persist<K>(api: &Api<K>, object: &K) -> kube::Result<K>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let mut failures = 0;
+    loop {
+        match api.create(&PostParams::default(), object).await {
+            Err(kube::Error::Api(status)) if status.code >= 500 && failures < FAILURES => {
+                failures += 1;
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+            // The one before did create it.
+            Err(kube::Error::Api(status)) if status.code == 409 && failures > 0 => {
+                return api.get(&object.name_any()).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }

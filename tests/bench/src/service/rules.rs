@@ -6,12 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use futures::future::join_all;
 use kube::config::Kubeconfig;
 use tokio::task::spawn_blocking;
 use vetch_bench_rules::{KubeProxy, Mode, Namespace, Node, Service};
 
+use super::blocking;
 use crate::target::{Local, LocalNode};
 
+/// Endpoints of all Services that rules are laid for.
+const MOST: usize = 200_000;
 const SYNC_LIMIT: Duration = Duration::from_secs(300);
 
 /// The network of one node.
@@ -38,41 +42,72 @@ impl Place {
     }
 }
 
-/// Lays the rules in every place and returns how long the program took that laid them in the first.
-pub async fn lay(places: &[Place], mode: Mode, services: &Arc<Vec<Service>>) -> Result<Duration> {
-    let (places, services) = (places.to_vec(), services.clone());
-    spawn_blocking(move || {
-        let mut first = None;
-        for place in &places {
-            let took = place.namespace.lay(mode, &place.node, &services)?;
-            first.get_or_insert(took);
-        }
-        Ok(first.unwrap_or_default())
+/// Whether these rules can be laid in a time that people wait.
+pub fn check(services: &[Service]) -> Result<()> {
+    let endpoints: usize = services.iter().map(|one| one.endpoints.len()).sum();
+    ensure!(
+        endpoints <= MOST,
+        "rules of {endpoints} endpoints take too long to lay: at most {MOST} are"
+    );
+    Ok(())
+}
+
+/// Lays the rules in every place.
+pub async fn lay(places: &[Place], mode: Mode, services: &Arc<Vec<Service>>) -> Result<()> {
+    let services = services.clone();
+    everywhere(places, move |place| {
+        Ok(place.namespace.lay(mode, &place.node, &services)?)
     })
-    .await?
+    .await
+}
+
+/// As kube-proxy does it, by one run of the program, and returns how long that took.
+pub async fn lay_at_once(
+    place: &Place,
+    mode: Mode,
+    services: &Arc<Vec<Service>>,
+    limit: Duration,
+) -> Result<Duration> {
+    let (place, services) = (place.clone(), services.clone());
+    blocking(move || {
+        Ok(place
+            .namespace
+            .lay_at_once(mode, &place.node, &services, limit)?)
+    })
+    .await
 }
 
 /// Removes what either mode laid; afterwards no packet passes netfilter.
 pub async fn clear(places: &[Place]) -> Result<()> {
-    let places = places.to_vec();
-    spawn_blocking(move || {
-        for place in &places {
-            if place.namespace.is_clean()? {
-                continue;
-            }
-            for mode in [Mode::Iptables, Mode::Nftables] {
-                place.namespace.remove(mode)?;
-            }
-            ensure!(
-                place.namespace.is_clean()?,
-                "netfilter rules are left in {}: look with `cargo xtask exec {} -- nft list ruleset`",
-                place.name,
-                place.name
-            );
+    everywhere(places, |place| {
+        if place.namespace.is_clean()? {
+            return Ok(());
         }
+        for mode in [Mode::Iptables, Mode::Nftables] {
+            place.namespace.remove(mode)?;
+        }
+        ensure!(
+            place.namespace.is_clean()?,
+            "netfilter rules are left in {}: look with `cargo xtask exec {} -- nft list ruleset`",
+            place.name,
+            place.name
+        );
         Ok(())
     })
-    .await?
+    .await
+}
+
+/// In all places at the same time.
+async fn everywhere(
+    places: &[Place],
+    job: impl Fn(&Place) -> Result<()> + Clone + Send + 'static,
+) -> Result<()> {
+    let jobs = places.iter().cloned().map(|place| {
+        let job = job.clone();
+        blocking(move || job(&place))
+    });
+    // Each to its end, whatever becomes of the others.
+    join_all(jobs).await.into_iter().collect()
 }
 
 /// The real program, as `--kube-proxy` names it.
@@ -86,7 +121,7 @@ pub struct Program {
 
 /// It, in some places, for as long as the value lives or until it is stopped.
 pub struct Running {
-    pub proxies: Vec<KubeProxy>,
+    proxies: Vec<KubeProxy>,
     /// From the start of the first until it had written its first rules.
     pub synced: Duration,
 }
@@ -155,6 +190,11 @@ impl Program {
 }
 
 impl Running {
+    /// Of the first place.
+    pub fn first_pid(&self) -> Option<u32> {
+        self.proxies.first().map(KubeProxy::pid)
+    }
+
     pub async fn stop(self) -> Result<()> {
         spawn_blocking(move || {
             for proxy in self.proxies {

@@ -2,26 +2,32 @@
 //! those that are there.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddrV4;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use vetch_bench_record::Figure;
+use vetch_bench_record::{Better, Figure};
 
 use super::load::{Load, Outcome};
 use super::nodes::Nodes;
-use super::objects::{self, Backends, Set};
+use super::objects::{self, Backends, Path, Set};
 use super::options::Options;
 use super::plan::{self, Frontend, Kind, Measure, Placement, Subject};
 use super::pods::Pods;
 use super::population::Population;
 use super::progress::Progress;
-use super::rules::{self, Place, Program, Running};
+use super::rules::Program;
+use super::standing::Standing;
 use super::{blocking, daemon};
 use crate::run::Run;
 
 /// Until the cluster's proxy serves what was made.
 const SERVED_LIMIT: Duration = Duration::from_secs(300);
+/// Fewer Services are made too soon to tell how fast.
+const RATE_LEAST: usize = 100;
+/// Until its NodePorts answer too, if they ever do.
+const KNOCK_LIMIT: Duration = Duration::from_secs(3);
 /// The first connections after something changed.
 const PROBE_SECONDS: f64 = 0.2;
 
@@ -32,26 +38,26 @@ pub struct Series<'a> {
     pub seed: u64,
     pub endpoints: u32,
     namespace: String,
-    pub backends: Backends,
+    usual: Backends,
+    /// Whose packets go by plain routing.
+    routed: Backends,
     pub pods: Pods,
     pub cluster: Population,
     pub kube_proxy_services: Option<Population>,
     pub kube_proxy: Option<Program>,
     /// Of the present size.
     pub rules: Arc<Vec<vetch_bench_rules::Service>>,
+    pub standing: Option<Standing>,
+    /// Where nobody answers on the cluster's NodePorts, at the present size.
+    pub silent: Vec<Placement>,
     /// Requests a second of the latency samples.
     pub rates: HashMap<(&'static str, &'static str), f64>,
     /// What is not tried again: nothing got through.
     pub dead: BTreeSet<String>,
+    /// Whose rules took so long to lay at once that they are not laid so again at this size.
+    pub slow: BTreeSet<String>,
     /// MiB of a daemon without Services.
     pub bare: HashMap<String, f64>,
-}
-
-/// What a subject has in the nodes while it is measured.
-pub enum Laid {
-    Nothing,
-    Rules,
-    KubeProxy(Running),
 }
 
 impl<'a> Series<'a> {
@@ -67,19 +73,19 @@ impl<'a> Series<'a> {
         let client = &run.target.client;
         let pods = Pods::new(client, namespace, &options.image, run.stop.clone());
         let ports = u16::try_from(endpoints / options.server_pods)?;
-        let addresses = pods.serve(options, &nodes.server.name, ports).await?;
-        let backends = Backends::new(addresses, endpoints);
+        let serve = |path| pods.serve(path, options, &nodes.server.name, ports);
+        let usual = Backends::new(serve(Path::Usual).await?, endpoints);
+        let routed = Backends::new(serve(Path::Routed).await?, endpoints);
         let node_port = options.frontends.contains(&Frontend::NodePort);
         let real = subjects
             .iter()
             .any(|subject| matches!(subject, Subject::KubeProxy(_)));
-        let population = |set| {
-            let backends = (&backends, endpoints);
+        let population = |set, backends| {
             Population::new(
                 client,
                 namespace,
                 set,
-                backends,
+                (backends, endpoints),
                 node_port,
                 run.stop.clone(),
             )
@@ -102,14 +108,18 @@ impl<'a> Series<'a> {
             seed,
             endpoints,
             namespace: namespace.to_owned(),
-            cluster: population(Set::Cluster { named }),
-            kube_proxy_services: real.then(|| population(Set::KubeProxy)),
-            backends,
+            cluster: population(Set::Cluster { named }, &usual),
+            kube_proxy_services: real.then(|| population(Set::KubeProxy, &routed)),
+            usual,
+            routed,
             pods,
             kube_proxy,
             rules: Arc::default(),
+            standing: None,
+            silent: Vec::new(),
             rates: HashMap::new(),
             dead: BTreeSet::new(),
+            slow: BTreeSet::new(),
             bare: HashMap::new(),
         };
         if let Some(program) = &series.kube_proxy {
@@ -124,7 +134,7 @@ impl<'a> Series<'a> {
     pub async fn run(mut self, run: &mut Run, progress: &Progress) -> Result<()> {
         self.weigh_bare(run, progress).await?;
         for services in self.options.services() {
-            self.grow(services, progress).await?;
+            self.grow(run, services, progress).await?;
             self.program(run, services, progress).await?;
             for round in 0..self.options.rounds as usize {
                 self.traffic(run, services, round, progress).await?;
@@ -132,17 +142,30 @@ impl<'a> Series<'a> {
                 run.save()?;
             }
         }
-        Ok(())
+        self.clear().await
     }
 
-    async fn grow(&mut self, services: u32, progress: &Progress) -> Result<()> {
+    async fn grow(&mut self, run: &mut Run, services: u32, progress: &Progress) -> Result<()> {
         progress.say(&format!("make {services} Services"));
+        // They are of the size before.
+        self.clear().await?;
         let places = plan::dialled(services);
         let dialled = u32::try_from(places.len())?;
+        let (from, before) = (Instant::now(), self.cluster.len());
         for population in std::iter::once(&mut self.cluster).chain(&mut self.kube_proxy_services) {
             population
                 .grow(dialled, services - dialled, &progress.bar)
                 .await?;
+        }
+        let made =
+            (self.cluster.len() - before) * (1 + usize::from(self.kube_proxy_services.is_some()));
+        if made >= RATE_LEAST {
+            let rate = made as f64 / from.elapsed().as_secs_f64();
+            let cluster = super::cluster_name(run, self.options);
+            let figure = Figure::new("create-services", cluster, "Services/s", Better::Higher)
+                .with("services", services)
+                .with("endpoints", self.endpoints);
+            run.add(figure, 0, Some(rate));
         }
         let node_port = self.options.frontends.contains(&Frontend::NodePort);
         self.rules = Arc::new(objects::rule_services(
@@ -150,10 +173,54 @@ impl<'a> Series<'a> {
             services,
             &places,
             self.endpoints,
-            &self.backends,
+            &self.routed,
             node_port,
         ));
-        self.wait_served().await
+        self.wait_served().await?;
+        if node_port {
+            self.knock(run, services).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the NodePorts of the cluster's proxy for an answer before all subjects are measured by
+    /// theirs.
+    async fn knock(&mut self, run: &mut Run, services: u32) -> Result<()> {
+        self.silent.clear();
+        let clusters = |subject: &&Subject| matches!(subject, Subject::Cluster(_));
+        let Some(subject) = self.subjects.iter().find(clusters) else {
+            return Ok(());
+        };
+        for placement in self.placements() {
+            let node = self.nodes.client(placement).name.clone();
+            let address = &self.nodes.server.address;
+            let targets = self
+                .cluster
+                .targets(Frontend::NodePort, Kind::Connect, address)?;
+            let deadline = tokio::time::Instant::now() + KNOCK_LIMIT;
+            while let Some(trouble) = self.probe(&node, &targets).await? {
+                if tokio::time::Instant::now() > deadline {
+                    self.silent.push(placement);
+                    run.skip(
+                        format!("NodePort, {}, {services} services", placement.as_str()),
+                        format!("{} does not answer on it: {trouble}", subject.name()),
+                    );
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in the way of connections from a pod there to all of these.
+    async fn probe(&mut self, node: &str, targets: &[SocketAddrV4]) -> Result<Option<String>> {
+        let mut load = self.load(Kind::Connect, targets.to_vec());
+        (load.seconds, load.warmup) = (PROBE_SECONDS, 0.0);
+        match self.run_load(Path::Usual, node, &load).await {
+            Ok(outcome) => Ok(outcome.trouble()),
+            Err(error) if self.pods.stopped() => Err(error),
+            Err(error) => Ok(Some(format!("{error:#}"))),
+        }
     }
 
     /// Until the maps have every Service, where they can be looked into, and connections through
@@ -193,15 +260,7 @@ impl<'a> Series<'a> {
             .map(|member| member.name.clone())
             .collect::<Vec<_>>()
         {
-            loop {
-                let mut load = self.load(Kind::Connect, targets.clone());
-                (load.seconds, load.warmup) = (PROBE_SECONDS, 0.0);
-                let trouble = match self.run_load(&node, &load).await {
-                    Ok(outcome) => outcome.trouble(),
-                    Err(error) if self.pods.stopped() => return Err(error),
-                    Err(error) => Some(format!("{error:#}")),
-                };
-                let Some(trouble) = trouble else { break };
+            while let Some(trouble) = self.probe(&node, &targets).await? {
                 if tokio::time::Instant::now() > deadline {
                     bail!("the Services do not answer on {node}: {trouble}");
                 }
@@ -210,7 +269,7 @@ impl<'a> Series<'a> {
         Ok(())
     }
 
-    pub fn load(&self, kind: Kind, targets: Vec<std::net::SocketAddrV4>) -> Load {
+    pub fn load(&self, kind: Kind, targets: Vec<SocketAddrV4>) -> Load {
         Load {
             kind,
             targets,
@@ -223,35 +282,18 @@ impl<'a> Series<'a> {
         }
     }
 
-    pub async fn run_load(&mut self, node: &str, load: &Load) -> Result<Outcome> {
-        let name = self.pods.start(node, &load.words()).await?;
+    async fn run_load(&mut self, path: Path, node: &str, load: &Load) -> Result<Outcome> {
+        let name = self.pods.start(path, node, &load.words()).await?;
         let log = self.pods.finish(&name, load.seconds + load.warmup).await?;
         Outcome::read(&log).map_err(anyhow::Error::msg)
     }
 
-    /// Brings about what the subject needs, in these networks.
-    pub async fn lay(&self, subject: &Subject, places: &[Place]) -> Result<Laid> {
-        match subject {
-            Subject::Direct | Subject::Cluster(_) => Ok(Laid::Nothing),
-            Subject::Rules(mode) => {
-                rules::lay(places, *mode, &self.rules).await?;
-                Ok(Laid::Rules)
-            }
-            Subject::KubeProxy(mode) => match &self.kube_proxy {
-                Some(program) => Ok(Laid::KubeProxy(program.start(places, *mode).await?)),
-                None => bail!("there is no kube-proxy"),
-            },
+    /// The servers that this subject's clients reach.
+    pub fn backends(&self, subject: &Subject) -> &Backends {
+        match subject.path() {
+            Path::Usual => &self.usual,
+            Path::Routed => &self.routed,
         }
-    }
-
-    /// No packet passes netfilter afterwards.
-    pub async fn unlay(&self, laid: Laid, places: &[Place]) -> Result<()> {
-        match laid {
-            Laid::Nothing => return Ok(()),
-            Laid::Rules => {}
-            Laid::KubeProxy(running) => running.stop().await?,
-        }
-        rules::clear(places).await
     }
 
     /// The Services that this subject serves.
@@ -265,14 +307,9 @@ impl<'a> Series<'a> {
 
     /// A figure of a whole proxy, wherever its clients are.
     pub fn figure(&self, measure: &str, subject: &Subject, unit: &str, services: u32) -> Figure {
-        Figure::new(
-            measure,
-            subject.name(),
-            unit,
-            vetch_bench_record::Better::Lower,
-        )
-        .with("services", services)
-        .with("endpoints", self.endpoints)
+        Figure::new(measure, subject.name(), unit, Better::Lower)
+            .with("services", services)
+            .with("endpoints", self.endpoints)
     }
 
     pub fn has(&self, measure: Measure) -> bool {

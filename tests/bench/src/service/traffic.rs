@@ -19,6 +19,10 @@ use crate::run::Run;
 /// A shorter sample is too short to see how busy the machine was.
 const WINDOW_MIN: f64 = 1.0;
 
+/// Above so many endpoints of all Services, rules take so long to lay that a subject's samples of a
+/// round are taken in one go.
+const TOGETHER: u64 = 60_000;
+
 /// What a group of samples is of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Job {
@@ -43,7 +47,7 @@ impl Series<'_> {
         round: usize,
         progress: &Progress,
     ) -> Result<()> {
-        let mut group = 0;
+        let mut groups = Vec::new();
         for placement in self.placements() {
             for frontend in unique(self.options.frontends.clone()) {
                 let conditions = Conditions {
@@ -52,23 +56,32 @@ impl Series<'_> {
                     services,
                     endpoints: self.endpoints,
                 };
-                for job in self.jobs() {
-                    progress.say(&format!(
-                        "{services} Services, round {}: {}{}, {}, {}",
-                        round + 1,
-                        job.kind.as_str(),
-                        if job.open { " at a fixed rate" } else { "" },
-                        placement.as_str(),
-                        frontend.as_str()
-                    ));
-                    for turn in plan::order(self.seed, round, group, self.subjects.len()) {
-                        let subject = self.subjects[turn].clone();
-                        self.sample(run, conditions, job, &subject, round).await?;
-                        progress.bar.inc(1);
-                    }
-                    group += 1;
-                }
+                let silent = frontend == Frontend::NodePort && self.silent.contains(&placement);
+                let jobs = self.jobs().into_iter().filter(|_| !silent);
+                groups.extend(jobs.map(|job| (conditions, job)));
             }
+        }
+        let together = u64::from(services) * u64::from(self.endpoints) > TOGETHER;
+        // What a fixed rate is made of comes first, also where groups are not one after the other.
+        let (open, closed): (Vec<usize>, Vec<usize>) =
+            (0..groups.len()).partition(|group| groups[*group].1.open && together);
+        let subjects = self.subjects.len();
+        let turns =
+            [closed, open].map(|groups| plan::turns(self.seed, round, &groups, subjects, together));
+        for (group, turn) in turns.concat() {
+            let (conditions, job) = groups[group];
+            let subject = self.subjects[turn].clone();
+            progress.say(&format!(
+                "{services} Services, round {}: {}{}, {}, {}, {}",
+                round + 1,
+                job.kind.as_str(),
+                if job.open { " at a fixed rate" } else { "" },
+                conditions.placement.as_str(),
+                conditions.frontend.as_str(),
+                subject.name()
+            ));
+            self.sample(run, conditions, job, &subject, round).await?;
+            progress.bar.inc(1);
         }
         Ok(())
     }
@@ -180,7 +193,7 @@ impl Series<'_> {
             let rate = self.rates.get(&key);
             load.rate = Some(*rate.context("direct gave no rate to hold")?);
         } else {
-            load.usage = self.backends.controls();
+            load.usage = self.backends(subject).controls();
         }
         Ok(load)
     }
@@ -191,17 +204,19 @@ impl Series<'_> {
         kind: Kind,
         subject: &Subject,
     ) -> Result<Vec<SocketAddrV4>> {
-        let node = &self.nodes.client(conditions.placement).address;
+        let node = &self.nodes.server.address;
         match subject {
-            Subject::Direct => Ok(self.backends.all()),
+            Subject::Direct => Ok(self.backends(subject).all()),
             Subject::Rules(_) => {
-                let own = address_of_node(node)?;
+                let server = address_of_node(node)?;
                 let dialled = plan::dialled(conditions.services);
                 let target = |(number, index): (u16, &u32)| match conditions.frontend {
                     Frontend::ClusterIp => {
                         SocketAddrV4::new(objects::virtual_address(*index), objects::PORT)
                     }
-                    Frontend::NodePort => SocketAddrV4::new(own, objects::rule_node_port(number)),
+                    Frontend::NodePort => {
+                        SocketAddrV4::new(server, objects::rule_node_port(number))
+                    }
                 };
                 Ok((0..).zip(&dialled).map(target).collect())
             }
@@ -220,22 +235,25 @@ impl Series<'_> {
         load: &Load,
         run: &Run,
     ) -> Result<Result<Sample, String>> {
-        let places = self.nodes.places_of(conditions.placement);
-        let laid = match self.lay(subject, &places).await {
-            Ok(laid) => laid,
-            Err(error) => {
-                super::rules::clear(&places).await?;
-                return Ok(Err(format!("{error:#}")));
-            }
-        };
-        let sample = self.drive(conditions, load, run).await;
-        self.unlay(laid, &places).await?;
+        if let Err(why) = self.stand(subject).await? {
+            return Ok(Err(why));
+        }
+        let sample = self.drive(conditions, subject, load, run).await;
         Ok(sample.map_err(|error| format!("{error:#}")))
     }
 
-    async fn drive(&mut self, conditions: Conditions, load: &Load, run: &Run) -> Result<Sample> {
+    async fn drive(
+        &mut self,
+        conditions: Conditions,
+        subject: &Subject,
+        load: &Load,
+        run: &Run,
+    ) -> Result<Sample> {
         let node = self.nodes.client(conditions.placement).name.clone();
-        let name = self.pods.start(&node, &load.words()).await?;
+        let name = self
+            .pods
+            .start(subject.path(), &node, &load.words())
+            .await?;
         let mut busy = None;
         if run.target.local.is_some() && load.rate.is_none() && load.seconds >= WINDOW_MIN {
             self.pods.running(&name).await?;

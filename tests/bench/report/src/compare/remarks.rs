@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
 use vetch_bench_record::{Figure, Machine, Report};
 
 use super::{Basis, Comparison, Finding, HALF_RATE, rank, shown};
@@ -95,6 +96,7 @@ fn settings(a: &Report, b: &Report) -> Option<String> {
     let keys: BTreeSet<&String> = a.settings.keys().chain(b.settings.keys()).collect();
     let differing: Vec<String> = keys
         .into_iter()
+        .filter(|key| !follows_from_the_run(key, a, b))
         .filter(|key| a.settings.get(*key) != b.settings.get(*key))
         .map(|key| {
             format!(
@@ -110,6 +112,20 @@ fn settings(a: &Report, b: &Report) -> Option<String> {
             differing.join("; ")
         )
     })
+}
+
+/// What nobody set: the order of turns, and rates that are shares of what direct reached, unless
+/// they are far apart.
+fn follows_from_the_run(key: &str, a: &Report, b: &Report) -> bool {
+    const FAR: f64 = 0.1;
+    if key == "seed" {
+        return true;
+    }
+    let rate = |report: &Report| report.settings.get(key).and_then(Value::as_f64);
+    match (key.starts_with("rate "), rate(a), rate(b)) {
+        (true, Some(one), Some(other)) => (one - other).abs() <= FAR * one.max(other),
+        (rate, ..) => rate,
+    }
 }
 
 /// Plain routing moved: that is the machine, or something that slows all traffic.

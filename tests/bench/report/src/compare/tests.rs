@@ -301,6 +301,22 @@ fn what_differs_beside_the_figures_is_remarked() {
 }
 
 #[test]
+fn settings_that_follow_from_a_run_are_no_difference() {
+    for (key, one, other, told) in [
+        ("seed", 1, 2, false),
+        ("rate connect same-node 2 endpoints", 5000, 5300, false),
+        ("rate connect same-node 2 endpoints", 5000, 9000, true),
+        ("rateShare", 1, 2, true),
+    ] {
+        let (mut before, mut after) = (empty("service"), empty("service"));
+        before.settings.insert(key.into(), one.into());
+        after.settings.insert(key.into(), other.into());
+        let text = compare(&before, &after).text();
+        assert_eq!(text.contains("The settings differ"), told, "{key}: {text}");
+    }
+}
+
+#[test]
 fn too_few_rounds_are_said() {
     let few = Synthetic {
         rounds: 2,

@@ -146,12 +146,7 @@ fn spread(found: &Summary, row: &Row) -> String {
         Basis::Direct => format!("{value:.3}"),
         Basis::Absolute => number::value(value),
     };
-    format!(
-        "{} ({}–{})",
-        show(found.median),
-        show(found.low),
-        show(found.high)
-    )
+    number::spread(found, show)
 }
 
 fn p(p: f64) -> String {

@@ -82,7 +82,7 @@ fn numbers(figure: &Figure, one_unit: bool) -> Markup {
     html! {
         @if let Some(found) = figure.summary {
             td.number { (number::value(found.median)) @if !one_unit { " " (figure.unit) } }
-            td.number { (number::value(found.low)) "–" (number::value(found.high)) }
+            td.number { @if found.count > 1 { (number::value(found.low)) "–" (number::value(found.high)) } }
             td.number { (found.count) }
         } @else {
             td.number { "–" } td.number { "–" } td.number { "0" }
@@ -97,7 +97,7 @@ fn over_direct(report: &Report, figure: &Figure) -> String {
     let other = beside(report, figure, DIRECT);
     let found = other.and_then(|other| Summary::of(&ratio(&figure.samples, &other.samples)));
     found.map_or_else(String::new, |found| {
-        format!("{:.2} ({:.2}–{:.2})", found.median, found.low, found.high)
+        number::spread(&found, |ratio| format!("{ratio:.2}"))
     })
 }
 

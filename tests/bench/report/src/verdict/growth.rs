@@ -94,12 +94,8 @@ fn judge(report: &Report, aim: &Aim, over: &str, figure: &Figure, steps: Vec<Ste
 }
 
 fn show(step: &Step) -> String {
-    let [median, low, high] =
-        [step.ratio.median, step.ratio.low, step.ratio.high].map(|ratio| number::ratio(ratio, &[]));
-    format!(
-        "{median} ({low}–{high}) at {}",
-        number::grouped(step.services)
-    )
+    let ratio = number::spread(&step.ratio, |ratio| number::ratio(ratio, &[]));
+    format!("{ratio} at {}", number::grouped(step.services))
 }
 
 enum Trend {

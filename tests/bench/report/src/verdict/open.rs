@@ -54,11 +54,8 @@ fn verdict(measure: &str, figures: &[&Figure]) -> Verdict {
         ),
         [(figure, found)] => (
             format!(
-                "{title}: {} {} ({}–{}){}; no aim is set.",
-                number::value(found.median),
-                figure.unit,
-                number::value(found.low),
-                number::value(found.high),
+                "{title}: {}{}; no aim is set.",
+                number::spread_of(found, &figure.unit, number::value),
                 rounds(found.count)
             ),
             Outcome::Open,

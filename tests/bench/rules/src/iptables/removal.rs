@@ -27,7 +27,7 @@ const PREFIXES: [&str; 5] = [
 ];
 
 /// Whether kube-proxy makes chains of this name.
-fn ours(chain: &str) -> bool {
+pub fn is_ours(chain: &str) -> bool {
     FIXED.contains(&chain) || PREFIXES.iter().any(|prefix| chain.starts_with(prefix))
 }
 
@@ -46,14 +46,14 @@ pub fn removal(saved: &str) -> Option<String> {
             script += &table.script();
         } else if let Some(declaration) = line.strip_prefix(':') {
             let chain = declaration.split(' ').next().unwrap_or_default();
-            if ours(chain) {
+            if is_ours(chain) {
                 table.chains.push(chain.to_owned());
             }
         } else if let Some(rule) = line.strip_prefix("-A ") {
             let mut words = rule.split(' ');
             let chain = words.next().unwrap_or_default();
             let target = words.next_back().unwrap_or_default();
-            if !ours(chain) && ours(target) {
+            if !is_ours(chain) && is_ours(target) {
                 table.jumps.push(rule.to_owned());
             }
         }

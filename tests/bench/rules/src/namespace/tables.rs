@@ -18,7 +18,8 @@ pub fn is_idle(listing: &str) -> Result<bool, serde_json::Error> {
     }))
 }
 
-fn is_builtin(chain: &Value) -> bool {
+/// Whether it is a chain that iptables makes, and accepts.
+pub fn is_builtin(chain: &Value) -> bool {
     const BUILTIN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
     let named = chain["name"]
         .as_str()

@@ -1,5 +1,5 @@
 //! The rules in real network namespaces: a client, a node that forwards and a
-//! host of backends. Needs root, iptables, nftables and conntrack; leaves nothing.
+//! host of backends. Needs root, iptables and nftables; leaves nothing.
 
 mod kube_proxy;
 mod removal;

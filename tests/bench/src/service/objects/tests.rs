@@ -95,7 +95,7 @@ fn addresses_stay_in_the_test_network() {
 #[test]
 fn a_server_listens_where_its_endpoints_are() {
     let args = |ports| {
-        let pod = server("s", "node-1", "image", ports, 1).unwrap();
+        let pod = server(Path::Usual, 0, "node-1", "image", ports, 1).unwrap();
         pod.spec.unwrap().containers[0]
             .args
             .clone()
@@ -105,4 +105,18 @@ fn a_server_listens_where_its_endpoints_are() {
     assert!(args(5).contains("--tcp 8080-8084 --udp 8080-8084 --control 9000"));
     // A change needs two ports to go between.
     assert!(args(1).contains("--tcp 8080-8081 "));
+}
+
+#[test]
+fn only_pods_of_plain_routing_have_the_annotation() {
+    for (path, name, wanted) in [
+        (Path::Usual, "client-3", None),
+        (Path::Routed, "routed-client-3", Some("false")),
+    ] {
+        let pod = client(path, 3, "node-1", "image", &[]).unwrap();
+        assert_eq!(pod.metadata.name.as_deref(), Some(name));
+        let annotations = pod.metadata.annotations.unwrap_or_default();
+        let redirect = annotations.get("vetch.dev/redirect");
+        assert_eq!(redirect.map(String::as_str), wanted);
+    }
 }
