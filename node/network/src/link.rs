@@ -11,6 +11,8 @@ use netlink_packet_route::{
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use sha2::{Digest, Sha256};
 
+use crate::netns::Netlink;
+
 /// Every pod's gateway: link-local, so that no address of the pod CIDR goes
 /// to it, and with a permanent neighbour entry, so that nobody need answer ARP.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -105,7 +107,8 @@ pub async fn by_name(netlink: &Handle, name: &str) -> Result<Option<Link>, LinkE
     }
 }
 
-pub async fn list(netlink: &Handle) -> Result<Vec<Link>, LinkError> {
+pub async fn list(netlink: &Netlink) -> Result<Vec<Link>, LinkError> {
+    let _dump = netlink.dump().await;
     netlink
         .link()
         .get()
@@ -118,9 +121,10 @@ pub async fn list(netlink: &Handle) -> Result<Vec<Link>, LinkError> {
 
 /// The link that has `address`, by which the node is reached.
 pub async fn owning(
-    netlink: &Handle,
+    netlink: &Netlink,
     address: std::net::IpAddr,
 ) -> Result<Option<Link>, LinkError> {
+    let dump = netlink.dump().await;
     let mut found = netlink.address().get().execute();
     let mut index = None;
     while let Some(message) = found.try_next().await.map_err(failed("list addresses"))? {
@@ -131,6 +135,7 @@ pub async fn owning(
             index = Some(message.header.index);
         }
     }
+    drop(dump);
     Ok(match index {
         Some(index) => list(netlink)
             .await?

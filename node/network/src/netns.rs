@@ -160,6 +160,8 @@ pub type Announcements = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>,
 pub struct Netlink {
     handle: Handle,
     cookie: u64,
+    /// One at a time: the kernel answers a second one with EBUSY.
+    dump: tokio::sync::Mutex<()>,
     task: AbortHandle,
 }
 
@@ -169,8 +171,14 @@ impl Netlink {
         Self {
             handle,
             cookie,
+            dump: tokio::sync::Mutex::default(),
             task,
         }
+    }
+
+    /// To be held while a list is read from the kernel.
+    pub async fn dump(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.dump.lock().await
     }
 
     /// `SO_NETNS_COOKIE` of the namespace.

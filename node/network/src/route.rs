@@ -15,6 +15,7 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 use crate::{
     Peer,
     link::{GATEWAY, LinkError, failed, is_errno},
+    netns::Netlink,
 };
 
 /// Marks our routes in the kernel's table, so that others' are never touched.
@@ -71,7 +72,7 @@ pub async fn add_pod_default(netlink: &Handle, index: u32) -> Result<(), LinkErr
 }
 
 /// Which link each of this node's pods is behind.
-pub async fn pods(netlink: &Handle) -> Result<BTreeMap<Ipv4Addr, u32>, LinkError> {
+pub async fn pods(netlink: &Netlink) -> Result<BTreeMap<Ipv4Addr, u32>, LinkError> {
     // A peer's pods are behind a gateway.
     let own = list(netlink).await?.into_iter();
     let own = own.filter(|route| route.gateway.is_none());
@@ -97,7 +98,7 @@ pub fn wanted(peers: &[Peer], node_ip: IpAddr) -> BTreeMap<Ipv4Net, Ipv4Addr> {
 /// answers how many were new. A peer that cannot be routed to does not keep the
 /// others from it: the first error is returned at the end.
 pub async fn reconcile_peers(
-    netlink: &Handle,
+    netlink: &Netlink,
     wanted: &BTreeMap<Ipv4Net, Ipv4Addr>,
 ) -> Result<usize, LinkError> {
     let present = list(netlink).await?;
@@ -146,7 +147,8 @@ pub struct Route {
     message: RouteMessage,
 }
 
-pub async fn list(netlink: &Handle) -> Result<Vec<Route>, LinkError> {
+pub async fn list(netlink: &Netlink) -> Result<Vec<Route>, LinkError> {
+    let _dump = netlink.dump().await;
     let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
     let mut routes = netlink.route().get(all).execute();
     let mut ours = Vec::new();

@@ -101,8 +101,7 @@ pub fn write_section(map: BorrowedFd<'_>, data: &[u8]) -> io::Result<()> {
 
 pub fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = zeroed();
-    // SAFETY: every bit pattern is a value of these plain integers.
-    unsafe { attr.__bindgen_anon_2.map_fd = map.as_raw_fd().cast_unsigned() };
+    attr.__bindgen_anon_2.map_fd = map.as_raw_fd().cast_unsigned();
     call(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop)
 }
 
