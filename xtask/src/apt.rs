@@ -244,6 +244,7 @@ mod tests {
                 "docker-registry",
                 "nftables",
                 "iptables",
+                "conntrack",
                 "util-linux",
                 "chromium",
             ]

@@ -2,7 +2,8 @@
 //!
 //! An object is kept by descriptors of processes, and by links at cgroups; a link keeps its program
 //! and that its maps. Pins need no look: what is pinned in a node's file system is a link at the
-//! node's cgroup, or what such a link uses.
+//! node's cgroup, what such a link uses, or a link at an interface, whose program shares maps with
+//! those at the cgroup.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -77,8 +78,28 @@ fn look(cluster: &Cluster) -> Result<(Objects, BTreeMap<Id, Holder>)> {
         };
         held.extend(descriptors(pid).into_iter().map(|id| (id, holder)));
     }
-    let held = spread(&objects.0, held);
+    let mut held = spread(&objects.0, held);
+    let links = at_interfaces(&objects.0, &held);
+    if !links.is_empty() {
+        let known = held.into_iter().chain(links).collect();
+        held = spread(&objects.0, known);
+    }
     Ok((objects, held))
+}
+
+/// The links that nothing of their own says whose they are, by the maps of their programs.
+fn at_interfaces(objects: &BTreeMap<Id, Object>, held: &BTreeMap<Id, Holder>) -> Vec<(Id, Holder)> {
+    let uses = |id: &Id| objects.get(id).map(|object| object.uses.clone());
+    let holder = |link: &Id| {
+        let programs = uses(link)?.into_iter();
+        let maps = programs.filter_map(|program| uses(&program)).flatten();
+        maps.filter_map(|map| held.get(&map)).min().copied()
+    };
+    let links = objects.keys().filter(|id| id.kind == Kind::Link);
+    links
+        .filter(|link| !held.contains_key(link))
+        .filter_map(|link| Some((*link, holder(link)?)))
+        .collect()
 }
 
 /// Hands holds on to what the held objects use.
@@ -180,6 +201,28 @@ mod tests {
             assert_eq!(holders[&other], Holder::Other);
             assert!(!holders.contains_key(&orphan));
         }
+    }
+
+    #[test]
+    fn a_link_at_an_interface_is_whose_the_maps_of_its_program_are() {
+        let (link, program, map) = (id(Kind::Link, 1), id(Kind::Program, 2), id(Kind::Map, 3));
+        let (lost, lost_program) = (id(Kind::Link, 4), id(Kind::Program, 5));
+        let object = |uses: &[Id]| Object {
+            uses: uses.to_vec(),
+            ..Object::default()
+        };
+        let objects = BTreeMap::from([
+            (link, object(&[program])),
+            (program, object(&[map])),
+            (map, object(&[])),
+            (lost, object(&[lost_program])),
+            (lost_program, object(&[])),
+        ]);
+        for holder in [Holder::Cluster, Holder::Other] {
+            let held = BTreeMap::from([(map, holder)]);
+            assert_eq!(at_interfaces(&objects, &held), [(link, holder)]);
+        }
+        assert_eq!(at_interfaces(&objects, &BTreeMap::new()), []);
     }
 
     #[test]
