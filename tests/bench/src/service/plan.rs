@@ -193,24 +193,26 @@ pub fn order(seed: u64, round: usize, group: usize, subjects: usize) -> Vec<usiz
     turns
 }
 
-/// The turns of one round, each a group and a subject: side by side, group after group; or
-/// `together`, a subject's samples of all groups in one go, where its rules take long to lay.
-pub fn turns(
-    seed: u64,
-    round: usize,
-    groups: &[usize],
-    subjects: usize,
-    together: bool,
-) -> Vec<(usize, usize)> {
-    let turn = |group: usize| order(seed, round, group, subjects);
-    match (together, groups) {
-        (true, [first, ..]) => (turn(*first).into_iter())
-            .flat_map(|subject| groups.iter().map(move |group| (*group, subject)))
-            .collect(),
-        _ => (groups.iter())
-            .flat_map(|group| turn(*group).into_iter().map(|subject| (*group, subject)))
-            .collect(),
+/// The turns of one round, each a group and a subject: side by side, group after group. A subject that
+/// is `slow` to bring about has its samples of all groups in one go, between or around the others'.
+pub fn turns(seed: u64, round: usize, groups: &[usize], slow: &[bool]) -> Vec<(usize, usize)> {
+    let turn = |group: usize| order(seed, round, group, slow.len());
+    let Some(first) = groups.first() else {
+        return Vec::new();
+    };
+    let side_by_side = groups.iter().flat_map(|group| {
+        let quick = turn(*group).into_iter().filter(|subject| !slow[*subject]);
+        quick.map(|subject| (*group, subject))
+    });
+    let mut side_by_side = Some(side_by_side);
+    let mut turns = Vec::new();
+    for subject in turn(*first) {
+        match slow[subject] {
+            true => turns.extend(groups.iter().map(|group| (*group, subject))),
+            false => turns.extend(side_by_side.take().into_iter().flatten()),
+        }
     }
+    turns
 }
 
 /// Which of `services` are dialled: at most 16, evenly spread, with the last among them.
@@ -263,21 +265,24 @@ mod tests {
     }
 
     #[test]
-    fn every_subject_has_one_turn_in_every_group_whichever_way() {
-        for together in [false, true] {
-            let turns = turns(7, 1, &[4, 6, 9], 3, together);
-            let mut sorted = turns.clone();
-            sorted.sort_unstable();
-            let all = [4, 6, 9].map(|group| [0, 1, 2].map(|subject| (group, subject)));
-            assert_eq!(sorted, all.concat());
-            let of = |turn: &(usize, usize)| if together { turn.1 } else { turn.0 };
-            let changes = turns
-                .windows(2)
-                .filter(|pair| of(&pair[0]) != of(&pair[1]))
-                .count();
-            assert_eq!(changes, 2, "{turns:?}");
+    fn every_subject_has_one_turn_in_every_group_and_the_slow_in_one_go() {
+        for slow in [[false; 4], [false, false, true, true], [true; 4]] {
+            for round in 0..20 {
+                let turns = turns(7, round, &[4, 6, 9], &slow);
+                let mut sorted = turns.clone();
+                sorted.sort_unstable();
+                let all = [4, 6, 9].map(|group| [0, 1, 2, 3].map(|subject| (group, subject)));
+                assert_eq!(sorted, all.concat());
+                for subject in (0..4).filter(|subject| slow[*subject]) {
+                    let first = turns.iter().position(|turn| turn.1 == subject).unwrap();
+                    let own = turns[first..first + 3].iter();
+                    assert!(own.clone().all(|turn| turn.1 == subject), "{turns:?}");
+                }
+                let quick = turns.iter().filter(|turn| !slow[turn.1]);
+                assert!(quick.is_sorted_by_key(|turn| turn.0), "{turns:?}");
+            }
         }
-        assert_eq!(turns(7, 1, &[], 3, true), []);
+        assert_eq!(turns(7, 1, &[], &[false, true]), []);
     }
 
     #[test]

@@ -19,9 +19,9 @@ use crate::run::Run;
 /// A shorter sample is too short to see how busy the machine was.
 const WINDOW_MIN: f64 = 1.0;
 
-/// Above so many endpoints of all Services, rules take so long to lay that a subject's samples of a
-/// round are taken in one go.
-const TOGETHER: u64 = 60_000;
+/// Above so many endpoints of all Services, a subject's rules are brought about once a round: that they
+/// come takes many seconds, and that the kernel has freed them and conntrack is gone as many.
+const ONE_GO: u64 = 10_000;
 
 /// What a group of samples is of.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,13 +61,14 @@ impl Series<'_> {
                 groups.extend(jobs.map(|job| (conditions, job)));
             }
         }
-        let together = u64::from(services) * u64::from(self.endpoints) > TOGETHER;
+        let many = u64::from(services) * u64::from(self.endpoints) > ONE_GO;
+        let slow: Vec<bool> = (self.subjects.iter())
+            .map(|subject| many && matches!(subject, Subject::Rules(_)))
+            .collect();
         // What a fixed rate is made of comes first, also where groups are not one after the other.
         let (open, closed): (Vec<usize>, Vec<usize>) =
-            (0..groups.len()).partition(|group| groups[*group].1.open && together);
-        let subjects = self.subjects.len();
-        let turns =
-            [closed, open].map(|groups| plan::turns(self.seed, round, &groups, subjects, together));
+            (0..groups.len()).partition(|group| groups[*group].1.open && many);
+        let turns = [closed, open].map(|groups| plan::turns(self.seed, round, &groups, &slow));
         for (group, turn) in turns.concat() {
             let (conditions, job) = groups[group];
             let subject = self.subjects[turn].clone();
