@@ -13,7 +13,9 @@ use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_
 /// BPF_LOG_LEVEL2 and BPF_LOG_STATS of linux/bpf_verifier.h: each instruction
 /// of every path, then the counts.
 const EVERYTHING: u32 = 2 | 4;
-const FIRST_LOG: usize = 1 << 20;
+/// Enough for each program at the first try, as every try verifies anew; memory
+/// that the log does not reach is never touched.
+const FIRST_LOG: usize = 1 << 26;
 /// The kernel takes a quarter of 2³²; no program of ours comes near this.
 const LARGEST_LOG: usize = 1 << 28;
 
