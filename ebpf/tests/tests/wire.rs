@@ -4,7 +4,7 @@
 //! kernel's own making.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::Duration,
@@ -354,6 +354,47 @@ fn to_a_process_of_the_node() {
             }
         }
     });
+}
+
+/// Pods and the network, where nobody listens, with checksums left to the
+/// devices at neither, either or both ends: an answer made of such a packet
+/// has to be finished as well.
+#[test]
+fn where_nobody_is() {
+    let mut hosts = hosts();
+    for vip in ["10.96.0.1", "fd96::1"] {
+        hosts.lab.address(vip, addresses::SERVICE);
+    }
+    hosts.far.run(|| {
+        ip_command(&format!("route add 10.96.0.0/24 via {NODE_V4}"));
+        ip_command(&format!("-6 route add fd96::/64 via {NODE_V6}"));
+    });
+    for (at_client, at_node) in [(true, true), (true, false), (false, true), (false, false)] {
+        offload(&hosts, at_client);
+        for device in ["pod1", "up0"] {
+            set_checksum_offload(device, at_node);
+        }
+        for from in [&hosts.one, &hosts.far] {
+            from.run(|| {
+                ["10.96.0.1:9", "[fd96::1]:9"]
+                    .into_iter()
+                    .for_each(is_refused)
+            });
+        }
+    }
+}
+
+fn is_refused(to: &str) {
+    let to: SocketAddr = to.parse().unwrap();
+    let error = TcpStream::connect_timeout(&to, PATIENCE).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{to}");
+    // The last one is quoted in part, of a first fragment.
+    for size in [0, 1, 33, 512, 1400, 4000] {
+        let socket = udp_socket(to);
+        socket.send(&vec![7; size]).unwrap();
+        let error = socket.recv(&mut [0; 1]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{to}, {size}");
+    }
 }
 
 /// A link that takes less than the pods' do, on the way out and on the way back.
