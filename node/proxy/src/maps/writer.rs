@@ -136,9 +136,18 @@ impl Writer {
     /// What the node itself has and announces: flags
     /// [`addresses::NODE`] and [`addresses::ANNOUNCED`].
     pub fn set_node(&mut self, node: BTreeMap<IpAddr, u32>) -> Result<(), MapsError> {
-        let before = self.addresses();
-        self.node = node;
-        self.write_addresses(&before)
+        let before = std::mem::replace(&mut self.node, node);
+        // Services' addresses are many, and what they are is not changed here.
+        let touched: BTreeSet<IpAddr> = before.keys().chain(self.node.keys()).copied().collect();
+        for address in touched {
+            if before.get(&address) != self.node.get(&address) {
+                let in_use = self.in_use.contains_key(&address);
+                let service = if in_use { addresses::SERVICE } else { 0 };
+                let node = self.node.get(&address).copied().unwrap_or_default();
+                self.maps.set_address(address, node | service)?;
+            }
+        }
+        Ok(())
     }
 
     pub fn set_uplinks(&mut self, uplinks: &[Uplink]) -> Result<(), MapsError> {
