@@ -34,6 +34,16 @@ pub struct Node {
     pub log: PathBuf,
     #[serde(flatten)]
     pub(crate) place: Place,
+    /// Commands run as a container's, not as the node's own.
+    #[serde(skip)]
+    pub(crate) container: Option<Container>,
+}
+
+/// A container of a node: pod's uid, and its own id.
+#[derive(Clone, Debug)]
+pub(crate) struct Container {
+    pub pod_uid: String,
+    pub id: String,
 }
 
 /// What a node is made of.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::cluster::{Cluster, repository};
+use crate::cluster::{Cluster, Node, repository};
 use crate::wait::{eventually, patient};
 
 /// What a kubectl run printed.
@@ -166,6 +166,19 @@ impl<'a> Namespace<'a> {
     pub fn pods(&self, selector: &str) -> Result<Vec<Value>> {
         let list = self.get(&["pods", "-l", selector])?;
         Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// The node of a running pod, its commands run as the pod's first container.
+    pub fn inside(&self, pod: &str) -> Result<Node> {
+        let found = self.get(&[&format!("pod/{pod}")])?;
+        let text = |pointer: &str| {
+            let value = found.pointer(pointer).and_then(Value::as_str);
+            value.with_context(|| format!("pod/{pod} has no {pointer}: {}", found["status"]))
+        };
+        let id = text("/status/containerStatuses/0/containerID")?;
+        let (_, id) = id.split_once("://").context("containerID")?;
+        let node = self.cluster.node(text("/spec/nodeName")?)?;
+        Ok(node.inside(text("/metadata/uid")?, id))
     }
 
     /// Waits until `object`'s field has this value.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::cluster::Node;
@@ -51,6 +51,16 @@ impl Report {
         Ok(())
     }
 
+    /// The name of the one pod that answered all requests.
+    pub fn only_pod(&self) -> Result<&str> {
+        self.assert_lossless()?;
+        let mut pods = self.by_pod.keys();
+        match (pods.next(), pods.next()) {
+            (Some(pod), None) => Ok(pod),
+            _ => bail!("answered by {:?}", self.by_pod),
+        }
+    }
+
     pub fn assert_lossless(&self) -> Result<()> {
         ensure!(
             self.failures == 0,
@@ -80,7 +90,7 @@ impl Node {
         Ok(Running(child))
     }
 
-    /// `count` requests, one fresh connection each, from a process of this node.
+    /// `count` requests, one fresh connection (or socket, for udp://) each, from a process of this node.
     pub fn requests(&self, url: &str, count: u64) -> Result<Report> {
         self.load(&["--url", url, "--count", &count.to_string()])?
             .report()

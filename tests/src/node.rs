@@ -5,14 +5,65 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::cluster::{Node, Place};
+use crate::cluster::{Container, Node, Place};
 
 /// Where the machines have the echo server, which is a client too.
 const ECHO_OF_MACHINES: &str = "/usr/bin/vetch-echo";
+const CGROUPS_OF_MACHINES: &str = "/sys/fs/cgroup/kubepods";
+
+/// A command in the cgroup and the network of a container, with the files of where it is started: what decides
+/// how its traffic is treated is the container's, and the client need not be in its image.
+const AS_CONTAINER: &str = r#"leaf=$(find "$1" -type d -path "*/pod$2/$3") && read -r pid <"$leaf/cgroup.procs" || exit
+shift 3; echo $$ >"$leaf/cgroup.procs" && exec nsenter --net="/proc/$pid/ns/net" -- "$@""#;
 
 impl Node {
-    /// A command that runs as a process of this node.
+    /// The same node, its commands run as a container's of a running pod: as `kubectl exec` does for traffic.
+    pub fn inside(&self, pod_uid: &str, container_id: &str) -> Node {
+        let container = Container {
+            pod_uid: pod_uid.to_owned(),
+            id: container_id.to_owned(),
+        };
+        Node {
+            container: Some(container),
+            ..self.clone()
+        }
+    }
+
+    /// A command that runs as a process of this node, or of the container it was asked for.
     pub fn command(&self, program: &str, args: &[&str]) -> Command {
+        let Some(container) = &self.container else {
+            return self.node_command(program, args);
+        };
+        let enter = |root: &str| -> Vec<String> {
+            [
+                "-c",
+                AS_CONTAINER,
+                "in-container",
+                root,
+                &container.pod_uid,
+                &container.id,
+                program,
+            ]
+            .iter()
+            .chain(args)
+            .map(|word| (*word).to_owned())
+            .collect()
+        };
+        match &self.place {
+            Place::Namespaces { cgroup, .. } => {
+                let mut command = Command::new("sh");
+                command.args(enter(&cgroup.to_string_lossy()));
+                command
+            }
+            Place::Machine { .. } => {
+                let words = enter(CGROUPS_OF_MACHINES);
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                self.node_command("sh", &words)
+            }
+        }
+    }
+
+    fn node_command(&self, program: &str, args: &[&str]) -> Command {
         match &self.place {
             Place::Namespaces { netns, cgroup } => {
                 // A leaf of its own: the node's cgroup itself may not hold processes once

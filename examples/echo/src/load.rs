@@ -1,11 +1,11 @@
 //! `vetch-echo load`: requests over fresh connections, counted by the pod that answered.
 //!
-//! One request a connection, one after the other, so that every request is a new choice of backend
-//! and a failure is a failure of that choice. The report is one line of JSON on standard output.
+//! One request a connection, or one datagram a socket, one after the other, so that every request is
+//! a new choice of backend and a failure is a failure of that choice. The report is one line of JSON on standard output.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,11 +17,18 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Distinct failure texts kept for the report.
 const ERRORS_KEPT: usize = 10;
 
-pub const USAGE: &str = "usage: vetch-echo load --url http://HOST[:PORT]/PATH (--count N | --seconds S) [--until-stdin-closes]";
+pub const USAGE: &str = "usage: vetch-echo load --url (http://HOST[:PORT]/PATH | udp://HOST:PORT) (--count N | --seconds S) [--until-stdin-closes]";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http,
+    Udp,
+}
 
 /// What to ask, and when to stop.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
+    protocol: Protocol,
     host: String,
     port: u16,
     path: String,
@@ -34,6 +41,7 @@ impl Options {
     pub fn parse(args: &[String]) -> Result<Options, String> {
         let mut url = None;
         let mut options = Options {
+            protocol: Protocol::Http,
             host: String::new(),
             port: 80,
             path: "/".into(),
@@ -60,9 +68,13 @@ impl Options {
             return Err("one of --count and --seconds bounds the load".into());
         }
         let url = url.ok_or("--url is missing")?;
-        let rest = url
-            .strip_prefix("http://")
-            .ok_or("only http:// is spoken here")?;
+        let rest = if let Some(rest) = url.strip_prefix("udp://") {
+            options.protocol = Protocol::Udp;
+            rest
+        } else {
+            url.strip_prefix("http://")
+                .ok_or("only http:// and udp:// are spoken here")?
+        };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if !path.is_empty() {
             options.path = path.into();
@@ -72,6 +84,9 @@ impl Options {
                 host.into(),
                 port.parse().map_err(|_| format!("{port:?} is no port"))?,
             ),
+            None if options.protocol == Protocol::Udp => {
+                return Err("udp:// needs a port".into());
+            }
             None => (authority.into(), 80),
         };
         Ok(options)
@@ -104,7 +119,11 @@ pub fn run(options: &Options) -> Result<(), String> {
         && deadline.is_none_or(|deadline| Instant::now() < deadline)
     {
         requests += 1;
-        match request(target, options) {
+        let answered = match options.protocol {
+            Protocol::Http => request(target, options),
+            Protocol::Udp => datagram(target),
+        };
+        match answered {
             Ok(pod) => *by_pod.entry(pod).or_default() += 1,
             Err(error) => {
                 failures += 1;
@@ -121,9 +140,34 @@ pub fn run(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
+fn step(what: &'static str) -> impl Fn(std::io::Error) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+/// One datagram from a socket of its own; answers with the pod's name.
+fn datagram(target: SocketAddr) -> Result<String, String> {
+    let own: SocketAddr = match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(own).map_err(step("bind"))?;
+    // Connected, so that a port nobody listens at is an error and not a silence.
+    socket.connect(target).map_err(step("connect"))?;
+    socket
+        .set_read_timeout(Some(TIMEOUT))
+        .map_err(step("set timeout"))?;
+    socket.send(b"hello").map_err(step("send"))?;
+    let mut answer = [0; 512];
+    let count = socket.recv(&mut answer).map_err(step("receive"))?;
+    std::str::from_utf8(&answer[..count])
+        .ok()
+        .and_then(|text| text.strip_suffix(": hello"))
+        .map(str::to_owned)
+        .ok_or_else(|| "the answer names no pod".into())
+}
+
 /// One request over a connection of its own; answers with the pod's name.
 fn request(target: SocketAddr, options: &Options) -> Result<String, String> {
-    let step = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let mut stream = TcpStream::connect_timeout(&target, TIMEOUT).map_err(step("connect"))?;
     stream
         .set_read_timeout(Some(TIMEOUT))
@@ -191,10 +235,36 @@ mod tests {
             "--count 3",
             "--count x --url http://a/",
             "--count 1 --url https://a/",
+            "--count 1 --url udp://a",
             "--what",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_datagram_is_answered_by_its_pod() {
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let target = server.local_addr().unwrap();
+        let parsed = parse(&format!("--count 1 --url udp://{target}")).unwrap();
+        assert_eq!(
+            (parsed.protocol, parsed.port),
+            (Protocol::Udp, target.port())
+        );
+        let answers = ["a: hello", "hello"];
+        let served = std::thread::spawn(move || {
+            for answer in answers {
+                let mut question = [0; 16];
+                let (count, client) = server.recv_from(&mut question).unwrap();
+                assert_eq!(&question[..count], b"hello");
+                server.send_to(answer.as_bytes(), client).unwrap();
+            }
+        });
+        assert_eq!(datagram(target), Ok("a".into()));
+        assert!(datagram(target).is_err());
+        served.join().unwrap();
+        // The socket went with its thread.
+        assert!(datagram(target).is_err());
     }
 
     #[test]

@@ -1,0 +1,13 @@
+//! What Kubernetes' conformance suite promises of Services, where traffic is needed to see it: each test is named
+//! after the entry of the suite whose promise it holds, and its first line is that entry's name.
+//!
+//! What can be seen at the API alone is asked of the server and the controllers, in their own tests of such names.
+//! Names are not looked up here: there is no cluster DNS yet.
+
+mod affinity;
+mod endpoints;
+mod fixture;
+mod master;
+mod networking;
+mod slices;
+mod types;
