@@ -1,29 +1,19 @@
 //! The variables every container gets for the Services of its namespace.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use crate::pods::services::{ByNamespace, Port, Service};
 
 /// For a pod of `namespace`; the `kubernetes` Service of `default` always.
-pub fn variables(
-    services: &[Arc<Service>],
-    namespace: &str,
-    links: bool,
-) -> BTreeMap<String, String> {
-    let mut chosen: BTreeMap<&str, &Service> = BTreeMap::new();
-    for service in services {
-        let name = service.metadata.name.as_deref().unwrap_or_default();
-        let home = service.metadata.namespace.as_deref().unwrap_or_default();
-        if address(service).is_none() {
-            continue;
-        }
-        if home == namespace && links {
-            chosen.insert(name, service);
-        } else if home == "default" && name == "kubernetes" {
-            chosen.entry(name).or_insert(service);
-        }
-    }
+pub fn variables(services: &ByNamespace, namespace: &str, links: bool) -> BTreeMap<String, String> {
+    let api = services.get("default", "kubernetes");
+    let own = services.of(namespace).filter(|_| links);
+    // One of the namespace's own of that name comes later, and holds.
+    let chosen: BTreeMap<&str, &Service> = api
+        .map(|service| ("kubernetes", service))
+        .into_iter()
+        .chain(own)
+        .collect();
     let mut variables = BTreeMap::new();
     for (name, service) in chosen {
         of_service(name, service, &mut variables);
@@ -31,53 +21,40 @@ pub fn variables(
     variables
 }
 
-fn address(service: &Service) -> Option<&str> {
-    let address = service.spec.as_ref()?.cluster_ip.as_deref()?;
-    (!address.is_empty() && address != "None").then_some(address)
-}
-
 fn of_service(name: &str, service: &Service, variables: &mut BTreeMap<String, String>) {
-    let Some(ip) = address(service) else { return };
-    let ports = service
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.ports.as_deref())
-        .unwrap_or_default();
-    let Some(first) = ports.first() else { return };
+    let ip = &*service.cluster_ip;
+    let Some(first) = service.ports.first() else {
+        return;
+    };
     let prefix = variable(name);
     let mut set = |suffix: String, value: String| {
         variables.insert(format!("{prefix}_{suffix}"), value);
     };
     set("SERVICE_HOST".into(), ip.to_owned());
-    set("SERVICE_PORT".into(), first.port.to_string());
-    for port in ports {
-        if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
+    set("SERVICE_PORT".into(), first.number.to_string());
+    for port in &service.ports {
+        if let Some(name) = &port.name {
             let suffix = format!("SERVICE_PORT_{}", variable(name));
-            set(suffix, port.port.to_string());
+            set(suffix, port.number.to_string());
         }
     }
     // Docker's links, in the form they once had.
     set("PORT".into(), url(first, ip));
-    for port in ports {
-        let protocol = protocol(port);
-        let link = format!("PORT_{}_{protocol}", port.port);
+    for port in &service.ports {
+        let link = format!("PORT_{}_{}", port.number, port.protocol);
         set(link.clone(), url(port, ip));
-        set(format!("{link}_PROTO"), protocol.to_ascii_lowercase());
-        set(format!("{link}_PORT"), port.port.to_string());
+        set(format!("{link}_PROTO"), port.protocol.to_ascii_lowercase());
+        set(format!("{link}_PORT"), port.number.to_string());
         set(format!("{link}_ADDR"), ip.to_owned());
     }
 }
 
-fn protocol(port: &ServicePort) -> &str {
-    port.protocol.as_deref().unwrap_or("TCP")
-}
-
-fn url(port: &ServicePort, ip: &str) -> String {
-    let scheme = protocol(port).to_ascii_lowercase();
+fn url(port: &Port, ip: &str) -> String {
+    let scheme = port.protocol.to_ascii_lowercase();
     if ip.contains(':') {
-        format!("{scheme}://[{ip}]:{}", port.port)
+        format!("{scheme}://[{ip}]:{}", port.number)
     } else {
-        format!("{scheme}://{ip}:{}", port.port)
+        format!("{scheme}://{ip}:{}", port.number)
     }
 }
 
@@ -87,20 +64,19 @@ fn variable(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1;
     use serde_json::json;
 
     use super::*;
 
-    fn service(namespace: &str, name: &str, ip: &str) -> Arc<Service> {
-        Arc::new(
-            serde_json::from_value(json!({
-                "metadata": {"namespace": namespace, "name": name},
-                "spec": {"clusterIP": ip, "ports": [
-                    {"name": "http", "port": 80}, {"port": 53, "protocol": "UDP"},
-                ]},
-            }))
-            .unwrap(),
-        )
+    fn service(namespace: &str, name: &str, ip: &str) -> v1::Service {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": namespace, "name": name},
+            "spec": {"clusterIP": ip, "ports": [
+                {"name": "http", "port": 80}, {"port": 53, "protocol": "UDP"},
+            ]},
+        }))
+        .unwrap()
     }
 
     #[test]
@@ -112,6 +88,7 @@ mod tests {
             service("a", "headless", "None"),
             service("a", "external", ""),
         ];
+        let services = services.iter().collect();
         for (namespace, links, want) in [
             ("a", true, vec!["KUBERNETES", "MY_WEB"]),
             ("a", false, vec!["KUBERNETES"]),
@@ -128,7 +105,8 @@ mod tests {
 
     #[test]
     fn names_and_values() {
-        let got = variables(&[service("a", "my-web", "10.96.0.3")], "a", true);
+        let services = [service("a", "my-web", "10.96.0.3")].iter().collect();
+        let got = variables(&services, "a", true);
         let want = [
             ("MY_WEB_PORT", "tcp://10.96.0.3:80"),
             ("MY_WEB_PORT_53_UDP", "udp://10.96.0.3:53"),

@@ -1,11 +1,12 @@
 //! Starting one container: its image, its configuration, the program, its
 //! postStart hook.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, Pod, Service};
+use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vetch_runtime::{
@@ -122,9 +123,15 @@ impl StartJob {
         }
     }
 
-    /// What has to be waited for: the pod's objects, and the Services.
-    async fn read(&self) -> (Sources, Option<Vec<Arc<Service>>>) {
-        tokio::join!(self.objects.read(), self.context.services.all(READ_LIMIT))
+    /// What has to be waited for: the pod's objects, and the variables of
+    /// Services.
+    async fn read(&self) -> (Sources, Option<BTreeMap<String, String>>) {
+        let links = spec::spec(&self.pod).enable_service_links.unwrap_or(true);
+        let namespace = spec::namespace(&self.pod);
+        let variables = self.context.services.read(READ_LIMIT, |services| {
+            env::service_variables(services, namespace, links)
+        });
+        tokio::join!(self.objects.read(), variables)
     }
 
     async fn image(&self, container: &Container) -> Result<ImageStatus, ImageFailure> {
@@ -153,15 +160,13 @@ impl StartJob {
         &self,
         container: &Container,
         image: ImageStatus,
-        (sources, services): (Sources, Option<Vec<Arc<Service>>>),
+        (sources, services): (Sources, Option<BTreeMap<String, String>>),
     ) -> Result<ContainerSpec, String> {
         let context = &self.context;
         let security = security::effective(&self.pod, container, &image.user)
             .map_err(|error| error.to_string())?;
-        let links = spec::spec(&self.pod).enable_service_links.unwrap_or(true);
         let services = services
             .ok_or("services have not yet been read at least once, cannot construct envvars")?;
-        let services = env::service_variables(&services, spec::namespace(&self.pod), links);
         let allocatable = context.node.allocatable();
         let around = Surroundings {
             pod_ips: &self.pod_ips,
