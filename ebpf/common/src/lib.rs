@@ -108,6 +108,10 @@ pub const MAX_FLOWS: u32 = 1 << 17;
 /// Datagrams in fragments that are under way.
 pub const MAX_FRAGMENTS: u32 = 1 << 12;
 
+/// What all pinned maps together may hold of the kernel's memory, in bytes, with
+/// 50,000 services in them; a test of `node/proxy` programs as many.
+pub const MAPS_BUDGET: u64 = 192 << 20;
+
 /// Identifies the layout of the maps. Maps of another layout are neither read
 /// nor written: the daemon fills new ones and then swaps the programs.
 pub const LAYOUT: u32 = fnv1a(&[

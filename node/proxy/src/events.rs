@@ -58,8 +58,8 @@ impl Events {
             let object = ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Service".into()),
-                namespace: Some(service.namespace),
-                name: Some(service.name),
+                namespace: Some(service.namespace().to_owned()),
+                name: Some(service.name().to_owned()),
                 uid,
                 ..ObjectReference::default()
             };

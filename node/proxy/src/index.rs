@@ -1,8 +1,7 @@
 //! What the API server said, by service, and what of it changed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
@@ -16,33 +15,15 @@ use crate::{
 };
 
 mod mirror;
+mod name;
 #[cfg(test)]
 mod tests;
+
+pub use name::ObjectName;
 
 use mirror::{Change, Mirror};
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName {
-    pub namespace: String,
-    pub name: String,
-}
-
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-impl ObjectName {
-    fn of(object: &impl ResourceExt) -> Self {
-        Self {
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-        }
-    }
-}
 
 /// A slice and the service it is for.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,7 +56,8 @@ pub struct Index {
     proxy_name: Option<String>,
     services: Mirror<Service>,
     slices: Mirror<OwnedSlice>,
-    by_service: HashMap<ObjectName, BTreeSet<ObjectName>>,
+    /// Services with their slices. Flat, since most have one only.
+    by_service: BTreeSet<(ObjectName, ObjectName)>,
     /// Services whose wanted state may differ from what was taken last.
     changed: BTreeSet<ObjectName>,
     /// Of the services as they were taken last; those without any are absent.
@@ -104,7 +86,7 @@ impl Index {
         };
         for change in self.services.apply(event, read) {
             // Status and metadata change far more often than what matters here.
-            if self.services.items.get(&change.name) != change.before.as_ref() {
+            if self.services.get(&change.name) != change.before.as_deref() {
                 self.changed.insert(change.name);
             }
         }
@@ -114,24 +96,21 @@ impl Index {
         let node_name = self.node_name.as_str();
         let read = |slice: &discovery::v1::EndpointSlice| OwnedSlice::read(slice, node_name);
         for Change { name, before } in self.slices.apply(event, read) {
-            let after = self.slices.items.get(&name);
-            if after == before.as_ref() {
+            let after = self.slices.get(&name);
+            if after == before.as_deref() {
                 continue;
             }
             let owner = |slice: Option<&OwnedSlice>| slice.and_then(|slice| slice.service.clone());
-            let (old, new) = (owner(before.as_ref()), owner(after));
-            if let Some(old) = old {
-                let slices = self.by_service.entry(old.clone()).or_default();
-                slices.remove(&name);
-                if slices.is_empty() {
-                    self.by_service.remove(&old);
+            let (old, new) = (owner(before.as_deref()), owner(after));
+            if old != new {
+                if let Some(old) = &old {
+                    self.by_service.remove(&(old.clone(), name.clone()));
                 }
-                self.changed.insert(old);
+                if let Some(new) = &new {
+                    self.by_service.insert((new.clone(), name));
+                }
             }
-            if let Some(new) = new {
-                self.by_service.entry(new.clone()).or_default().insert(name);
-                self.changed.insert(new);
-            }
+            self.changed.extend(old.into_iter().chain(new));
         }
     }
 
@@ -142,11 +121,8 @@ impl Index {
             return;
         }
         self.zone = zone;
-        let hinted = self
-            .slices
-            .items
-            .values()
-            .filter(|owned| owned.slice.has_zone_hints());
+        let slices = self.slices.items.values();
+        let hinted = slices.filter(|owned| owned.slice.has_zone_hints());
         self.changed
             .extend(hinted.filter_map(|owned| owned.service.clone()));
     }
@@ -214,15 +190,16 @@ impl Index {
     }
 
     pub fn uid(&self, name: &ObjectName) -> Option<String> {
-        let service = self.services.items.get(name)?;
-        service.uid().map(str::to_owned)
+        self.services.get(name)?.uid().map(str::to_owned)
     }
 
     fn look(&mut self, name: &ObjectName) -> Vec<ServicePort> {
-        let service = self.services.items.get(name);
-        let slices = self.by_service.get(name).into_iter().flatten();
+        let service = self.services.get(name);
+        let from = (name.clone(), ObjectName::default());
+        let slices = self.by_service.range(from..);
         let slices = slices
-            .filter_map(|slice| self.slices.items.get(slice))
+            .take_while(|(service, _)| service == name)
+            .filter_map(|(_, slice)| self.slices.get(slice))
             .map(|owned| &owned.slice);
         let check = service
             .and_then(Service::health_check_port)
@@ -261,15 +238,10 @@ impl Index {
 
 impl OwnedSlice {
     fn read(slice: &discovery::v1::EndpointSlice, node_name: &str) -> Self {
-        let service = slice
-            .labels()
-            .get(SERVICE_NAME_LABEL)
-            .map(|service| ObjectName {
-                namespace: slice.namespace().unwrap_or_default(),
-                name: service.clone(),
-            });
+        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+        let service = slice.labels().get(SERVICE_NAME_LABEL);
         Self {
-            service,
+            service: service.map(|service| ObjectName::new(namespace, service)),
             slice: Slice::read(slice, node_name),
         }
     }

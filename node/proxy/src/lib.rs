@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 mod announce;
@@ -81,6 +82,8 @@ pub enum Error {
     Maps(#[from] MapsError),
     #[error(transparent)]
     Hooks(#[from] HooksError),
+    #[error("the thread that loads the programs died")]
+    LoaderDied,
 }
 
 /// Serves until `shutdown`; leaves everything in the kernel as it is then.
@@ -91,10 +94,6 @@ pub async fn run(
     pods: AttachedPods,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let mut proxy = Proxy::open(&config)?;
-    let hooks = Hooks::open(HooksConfig::of(&config), proxy.programs().ebpf())?;
-    let links = Follow::new(hooks, pods)?;
-    let logger = trace::logger(proxy.programs().ebpf());
     let tell = watch::Tell {
         health: health::Health::default(),
         metrics: metrics::Metrics::new(programs::maps_dir(&config.pin_dir)),
@@ -110,12 +109,26 @@ pub async fn run(
         config.metrics_address,
         metrics::router(tell.metrics.clone()),
     );
+    let opening = open(config.clone(), pods);
     tokio::select! {
-        result = watch::keep_in_step(client, proxy, links, &config, tell, shutdown) => result,
-        () = trace::forward(logger) => Ok(()),
+        result = watch::keep_in_step(client, opening, &config, tell, shutdown) => result,
         never = healthz => match never {},
         never = metrics => match never {},
     }
+}
+
+/// Loads the programs on a thread of its own: the verifier takes its time.
+async fn open(config: ProxyConfig, pods: AttachedPods) -> Result<(Proxy, Follow), Error> {
+    let load = move || {
+        let mut proxy = Proxy::open(&config)?;
+        let hooks = Hooks::open(HooksConfig::of(&config), proxy.programs().ebpf())?;
+        Ok::<_, Error>((proxy, hooks))
+    };
+    let (done, loaded) = oneshot::channel();
+    // It is nobody's concern any more where the receiver is gone.
+    std::thread::spawn(move || drop(done.send(load())));
+    let (proxy, hooks) = loaded.await.map_err(|_| Error::LoaderDied)??;
+    Ok((proxy, Follow::new(hooks, pods)?))
 }
 
 /// Takes programs and maps out of the kernel: for the end of a node, not of a

@@ -1,7 +1,7 @@
 //! The pinned maps: what they hold, read and written in their own terms.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -83,6 +83,8 @@ pub struct Maps {
     ranges: LpmTrie<MapData, SourceRange, u32>,
     uplinks: HashMapMap<MapData, u32, UplinkValue>,
     traffic: TrafficCounters,
+    /// Entries written or removed through this: a slot, a service's word, a key.
+    writes: u64,
 }
 
 impl Maps {
@@ -97,6 +99,7 @@ impl Maps {
                 .map_err(open_error(maps::SOURCE_RANGES))?,
             uplinks: hash(dir, maps::UPLINKS)?,
             traffic: TrafficCounters::open(dir).map_err(open_error(maps::TRAFFIC))?,
+            writes: 0,
         })
     }
 
@@ -202,20 +205,28 @@ impl Maps {
             .unwrap_or_default()
     }
 
-    fn store(&self, service: ServiceId, word: ServiceWord) {
+    fn store(&mut self, service: ServiceId, word: ServiceWord) {
+        self.writes += 1;
         self.services[service as usize * Service::WORDS + Service::WORD]
             .store(word.bits(), Release);
     }
 
-    fn store_terms(&self, service: ServiceId, terms: Terms) {
+    fn store_terms(&mut self, service: ServiceId, terms: Terms) {
+        self.writes += 1;
         self.services[service as usize * Service::WORDS + Service::TERMS]
             .store(terms.bits(), Release);
     }
 
     /// In the order that [`Slot`] promises its readers.
-    fn write_slots<'a>(&self, base: u32, backends: impl Iterator<Item = &'a Backend>, tag: u64) {
+    fn write_slots<'a>(
+        &mut self,
+        base: u32,
+        backends: impl Iterator<Item = &'a Backend>,
+        tag: u64,
+    ) {
         let start = base as usize * Slot::WORDS;
         for (slot, backend) in self.slots[start..].chunks_exact(Slot::WORDS).zip(backends) {
+            self.writes += 1;
             slot[Slot::TAG_WORD].store(0, Release);
             for (word, bits) in slot.iter().zip(Endpoint::from(*backend).words()) {
                 word.store(bits, Release);
@@ -225,6 +236,7 @@ impl Maps {
     }
 
     fn point(&mut self, frontend: Frontend, to: Pointer) -> Result<(), MapsError> {
+        self.writes += 1;
         let value = FrontendValue::new(to.service, to.exposure.flags());
         self.frontends
             .insert(frontend.key(), value, 0)
@@ -232,11 +244,13 @@ impl Maps {
     }
 
     fn unpoint(&mut self, frontend: Frontend) -> Result<(), MapsError> {
+        self.writes += 1;
         gone(self.frontends.remove(&frontend.key())).map_err(write_error(maps::FRONTENDS, frontend))
     }
 
     /// Zero flags take the address away.
     fn set_address(&mut self, address: IpAddr, flags: u32) -> Result<(), MapsError> {
+        self.writes += 1;
         let key = Address::from(address);
         let result = match flags {
             0 => gone(self.addresses.remove(&key)),
@@ -247,20 +261,20 @@ impl Maps {
 
     /// The interfaces at which the programs answer for announced addresses.
     fn set_uplinks(&mut self, uplinks: &[Uplink]) -> Result<(), MapsError> {
+        let held: Result<HashMap<u32, UplinkValue>, MapError> = self.uplinks.iter().collect();
+        let mut held = held.map_err(read_error(maps::UPLINKS))?;
         for uplink in uplinks {
-            self.uplinks
-                .insert(
-                    uplink.index,
-                    UplinkValue::new(uplink.mac).with_mtu(uplink.mtu),
-                    0,
-                )
-                .map_err(write_error(maps::UPLINKS, uplink.index))?;
-        }
-        let known: Result<Vec<u32>, MapError> = self.uplinks.keys().collect();
-        for index in known.map_err(read_error(maps::UPLINKS))? {
-            if uplinks.iter().all(|uplink| uplink.index != index) {
-                gone(self.uplinks.remove(&index)).map_err(write_error(maps::UPLINKS, index))?;
+            let value = UplinkValue::new(uplink.mac).with_mtu(uplink.mtu);
+            if held.remove(&uplink.index) != Some(value) {
+                self.writes += 1;
+                self.uplinks
+                    .insert(uplink.index, value, 0)
+                    .map_err(write_error(maps::UPLINKS, uplink.index))?;
             }
+        }
+        for index in held.into_keys() {
+            self.writes += 1;
+            gone(self.uplinks.remove(&index)).map_err(write_error(maps::UPLINKS, index))?;
         }
         Ok(())
     }
@@ -271,12 +285,14 @@ impl Maps {
         backend: Backend,
         flags: u32,
     ) -> Result<(), MapsError> {
+        self.writes += 1;
         self.backends
             .insert(BackendKey::new(service, backend.into()), flags, 0)
             .map_err(write_error(maps::BACKENDS, backend))
     }
 
     fn clear_serving(&mut self, service: ServiceId, backend: Backend) -> Result<(), MapsError> {
+        self.writes += 1;
         gone(
             self.backends
                 .remove(&BackendKey::new(service, backend.into())),
@@ -285,18 +301,21 @@ impl Maps {
     }
 
     fn forget_traffic(&mut self, service: ServiceId) -> Result<(), MapsError> {
+        self.writes += 1;
         self.traffic
             .forget(service)
             .map_err(write_error(maps::TRAFFIC, service))
     }
 
     fn add_range(&mut self, service: ServiceId, range: IpNet) -> Result<(), MapsError> {
+        self.writes += 1;
         self.ranges
             .insert(&range_key(service, range), 1, 0)
             .map_err(write_error(maps::SOURCE_RANGES, range))
     }
 
     fn remove_range(&mut self, service: ServiceId, range: IpNet) -> Result<(), MapsError> {
+        self.writes += 1;
         gone(self.ranges.remove(&range_key(service, range)))
             .map_err(write_error(maps::SOURCE_RANGES, range))
     }
@@ -315,16 +334,19 @@ fn terms(target: &Target) -> Terms {
 }
 
 /// The lists each serving backend is in.
-fn serving(target: &Target) -> impl Iterator<Item = (Backend, u32)> {
+fn serving(target: &Target) -> Vec<(Backend, u32)> {
+    // Of most service-ports nobody asks.
+    if target.serving.is_empty() {
+        return Vec::new();
+    }
     let cluster: HashSet<&Backend> = target.cluster.iter().collect();
     let local: HashSet<&Backend> = target.local.iter().collect();
-    target.serving.iter().map(move |backend| {
+    let flags = |backend: &Backend| {
         let flag = |list: &HashSet<&Backend>, flag| if list.contains(backend) { flag } else { 0 };
-        (
-            *backend,
-            flag(&cluster, BackendKey::CLUSTER) | flag(&local, BackendKey::LOCAL),
-        )
-    })
+        flag(&cluster, BackendKey::CLUSTER) | flag(&local, BackendKey::LOCAL)
+    };
+    let serving = target.serving.iter();
+    serving.map(|backend| (*backend, flags(backend))).collect()
 }
 
 fn range_key(service: ServiceId, range: IpNet) -> Key<SourceRange> {

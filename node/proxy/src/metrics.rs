@@ -34,6 +34,7 @@ pub struct Metrics {
     pub service_changes: Counter,
     pub endpoint_changes: Counter,
     pub drift: Counter,
+    pub map_writes: Counter,
 }
 
 impl Metrics {
@@ -52,6 +53,7 @@ impl Metrics {
             service_changes: Counter::default(),
             endpoint_changes: Counter::default(),
             drift: Counter::default(),
+            map_writes: Counter::default(),
             registry: Arc::default(),
         };
         let own = &metrics;
@@ -89,6 +91,11 @@ impl Metrics {
             "vetch_proxy_drift",
             "Audits that found the maps changed by somebody else",
             own.drift.clone(),
+        );
+        registry.register(
+            "vetch_proxy_map_writes",
+            "Entries of the maps written or removed for Services and their addresses",
+            own.map_writes.clone(),
         );
         registry.register_collector(Box::new(kernel::Counters { maps }));
         Self {
@@ -153,6 +160,7 @@ mod tests {
             "kubeproxy_sync_proxy_rules_last_timestamp_seconds 1767225601.0",
             "kubeproxy_sync_proxy_rules_endpoint_changes_total 1",
             "vetch_proxy_drift_total 0",
+            "vetch_proxy_map_writes_total 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
         }

@@ -25,7 +25,7 @@ pub struct Proxy {
     programs: Programs,
     writer: Writer,
     /// Whose frontends are whose; empty until the first full sync.
-    owned: BTreeMap<ObjectName, BTreeSet<Frontend>>,
+    owned: BTreeMap<ObjectName, Box<[Frontend]>>,
     owner: BTreeMap<Frontend, ObjectName>,
 }
 
@@ -62,7 +62,7 @@ impl Proxy {
         let before = changed
             .keys()
             .filter_map(|name| self.owned.get(name))
-            .flatten();
+            .flat_map(|frontends| &frontends[..]);
         // An address that another service has taken since is that service's.
         let scope = before.filter(|frontend| {
             self.owner
@@ -145,9 +145,9 @@ impl Proxy {
 
     fn record_owners(&mut self, changed: &BTreeMap<ObjectName, Vec<ServicePort>>) {
         for name in changed.keys() {
-            for frontend in self.owned.remove(name).unwrap_or_default() {
-                if self.owner.get(&frontend) == Some(name) {
-                    self.owner.remove(&frontend);
+            for frontend in self.owned.remove(name).iter().flatten() {
+                if self.owner.get(frontend) == Some(name) {
+                    self.owner.remove(frontend);
                 }
             }
         }
@@ -163,7 +163,8 @@ impl Proxy {
                 }
             }
             if !frontends.is_empty() {
-                self.owned.insert(name.clone(), frontends);
+                self.owned
+                    .insert(name.clone(), frontends.into_iter().collect());
             }
         }
     }
@@ -188,6 +189,11 @@ impl Proxy {
     /// Where the node answers for the addresses it announces.
     pub fn set_uplinks(&mut self, uplinks: &[Uplink]) -> Result<(), Error> {
         Ok(self.writer.set_uplinks(uplinks)?)
+    }
+
+    /// How many entries of the maps were written or removed so far.
+    pub fn map_writes(&self) -> u64 {
+        self.writer.writes()
     }
 
     pub fn frontends(&self) -> usize {

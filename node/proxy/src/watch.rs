@@ -3,7 +3,7 @@
 //! Input: the watch streams, the node's links, and a timer. Output: the maps,
 //! the programs in the kernel, announcements, health checks, Events, metrics.
 //! Nothing is written, and nothing attached, before Services and EndpointSlices
-//! have been listed once.
+//! have been listed once. They are listed while the programs are loaded.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream::BoxStream};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Node, Service},
@@ -42,6 +42,7 @@ use crate::{
     index::{Index, ObjectName},
     metrics::Metrics,
     proxy::{Proxy, chain},
+    sys, trace,
 };
 
 /// Changes that come within this of the last write are written together; a
@@ -62,43 +63,47 @@ pub struct Tell {
     pub events: Events,
 }
 
+/// `opening` loads the programs: what there is to serve is listed meanwhile.
 pub async fn keep_in_step(
     client: Client,
-    proxy: Proxy,
-    links: Follow,
+    opening: impl Future<Output = Result<(Proxy, Follow), Error>>,
     config: &ProxyConfig,
     tell: Tell,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let everything = watcher::Config::default;
-    let own = everything().fields(&format!("metadata.name={}", config.node_name));
-    let mut services = pin!(watch::<Service>(Api::all(client.clone()), everything()));
-    let mut slices = pin!(watch::<EndpointSlice>(
-        Api::all(client.clone()),
-        everything()
-    ));
-    let mut node = pin!(watch::<Node>(Api::all(client), own));
-    let mut audit = interval(AUDIT);
-    audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut keeper = Keeper {
+    let mut feed = Feed::new(client, &config.node_name);
+    let mut seen = Seen {
         index: Index::new(config.node_name.clone(), config.service_proxy_name.clone()),
-        node_ports: NodePorts::new(tell.health.clone()),
+        tell,
+        triggers: Vec::new(),
+    };
+    let mut opening = pin!(opening);
+    let (mut proxy, links) = loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            opened = &mut opening => break opened?,
+            () = feed.next(&mut seen) => {}
+        }
+    };
+    let mut programs_log = pin!(trace::forward(trace::logger(proxy.programs().ebpf())));
+    let mut keeper = Keeper {
+        node_ports: NodePorts::new(seen.tell.health.clone()),
         told: Told::default(),
+        seen,
         proxy,
         links,
         announcer: Announcer::default(),
-        tell,
         in_sync: false,
         retry: BTreeSet::new(),
-        triggers: Vec::new(),
     };
+    let mut audit = interval(AUDIT);
+    audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut next_write = Instant::now();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            Some(event) = services.next() => keeper.service(event),
-            Some(event) = slices.next() => keeper.slice(event),
-            Some(event) = node.next() => keeper.node(event),
+            () = &mut programs_log => return Ok(()),
+            () = feed.next(&mut keeper.seen) => {}
             () = sleep_until(next_write), if keeper.due() => {
                 keeper.write()?;
                 keeper.tell().await;
@@ -113,22 +118,45 @@ pub async fn keep_in_step(
     }
 }
 
-struct Keeper {
+/// What the API server says.
+struct Feed {
+    services: BoxStream<'static, Event<Service>>,
+    slices: BoxStream<'static, Event<EndpointSlice>>,
+    node: BoxStream<'static, Event<Node>>,
+}
+
+impl Feed {
+    fn new(client: Client, node_name: &str) -> Self {
+        let everything = watcher::Config::default;
+        let own = everything().fields(&format!("metadata.name={node_name}"));
+        Self {
+            services: watch(Api::all(client.clone()), everything()).boxed(),
+            slices: watch(Api::all(client.clone()), everything()).boxed(),
+            node: watch(Api::all(client), own).boxed(),
+        }
+    }
+
+    /// Nothing is lost when the future is dropped.
+    async fn next(&mut self, seen: &mut Seen) {
+        tokio::select! {
+            Some(event) = self.services.next() => seen.service(event),
+            Some(event) = self.slices.next() => seen.slice(event),
+            Some(event) = self.node.next() => seen.node(event),
+            // The streams try again for ever.
+            else => std::future::pending().await,
+        }
+    }
+}
+
+/// What it said, and is not written yet.
+struct Seen {
     index: Index,
-    proxy: Proxy,
-    links: Follow,
-    announcer: Announcer,
-    node_ports: NodePorts,
-    told: Told,
     tell: Tell,
-    in_sync: bool,
-    /// What could not be served wholly.
-    retry: BTreeSet<ObjectName>,
     /// When the changes that are not written yet came to be.
     triggers: Vec<Timestamp>,
 }
 
-impl Keeper {
+impl Seen {
     fn service(&mut self, event: Event<Service>) {
         self.tell.metrics.service_changes.inc();
         self.index.service(event);
@@ -167,28 +195,50 @@ impl Keeper {
             self.tell.health.change_waits(std::time::Instant::now());
         }
     }
+}
 
+struct Keeper {
+    seen: Seen,
+    proxy: Proxy,
+    links: Follow,
+    announcer: Announcer,
+    node_ports: NodePorts,
+    told: Told,
+    in_sync: bool,
+    /// What could not be served wholly.
+    retry: BTreeSet<ObjectName>,
+}
+
+impl Keeper {
     fn due(&self) -> bool {
-        self.index.complete() && (self.index.has_changes() || !self.in_sync)
+        self.seen.index.complete() && (self.seen.index.has_changes() || !self.in_sync)
     }
 
     fn write(&mut self) -> Result<(), Error> {
         let started = Instant::now();
+        let writes = self.proxy.map_writes();
         let full = !self.in_sync;
         let failed = if full {
             self.first_sync()?
         } else {
-            self.proxy.sync(&self.index.take_changes())
+            self.proxy.sync(&self.seen.index.take_changes())
         };
         self.in_sync = true;
         self.retry.extend(failed);
         self.address();
         let now = Timestamp::now();
-        self.tell.metrics.synced(started.elapsed(), full, now);
-        for since in self.triggers.drain(..) {
-            self.tell.metrics.programmed(since, now);
+        let Seen { tell, triggers, .. } = &mut self.seen;
+        tell.metrics.synced(started.elapsed(), full, now);
+        tell.metrics
+            .map_writes
+            .inc_by(self.proxy.map_writes() - writes);
+        for since in triggers.drain(..) {
+            tell.metrics.programmed(since, now);
         }
-        self.tell.health.in_sync(now);
+        tell.health.in_sync(now);
+        if full {
+            sys::trim_heap();
+        }
         Ok(())
     }
 
@@ -196,7 +246,7 @@ impl Keeper {
     fn first_sync(&mut self) -> Result<Vec<ObjectName>, Error> {
         let started = Instant::now();
         self.follow_links(Follow::look);
-        let failed = self.proxy.sync_all(&self.index.take_all());
+        let failed = self.proxy.sync_all(&self.seen.index.take_all());
         self.proxy.programs().attach()?;
         self.follow_links(Follow::act);
         self.proxy.programs().remove_other_layouts()?;
@@ -207,21 +257,22 @@ impl Keeper {
     /// Puts right what somebody else changed. What fails here was right once,
     /// so the next audit may find it so again.
     fn check(&mut self) {
-        self.index.touch(std::mem::take(&mut self.retry));
+        self.seen.index.touch(std::mem::take(&mut self.retry));
         let drifted = self
             .proxy
             .drifted()
             .inspect_err(|error| warn!(error = chain(error), "cannot check the service maps"));
         if drifted.unwrap_or(false) {
             warn!("the service maps were changed by somebody else; writing them anew");
-            self.tell.metrics.drift.inc();
-            let failed = self.proxy.sync_all(&self.index.take_all());
+            self.seen.tell.metrics.drift.inc();
+            let failed = self.proxy.sync_all(&self.seen.index.take_all());
             self.retry.extend(failed);
         }
         if let Err(error) = self.proxy.programs().attach() {
             warn!(error = chain(&error), "cannot check the service programs");
         }
         self.follow_links(Follow::audit);
+        sys::trim_heap();
     }
 
     fn follow_links(&mut self, job: impl FnOnce(&mut Follow)) {
@@ -235,7 +286,7 @@ impl Keeper {
         for ip in self.links.node_addresses() {
             *node.entry(*ip).or_default() |= addresses::NODE;
         }
-        let announced = self.index.announced();
+        let announced = self.seen.index.announced();
         for ip in &announced {
             *node.entry(*ip).or_default() |= addresses::ANNOUNCED;
         }
@@ -252,13 +303,13 @@ impl Keeper {
 
     /// After the maps: who asks hears of an endpoint when it can be reached.
     async fn tell(&mut self) {
-        for report in self.index.take_reports() {
-            self.tell.events.problem(report);
+        for report in self.seen.index.take_reports() {
+            self.seen.tell.events.problem(report);
         }
-        let failed = self.node_ports.reconcile(self.index.health()).await;
+        let failed = self.node_ports.reconcile(self.seen.index.health()).await;
         for failed in self.told.news(failed) {
-            let uid = self.index.uid(&failed.service);
-            self.tell.events.health_check(failed, uid);
+            let uid = self.seen.index.uid(&failed.service);
+            self.seen.tell.events.health_check(failed, uid);
         }
     }
 }

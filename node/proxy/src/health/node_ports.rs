@@ -122,7 +122,8 @@ fn answer(service: &ObjectName, endpoints: usize, well: bool) -> Response {
     let body = format!(
         "{{\n\t\"service\": {{\n\t\t\"namespace\": \"{}\",\n\t\t\"name\": \"{}\"\n\t}},\n\t\
          \"localEndpoints\": {endpoints},\n\t\"serviceProxyHealthy\": {well}\n}}",
-        service.namespace, service.name
+        service.namespace(),
+        service.name()
     );
     let mut response = json((status, body));
     response
@@ -155,10 +156,7 @@ mod tests {
     use axum::body::to_bytes;
 
     fn name(name: &str) -> ObjectName {
-        ObjectName {
-            namespace: "shop".into(),
-            name: name.into(),
-        }
+        ObjectName::new("shop", name)
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use kube::{ResourceExt, runtime::watcher::Event};
+use kube::{Resource, runtime::watcher::Event};
 
 use super::ObjectName;
 
@@ -10,7 +10,8 @@ use super::ObjectName;
 /// complete: partial data never shrinks what is known.
 #[derive(Debug)]
 pub struct Mirror<V> {
-    pub items: HashMap<ObjectName, V>,
+    /// Boxed, so that the room kept for more costs little.
+    pub items: HashMap<ObjectName, Box<V>>,
     listing: Option<HashSet<ObjectName>>,
     /// Whether a LIST was complete once.
     pub listed: bool,
@@ -29,11 +30,15 @@ impl<V> Default for Mirror<V> {
 /// One object's change: what it was, and that it is gone or not.
 pub struct Change<V> {
     pub name: ObjectName,
-    pub before: Option<V>,
+    pub before: Option<Box<V>>,
 }
 
 impl<V> Mirror<V> {
-    pub fn apply<K: ResourceExt>(
+    pub fn get(&self, name: &ObjectName) -> Option<&V> {
+        self.items.get(name).map(Box::as_ref)
+    }
+
+    pub fn apply<K: Resource>(
         &mut self,
         event: Event<K>,
         read: impl Fn(&K) -> V,
@@ -67,9 +72,9 @@ impl<V> Mirror<V> {
         }
     }
 
-    fn insert<K: ResourceExt>(&mut self, object: &K, read: impl Fn(&K) -> V) -> Change<V> {
+    fn insert<K: Resource>(&mut self, object: &K, read: impl Fn(&K) -> V) -> Change<V> {
         let name = ObjectName::of(object);
-        let before = self.items.insert(name.clone(), read(object));
+        let before = self.items.insert(name.clone(), Box::new(read(object)));
         Change { name, before }
     }
 

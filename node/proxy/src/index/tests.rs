@@ -30,10 +30,7 @@ fn slice(name: &str, service: &str, ip: &str) -> discovery::v1::EndpointSlice {
 }
 
 fn object_name(name: &str) -> ObjectName {
-    ObjectName {
-        namespace: "ns".to_owned(),
-        name: name.to_owned(),
-    }
+    ObjectName::new("ns", name)
 }
 
 fn lines(changes: BTreeMap<ObjectName, Vec<ServicePort>>) -> Vec<String> {

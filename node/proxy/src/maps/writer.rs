@@ -35,6 +35,8 @@ pub struct Writer {
     next: ServiceId,
     free: VecDeque<ServiceId>,
     resting: VecDeque<(Instant, Rest)>,
+    /// As they are in the map; `None` where that is to be looked up.
+    uplinks: Option<Vec<Uplink>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,7 @@ impl Writer {
             next: 0,
             free: VecDeque::new(),
             resting: VecDeque::new(),
+            uplinks: None,
         };
         writer.reload()?;
         Ok(writer)
@@ -65,8 +68,14 @@ impl Writer {
         &self.current
     }
 
+    /// How many entries were written or removed.
+    pub fn writes(&self) -> u64 {
+        self.maps.writes
+    }
+
     /// Whether the maps still hold what was written to them.
-    pub fn agrees(&self) -> Result<bool, MapsError> {
+    pub fn agrees(&mut self) -> Result<bool, MapsError> {
+        self.uplinks = None;
         Ok(self.maps.read()? == self.current && self.maps.addresses()? == self.addresses())
     }
 
@@ -151,7 +160,12 @@ impl Writer {
     }
 
     pub fn set_uplinks(&mut self, uplinks: &[Uplink]) -> Result<(), MapsError> {
-        self.maps.set_uplinks(uplinks)
+        if self.uplinks.as_deref() != Some(uplinks) {
+            self.uplinks = None;
+            self.maps.set_uplinks(uplinks)?;
+            self.uplinks = Some(uplinks.to_vec());
+        }
+        Ok(())
     }
 
     /// Carries out one step; a failed one leaves what was published as it is.
@@ -220,7 +234,7 @@ impl Writer {
         let (cluster, local) = (count(&target.cluster)?, count(&target.local)?);
         let nothing = Target::default();
         let before = self.current.services.get(&service).unwrap_or(&nothing);
-        let known: HashMap<_, _> = serving(before).collect();
+        let known: HashMap<_, _> = serving(before).into_iter().collect();
         for (backend, flags) in serving(target) {
             let old = known.get(&backend).copied();
             if old != Some(flags) {
@@ -323,7 +337,7 @@ fn prune(
     before: &Target,
     after: &Target,
 ) -> Result<(), MapsError> {
-    let wanted: HashMap<_, _> = serving(after).collect();
+    let wanted: HashMap<_, _> = serving(after).into_iter().collect();
     for (backend, old) in serving(before) {
         match wanted.get(&backend) {
             None => maps.clear_serving(service, backend)?,

@@ -19,7 +19,7 @@ pub struct Candidate<'a> {
     pub state: State,
     pub local: bool,
     pub node_hint: NodeHint,
-    pub zones: &'a [String],
+    pub zones: &'a [Box<str>],
 }
 
 /// Which lists a service-port's policies ask for.
@@ -49,7 +49,7 @@ pub fn candidates<'a>(
     let mut candidates = Vec::new();
     for slice in slices {
         for port in &slice.ports {
-            if port.name != port_name || port.protocol != protocol {
+            if *port.name != *port_name || port.protocol != protocol {
                 continue;
             }
             let endpoints = slice
@@ -148,7 +148,7 @@ impl<'a> Topology<'a> {
         match self {
             Self::Anywhere => true,
             Self::ThisNode => candidate.node_hint == NodeHint::ThisNode,
-            Self::Zone(zone) => candidate.zones.iter().any(|hint| hint == zone),
+            Self::Zone(zone) => candidate.zones.iter().any(|hint| **hint == *zone),
         }
     }
 }

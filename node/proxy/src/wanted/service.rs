@@ -29,10 +29,10 @@ const AFFINITY_SECONDS: u32 = 10_800;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    pub(super) uid: Option<String>,
-    /// All of families that have a cluster IP.
-    addresses: BTreeMap<IpAddr, Exposure>,
-    pub(super) ports: Vec<Port>,
+    pub(super) uid: Option<Box<str>>,
+    /// All of families that have a cluster IP, sorted.
+    addresses: Box<[(IpAddr, Exposure)]>,
+    pub(super) ports: Box<[Port]>,
     pub(super) internal_local: bool,
     pub(super) external_local: bool,
     pub(super) affinity: Option<u32>,
@@ -47,7 +47,7 @@ pub struct Service {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Port {
-    pub name: String,
+    pub name: Box<str>,
     pub protocol: Protocol,
     pub number: u16,
     node_port: Option<u16>,
@@ -83,8 +83,10 @@ impl Service {
         let external_local = local(&spec.external_traffic_policy);
         let source_ranges = source_ranges(service, spec, &mut problems);
         Self {
-            uid: service.metadata.uid.clone(),
-            addresses: addresses(service, type_, &cluster_ips, &source_ranges, &mut problems),
+            uid: service.metadata.uid.as_deref().map(Into::into),
+            addresses: addresses(service, type_, &cluster_ips, &source_ranges, &mut problems)
+                .into_iter()
+                .collect(),
             ports: spec
                 .ports
                 .iter()
@@ -116,7 +118,10 @@ impl Service {
     }
 
     pub(super) fn families(&self) -> BTreeSet<Family> {
-        self.addresses.keys().copied().map(Family::of).collect()
+        self.addresses
+            .iter()
+            .map(|(addr, _)| Family::of(*addr))
+            .collect()
     }
 
     /// What is dialled for one port in one family.
@@ -129,7 +134,7 @@ impl Service {
         let addresses = self
             .addresses
             .iter()
-            .filter(|(addr, _)| Family::of(**addr) == family)
+            .filter(|(addr, _)| Family::of(*addr) == family)
             .map(|(addr, exposure)| (frontend(*addr, port.number), *exposure));
         let node_port = port
             .node_port
@@ -162,7 +167,7 @@ impl Port {
         let number = port_number(port.port)?;
         let has_node_port = matches!(type_, Type::NodePort | Type::LoadBalancer);
         Some(Self {
-            name: port.name.clone().unwrap_or_default(),
+            name: port.name.as_deref().unwrap_or_default().into(),
             protocol: protocol(port.protocol.as_deref())?,
             number,
             node_port: port

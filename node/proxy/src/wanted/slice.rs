@@ -13,14 +13,14 @@ use super::{Family, address, port_number, protocol};
 /// One of FQDNs is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
-    pub(super) ports: Vec<Port>,
-    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) ports: Box<[Port]>,
+    pub(super) endpoints: Box<[Endpoint]>,
 }
 
 /// One that answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Port {
-    pub name: String,
+    pub name: Box<str>,
     pub protocol: Protocol,
     pub number: u16,
 }
@@ -33,7 +33,7 @@ pub(super) struct Endpoint {
     pub local: bool,
     pub node_hint: NodeHint,
     /// Zones it is hinted for.
-    pub zones: Vec<String>,
+    pub zones: Box<[Box<str>]>,
 }
 
 /// What an endpoint may be used for, least first.
@@ -64,7 +64,7 @@ impl Slice {
         };
         let ports = slice.ports.iter().flatten().filter_map(|port| {
             Some(Port {
-                name: port.name.clone().unwrap_or_default(),
+                name: port.name.as_deref().unwrap_or_default().into(),
                 protocol: protocol(port.protocol.as_deref())?,
                 number: port_number(port.port?)?,
             })
@@ -122,7 +122,7 @@ impl Endpoint {
             zones: zones
                 .unwrap_or(&[])
                 .iter()
-                .map(|zone| zone.name.clone())
+                .map(|zone| zone.name.as_str().into())
                 .collect(),
         })
     }

@@ -128,10 +128,7 @@ pub fn service(
     target.cluster.sort();
     target.local.sort();
     target.serving.sort();
-    let name = ObjectName {
-        namespace: "test".into(),
-        name: format!("{}-{protocol:?}", frontends[0].0),
-    };
+    let name = ObjectName::new("test", &format!("{}-{protocol:?}", frontends[0].0));
     let frontend = |(address, exposure): &(&str, Exposure)| {
         let address: SocketAddr = address.parse().unwrap();
         let frontend = Frontend {

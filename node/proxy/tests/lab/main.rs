@@ -9,6 +9,7 @@ mod measure;
 mod model;
 mod policies;
 mod restart;
+mod scale;
 mod servers;
 mod services;
 mod site;

@@ -104,10 +104,7 @@ fn target(random: &mut StdRng, servers: &[Backend]) -> Target {
 }
 
 fn name(n: u8) -> ObjectName {
-    ObjectName {
-        namespace: "model".into(),
-        name: format!("service-{n}"),
-    }
+    ObjectName::new("model", &format!("service-{n}"))
 }
 
 fn frontend(n: u8) -> Frontend {

@@ -9,8 +9,9 @@ fn endpoint(text: &str) -> Endpoint {
         state: State::Down,
         local: false,
         node_hint: NodeHint::None,
-        zones: Vec::new(),
+        zones: Box::default(),
     };
+    let mut zones = Vec::new();
     for word in words {
         match word.split_once('=') {
             None if word == "ready" => endpoint.state = State::Ready,
@@ -18,22 +19,24 @@ fn endpoint(text: &str) -> Endpoint {
             None if word == "serving" => endpoint.state = State::Serving,
             None if word == "down" => endpoint.state = State::Down,
             None if word == "local" => endpoint.local = true,
-            Some(("zone", zone)) => endpoint.zones.push(zone.to_owned()),
+            Some(("zone", zone)) => zones.push(zone.into()),
             Some(("node", "this")) => endpoint.node_hint = NodeHint::ThisNode,
             Some(("node", _)) => endpoint.node_hint = NodeHint::OtherNodes,
             _ => panic!("{word}"),
         }
     }
+    endpoint.zones = zones.into();
     endpoint
 }
 
 fn slice(endpoints: &[&str]) -> Slice {
     Slice {
-        ports: vec![Port {
-            name: String::new(),
+        ports: [Port {
+            name: "".into(),
             protocol: Protocol::Tcp,
             number: 80,
-        }],
+        }]
+        .into(),
         endpoints: endpoints.iter().map(|text| endpoint(text)).collect(),
     }
 }
