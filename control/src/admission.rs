@@ -38,7 +38,7 @@ pub fn plugins(config: AdmissionConfig) -> Vec<Arc<dyn Admission>> {
 }
 
 /// The text at a JSON pointer; empty where there is none.
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object
         .pointer(pointer)
         .and_then(Value::as_str)
@@ -52,7 +52,7 @@ fn texts(object: &Value, pointer: &str) -> Vec<String> {
 }
 
 /// The list at a JSON pointer; empty where there is none.
-fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+pub(crate) fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
     object
         .pointer(pointer)
         .and_then(Value::as_array)

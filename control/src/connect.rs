@@ -1,6 +1,7 @@
 //! Subresources and kinds that are answered instead of stored.
 
 mod log;
+mod proxy;
 mod review;
 mod token;
 
@@ -13,7 +14,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use vetch_identity::{Kept, TlsError};
-use vetch_server::connect::{Call, Connect};
+use vetch_server::connect::{Call, Connector};
 use vetch_server::status::{Result, Status};
 
 use crate::access::Access;
@@ -32,17 +33,28 @@ pub enum ConnectError {
 pub fn connectors(
     access: &Access,
     kubelet_client: Arc<Kept>,
-) -> Result<HashMap<&'static str, Arc<dyn Connect>>, ConnectError> {
-    let mut all: HashMap<&'static str, Arc<dyn Connect>> = HashMap::new();
-    all.insert("pods/log", Arc::new(log::PodLog::new(kubelet_client)?));
-    all.insert(
-        "serviceaccounts/token",
-        Arc::new(token::Token::new(access.tokens().clone())),
-    );
+) -> Result<HashMap<&'static str, Connector>, ConnectError> {
+    let mut all: HashMap<&'static str, Connector> = HashMap::new();
+    let log = log::PodLog::new(kubelet_client)?;
+    all.insert("pods/log", Connector::Answer(Arc::new(log)));
+    let token = token::Token::new(access.tokens().clone());
+    all.insert("serviceaccounts/token", Connector::Answer(Arc::new(token)));
     for (key, answer) in review::answers(access) {
-        all.insert(key, answer);
+        all.insert(key, Connector::Answer(answer));
+    }
+    let proxy = Arc::new(proxy::Proxy::new()?);
+    for key in proxy::KEYS {
+        all.insert(key, Connector::Forward(proxy.clone()));
     }
     Ok(all)
+}
+
+/// A failure to connect, the way Go's client says it.
+fn dial_error(host: &str, cause: &dyn std::fmt::Display) -> String {
+    let cause = cause.to_string();
+    // The number behind it is Rust's addition.
+    let cause = cause.split(" (os error").next().unwrap_or_default();
+    format!("dial tcp {host}: connect: {}", cause.to_lowercase())
 }
 
 fn only(method: &Method, call: &Call) -> Result<()> {

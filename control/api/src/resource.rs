@@ -118,6 +118,8 @@ pub enum SubresourceKind {
     Log,
     /// serviceaccounts/token
     Token,
+    /// pods/proxy, services/proxy: what follows in the path is another server's.
+    Proxy,
     /// namespaces/finalize
     Finalize,
     /// pods/eviction
@@ -172,6 +174,18 @@ impl Subresource {
             group,
             version,
             object_kind: kind,
+        }
+    }
+
+    /// Every method goes through; the options are only a name.
+    pub const fn proxy(options: &'static str) -> Subresource {
+        Subresource {
+            name: "proxy",
+            kind: SubresourceKind::Proxy,
+            verbs: &["create", "delete", "get", "patch", "update"],
+            group: "",
+            version: "v1",
+            object_kind: options,
         }
     }
 

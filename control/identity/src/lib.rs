@@ -15,6 +15,6 @@ pub use files::{FileError, write as write_secret};
 pub use kept::{Kept, KeptError, Usage, Wanted};
 pub use kubeconfig::kubeconfig;
 pub use pki::{Issued, Pki, PkiError};
-pub use tls::{TlsError, client_config, server_config};
+pub use tls::{TlsError, client_config, proxy_config, server_config};
 pub use token::{API_AUDIENCE, Bound, Claims, TokenError, TokenRequest, Tokens};
 pub use user::User;

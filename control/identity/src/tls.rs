@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor};
+use rustls::client::{
+    ResolvesClientCert, WantsClientCert, verify_server_cert_signed_by_trust_anchor,
+};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::Pki;
@@ -43,11 +48,20 @@ pub fn server_config(
 /// For the kubelets: shows a certificate of ours, and takes any of theirs, because kubelets sign their own; so does
 /// kube-apiserver without --kubelet-certificate-authority.
 pub fn client_config(certificate: Arc<dyn ResolvesClientCert>) -> Result<ClientConfig, TlsError> {
+    Ok(any_server()?.with_client_cert_resolver(certificate))
+}
+
+/// For servers in pods, which nobody vouches for: takes any certificate of theirs, and shows none; so does
+/// kube-apiserver's proxy.
+pub fn proxy_config() -> Result<ClientConfig, TlsError> {
+    Ok(any_server()?.with_no_client_auth())
+}
+
+fn any_server() -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyServer(provider())))
-        .with_client_cert_resolver(certificate))
+        .with_custom_certificate_verifier(Arc::new(AnyServer(provider()))))
 }
 
 /// Whether the CA signed this certificate, for this usage, and it lasts at that moment.

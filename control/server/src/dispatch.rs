@@ -9,7 +9,7 @@ use vetch_api::resource::SubresourceKind;
 use vetch_identity::User;
 
 use crate::body::{json_only, media_type};
-use crate::connect::Call;
+use crate::connect::{Call, Connector, Forwarded};
 use crate::guard::{Action, refusal};
 use crate::output::Form;
 use crate::patch::Patch;
@@ -75,6 +75,11 @@ async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response>
             Err(Status::no_route())
         };
     };
+    let connector = server.connectors.get(connector_key(&target).as_str());
+    if let Some(Connector::Forward(other)) = connector {
+        let request = HttpRequest::from_parts(parts, body);
+        return other.forward(server, Forwarded { target, request }).await;
+    }
     let body = axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| {
         let message = format!("Request entity too large: limit is {BODY_LIMIT}");
         Status::new(
@@ -98,7 +103,7 @@ async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response>
         user,
         body,
     };
-    if let Some(connector) = server.connectors.get(connector_key(&call.target).as_str()) {
+    if let Some(Connector::Answer(connector)) = connector {
         return connector.call(server, call).await;
     }
     resource(server, &call, &parts.headers).await
@@ -222,6 +227,7 @@ async fn resource(server: &Server, call: &Call, headers: &http::HeaderMap) -> Re
         }
         ("create", Some(SubresourceKind::Binding)) => request.bind(body).await,
         ("create", Some(SubresourceKind::Eviction)) => request.evict(body).await,
+        (_, Some(SubresourceKind::Proxy)) => Err(Status::no_route()),
         ("get", _) => read::get(server, target, query, form).await,
         ("list", None) => read::list(server, target, query, form).await,
         ("watch", None) => watch::watch(server, target, query, form).await,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use http::{Method, Uri};
-use vetch_api::resource::{Resource, Subresource};
+use vetch_api::resource::{Resource, Subresource, SubresourceKind};
 
 use crate::selector::{FieldSelector, LabelSelector};
 use crate::status::{Result, Status};
@@ -16,6 +16,8 @@ pub struct Target {
     pub namespace: Option<String>,
     pub name: Option<String>,
     pub subresource: Option<&'static Subresource>,
+    /// What follows a subresource that is another server's, as it was sent: empty, or from its slash on.
+    pub behind: String,
 }
 
 impl Target {
@@ -48,16 +50,23 @@ impl Target {
             [plural, tail @ ..] => (any(plural)?, None, tail),
             [] => return None,
         };
-        let (name, subresource) = match tail {
-            [] => (None, None),
-            [name] => (Some((*name).to_owned()), None),
-            [name, sub] => {
+        let (name, subresource, more) = match tail {
+            [] => (None, None, &[][..]),
+            [name] => (Some((*name).to_owned()), None, &[][..]),
+            [name, sub, more @ ..] => {
                 let subresource = resource
                     .subresources
                     .iter()
                     .find(|known| known.name == *sub)?;
-                (Some((*name).to_owned()), Some(subresource))
+                (Some((*name).to_owned()), Some(subresource), more)
             }
+        };
+        let behind = match subresource.map(|sub| &sub.kind) {
+            Some(SubresourceKind::Proxy) => {
+                let segments = path.split('/').filter(|segment| !segment.is_empty());
+                behind(path, segments.count() - more.len()).to_owned()
+            }
+            _ if more.is_empty() => String::new(),
             _ => return None,
         };
         // A namespaced object is only reached through its namespace.
@@ -69,6 +78,7 @@ impl Target {
             namespace,
             name,
             subresource,
+            behind,
         })
     }
 
@@ -98,6 +108,14 @@ impl Target {
             _ => "unknown",
         }
     }
+}
+
+/// What follows so many segments of a path.
+fn behind(path: &str, segments: usize) -> &str {
+    (0..segments).fold(path, |rest, _| {
+        let segment = rest.trim_start_matches('/');
+        &segment[segment.find('/').unwrap_or(segment.len())..]
+    })
 }
 
 /// `/registry/pods/`
@@ -213,4 +231,26 @@ pub(crate) fn decode(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_server_answers_keeps_its_path() {
+        let pod = "/api/v1/namespaces/n/pods/http:p:80";
+        for (path, behind) in [
+            (format!("{pod}/proxy"), ""),
+            (format!("{pod}/proxy/"), "/"),
+            (format!("{pod}/proxy/a//b%2Fc/"), "/a//b%2Fc/"),
+            (format!("/{pod}/proxy/log"), "/log"),
+        ] {
+            let target = Target::parse(vetch_api::registry(), &path).unwrap();
+            assert_eq!(target.subresource.unwrap().name, "proxy");
+            assert_eq!(target.name.as_deref(), Some("http:p:80"));
+            assert_eq!(target.behind, behind, "{path}");
+        }
+        assert!(Target::parse(vetch_api::registry(), &format!("{pod}/log/a")).is_none());
+    }
 }

@@ -8,7 +8,7 @@ use vetch_api::resource::Resource;
 use vetch_store::{Cache, Object, Store};
 
 use crate::admission::Admission;
-use crate::connect::Connect;
+use crate::connect::Connector;
 use crate::guard::Guard;
 use crate::request::storage_prefix;
 use crate::status::{Result, Status};
@@ -20,7 +20,7 @@ pub struct ServerConfig {
     /// In order; a write passes all of them.
     pub admission: Vec<Arc<dyn Admission>>,
     /// By `PLURAL/SUBRESOURCE`, or by `GROUP/KIND` for kinds that are never stored.
-    pub connectors: HashMap<&'static str, Arc<dyn Connect>>,
+    pub connectors: HashMap<&'static str, Connector>,
     pub guard: Arc<dyn Guard>,
 }
 

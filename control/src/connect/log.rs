@@ -110,15 +110,12 @@ fn why(host: &str, error: &reqwest::Error) -> String {
     while let Some(cause) = innermost.source() {
         innermost = cause;
     }
-    let cause = innermost.to_string();
     if error.is_timeout() {
         format!("dial tcp {host}: i/o timeout")
     } else if error.is_connect() {
-        // The number behind it is Rust's addition.
-        let cause = cause.split(" (os error").next().unwrap_or_default();
-        format!("dial tcp {host}: connect: {}", cause.to_lowercase())
+        super::dial_error(host, innermost)
     } else {
-        cause
+        innermost.to_string()
     }
 }
 

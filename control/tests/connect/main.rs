@@ -2,6 +2,7 @@
 
 mod cluster;
 mod logs;
+mod proxy;
 mod reviews;
 mod tls;
 mod tokens;

@@ -9,5 +9,6 @@ mod endpoints;
 mod fixture;
 mod master;
 mod networking;
+mod proxy;
 mod slices;
 mod types;

@@ -55,6 +55,7 @@ pub const ROW: Resource = Resource {
             version: "v1",
             object_kind: "Pod",
         },
+        Subresource::proxy("PodProxyOptions"),
         Subresource::status("", "v1", "Pod"),
     ],
     decode: typed::<Typed>,

@@ -22,7 +22,10 @@ pub const ROW: Resource = Resource {
     short_names: &["svc"],
     categories: &["all"],
     storage_prefix: "services/specs",
-    subresources: &[Subresource::status("", "v1", "Service")],
+    subresources: &[
+        Subresource::proxy("ServiceProxyOptions"),
+        Subresource::status("", "v1", "Service"),
+    ],
     decode: typed::<Typed>,
     default,
     prepare_create,

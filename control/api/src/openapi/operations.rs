@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::definitions::{DELETE_OPTIONS, PATCH, STATUS};
 use crate::registry;
-use crate::resource::{Resource, Subresource};
+use crate::resource::{Resource, Subresource, SubresourceKind};
 
 pub(super) struct Operation {
     /// `get`, `put`, `post`, `delete`, `patch`
@@ -375,7 +375,42 @@ fn delete(row: &Resource, action: &'static str, suffix: &str) -> Operation {
     }
 }
 
+/// What another server answers: a string, as far as the schema goes.
+fn connect(row: &Resource, sub: &Subresource, method: &'static str) -> Operation {
+    Operation {
+        method,
+        action: "connect",
+        id: id(
+            row,
+            &format!("connect{}", capital(method)),
+            &capital(sub.name),
+        ),
+        description: format!(
+            "connect {} requests to {} of {}",
+            method.to_uppercase(),
+            sub.name,
+            row.kind
+        ),
+        gvk: gvk(sub.group, sub.version, sub.object_kind),
+        query: Vec::new(),
+        body: None,
+        consumes: &["*/*"],
+        answer: None,
+    }
+}
+
 fn subresource(row: &Resource, sub: &Subresource, verb: &str) -> Option<Operation> {
+    if let SubresourceKind::Proxy = sub.kind {
+        let method = match verb {
+            "create" => "post",
+            "update" => "put",
+            "get" => "get",
+            "patch" => "patch",
+            "delete" => "delete",
+            _ => return None,
+        };
+        return Some(connect(row, sub, method));
+    }
     let schema = schema_of(row, sub);
     let named = |mut operation: Operation| {
         let verb = match operation.action {

@@ -15,7 +15,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use vetch_identity::User;
-use vetch_server::connect::{Call, Connect};
+use vetch_server::connect::{Call, Connect, Connector};
 use vetch_server::guard::{Action, Guard};
 use vetch_server::{Server, ServerConfig};
 use vetch_store::Store;
@@ -96,7 +96,7 @@ impl Cluster {
             .unwrap();
         store.ready().await;
         let tokens = Arc::new(Tokens::default());
-        let connector: Arc<dyn Connect> = tokens.clone();
+        let connector = Connector::Answer(tokens.clone());
         let config = ServerConfig {
             store,
             registry,
