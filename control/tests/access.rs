@@ -1,6 +1,5 @@
 //! The guard over a real etcd: what nodes and service accounts reach through the server.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +7,11 @@ use axum::body::Body;
 use http::Request;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 use vetch_control::access::{Access, authenticate_token};
 use vetch_identity::{Bound, Pki, TokenRequest, Tokens};
-use vetch_server::{Server, ServerConfig};
-use vetch_store::Store;
+use vetch_server::Server;
+use vetch_server::testing::{ApiServer, Parts};
 use vetch_store::testing::Etcd;
 
 struct Cluster {
@@ -22,33 +20,24 @@ struct Cluster {
     tokens: Tokens,
     // Held until the end.
     _etcd: Etcd,
-    _stop: DropGuard,
+    _api: ApiServer,
 }
 
 async fn cluster() -> Cluster {
     let etcd = Etcd::start().await;
-    let stop = CancellationToken::new();
-    let registry = vetch_api::registry();
-    let endpoints = [etcd.endpoint().to_owned()];
-    let store = Store::open(&endpoints, &Server::prefixes(registry), stop.clone())
-        .await
-        .unwrap();
-    store.ready().await;
     let directory = tempfile::tempdir().unwrap();
     let tokens = Pki::open(directory.path()).unwrap().tokens().clone();
-    let server = Server::new(ServerConfig {
-        store,
-        registry,
-        admission: Vec::new(),
-        connectors: HashMap::new(),
+    let parts = Parts {
         guard: Arc::new(Access::new(tokens.clone())),
-    });
+        ..Parts::default()
+    };
+    let api = ApiServer::start(&etcd, parts).await;
     Cluster {
-        router: vetch_server::router(server.clone()),
-        server,
+        router: api.router.clone(),
+        server: api.server.clone(),
         tokens,
         _etcd: etcd,
-        _stop: stop.drop_guard(),
+        _api: api,
     }
 }
 

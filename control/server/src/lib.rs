@@ -24,6 +24,8 @@ mod selector;
 mod serve;
 mod state;
 pub mod status;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod watch;
 mod write;
 

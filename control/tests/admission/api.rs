@@ -1,63 +1,21 @@
 //! One API server over a real etcd, with all plugins, called in process.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use futures::future::BoxFuture;
-use http::{HeaderMap, Request};
+use http::Request;
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tokio_util::sync::{CancellationToken, DropGuard};
 use vetch_control::admission::{AdmissionConfig, RANGES, plugins};
-use vetch_identity::User;
-use vetch_server::guard::{Action, Guard};
-use vetch_server::{Server, ServerConfig};
-use vetch_store::Store;
+use vetch_server::testing::{ApiServer, Parts};
 use vetch_store::testing::Etcd;
 
 pub const SERVICES: &str = "/api/v1/namespaces/default/services";
 pub const PODS: &str = "/api/v1/namespaces/default/pods";
 
-/// Lets everyone in: what is refused here, a plugin refused.
-struct Open;
-
-impl Guard for Open {
-    fn authenticate<'a>(
-        &'a self,
-        _: &'a Server,
-        _: &'a HeaderMap,
-        certificate: Option<&'a User>,
-    ) -> BoxFuture<'a, Option<User>> {
-        Box::pin(async move { certificate.cloned() })
-    }
-
-    fn authorize<'a>(
-        &'a self,
-        _: &'a Server,
-        _: &'a User,
-        _: &'a Action<'a>,
-    ) -> BoxFuture<'a, Result<(), String>> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
-/// One API server; a cluster may have several over the same etcd.
-pub struct Api {
-    router: axum::Router,
-    _stop: DropGuard,
-}
+/// One API server; a cluster may have several over the same etcd. What is refused, a plugin refused.
+pub struct Api(ApiServer);
 
 impl Api {
     pub async fn start(etcd: &Etcd, service_cidr: &str) -> Api {
-        let stop = CancellationToken::new();
-        let registry = vetch_api::registry();
-        let mut prefixes = Server::prefixes(registry);
-        prefixes.push(RANGES.to_owned());
-        let store = Store::open(&[etcd.endpoint().to_owned()], &prefixes, stop.clone())
-            .await
-            .unwrap();
-        store.ready().await;
         let config = AdmissionConfig {
             service_cidrs: service_cidr
                 .split(',')
@@ -65,17 +23,16 @@ impl Api {
                 .collect(),
             node_port_range: 30000..=32767,
         };
-        let router = vetch_server::router(Server::new(ServerConfig {
-            store,
-            registry,
+        let parts = Parts {
+            prefixes: vec![RANGES.to_owned()],
             admission: plugins(config),
-            connectors: HashMap::new(),
-            guard: Arc::new(Open),
-        }));
-        Api {
-            router,
-            _stop: stop.drop_guard(),
-        }
+            ..Parts::default()
+        };
+        Api(ApiServer::start(etcd, parts).await)
+    }
+
+    pub fn client(&self) -> kube::Client {
+        self.0.client("admin", &[])
     }
 
     pub async fn call_as(
@@ -101,7 +58,7 @@ impl Api {
             )
             .body(Body::from(text.into_bytes()))
             .unwrap();
-        let client = vetch_server::client(&self.router, user, groups);
+        let client = self.0.client(user, groups);
         let (parts, body) = client.send(request).await.unwrap().into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         (

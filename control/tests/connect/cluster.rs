@@ -9,13 +9,12 @@ use jiff::Timestamp;
 use kube::client::Body;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use vetch_control::access::Access;
 use vetch_control::admission::{AdmissionConfig, RANGES, plugins};
 use vetch_control::connect::{KUBELET_CLIENT, connectors};
 use vetch_identity::{Kept, Pki};
-use vetch_server::{Server, ServerConfig};
-use vetch_store::Store;
+use vetch_server::testing::{ApiServer, Parts};
 use vetch_store::testing::Etcd;
 
 pub const ADMIN: (&str, &[&str]) = ("admin", &["system:masters"]);
@@ -27,7 +26,7 @@ pub struct Cluster {
     // Held until the end.
     _etcd: Etcd,
     _directory: TempDir,
-    _stop: DropGuard,
+    _api: ApiServer,
 }
 
 pub struct Answer {
@@ -49,14 +48,6 @@ impl Answer {
 
 pub async fn cluster() -> Cluster {
     let etcd = Etcd::start().await;
-    let stop = CancellationToken::new();
-    let registry = vetch_api::registry();
-    let mut prefixes = Server::prefixes(registry);
-    prefixes.push(RANGES.to_owned());
-    let store = Store::open(&[etcd.endpoint().to_owned()], &prefixes, stop.clone())
-        .await
-        .unwrap();
-    store.ready().await;
     let directory = TempDir::new().unwrap();
     let pki = Pki::open(directory.path()).unwrap();
     let kubelet_client = Kept::open(&pki, KUBELET_CLIENT, Timestamp::now()).unwrap();
@@ -65,20 +56,20 @@ pub async fn cluster() -> Cluster {
         service_cidrs: vec!["10.96.0.0/24".parse().unwrap()],
         node_port_range: 30000..=32767,
     };
-    let router = vetch_server::router(Server::new(ServerConfig {
-        store,
-        registry,
+    let parts = Parts {
+        prefixes: vec![RANGES.to_owned()],
         admission: plugins(config),
         connectors: connectors(&access, Arc::new(kubelet_client)).unwrap(),
         guard: Arc::new(access),
-    }));
+    };
+    let api = ApiServer::start(&etcd, parts).await;
     let cluster = Cluster {
-        router,
+        router: api.router.clone(),
         pki,
-        stop: stop.clone(),
+        stop: api.stop.clone(),
         _etcd: etcd,
         _directory: directory,
-        _stop: stop.drop_guard(),
+        _api: api,
     };
     cluster
         .create(

@@ -1,12 +1,10 @@
 //! A control plane in process, and nodes that only say what nodes say.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http::HeaderMap;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -14,14 +12,12 @@ use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use vetch_controllers::ControllersConfig;
-use vetch_identity::User;
+use vetch_server::Server;
 use vetch_server::admission::{Admission, Attributes, Effects, Operation};
-use vetch_server::guard::{Action, Guard};
 use vetch_server::status::Status;
-use vetch_server::{Server, ServerConfig};
-use vetch_store::Store;
+use vetch_server::testing::{ApiServer, Parts};
 use vetch_store::testing::Etcd;
 
 pub const NAMESPACE: &str = "default";
@@ -31,31 +27,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct Cluster {
     pub client: Client,
     pub stop: CancellationToken,
-    _guard: DropGuard,
     pub etcd: Etcd,
-}
-
-/// Everybody here is the test itself.
-struct Open;
-
-impl Guard for Open {
-    fn authenticate<'a>(
-        &'a self,
-        _: &'a Server,
-        _: &'a HeaderMap,
-        certificate: Option<&'a User>,
-    ) -> BoxFuture<'a, Option<User>> {
-        Box::pin(async move { certificate.cloned() })
-    }
-
-    fn authorize<'a>(
-        &'a self,
-        _: &'a Server,
-        _: &'a User,
-        _: &'a Action<'a>,
-    ) -> BoxFuture<'a, Result<(), String>> {
-        Box::pin(async { Ok(()) })
-    }
+    _api: ApiServer,
 }
 
 /// Nothing new in a namespace that is being deleted.
@@ -99,25 +72,16 @@ pub fn config() -> ControllersConfig {
 /// An API server without controllers.
 pub async fn server() -> Cluster {
     let etcd = Etcd::start().await;
-    let stop = CancellationToken::new();
-    let registry = vetch_api::registry();
-    let endpoints = [etcd.endpoint().to_owned()];
-    let store = Store::open(&endpoints, &Server::prefixes(registry), stop.clone())
-        .await
-        .unwrap();
-    store.ready().await;
-    let router = vetch_server::router(Server::new(ServerConfig {
-        store,
-        registry,
+    let parts = Parts {
         admission: vec![Arc::new(NamespaceLifecycle)],
-        connectors: HashMap::new(),
-        guard: Arc::new(Open),
-    }));
+        ..Parts::default()
+    };
+    let api = ApiServer::start(&etcd, parts).await;
     Cluster {
-        client: vetch_server::client(&router, "system:kube-controller-manager", &[]),
-        _guard: stop.clone().drop_guard(),
-        stop,
+        client: api.client("system:kube-controller-manager", &[]),
+        stop: api.stop.clone(),
         etcd,
+        _api: api,
     }
 }
 

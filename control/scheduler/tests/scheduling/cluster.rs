@@ -1,16 +1,10 @@
 //! An API server over a real etcd, with a scheduler as its client.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Request};
+use http::Request;
 use serde_json::{Value, json};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use vetch_identity::User;
-use vetch_server::guard::{Action, Guard};
-use vetch_server::{Server, ServerConfig};
-use vetch_store::Store;
+use vetch_server::testing::{ApiServer, Parts};
 use vetch_store::testing::Etcd;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -19,55 +13,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Cluster {
     client: kube::Client,
     _etcd: Etcd,
-    _stop: DropGuard,
-}
-
-/// In-process users may do everything; nobody else comes in.
-struct Open;
-
-impl Guard for Open {
-    fn authenticate<'a>(
-        &'a self,
-        _: &'a Server,
-        _: &'a HeaderMap,
-        certificate: Option<&'a User>,
-    ) -> futures::future::BoxFuture<'a, Option<User>> {
-        Box::pin(async move { certificate.cloned() })
-    }
-
-    fn authorize<'a>(
-        &'a self,
-        _: &'a Server,
-        _: &'a User,
-        _: &'a Action<'a>,
-    ) -> futures::future::BoxFuture<'a, Result<(), String>> {
-        Box::pin(async { Ok(()) })
-    }
+    _api: ApiServer,
 }
 
 impl Cluster {
     pub async fn start() -> Cluster {
         let etcd = Etcd::start().await;
-        let stop = CancellationToken::new();
-        let registry = vetch_api::registry();
-        let endpoints = [etcd.endpoint().to_owned()];
-        let store = Store::open(&endpoints, &Server::prefixes(registry), stop.clone())
-            .await
-            .unwrap();
-        store.ready().await;
-        let router = vetch_server::router(Server::new(ServerConfig {
-            store,
-            registry,
-            admission: Vec::new(),
-            connectors: HashMap::new(),
-            guard: Arc::new(Open),
-        }));
-        let scheduler = vetch_server::client(&router, "system:kube-scheduler", &[]);
-        tokio::spawn(vetch_scheduler::run(scheduler, stop.clone()));
+        let api = ApiServer::start(&etcd, Parts::default()).await;
+        let scheduler = api.client("system:kube-scheduler", &[]);
+        tokio::spawn(vetch_scheduler::run(scheduler, api.stop.clone()));
         Cluster {
-            client: vetch_server::client(&router, "admin", &[]),
+            client: api.client("admin", &[]),
             _etcd: etcd,
-            _stop: stop.drop_guard(),
+            _api: api,
         }
     }
 

@@ -1,73 +1,35 @@
 //! A server over a real etcd, called in process.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use vetch_identity::User;
-use vetch_server::guard::{Action, Guard};
-use vetch_server::{Server, ServerConfig};
-use vetch_store::Store;
+use vetch_server::testing::{ApiServer, Open, Parts};
 use vetch_store::testing::Etcd;
 
 pub struct Cluster {
     pub client: kube::Client,
     pub router: axum::Router,
     pub etcd: Etcd,
-    _stop: DropGuard,
-}
-
-/// A certificate's user is believed, as are in-process users; nothing else comes in here.
-struct Open;
-
-impl Guard for Open {
-    fn authenticate<'a>(
-        &'a self,
-        _: &'a Server,
-        _: &'a HeaderMap,
-        certificate: Option<&'a User>,
-    ) -> BoxFuture<'a, Option<User>> {
-        Box::pin(async move { certificate.cloned() })
-    }
-
-    fn authorize<'a>(
-        &'a self,
-        _: &'a Server,
-        user: &'a User,
-        action: &'a Action<'a>,
-    ) -> BoxFuture<'a, Result<(), String>> {
-        let allowed = user.name == "admin" || action.verb == "get";
-        Box::pin(async move { if allowed { Ok(()) } else { Err(String::new()) } })
-    }
+    _api: ApiServer,
 }
 
 pub async fn cluster() -> Cluster {
     let etcd = Etcd::start().await;
-    let stop = CancellationToken::new();
-    let registry = vetch_api::registry();
-    let endpoints = [etcd.endpoint().to_owned()];
-    let store = Store::open(&endpoints, &Server::prefixes(registry), stop.clone())
-        .await
-        .unwrap();
-    store.ready().await;
-    let config = ServerConfig {
-        store,
-        registry,
-        admission: Vec::new(),
-        connectors: HashMap::new(),
-        guard: Arc::new(Open),
+    let parts = Parts {
+        guard: Arc::new(Open(|user, action| {
+            user.name == "admin" || action.verb == "get"
+        })),
+        ..Parts::default()
     };
-    let router = vetch_server::router(Server::new(config));
+    let api = ApiServer::start(&etcd, parts).await;
     Cluster {
-        client: vetch_server::client(&router, "admin", &[]),
-        router,
+        client: api.client("admin", &[]),
+        router: api.router.clone(),
         etcd,
-        _stop: stop.drop_guard(),
+        _api: api,
     }
 }
 
