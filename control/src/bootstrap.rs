@@ -1,11 +1,13 @@
-//! What every cluster has from the start: the system namespaces, and the `kubernetes` Service that leads to the API
-//! server itself. Written again whenever it is missing or wrong.
+//! What every cluster has from the start: the system namespaces, the ServiceCIDR it was started with, and the
+//! `kubernetes` Service that leads to the API server itself. Written again whenever it is missing or wrong.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
@@ -20,9 +22,10 @@ const NAME: &str = "kubernetes";
 const EVERY: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Where the API server is found by pods.
-#[derive(Clone, Copy, Debug)]
+/// Where the API server is found by pods, and Services get their addresses from.
+#[derive(Clone, Debug)]
 pub struct Advertised {
+    pub service_cidrs: Vec<IpNet>,
     pub service_ip: IpAddr,
     pub address: IpAddr,
     pub port: u16,
@@ -36,7 +39,7 @@ pub async fn keep(client: Client, advertised: Advertised, shutdown: Cancellation
             () = shutdown.cancelled() => return,
             _ = pause.tick() => {}
         }
-        if let Err(error) = ensure(&client, advertised).await {
+        if let Err(error) = ensure(&client, &advertised).await {
             warn!(
                 "the system namespaces and the kubernetes service are not all there yet: {error}"
             );
@@ -45,7 +48,7 @@ pub async fn keep(client: Client, advertised: Advertised, shutdown: Cancellation
 }
 
 /// The first time: nothing else makes sense before.
-pub async fn until_there(client: &Client, advertised: Advertised, shutdown: &CancellationToken) {
+pub async fn until_there(client: &Client, advertised: &Advertised, shutdown: &CancellationToken) {
     while let Err(error) = ensure(client, advertised).await {
         warn!("the system namespaces and the kubernetes service cannot be made yet: {error}");
         tokio::select! {
@@ -56,17 +59,43 @@ pub async fn until_there(client: &Client, advertised: Advertised, shutdown: &Can
 }
 
 /// Makes what is missing and mends what is wrong.
-pub async fn ensure(client: &Client, advertised: Advertised) -> Result<(), kube::Error> {
+pub async fn ensure(client: &Client, advertised: &Advertised) -> Result<(), kube::Error> {
     for name in NAMESPACES {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         create_missing(&namespaces, name, json!({"metadata": {"name": name}})).await?;
     }
+    service_cidr(client, &advertised.service_cidrs).await?;
     let services: Api<Service> = Api::namespaced(client.clone(), "default");
     create_missing(&services, NAME, service(advertised)).await?;
     let endpoints: Api<Endpoints> = Api::namespaced(client.clone(), "default");
     apply(&endpoints, self::endpoints(advertised)).await?;
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
     apply(&slices, slice(advertised)).await
+}
+
+/// Says what the API server was started with. A second family may be added to it; other networks stay what they were,
+/// as there are Services with addresses of theirs.
+async fn service_cidr(client: &Client, networks: &[IpNet]) -> Result<(), kube::Error> {
+    let cidrs: Api<ServiceCIDR> = Api::all(client.clone());
+    let wanted: Vec<String> = networks.iter().map(|own| own.trunc().to_string()).collect();
+    let Some(found) = cidrs.get_opt(NAME).await? else {
+        let made = json!({"metadata": {"name": NAME}, "spec": {"cidrs": wanted}});
+        return create_missing(&cidrs, NAME, made).await;
+    };
+    let known = found.spec.and_then(|spec| spec.cidrs).unwrap_or_default();
+    if known.len() < wanted.len() && wanted.starts_with(&known) {
+        let more = json!({"spec": {"cidrs": wanted}});
+        let written = cidrs
+            .patch(NAME, &PatchParams::default(), &Patch::Merge(more))
+            .await;
+        return written.map(drop);
+    }
+    if known != wanted {
+        warn!(
+            "the ServiceCIDR {NAME} has {known:?}, and the API server was started with {wanted:?}"
+        );
+    }
+    Ok(())
 }
 
 async fn create_missing<K>(api: &Api<K>, name: &str, object: Value) -> Result<(), kube::Error>
@@ -102,7 +131,7 @@ fn labels() -> Value {
     json!({"component": "apiserver", "provider": "kubernetes"})
 }
 
-fn service(advertised: Advertised) -> Value {
+fn service(advertised: &Advertised) -> Value {
     json!({
         "metadata": {"name": NAME, "labels": labels()},
         "spec": {
@@ -114,7 +143,7 @@ fn service(advertised: Advertised) -> Value {
     })
 }
 
-fn endpoints(advertised: Advertised) -> Value {
+fn endpoints(advertised: &Advertised) -> Value {
     json!({
         // The slice below is written by us, so that nobody need mirror this one.
         "metadata": {"name": NAME, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
@@ -125,7 +154,7 @@ fn endpoints(advertised: Advertised) -> Value {
     })
 }
 
-fn slice(advertised: Advertised) -> Value {
+fn slice(advertised: &Advertised) -> Value {
     json!({
         "metadata": {"name": NAME, "labels": {"kubernetes.io/service-name": NAME}},
         "addressType": if advertised.address.is_ipv4() { "IPv4" } else { "IPv6" },

@@ -103,6 +103,12 @@ async fn run(options: Serve) -> Result<()> {
         () = store.ready() => {}
     }
 
+    let advertised = Advertised {
+        service_cidrs: options.service_cidr.clone(),
+        service_ip,
+        address: options.advertise_address,
+        port,
+    };
     let access = Access::new(certificates.pki().tokens().clone());
     let router = vetch_server::router(Server::new(ServerConfig {
         store,
@@ -115,13 +121,8 @@ async fn run(options: Serve) -> Result<()> {
         guard: Arc::new(access),
     }));
 
-    let advertised = Advertised {
-        service_ip,
-        address: options.advertise_address,
-        port,
-    };
     let loopback = vetch_server::client(&router, "system:apiserver", &[MASTERS]);
-    bootstrap::until_there(&loopback, advertised, &shutdown).await;
+    bootstrap::until_there(&loopback, &advertised, &shutdown).await;
     certificates.write_admin()?;
 
     let scheduler = vetch_server::client(&router, "system:kube-scheduler", &[]);

@@ -89,6 +89,17 @@ pub fn qualified(name: &str) -> Vec<String> {
     errors
 }
 
+/// What can stand in a URL between two slashes: names of resources, and of objects of any kind.
+pub fn path_segment(name: &str) -> Vec<String> {
+    if matches!(name, "." | "..") {
+        return vec![format!("may not be '{name}'")];
+    }
+    let forbidden = ["/", "%"].into_iter().filter(|sign| name.contains(sign));
+    forbidden
+        .map(|sign| format!("may not contain '{sign}'"))
+        .collect()
+}
+
 pub fn label_value(value: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if value.len() > 63 {

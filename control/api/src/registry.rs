@@ -28,6 +28,8 @@ static REGISTRY: &[Resource] = &[
     kinds::lease::ROW,
     kinds::endpoint_slice::ROW,
     kinds::event::EVENTS,
+    kinds::ip_address::ROW,
+    kinds::service_cidr::ROW,
 ];
 
 /// Every kind served, in discovery order.

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
 use tokio::task::JoinSet;
@@ -25,12 +26,14 @@ pub struct Informers {
     pub deployments: Arc<Informer<Deployment>>,
     pub endpoint_slices: Arc<Informer<EndpointSlice>>,
     pub endpoints: Arc<Informer<Endpoints>>,
+    pub ip_addresses: Arc<Informer<IPAddress>>,
     pub namespaces: Arc<Informer<Namespace>>,
     pub node_leases: Arc<Informer<Lease>>,
     pub nodes: Arc<Informer<Node>>,
     pub pods: Arc<Informer<Pod>>,
     pub replica_sets: Arc<Informer<ReplicaSet>>,
     pub service_accounts: Arc<Informer<ServiceAccount>>,
+    pub service_cidrs: Arc<Informer<ServiceCIDR>>,
     pub services: Arc<Informer<Service>>,
 }
 
@@ -48,12 +51,14 @@ impl Informers {
         watch!(deployments, Api::all(client.clone()));
         watch!(endpoint_slices, Api::all(client.clone()));
         watch!(endpoints, Api::all(client.clone()));
+        watch!(ip_addresses, Api::all(client.clone()));
         watch!(namespaces, Api::all(client.clone()));
         watch!(node_leases, Api::namespaced(client.clone(), NODE_LEASES));
         watch!(nodes, Api::all(client.clone()));
         watch!(pods, Api::all(client.clone()));
         watch!(replica_sets, Api::all(client.clone()));
         watch!(service_accounts, Api::all(client.clone()));
+        watch!(service_cidrs, Api::all(client.clone()));
         watch!(services, Api::all(client.clone()));
     }
 
@@ -63,12 +68,14 @@ impl Informers {
         self.deployments.wait_synced().await;
         self.endpoint_slices.wait_synced().await;
         self.endpoints.wait_synced().await;
+        self.ip_addresses.wait_synced().await;
         self.namespaces.wait_synced().await;
         self.node_leases.wait_synced().await;
         self.nodes.wait_synced().await;
         self.pods.wait_synced().await;
         self.replica_sets.wait_synced().await;
         self.service_accounts.wait_synced().await;
+        self.service_cidrs.wait_synced().await;
         self.services.wait_synced().await;
     }
 
@@ -92,8 +99,9 @@ impl Informers {
         }
         listen!(
             config_maps: ConfigMap, deployments: Deployment, endpoint_slices: EndpointSlice,
-            endpoints: Endpoints, namespaces: Namespace, nodes: Node, pods: Pod,
-            replica_sets: ReplicaSet, service_accounts: ServiceAccount, services: Service
+            endpoints: Endpoints, ip_addresses: IPAddress, namespaces: Namespace, nodes: Node,
+            pods: Pod, replica_sets: ReplicaSet, service_accounts: ServiceAccount,
+            service_cidrs: ServiceCIDR, services: Service
         );
         kinds
     }

@@ -13,6 +13,7 @@ mod events;
 mod garbage;
 mod informer;
 mod informers;
+mod ip_addresses;
 mod key;
 mod kinds;
 mod load_balancer;
@@ -29,6 +30,7 @@ mod replica_set;
 mod root_ca;
 mod service;
 mod service_account;
+mod service_cidr;
 mod taint_eviction;
 mod worker;
 
@@ -47,6 +49,7 @@ use self::endpoints::EndpointsController;
 use self::events::Recorder;
 use self::garbage::GarbageCollector;
 use self::informers::Informers;
+use self::ip_addresses::IpAddresses;
 use self::load_balancer::LoadBalancers;
 pub use self::load_balancer::{AddressRange, RangeError};
 use self::namespace::NamespaceController;
@@ -57,6 +60,7 @@ use self::queue::Queue;
 use self::replica_set::ReplicaSetController;
 use self::root_ca::RootCaPublisher;
 use self::service_account::ServiceAccountController;
+use self::service_cidr::ServiceCidrs;
 use self::taint_eviction::TaintEviction;
 
 #[derive(Clone, Debug)]
@@ -123,6 +127,8 @@ pub async fn run(
     let balancers = (!pool.is_empty()).then(|| {
         controller!(|queue| LoadBalancers::new(c.clone(), pool, &events, &informers, &queue))
     });
+    let cidrs = controller!(|queue| ServiceCidrs::new(c.clone(), &informers, &queue));
+    let addresses = controller!(|queue| IpAddresses::new(c.clone(), &events, &informers, &queue));
     let pod_gc = controller!(|queue| PodGc::new(c.clone(), &informers, &queue));
     let removals = namespace::watch_removals(&informers, &namespaces.1);
     let garbage = GarbageCollector::new(
@@ -158,6 +164,8 @@ pub async fn run(
         lifecycle,
         eviction,
         ipam,
+        cidrs,
+        addresses,
         pod_gc
     );
     if let Some(balancers) = balancers {

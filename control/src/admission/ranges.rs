@@ -1,35 +1,38 @@
 //! Addresses and ports that at most one service holds: one key a number, written with the service.
 
 mod band;
+mod holder;
 mod pick;
+mod under_way;
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use serde_json::Value;
 use vetch_server::Server;
 use vetch_server::status::{Result, Status};
 use vetch_store::{Cache, Object};
 
-/// Where reservations live in etcd.
-pub const PREFIX: &str = "/registry/ranges/";
+pub(super) use holder::Holder;
+pub(super) use under_way::UnderWay;
 
-/// How long a number that was picked but is not yet seen in the cache is left alone by other picks. A transaction
-/// is over by then; this only spares lost races, etcd's precondition decides.
-const UNDER_WAY: Duration = Duration::from_secs(5);
+/// Where reservations of ports live in etcd.
+pub const PREFIX: &str = "/registry/ranges/";
+/// Where those of addresses do: each is an IPAddress that everybody can read.
+const ADDRESSES: &str = "/registry/ipaddresses/";
 
 /// A range of numbers, counted from 0, each with a key in etcd.
+#[derive(Clone)]
 pub(super) struct Range {
     kind: Kind,
     size: u64,
     /// Below it explicit requests are likely; picks come from above as long as something is left there.
     dynamic: u64,
-    picked: Mutex<HashMap<u64, Instant>>,
 }
 
+#[derive(Clone)]
 enum Kind {
     Addresses(IpNet),
     Ports(RangeInclusive<u16>),
@@ -60,8 +63,21 @@ impl Range {
             kind,
             size,
             dynamic: dynamic.min(size),
-            picked: Mutex::default(),
         }
+    }
+
+    /// `IPv4`, `IPv6`; ports are of no family.
+    pub fn family(&self) -> &'static str {
+        match self.kind {
+            Kind::Addresses(IpNet::V4(_)) => "IPv4",
+            Kind::Addresses(IpNet::V6(_)) => "IPv6",
+            Kind::Ports(_) => "",
+        }
+    }
+
+    /// Is it the same network?
+    pub fn is(&self, other: &IpNet) -> bool {
+        matches!(&self.kind, Kind::Addresses(network) if network.trunc() == other.trunc())
     }
 
     /// `10.96.0.10`, `30080`.
@@ -81,7 +97,7 @@ impl Range {
 
     /// The key of an address of any range, one that the cluster has no longer too.
     pub fn address_key(name: &str) -> String {
-        format!("{PREFIX}serviceips/{name}")
+        format!("{ADDRESSES}{name}")
     }
 
     /// Is this name one of the range's?
@@ -100,28 +116,42 @@ impl Range {
         self.name(0)
     }
 
+    /// What is written for the one who holds this name.
+    pub fn reservation(&self, name: &str, holder: &Holder<'_>) -> Value {
+        match self.kind {
+            Kind::Addresses(_) => holder.address(name, self.family()),
+            Kind::Ports(_) => holder.port(),
+        }
+    }
+
     /// A number nobody is known to hold; `None`: all are taken.
     pub async fn pick(
         &self,
         server: &Server,
+        under_way: &UnderWay,
         except: &(dyn Fn(&str) -> bool + Sync),
     ) -> Result<Option<String>> {
+        let prefix = match self.kind {
+            Kind::Addresses(_) => ADDRESSES,
+            Kind::Ports(_) => PREFIX,
+        };
         let reserved = server
             .store
-            .cache(PREFIX)
-            .ok_or_else(|| Status::internal(format!("{PREFIX} is not cached")))?;
-        if let Some(name) = self.pick_known(reserved, except, false) {
+            .cache(prefix)
+            .ok_or_else(|| Status::internal(format!("{prefix} is not cached")))?;
+        if let Some(name) = self.pick_known(reserved, under_way, except, false) {
             return Ok(Some(name));
         }
         // Near exhaustion it counts what was written a moment ago, and what was picked but never written.
         let now = server.store.current_revision().await?;
         reserved.wait_for(now).await?;
-        Ok(self.pick_known(reserved, except, true))
+        Ok(self.pick_known(reserved, under_way, except, true))
     }
 
     fn pick_known(
         &self,
         reserved: &Cache,
+        under_way: &UnderWay,
         except: &(dyn Fn(&str) -> bool + Sync),
         again: bool,
     ) -> Option<String> {
@@ -134,28 +164,23 @@ impl Range {
             let name = self.name(index);
             index >= lowest && reserved.get(&self.key(&name)).is_none() && !except(&name)
         };
-        let now = Instant::now();
-        let mut picked = self.picked.lock().unwrap_or_else(PoisonError::into_inner);
-        picked.retain(|_, at| now.duration_since(*at) < UNDER_WAY);
         let mut random = rand::rng();
         let bounds = (self.size, self.dynamic);
+        let mut picked = under_way.lock();
         let index = pick::pick(bounds, &mut random, |index| {
-            !picked.contains_key(&index) && free(index)
+            free(index) && !picked.contains(&self.key(&self.name(index)))
         })
         .or_else(|| match again {
             true => pick::pick(bounds, &mut random, free),
             false => None,
         })?;
-        picked.insert(index, now);
-        Some(self.name(index))
+        let name = self.name(index);
+        picked.insert(self.key(&name));
+        Some(name)
     }
 
-    /// Who holds this name, as etcd knows it now.
-    pub async fn holder(
-        &self,
-        server: &Server,
-        name: &str,
-    ) -> Result<Option<std::sync::Arc<Object>>> {
+    /// The reservation of this name, as etcd has it now.
+    pub async fn found(&self, server: &Server, name: &str) -> Result<Option<Arc<Object>>> {
         Ok(server.store.get(&self.key(name)).await?)
     }
 }
@@ -203,10 +228,7 @@ mod tests {
         assert_eq!((range.size, range.dynamic), (254, 16));
         assert_eq!(range.first(), "10.96.0.1");
         assert_eq!(range.name(253), "10.96.0.254");
-        assert_eq!(
-            range.key("10.96.0.9"),
-            "/registry/ranges/serviceips/10.96.0.9"
-        );
+        assert_eq!(range.key("10.96.0.9"), "/registry/ipaddresses/10.96.0.9");
         assert_eq!(range.to_string(), "10.96.0.0/24");
         for (name, inside) in [
             ("10.96.0.0", false),
@@ -219,6 +241,12 @@ mod tests {
         ] {
             assert_eq!(range.contains(name), inside, "{name}");
         }
+    }
+
+    #[test]
+    fn addresses_are_kept_where_their_kind_is() {
+        let row = &vetch_api::kinds::ip_address::ROW;
+        assert_eq!(ADDRESSES, vetch_server::request::storage_prefix(row));
     }
 
     #[test]

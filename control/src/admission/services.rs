@@ -3,29 +3,32 @@
 mod claim;
 mod families;
 mod node_ports;
+mod pools;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::Value;
 use vetch_api::field::Path;
 use vetch_server::Server;
 use vetch_server::admission::{Admission, Attributes, Effects, Operation};
 use vetch_server::status::{Result, Status};
 use vetch_store::{Precondition, Write};
 
-use super::ranges::Range;
+use super::ranges::{Holder, Range, UnderWay};
 use super::{AdmissionConfig, texts};
 use claim::Claim;
+use pools::Pool;
 
 const TAKEN: &str = "provided IP is already allocated";
 
 pub(super) struct Services {
-    /// One a family, the cluster's main one first.
-    addresses: Vec<(&'static str, Range)>,
+    /// What the API server was started with: one a family, the cluster's main one first.
+    addresses: Vec<Range>,
     ports: Range,
+    under_way: UnderWay,
 }
 
 /// The service under admission: what it holds already, and what it gets.
@@ -38,16 +41,11 @@ struct Service<'a> {
 
 impl Services {
     pub fn new(config: AdmissionConfig) -> Services {
-        let ranges = config.service_cidrs.into_iter().map(|network| {
-            let family = match network {
-                ipnet::IpNet::V4(_) => "IPv4",
-                ipnet::IpNet::V6(_) => "IPv6",
-            };
-            (family, Range::addresses(network))
-        });
+        let networks = config.service_cidrs.into_iter();
         Services {
-            addresses: ranges.collect(),
+            addresses: networks.map(Range::addresses).collect(),
             ports: Range::ports(config.node_port_range),
+            under_way: UnderWay::default(),
         }
     }
 
@@ -64,8 +62,7 @@ impl Services {
                 }
             }
         }
-        let known: Vec<&str> = self.addresses.iter().map(|(family, _)| *family).collect();
-        families::settle(object, attributes.old, &known)
+        families::settle(object, attributes.old, &self.families())
             .map_err(|errors| service.invalid(errors))?;
         self.cluster_ips(&mut service, object).await?;
         self.node_ports(&mut service, object).await?;
@@ -78,11 +75,16 @@ impl Services {
         })
     }
 
+    fn families(&self) -> Vec<&'static str> {
+        self.addresses.iter().map(Range::family).collect()
+    }
+
     /// An address of each of the service's families, in their order.
     async fn cluster_ips(&self, service: &mut Service<'_>, object: &mut Value) -> Result<()> {
         if !claim::wants_address(object) {
             return Ok(());
         }
+        let known = self.families();
         let mut ips = texts(object, "/spec/clusterIPs");
         for (index, family) in texts(object, "/spec/ipFamilies").into_iter().enumerate() {
             let given = ips.get(index).cloned().unwrap_or_default();
@@ -93,18 +95,13 @@ impl Services {
             {
                 continue;
             }
-            let Some((_, range)) = self.addresses.iter().find(|(own, _)| *own == family) else {
+            if !known.contains(&family.as_str()) {
                 continue;
-            };
+            }
             match name {
-                Ok(name) => self.take(service, range, object, &given, &name).await?,
+                Ok(name) => self.take(service, &family, object, &given, &name).await?,
                 Err(_) => {
-                    let Some(picked) = range.pick(service.server, &|_| false).await? else {
-                        return Err(Status::internal(
-                            "failed to allocate a serviceIP: range is full",
-                        ));
-                    };
-                    service.reserve(range, &picked, object, None);
+                    let picked = self.pick_address(service, &family, object).await?;
                     ips.truncate(index);
                     ips.push(picked);
                 }
@@ -115,16 +112,38 @@ impl Services {
         Ok(())
     }
 
+    /// Any free address, of the first pool that has one.
+    async fn pick_address(
+        &self,
+        service: &mut Service<'_>,
+        family: &str,
+        object: &Value,
+    ) -> Result<String> {
+        for newest in [false, true] {
+            for pool in self.pools(service.server, family, newest).await? {
+                let picked = pool.range.pick(service.server, &self.under_way, &|_| false);
+                if let Some(picked) = picked.await? {
+                    service.reserve(&pool.range, &picked, object, None);
+                    service.effects.conditions.extend(pool.condition());
+                    return Ok(picked);
+                }
+            }
+        }
+        Err(Status::internal(
+            "failed to allocate a serviceIP: range is full",
+        ))
+    }
+
     /// The address the client named.
     async fn take(
         &self,
         service: &mut Service<'_>,
-        range: &Range,
+        family: &str,
         object: &Value,
         given: &str,
         name: &str,
     ) -> Result<()> {
-        let Some(why) = self.address_refusal(service, range, object, name).await? else {
+        let Some(why) = self.address_refusal(service, family, object, name).await? else {
             return Ok(());
         };
         let detail = format!("failed to allocate IP {given}: {why}");
@@ -137,25 +156,34 @@ impl Services {
     async fn address_refusal(
         &self,
         service: &mut Service<'_>,
-        range: &Range,
+        family: &str,
         object: &Value,
         name: &str,
     ) -> Result<Option<String>> {
-        if !range.contains(name) {
-            return Ok(Some(format!(
-                "the provided IP ({name}) is not in the valid range. The range of valid IPs is {range}"
-            )));
+        let has = |pool: &Pool| pool.range.contains(name);
+        let mut pools = self.pools(service.server, family, false).await?;
+        if !pools.iter().any(has) {
+            pools = self.pools(service.server, family, true).await?;
         }
+        let Some(pool) = pools.iter().find(|pool| has(pool)) else {
+            let ranges: Vec<String> = pools.iter().map(|pool| pool.range.to_string()).collect();
+            return Ok(Some(format!(
+                "the provided IP ({name}) is not in the valid range. The range of valid IPs is {}",
+                ranges.join(", ")
+            )));
+        };
+        let first = self.addresses.first().map(Range::first);
         let own = (service.attributes.namespace, service.attributes.name);
-        if name == range.first() && own != (Some("default"), "kubernetes") {
+        if first.as_deref() == Some(name) && own != (Some("default"), "kubernetes") {
             return Ok(Some(TAKEN.to_owned()));
         }
-        let holder = range.holder(service.server, name).await?;
-        match holder {
-            Some(holder) if !service.is_own(&holder.value) => Ok(Some(TAKEN.to_owned())),
-            holder => {
-                let revision = holder.map(|holder| holder.revision);
-                service.reserve(range, name, object, revision);
+        let found = pool.range.found(service.server, name).await?;
+        match found {
+            Some(found) if !service.holder(object).has(&found.value) => Ok(Some(TAKEN.to_owned())),
+            found => {
+                let revision = found.map(|found| found.revision);
+                service.reserve(&pool.range, name, object, revision);
+                service.effects.conditions.extend(pool.condition());
                 Ok(None)
             }
         }
@@ -228,12 +256,12 @@ impl Services {
                 self.ports
             )));
         }
-        match self.ports.holder(service.server, &name).await? {
-            Some(holder) if !service.is_own(&holder.value) => {
+        match self.ports.found(service.server, &name).await? {
+            Some(found) if !service.holder(object).has(&found.value) => {
                 Ok(Some("provided port is already allocated".to_owned()))
             }
-            holder => {
-                let revision = holder.map(|holder| holder.revision);
+            found => {
+                let revision = found.map(|found| found.revision);
                 service.reserve(&self.ports, &name, object, revision);
                 Ok(None)
             }
@@ -247,7 +275,10 @@ impl Services {
         own: &mut BTreeSet<u16>,
     ) -> Result<u16> {
         let is_own = |name: &str| name.parse().is_ok_and(|port| own.contains(&port));
-        let picked = self.ports.pick(service.server, &is_own).await?;
+        let picked = self
+            .ports
+            .pick(service.server, &self.under_way, &is_own)
+            .await?;
         let Some((name, port)) = picked.and_then(|name| Some((name.clone(), name.parse().ok()?)))
         else {
             return Err(Status::internal(
@@ -274,22 +305,21 @@ impl Service<'_> {
     /// `revision`: of this service's own reservation, where there is one.
     fn reserve(&mut self, range: &Range, name: &str, object: &Value, revision: Option<i64>) {
         let key = range.key(name);
-        let holder = json!({
-            "namespace": self.attributes.namespace,
-            "name": self.attributes.name,
-            "uid": object["metadata"]["uid"],
-        });
+        let reservation = range.reservation(name, &self.holder(object));
         self.effects.conditions.push(match revision {
             Some(revision) => Precondition::At(key.clone(), revision),
             None => Precondition::Absent(key.clone()),
         });
-        self.effects.writes.push(Write::Put(key, holder));
+        self.effects.writes.push(Write::Put(key, reservation));
     }
 
-    /// A reservation in this service's name: a second create of it, which is refused as such.
-    fn is_own(&self, holder: &Value) -> bool {
-        holder["namespace"].as_str() == self.attributes.namespace
-            && holder["name"] == self.attributes.name
+    /// A reservation in this service's name is one of a second create of it, which is refused as such.
+    fn holder<'b>(&'b self, object: &'b Value) -> Holder<'b> {
+        Holder {
+            namespace: self.attributes.namespace.unwrap_or_default(),
+            name: self.attributes.name,
+            uid: &object["metadata"]["uid"],
+        }
     }
 
     fn invalid(&self, errors: Vec<vetch_api::resource::FieldError>) -> Status {

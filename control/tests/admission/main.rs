@@ -2,7 +2,9 @@
 
 mod api;
 mod balancers;
+mod cidrs;
 mod families;
+mod kubernetes;
 mod services;
 mod types;
 

@@ -1,5 +1,5 @@
-//! Services that change their type, and what Kubernetes' conformance tests ask of the API of services. Their other
-//! half, traffic and names, is asked of nodes.
+//! Services that change their type, and what Kubernetes' conformance suite promises of the API of services: such tests
+//! are named after the suite's entries. Their other half, traffic, is asked of nodes (`tests/tests/conformance`).
 
 use serde_json::{Value, json};
 use vetch_store::testing::Etcd;
@@ -53,20 +53,23 @@ async fn assert_released(changed: Changed) {
     );
 }
 
+/// `[sig-network] Services should be able to change the type from ClusterIP to ExternalName`
 #[tokio::test]
-async fn should_be_able_to_change_the_type_from_cluster_ip_to_external_name() {
+async fn services_should_be_able_to_change_the_type_from_cluster_ip_to_external_name() {
     let name = json!({"type": "ExternalName", "externalName": "a.example"});
     assert_released(changed(json!({}), name).await).await;
 }
 
+/// `[sig-network] Services should be able to change the type from NodePort to ExternalName`
 #[tokio::test]
-async fn should_be_able_to_change_the_type_from_node_port_to_external_name() {
+async fn services_should_be_able_to_change_the_type_from_node_port_to_external_name() {
     let name = json!({"type": "ExternalName", "externalName": "a.example"});
     assert_released(changed(json!({"type": "NodePort"}), name).await).await;
 }
 
+/// `[sig-network] Services should be able to change the type from ExternalName to ClusterIP`
 #[tokio::test]
-async fn should_be_able_to_change_the_type_from_external_name_to_cluster_ip() {
+async fn services_should_be_able_to_change_the_type_from_external_name_to_cluster_ip() {
     let name = json!({"type": "ExternalName", "externalName": "a.example"});
     let inside = json!({"type": "ClusterIP", "externalName": "", "ports": [{"port": 80, "protocol": "TCP", "name": "http"}]});
     let changed = changed(name, inside).await;
@@ -78,8 +81,9 @@ async fn should_be_able_to_change_the_type_from_external_name_to_cluster_ip() {
     assert!(spec["ports"][0].get("nodePort").is_none());
 }
 
+/// `[sig-network] Services should be able to change the type from ExternalName to NodePort`
 #[tokio::test]
-async fn should_be_able_to_change_the_type_from_external_name_to_node_port() {
+async fn services_should_be_able_to_change_the_type_from_external_name_to_node_port() {
     let name = json!({"type": "ExternalName", "externalName": "a.example"});
     let outside = json!({"type": "NodePort", "externalName": "", "ports": [{"port": 80, "protocol": "TCP", "name": "http"}]});
     let changed = changed(name, outside).await;
@@ -111,8 +115,9 @@ async fn should_be_able_to_update_service_type_to_node_port_listening_on_same_po
     assert_eq!(left["spec"]["ports"][0]["nodePort"], number);
 }
 
+/// `[sig-network] Services should complete a service status lifecycle`
 #[tokio::test]
-async fn should_complete_a_service_status_lifecycle() {
+async fn services_should_complete_a_service_status_lifecycle() {
     let etcd = Etcd::start().await;
     let api = Api::start(&etcd, "10.96.0.0/24").await;
     api.namespace("default").await;
@@ -140,10 +145,16 @@ async fn should_complete_a_service_status_lifecycle() {
     let label = json!({"metadata": {"labels": {"test-service": "patched"}}});
     let labelled = Api::accepted(api.call("PATCH", WEB, label).await);
     assert_eq!(labelled["status"], updated["status"]);
+    assert_eq!(labelled["metadata"]["labels"]["test-service"], "patched");
+    assert_eq!(
+        Api::accepted(api.call("GET", WEB, Value::Null).await),
+        labelled
+    );
 }
 
+/// `[sig-network] Services should delete a collection of services`
 #[tokio::test]
-async fn should_delete_a_collection_of_services() {
+async fn services_should_delete_a_collection_of_services() {
     let etcd = Etcd::start().await;
     let api = Api::start(&etcd, "10.96.0.0/29").await;
     api.namespace("default").await;
@@ -164,18 +175,4 @@ async fn should_delete_a_collection_of_services() {
     for name in ["d", "e", "f", "g"] {
         Api::accepted(api.call("POST", SERVICES, made(name, "new")).await);
     }
-}
-
-#[tokio::test]
-async fn should_find_a_service_from_listing_all_namespaces() {
-    let etcd = Etcd::start().await;
-    let api = Api::start(&etcd, "10.96.0.0/24").await;
-    api.namespace("default").await;
-    let kubernetes = service("kubernetes", json!({"clusterIP": "10.96.0.1"}));
-    Api::accepted(api.call("POST", SERVICES, kubernetes).await);
-    let all = Api::accepted(api.call("GET", "/api/v1/services", Value::Null).await);
-    let found = all["items"].as_array().unwrap().iter().any(|own| {
-        own["metadata"]["name"] == "kubernetes" && own["metadata"]["namespace"] == "default"
-    });
-    assert!(found, "{all}");
 }

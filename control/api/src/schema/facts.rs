@@ -345,6 +345,12 @@ static FACTS: &[(&str, &str, Facts)] = &[
     ("io.k8s.api.discovery.v1.Endpoint", "addresses", SET_ONLY),
     ("io.k8s.api.discovery.v1.EndpointHints", "forZones", ATOMIC),
     ("io.k8s.api.discovery.v1.EndpointHints", "forNodes", ATOMIC),
+    ("io.k8s.api.networking.v1.ServiceCIDRSpec", "cidrs", ATOMIC),
+    (
+        "io.k8s.api.networking.v1.ServiceCIDRStatus",
+        "conditions",
+        TYPE,
+    ),
     ("io.k8s.api.core.v1.CephFSVolumeSource", "monitors", ATOMIC),
     (
         "io.k8s.api.core.v1.ContainerRestartRuleOnExitCodes",

@@ -60,8 +60,9 @@ async fn wait_for(cluster: &Cluster, service: &str, wanted: (usize, usize)) {
     .await;
 }
 
+/// `[sig-network] EndpointSlice should create Endpoints and EndpointSlices for Pods matching a Service`
 #[tokio::test(flavor = "multi_thread")]
-async fn endpoints_follow_pods() {
+async fn endpoint_slice_should_create_endpoints_and_endpoint_slices_for_pods_matching_a_service() {
     let cluster = cluster(config()).await;
     let _nodes = Nodes::start(&cluster, &["n1", "n2"]).await;
     cluster.deploy("web", 3, Value::Null).await;
@@ -126,8 +127,10 @@ async fn endpoints_follow_pods() {
     .await;
 }
 
+/// `[sig-network] EndpointSliceMirroring should mirror a custom Endpoints resource through create update and delete`
 #[tokio::test(flavor = "multi_thread")]
-async fn endpoints_made_by_hand_are_mirrored() {
+async fn endpoint_slice_mirroring_should_mirror_a_custom_endpoints_resource_through_create_update_and_delete()
+ {
     let cluster = cluster(config()).await;
     // Before their service, as manifests may have it.
     let endpoints = json!({
@@ -171,6 +174,112 @@ async fn endpoints_made_by_hand_are_mirrored() {
     })
     .await;
     api.get("db").await.unwrap();
+    let mirror = json!({"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": null}}});
+    merge(&api, "db", mirror).await;
+    eventually("they are wanted again", async || {
+        let seen = sliced(&cluster, "db").await;
+        check(seen == (1, 0), seen)
+    })
+    .await;
+    api.delete("db", &DeleteParams::default()).await.unwrap();
+    eventually("the slice goes with them", async || {
+        let left = slices(&cluster, "db").await;
+        check(left.is_empty(), left)
+    })
+    .await;
+}
+
+/// What has a selector that matches no pod: an empty Endpoints and one empty slice, gone with the service.
+async fn assert_empty_and_deleted(cluster: &Cluster) {
+    cluster.serve("web").await;
+    eventually("one empty slice, and empty endpoints", async || {
+        let (slices, endpoints) = (slices(cluster, "web").await, listed(cluster, "web").await);
+        let empty = slices.len() == 1 && slices[0].endpoints.iter().flatten().count() == 0;
+        check(empty && endpoints == Some((0, 0)), (slices, endpoints))
+    })
+    .await;
+    let services: Api<Service> = cluster.api(NAMESPACE);
+    services
+        .delete("web", &DeleteParams::default())
+        .await
+        .unwrap();
+}
+
+/// `[sig-network] EndpointSlice should create and delete EndpointSlices for a Service with a selector that matches no
+/// pods`
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoint_slice_should_create_and_delete_endpoint_slices_for_a_service_with_a_selector_that_matches_no_pods()
+ {
+    let cluster = cluster(config()).await;
+    assert_empty_and_deleted(&cluster).await;
+    eventually("the slice is collected", async || {
+        let left = slices(&cluster, "web").await;
+        check(left.is_empty(), left)
+    })
+    .await;
+}
+
+/// `[sig-network] EndpointsController should create and delete Endpoints for a Service with a selector that matches no
+/// pods`
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_controller_should_create_and_delete_endpoints_for_a_service_with_a_selector_that_matches_no_pods()
+ {
+    let cluster = cluster(config()).await;
+    assert_empty_and_deleted(&cluster).await;
+    eventually_gone(&cluster.api::<Endpoints>(NAMESPACE), "web").await;
+}
+
+/// `[sig-network] EndpointsController should create Endpoints for Pods matching a Service`
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_controller_should_create_endpoints_for_pods_matching_a_service() {
+    let cluster = cluster(config()).await;
+    let _nodes = Nodes::start(&cluster, &["n1", "n2"]).await;
+    cluster.deploy("web", 2, Value::Null).await;
+    cluster.serve("web").await;
+    // Another service of the same pods, at another port.
+    let numbered = json!({
+        "metadata": {"name": "numbered"},
+        "spec": {"clusterIP": "10.96.0.11", "ipFamilies": ["IPv4"], "selector": {"app": "web"},
+            "ports": [{"name": "https", "port": 443, "targetPort": 8443}]},
+    });
+    cluster.create::<Service>(numbered).await;
+    for (service, port) in [
+        (
+            "web",
+            json!({"name": "http", "port": 8080, "protocol": "TCP"}),
+        ),
+        (
+            "numbered",
+            json!({"name": "https", "port": 8443, "protocol": "TCP"}),
+        ),
+    ] {
+        wait_for(&cluster, service, (2, 0)).await;
+        let found = cluster.api::<Endpoints>(NAMESPACE).get(service).await;
+        let found = serde_json::to_value(found.unwrap().subsets).unwrap();
+        assert_eq!(found[0]["ports"], json!([port]));
+        let mut addresses: Vec<(String, String)> = found[0]["addresses"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|own| (own["ip"].to_string(), own["targetRef"]["name"].to_string()))
+            .collect();
+        addresses.sort();
+        let pods = cluster.pods(NAMESPACE, "web").await;
+        let mut wanted: Vec<(String, String)> = pods
+            .iter()
+            .map(|pod| {
+                let ip = pod.status.as_ref().and_then(|own| own.pod_ip.clone());
+                (json!(ip).to_string(), json!(pod.name_any()).to_string())
+            })
+            .collect();
+        wanted.sort();
+        assert_eq!(addresses, wanted);
+    }
+    let deployments = cluster.api::<k8s_openapi::api::apps::v1::Deployment>(NAMESPACE);
+    merge(&deployments, "web", json!({"spec": {"replicas": 0}})).await;
+    for service in ["web", "numbered"] {
+        wait_for(&cluster, service, (0, 0)).await;
+    }
 }
 
 /// Type, addresses and hints of a service's slices.

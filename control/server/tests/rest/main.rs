@@ -1,6 +1,7 @@
 //! The REST API over a real etcd, called in process.
 
 mod cluster;
+mod conformance;
 mod deletes;
 mod outputs;
 mod reads;
