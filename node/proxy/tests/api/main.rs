@@ -2,6 +2,9 @@
 //! process of its own, because a tracing subscriber is the whole process's.
 //! Needs root and the eBPF programs, as `lab` does.
 
+#[path = "../lab/api.rs"]
+#[expect(dead_code, reason = "shared with lab, which uses all of it")]
+mod api;
 #[path = "../lab/cell.rs"]
 #[expect(dead_code, reason = "shared with lab, which uses all of it")]
 mod cell;
@@ -10,100 +13,35 @@ mod cell;
 mod servers;
 
 use std::{
-    convert::Infallible,
     io::Write,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use bytes::Bytes;
-use futures::{StreamExt, channel::mpsc};
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use kube::client::Body;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 use vetch_proxy::Protocol;
 
 use crate::{
+    api::Api,
     cell::Cell,
     servers::{Server, ask},
 };
 
 const VIP: &str = "10.96.0.10:80";
 
-type Watches = Vec<(String, mpsc::UnboundedSender<Bytes>)>;
-
-/// Serves one list a kind, then what is sent through the channels.
-#[derive(Clone, Default)]
-struct Api {
-    watches: Arc<Mutex<Watches>>,
-    services: Vec<Value>,
-    slices: Vec<Value>,
-}
-
-type ApiBody = UnsyncBoxBody<Bytes, Infallible>;
-
-impl Api {
-    fn client(&self) -> kube::Client {
-        let api = self.clone();
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let response = api.answer(&request);
-            async move { Ok::<_, Infallible>(response) }
-        });
-        kube::Client::new(service, "default")
-    }
-
-    fn answer(&self, request: &Request<Body>) -> Response<ApiBody> {
-        let kind = request
-            .uri()
-            .path()
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        if request
-            .uri()
-            .query()
-            .unwrap_or_default()
-            .contains("watch=true")
-        {
-            let (sender, receiver) = mpsc::unbounded();
-            self.watches.lock().unwrap().push((kind, sender));
-            let frames = receiver.map(|bytes| Ok(http_body::Frame::data(bytes)));
-            return Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
-        }
-        let items = if kind == "services" {
-            &self.services
-        } else {
-            &self.slices
-        };
-        let list = json!({"metadata": {"resourceVersion": "1"}, "items": items});
-        Response::new(BodyExt::boxed_unsync(Full::new(list.to_string().into())))
-    }
-
-    /// Sends one watch event; false while nobody watches.
-    fn send(&self, kind: &str, event: &Value) -> bool {
-        let watches = self.watches.lock().unwrap();
-        let line = Bytes::from(format!("{event}\n"));
-        watches
-            .iter()
-            .any(|(watched, sender)| watched == kind && sender.unbounded_send(line.clone()).is_ok())
-    }
-}
-
 fn service() -> Value {
     json!({
-        "metadata": {"namespace": "default", "name": "web", "resourceVersion": "1"},
+        "metadata": {"namespace": "default", "name": "web"},
         "spec": {"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"], "ports": [{"port": 80, "protocol": "TCP"}]}
     })
 }
 
-fn slice(server: &Server, version: u32) -> Value {
+fn slice(server: &Server) -> Value {
     json!({
         "metadata": {
-            "namespace": "default", "name": "web-1", "resourceVersion": version.to_string(),
+            "namespace": "default", "name": "web-1",
             "labels": {"kubernetes.io/service-name": "web"}
         },
         "addressType": "IPv4",
@@ -161,11 +99,9 @@ async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
         .with_writer(lines.clone());
     tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
     let servers = [1, 2].map(Server::tcp);
-    let api = Api {
-        services: vec![service()],
-        slices: vec![slice(&servers[0], 1)],
-        ..Api::default()
-    };
+    let api = Api::new();
+    api.set("services", service());
+    api.set("endpointslices", slice(&servers[0]));
     let shutdown = CancellationToken::new();
     let (_pods, no_pods) = tokio::sync::watch::channel(None);
     let proxy = tokio::spawn(vetch_proxy::run(
@@ -176,13 +112,7 @@ async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
     ));
 
     until("the listed endpoint", || ask(VIP).is_ok_and(|id| id == 1)).await;
-    until("the slice watch", || {
-        api.send(
-            "endpointslices",
-            &json!({"type": "MODIFIED", "object": slice(&servers[1], 2)}),
-        )
-    })
-    .await;
+    api.set("endpointslices", slice(&servers[1]));
     until("the new endpoint", || ask(VIP).is_ok_and(|id| id == 2)).await;
     let dump = vetch_proxy::dump(&cell.config("a").pin_dir).unwrap();
     assert!(
@@ -198,10 +128,7 @@ async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
     })
     .await;
 
-    until("the service watch", || {
-        api.send("services", &json!({"type": "DELETED", "object": service()}))
-    })
-    .await;
+    api.delete("services", service());
     until("the service to go", || ask(VIP).is_err()).await;
 
     shutdown.cancel();

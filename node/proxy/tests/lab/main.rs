@@ -2,9 +2,14 @@
 //! the tests' own. Needs root, and the eBPF programs: `cargo xtask build-ebpf`.
 
 mod announce;
+#[expect(dead_code, reason = "shared with the test api, which uses all of it")]
+mod api;
 mod cell;
+mod daemon;
+mod echo;
 mod inspect;
 mod links;
+mod loss;
 mod measure;
 mod model;
 mod policies;

@@ -5,10 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::{Value, json};
 use vetch_proxy::{Protocol::Tcp, Proxy};
 
 use crate::{
-    cell::{Cell, Services, services},
+    api::Api,
+    cell::{Cell, Services, exists, services, wait_for},
+    daemon::{Daemon, Orders},
     servers::Server,
 };
 
@@ -83,6 +86,97 @@ fn many(n: u16, generation: u8) -> Services {
         services(&[(&vip, Tcp, &backends)])
     };
     (0..n).flat_map(one).collect()
+}
+
+/// As `vetch-bench` measures it, over an API server that has little to do.
+#[test]
+#[ignore = "measures"]
+fn a_daemon_starts_with_ten_thousand_services() {
+    let bare = fresh(0);
+    for _ in 0..3 {
+        let (took, anonymous) = fresh(10_000);
+        let more = anonymous - bare.1;
+        println!("attached after {took:?}, of {anonymous:.1} MiB {more:.1} for services");
+    }
+    println!("without services {:?}, {:.1} MiB", bare.0, bare.1);
+}
+
+/// From the process's start until its last program is attached; its anonymous
+/// MiB when it has come to rest.
+fn fresh(services: u32) -> (Duration, f64) {
+    let cell = Cell::enter();
+    let config = cell.config("a");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let api = Api::new();
+    for number in 0..services {
+        let [service, slice] = objects(number);
+        api.set("services", service);
+        api.set("endpointslices", slice);
+    }
+    let orders = Orders {
+        api: runtime.block_on(api.serve()),
+        pin_dir: config.pin_dir.clone(),
+        cgroup: config.cgroup.clone(),
+        node_ips: Vec::new(),
+        pods: None,
+        verbose: false,
+    };
+    let started = Instant::now();
+    let daemon = Daemon::start(&orders);
+    let last = config.pin_dir.join("links/connect4");
+    wait_for("the last program", || {
+        std::thread::sleep(Duration::from_millis(1));
+        exists(&last)
+    });
+    let took = started.elapsed();
+    let dump = vetch_proxy::dump(&config.pin_dir).unwrap();
+    assert_eq!(dump.frontends.len(), services as usize);
+    std::thread::sleep(Duration::from_secs(1));
+    let rollup = format!("/proc/{}/smaps_rollup", daemon.pid());
+    let rollup = std::fs::read_to_string(rollup).unwrap();
+    let anonymous = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Anonymous:"));
+    let kib = anonymous.unwrap().trim().strip_suffix(" kB").unwrap();
+    (took, kib.parse::<f64>().unwrap() / 1024.0)
+}
+
+/// As API servers write them.
+fn objects(number: u32) -> [Value; 2] {
+    let [_, _, high, low] = number.to_be_bytes();
+    let name = format!("other-{number}");
+    let metadata = |labels: Value| {
+        json!({
+            "name": name, "namespace": "default", "labels": labels,
+            "uid": format!("7d6a4ac5-0000-4000-8000-{number:012}"), "generation": 1,
+            "creationTimestamp": "2026-01-01T00:00:00Z"
+        })
+    };
+    let ip = format!("10.96.{high}.{low}");
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": metadata(json!({})),
+        "spec": {
+            "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster",
+            "sessionAffinity": "None",
+            "ports": [{"name": "tcp", "port": 80, "protocol": "TCP", "targetPort": 8080}]
+        },
+        "status": {"loadBalancer": {}}
+    });
+    let labels = json!({
+        "kubernetes.io/service-name": name,
+        "endpointslice.kubernetes.io/managed-by": "vetch-bench"
+    });
+    let endpoint = |last: u8| {
+        let ip = format!("198.{}.{high}.{low}", 18 + last);
+        json!({"addresses": [ip], "conditions": {"ready": true}})
+    };
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata(labels),
+        "addressType": "IPv4", "ports": [{"name": "tcp", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [endpoint(0), endpoint(1)]
+    });
+    [service, slice]
 }
 
 fn report(what: &str, mut times: Vec<Duration>) {

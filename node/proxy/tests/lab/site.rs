@@ -19,6 +19,7 @@ use crate::cell::Cell;
 pub const NODE: &str = "172.30.0.1";
 pub const OUTSIDE: &str = "172.30.0.2";
 pub const UPLINK: &str = "up0";
+pub const POD_CIDR: &str = "10.244.1.0/24";
 
 /// Lives as long as its file is open.
 pub struct Namespace {
@@ -54,6 +55,12 @@ impl Namespace {
     }
 }
 
+impl AsRawFd for Namespace {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
 /// A command of iproute2 in the calling thread's network namespace.
 pub fn shell(line: &str) -> String {
     let mut words = line.split_whitespace();
@@ -80,6 +87,15 @@ pub struct Site {
     // After the network, whose tasks are its own.
     pub tokio: tokio::runtime::Runtime,
     state: tempfile::TempDir,
+    // Last: leaving it ends the namespaces.
+    pub cell: Cell,
+}
+
+/// What a site leaves to other processes.
+pub struct Left {
+    pub outside: Namespace,
+    /// What a network knows of its pods.
+    pub state: tempfile::TempDir,
     // Last: leaving it ends the namespaces.
     pub cell: Cell,
 }
@@ -133,6 +149,24 @@ impl Site {
             id: id.into(),
             ip,
             link: link_name(ifindex),
+        }
+    }
+
+    /// Without a network of its own: daemons of other processes go on.
+    pub fn leave(self) -> Left {
+        let Self {
+            outside,
+            network,
+            tokio,
+            state,
+            cell,
+        } = self;
+        drop(network);
+        drop(tokio);
+        Left {
+            outside,
+            state,
+            cell,
         }
     }
 
@@ -223,7 +257,7 @@ async fn network(state: &tempfile::TempDir) -> Network {
     };
     let network = Network::open(config).await.unwrap();
     network
-        .set_pod_cidrs(&["10.244.1.0/24".parse().unwrap()])
+        .set_pod_cidrs(&[POD_CIDR.parse().unwrap()])
         .await
         .unwrap();
     network
