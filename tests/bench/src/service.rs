@@ -34,6 +34,7 @@ mod rules;
 mod series;
 mod standing;
 mod traffic;
+mod usage;
 
 pub use options::{Options, Proxy};
 

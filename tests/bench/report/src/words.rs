@@ -52,6 +52,18 @@ const MEASURES: &[(&str, &str, &str, bool)] = &[
         false,
     ),
     (
+        "keepalive-machine-cycles",
+        "Cycles of the whole machine, a keep-alive request",
+        "cycles of the whole machine",
+        true,
+    ),
+    (
+        "connect-machine-cycles",
+        "Cycles of the whole machine, a new connection",
+        "cycles of the whole machine",
+        true,
+    ),
+    (
         "endpoint-effect",
         "Endpoint change to effect",
         "an endpoint change to its effect",

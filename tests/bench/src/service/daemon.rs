@@ -241,23 +241,6 @@ fn number(text: &str, key: &str) -> Option<f64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Seconds that this machine's processors were busy, summed over them.
-pub fn busy_seconds() -> Result<f64> {
-    busy(&fs::read_to_string("/proc/stat")?).context("/proc/stat is not as proc(5) says")
-}
-
-/// All but idle and iowait; guests' time is in that of their hosts.
-fn busy(stat: &str) -> Option<f64> {
-    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let ticks: Vec<f64> = line
-        .split_whitespace()
-        .take(8)
-        .map(|word| word.parse().ok())
-        .collect::<Option<_>>()?;
-    let idle = ticks.get(3)? + ticks.get(4)?;
-    Some((ticks.iter().sum::<f64>() - idle) / TICKS_A_SECOND)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,10 +249,6 @@ mod tests {
     fn the_kernels_files_are_read_as_documented() {
         let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
         assert_eq!(start_ticks(stat), Some(4711));
-        assert_eq!(
-            busy("cpu  100 0 50 700 100 0 50 0 0 0\ncpu0 1 1\n"),
-            Some(2.0)
-        );
         assert_eq!(
             number("map_id:\t12\nmemlock:\t4096\n", "memlock:"),
             Some(4096.0)
@@ -287,7 +266,6 @@ mod tests {
         assert!(anonymous_mib(pid).unwrap() > 0.0);
         assert!(start_time(pid).unwrap() <= since_boot());
         assert!(maps_mib(pid).is_err());
-        assert!(busy_seconds().unwrap() > 0.0);
     }
 
     #[test]

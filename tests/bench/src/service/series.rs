@@ -19,6 +19,7 @@ use super::population::Population;
 use super::progress::Progress;
 use super::rules::Program;
 use super::standing::Standing;
+use super::usage::Meter;
 use super::{blocking, daemon};
 use crate::run::Run;
 
@@ -58,6 +59,7 @@ pub struct Series<'a> {
     pub slow: BTreeSet<String>,
     /// MiB of a daemon without Services.
     pub bare: HashMap<String, f64>,
+    pub meter: Meter,
 }
 
 impl<'a> Series<'a> {
@@ -70,6 +72,10 @@ impl<'a> Series<'a> {
         subjects: &'a [Subject],
         (seed, endpoints): (u64, u32),
     ) -> Result<Series<'a>> {
+        let (meter, no_cycles) = Meter::open();
+        if let Some(why) = no_cycles {
+            run.skip("cycles of the machine", format!("not counted here: {why}"));
+        }
         let client = &run.target.client;
         let pods = Pods::new(client, namespace, &options.image, run.stop.clone());
         let ports = u16::try_from(endpoints / options.server_pods)?;
@@ -121,6 +127,7 @@ impl<'a> Series<'a> {
             dead: BTreeSet::new(),
             slow: BTreeSet::new(),
             bare: HashMap::new(),
+            meter,
         };
         if let Some(program) = &series.kube_proxy {
             let version = program.version()?;

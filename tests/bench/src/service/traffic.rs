@@ -1,19 +1,19 @@
 //! Load through every subject, side by side.
 
 use std::net::SocketAddrV4;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use vetch_bench_record::{Better, Figure};
 
-use super::daemon;
 use super::load::{Load, Outcome};
 use super::objects;
 use super::options::unique;
 use super::plan::{self, Conditions, Frontend, Kind, Measure, Subject};
 use super::progress::Progress;
 use super::series::Series;
+use super::usage::Usage;
 use crate::run::Run;
 
 /// A shorter sample is too short to see how busy the machine was.
@@ -34,8 +34,8 @@ struct Job {
 /// A sample that went well.
 struct Sample {
     outcome: Outcome,
-    /// Processor seconds that the machine was busy in each second of the load.
-    busy: Option<f64>,
+    /// Of the machine, in each second of the load.
+    usage: Option<Usage>,
 }
 
 impl Series<'_> {
@@ -255,30 +255,29 @@ impl Series<'_> {
             .pods
             .start(subject.path(), &node, &load.words())
             .await?;
-        let mut busy = None;
+        let mut usage = None;
         if run.target.local.is_some() && load.rate.is_none() && load.seconds >= WINDOW_MIN {
             self.pods.running(&name).await?;
-            busy = self.busy(load, run).await?;
+            usage = self.usage(load, run).await?;
         }
         let log = self.pods.finish(&name, load.seconds + load.warmup).await?;
         let outcome = Outcome::read(&log).map_err(anyhow::Error::msg)?;
-        Ok(Sample { outcome, busy })
+        Ok(Sample { outcome, usage })
     }
 
     /// In the middle of the load, so that its edges do not matter.
-    async fn busy(&self, load: &Load, run: &Run) -> Result<Option<f64>> {
+    async fn usage(&mut self, load: &Load, run: &Run) -> Result<Option<Usage>> {
         if !run
             .pause(Duration::from_secs_f64(load.warmup + 0.2 * load.seconds))
             .await
         {
             return Ok(None);
         }
-        let (from, busy) = (Instant::now(), daemon::busy_seconds()?);
+        let from = self.meter.read()?;
         if !run.pause(Duration::from_secs_f64(0.6 * load.seconds)).await {
             return Ok(None);
         }
-        let busy = daemon::busy_seconds()? - busy;
-        Ok(Some(busy / from.elapsed().as_secs_f64()))
+        Ok(Some(from.until(&self.meter.read()?)))
     }
 
     fn add(
@@ -314,10 +313,16 @@ impl Series<'_> {
         }
         let cpu = sample.and_then(|sample| sample.outcome.cpu_micros_per_request());
         add(format!("{name}-cpu"), "µs/request", Better::Lower, cpu);
-        if let Some((value, busy)) = value.zip(sample.and_then(|sample| sample.busy)) {
-            let micros = busy * 1e6 / value;
-            let measure = format!("{name}-machine-cpu");
-            add(measure, "µs/request", Better::Lower, Some(micros));
+        let Some((value, usage)) = value.zip(sample.and_then(|sample| sample.usage)) else {
+            return;
+        };
+        let mut spent = |part: &str, unit: &str, each_second: f64| {
+            let measure = format!("{name}-machine-{part}");
+            add(measure, unit, Better::Lower, Some(each_second / value));
+        };
+        spent("cpu", "µs/request", usage.busy_seconds * 1e6);
+        if let Some(cycles) = usage.cycles {
+            spent("cycles", "cycles/request", cycles);
         }
     }
 }
