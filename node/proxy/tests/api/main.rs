@@ -104,10 +104,12 @@ async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
     api.set("endpointslices", slice(&servers[0]));
     let shutdown = CancellationToken::new();
     let (_pods, no_pods) = tokio::sync::watch::channel(None);
+    let (pressure, table_pressure) = tokio::sync::watch::channel(Some("?".to_owned()));
     let proxy = tokio::spawn(vetch_proxy::run(
         api.client(),
         cell.config("a"),
         no_pods,
+        pressure,
         shutdown.clone(),
     ));
 
@@ -121,6 +123,7 @@ async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
             .all(|frontend| frontend.protocol == Protocol::Tcp)
             && dump.frontends.len() == 1
     );
+    until("the first sweep", || table_pressure.borrow().is_none()).await;
     until("the program's log line", || {
         lines
             .text()
