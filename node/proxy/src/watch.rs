@@ -165,8 +165,6 @@ struct Seen {
     tell: Tell,
     /// When the changes that are not written yet came to be.
     triggers: Vec<Timestamp>,
-    /// Tables under pressure.
-    pressed: BTreeSet<&'static str>,
 }
 
 impl Seen {
@@ -220,6 +218,8 @@ struct Keeper {
     in_sync: bool,
     /// What could not be served wholly.
     retry: BTreeSet<ObjectName>,
+    /// Tables under pressure.
+    pressed: BTreeSet<&'static str>,
 }
 
 impl Keeper {
