@@ -144,19 +144,19 @@ async fn connections_are_spread_by_the_weights_of_slices() {
     let cell = Cell::enter();
     let servers = [1, 2].map(Server::tcp);
     let weighing = |server: &Server, name: &str, weight: &str| {
-        let mut slice = slice(server, 1);
+        let mut slice = slice(server);
         slice["metadata"]["name"] = name.into();
         slice["metadata"]["annotations"] = json!({"vetch.dev/weight": weight});
         slice
     };
-    let api = Api {
-        services: vec![service()],
-        slices: vec![
-            weighing(&servers[0], "web-1", "25"),
-            weighing(&servers[1], "web-2", "75"),
-        ],
-        ..Api::default()
-    };
+    let api = Api::new();
+    api.set("services", service());
+    for slice in [
+        weighing(&servers[0], "web-1", "25"),
+        weighing(&servers[1], "web-2", "75"),
+    ] {
+        api.set("endpointslices", slice);
+    }
     let shutdown = CancellationToken::new();
     let (_pods, no_pods) = tokio::sync::watch::channel(None);
     let (pressure, _table_pressure) = tokio::sync::watch::channel(None);
