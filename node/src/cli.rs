@@ -41,6 +41,9 @@ pub enum Command {
     Ct(CtCommand),
     /// The eBPF maps with their sizes, and what was refused or dropped by reason
     Maps(MapsArgs),
+    /// Calls and packets that did not get through, one by one, as far as the programs told of them;
+    /// works while the daemon is down
+    Drops(DropsArgs),
     /// Has this kernel's verifier look at every program of this build, with its whole log; nothing is
     /// attached, and no daemon is needed
     Verify(VerifyArgs),
@@ -198,6 +201,15 @@ pub struct MapsArgs {
     pub output: Output,
 }
 
+#[derive(Debug, Args)]
+pub struct DropsArgs {
+    #[command(flatten)]
+    pub maps: MapsArgs,
+    /// Stay, and print what comes; JSON is one object a line then
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
 impl MapsArgs {
     /// The likely reason when nothing can be read there.
     pub fn no_node(&self) -> String {
@@ -337,6 +349,11 @@ mod tests {
             let error = parse(&["vetch-node", "service", "show", wrong]).unwrap_err();
             assert!(error.contains("ADDRESS:PORT/PROTOCOL"), "{error}");
         }
+        let cli = parse(&["vetch-node", "drops", "--follow", "--output", "json"]).unwrap();
+        let Some(Command::Drops(args)) = cli.command else {
+            panic!("{cli:?}");
+        };
+        assert_eq!((args.follow, args.maps.output), (true, Output::Json));
         let cli = parse(&["vetch-node", "cleanup", "--run-dir", "/r"]).unwrap();
         let Some(Command::Cleanup(args)) = cli.command else {
             panic!("{cli:?}");

@@ -6,6 +6,7 @@ mod cleanup;
 mod cli;
 mod ct;
 mod daemon;
+mod drops;
 mod filesystems;
 mod image;
 mod logging;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Some(Command::Service(command)) => service::main(&command),
         Some(Command::Ct(command)) => ct::main(&command),
         Some(Command::Maps(args)) => maps::main(&args),
+        Some(Command::Drops(args)) => drops::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Cleanup(args)) => cleanup::main(&args),
     };

@@ -8,7 +8,7 @@
 mod lifetime;
 mod tuple;
 
-pub use lifetime::{Direction, Fate, State};
+pub use lifetime::{Direction, Fate, Phase, State};
 pub use tuple::Tuple;
 
 /// What becomes of the packets with a [`Tuple`].

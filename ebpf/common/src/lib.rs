@@ -16,6 +16,7 @@ mod checksum;
 mod device;
 mod difference;
 mod endpoint;
+mod event;
 mod flow;
 mod fragment;
 mod frontend;
@@ -25,6 +26,7 @@ mod reason;
 mod refusal;
 mod service;
 mod slot;
+mod sweep;
 #[cfg(feature = "user")]
 mod user;
 
@@ -33,15 +35,17 @@ pub use checksum::Checksum;
 pub use device::DeviceRequest;
 pub use difference::Difference;
 pub use endpoint::Endpoint;
-pub use flow::{Direction, Fate, Flow, State, Tuple};
-pub use fragment::FragmentKey;
+pub use event::{Event, EventKind, Site};
+pub use flow::{Direction, Fate, Flow, Phase, State, Tuple};
+pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{Frontend, FrontendKey, Protocol, UnknownProtocol, addresses};
 pub use memory::{Affinity, AffinityKey, BackendKey, Pod, ReverseKey, SourceRange, Traffic};
 pub use neighbour::{ALL_NODES, ALL_NODES_MAC, Advertisement, Arp, Mac, Solicitation, Uplink};
 pub use reason::Reason;
-pub use refusal::{Pace, TcpHeader, answerable, quoted, reset};
+pub use refusal::{ErrorPace, EventPace, TcpHeader, answerable, quoted, reset};
 pub use service::{From, List, Service, ServiceWord, Terms};
 pub use slot::Slot;
+pub use sweep::Sweep;
 
 /// Names of the maps, as the programs declare them.
 pub mod maps {
@@ -58,6 +62,9 @@ pub mod maps {
     pub const FLOWS: &str = "FLOWS";
     pub const FRAGMENTS: &str = "FRAGMENTS";
     pub const REASONS: &str = "REASONS";
+    pub const EVENTS: &str = "EVENTS";
+    pub const EVENTS_MISSED: &str = "EVENTS_MISSED";
+    pub const SWEPT: &str = "SWEPT";
     pub const TRAFFIC: &str = "TRAFFIC";
     pub const UPLINKS: &str = "UPLINKS";
 }
@@ -95,7 +102,9 @@ pub const MAX_SLOTS: u32 = 1 << 20;
 pub const MAX_BACKENDS: u32 = 1 << 19;
 /// Most ranges of client addresses.
 pub const MAX_SOURCE_RANGES: u32 = 1 << 16;
-/// Socket-to-backend relations remembered; the least used goes first.
+/// Socket-to-backend relations remembered; the least used goes first. This and
+/// the others of that kind are what the object asks for; a daemon that makes
+/// the maps goes by the node's memory.
 pub const MAX_REVERSE: u32 = 1 << 16;
 /// Clients of services with affinity remembered, likewise.
 pub const MAX_AFFINITY: u32 = 1 << 16;
@@ -111,6 +120,9 @@ pub const MAX_FRAGMENTS: u32 = 1 << 12;
 /// What all pinned maps together may hold of the kernel's memory, in bytes, with
 /// 50,000 services in them; a test of `node/proxy` programs as many.
 pub const MAPS_BUDGET: u64 = 192 << 20;
+
+/// The ring buffer of events: some 7,000 of them.
+pub const EVENTS_BYTES: u32 = 1 << 19;
 
 /// Identifies the layout of the maps. Maps of another layout are neither read
 /// nor written: the daemon fills new ones and then swaps the programs.
@@ -133,6 +145,9 @@ pub const LAYOUT: u32 = fnv1a(&[
     size_of::<Tuple>() as u32,
     size_of::<Flow>() as u32,
     size_of::<FragmentKey>() as u32,
+    size_of::<FragmentPorts>() as u32,
+    size_of::<Event>() as u32,
+    EVENTS_BYTES,
     Reason::ALL.len() as u32,
     MAX_FRONTENDS,
     MAX_ADDRESSES,

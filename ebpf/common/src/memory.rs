@@ -1,6 +1,6 @@
 //! What the programs remember of sockets, clients and backends.
 
-use crate::{Address, Endpoint};
+use crate::{Address, Endpoint, Terms};
 
 /// A socket and the backend it talks to; the value is the service's
 /// [`Endpoint`]. Socket cookies are unique on the whole machine.
@@ -47,6 +47,11 @@ impl AffinityKey {
             pad: 0,
         }
     }
+
+    #[inline(always)]
+    pub const fn service(&self) -> u32 {
+        self.service
+    }
 }
 
 /// The backend such a client was sent to.
@@ -65,6 +70,13 @@ impl Affinity {
     #[inline(always)]
     pub const fn holds(&self, now: u64, seconds: u32) -> bool {
         now.wrapping_sub(self.seen) < seconds as u64 * 1_000_000_000
+    }
+
+    /// Whether nobody will be sent by it again, by the terms of its
+    /// service-port now.
+    #[inline(always)]
+    pub const fn is_over(&self, now: u64, terms: Terms) -> bool {
+        !terms.has(Terms::AFFINITY) || !self.holds(now, terms.affinity_seconds())
     }
 }
 
@@ -198,5 +210,13 @@ mod tests {
         assert!(affinity.holds(5_000_000_000, 1));
         assert!(affinity.holds(5_999_999_999, 1));
         assert!(!affinity.holds(6_000_000_000, 1));
+        for (flags, seconds, over) in [
+            (Terms::AFFINITY, 2, false),
+            (Terms::AFFINITY, 1, true),
+            (0, 2, true),
+        ] {
+            let terms = Terms::new(flags, seconds);
+            assert_eq!(affinity.is_over(6_000_000_000, terms), over, "{terms:?}");
+        }
     }
 }

@@ -48,6 +48,18 @@ reasons! {
     FlowTable = 10 "flow-table",
 }
 
+impl Reason {
+    /// Whether who is turned away is told; other packets are dropped without
+    /// words.
+    #[inline(always)]
+    pub const fn refuses(self) -> bool {
+        matches!(
+            self,
+            Self::NoEndpoints | Self::UnknownPort | Self::Torn | Self::Memory
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

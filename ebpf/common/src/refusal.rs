@@ -72,18 +72,22 @@ const fn one_host(address: Address) -> bool {
     }
 }
 
-/// Holds ICMP errors to a rate, as RFC 4443, 2.4 f demands: 1,000 a second
-/// and 100 at once, of each processor.
+/// Holds what each processor sends to a rate: one in `INTERVAL` nanoseconds,
+/// and 100 at once.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pace {
-    /// When the errors sent so far would all be due, had they been paced.
+pub struct Pace<const INTERVAL: u64> {
+    /// When those sent so far would all be due, had they been paced.
     due: u64,
 }
 
-impl Pace {
-    const INTERVAL: u64 = 1_000_000;
-    const AHEAD: u64 = 99 * Self::INTERVAL;
+/// ICMP errors have a limit (RFC 4443, 2.4 f): 1,000 a second.
+pub type ErrorPace = Pace<1_000_000>;
+/// Events of drops and refusals: 100 a second tell what is wrong.
+pub type EventPace = Pace<10_000_000>;
+
+impl<const INTERVAL: u64> Pace<INTERVAL> {
+    const AHEAD: u64 = 99 * INTERVAL;
 
     /// Whether one may be sent now, in nanoseconds of any steady clock.
     #[inline(always)]
@@ -92,7 +96,7 @@ impl Pace {
             return false;
         }
         let from = if self.due > now { self.due } else { now };
-        self.due = from + Self::INTERVAL;
+        self.due = from + INTERVAL;
         true
     }
 }
@@ -223,12 +227,13 @@ mod tests {
 
     #[test]
     fn errors_keep_a_pace() {
-        let mut pace = Pace::default();
+        const INTERVAL: u64 = 1_000_000;
+        let mut pace = ErrorPace::default();
         let now = 5_000_000_000;
         assert_eq!((0..200).filter(|_| pace.take(now)).count(), 100);
-        assert!(!pace.take(now + Pace::INTERVAL - 1));
-        assert!(pace.take(now + Pace::INTERVAL));
-        assert!(!pace.take(now + Pace::INTERVAL));
+        assert!(!pace.take(now + INTERVAL - 1));
+        assert!(pace.take(now + INTERVAL));
+        assert!(!pace.take(now + INTERVAL));
         let second = now + 1_000_000_000;
         assert_eq!((0..2000).filter(|_| pace.take(second)).count(), 100);
     }

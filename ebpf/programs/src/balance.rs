@@ -40,16 +40,15 @@ pub struct Client {
 /// unless changes of one service-port come faster than these few loads.
 const ATTEMPTS: u32 = 4;
 
+/// Counts what becomes of it for the service-port; the reason is the caller's
+/// to count.
 #[inline(always)]
 pub fn choose(frontend: &Frontend, client: &Client) -> Choice {
     let service = frontend.service();
     let choice = choose_for(frontend, client);
     match choice {
         Choice::Backend(_) => count::connection(service),
-        Choice::Refuse(reason) | Choice::Drop(reason) => {
-            count::refused(service);
-            count::reason(reason);
-        }
+        Choice::Refuse(_) | Choice::Drop(_) => count::refused(service),
     }
     choice
 }
@@ -139,6 +138,16 @@ fn recall(key: &AffinityKey, terms: Terms, service: u32, list: List) -> Option<E
     }
     remember(key, affinity.backend);
     Some(affinity.backend)
+}
+
+/// Of the service-port now; none at all if there is no such one.
+#[inline(always)]
+pub fn terms(service: u32) -> Terms {
+    let Some(words) = SERVICES.get_ptr(service) else {
+        return Terms::default();
+    };
+    // SAFETY: as in `choose_for`.
+    Terms::from_bits(unsafe { words.cast::<u64>().add(Service::TERMS).read_volatile() })
 }
 
 /// Of the service-port's word now; 0 if there is no such service-port.

@@ -1,7 +1,7 @@
 //! `connect()`: TCP, and UDP sockets that have one peer.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
-use vetch_ebpf_common::Protocol;
+use vetch_ebpf_common::{Protocol, Site};
 
 use crate::{
     address::{self, Family},
@@ -21,7 +21,9 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     match Protocol::try_from(address::protocol(ctx)) {
-        Ok(protocol @ (Protocol::Tcp | Protocol::Udp)) => to_backend(ctx, family, protocol, false),
+        Ok(protocol @ (Protocol::Tcp | Protocol::Udp)) => {
+            to_backend(ctx, family, protocol, Site::Connect)
+        }
         // An SCTP association has many addresses; its packets are balanced.
         _ => PROCEED,
     }

@@ -2,7 +2,7 @@
 //! backend?
 
 use aya_ebpf::programs::TcContext;
-use vetch_ebpf_common::{Address, Flow, Frontend, Tuple, addresses};
+use vetch_ebpf_common::{Address, Flow, Frontend, Reason, Tuple, addresses};
 
 use crate::{
     access::ifindex,
@@ -81,8 +81,9 @@ fn backend(frontend: &Frontend, key: &Tuple, hook: Hook) -> Result<Tuple, Error>
     };
     match choose(frontend, &client) {
         Choice::Backend(backend) => Ok(Tuple::new(key.source(), backend, key.protocol)),
-        Choice::Refuse(_) => Err(Error::Refused),
-        Choice::Drop(_) => Err(Error::Dropped),
+        Choice::Refuse(Reason::Torn) => Err(Error::Torn),
+        Choice::Refuse(_) => Err(Error::NoEndpoints),
+        Choice::Drop(_) => Err(Error::NoLocalEndpoints),
     }
 }
 

@@ -110,14 +110,14 @@ fn write(entry: *mut Flow, flow: &Flow) {
     }
 }
 
-/// Removes both halves.
+/// Removes both halves; false if this one was gone already.
 #[inline(never)]
-pub fn forget(key: &Tuple, flow: &Flow) {
+pub fn forget(key: &Tuple, flow: &Flow) -> bool {
     let (twin_key, twin) = flow.twin(key);
     if let Some(other) = get(&twin_key)
         && other.to == twin.to
     {
         let _ = FLOWS.remove(&twin_key);
     }
-    let _ = FLOWS.remove(key);
+    FLOWS.remove(key).is_ok()
 }

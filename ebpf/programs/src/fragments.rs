@@ -1,9 +1,10 @@
 //! Ports for the fragments that have none.
 
 use aya_ebpf::bindings::BPF_ANY;
-use vetch_ebpf_common::FragmentKey;
+use vetch_ebpf_common::{FragmentKey, FragmentPorts};
 
 use crate::{
+    flows,
     maps::FRAGMENTS,
     parse::{Fragment, Packet},
 };
@@ -17,13 +18,16 @@ pub fn follow(packet: &mut Packet) {
     match packet.ip.fragment {
         Fragment::Whole => {}
         Fragment::First => {
-            let _ = FRAGMENTS.insert(&key, packet.tuple.ports(), BPF_ANY.into());
+            let ports = FragmentPorts::new(packet.tuple.ports(), flows::now());
+            let _ = FRAGMENTS.insert(&key, ports, BPF_ANY.into());
         }
         Fragment::Later => {
             // SAFETY: copied at once; an element recycled in between has
             // another datagram's ports, which takes 4,096 newer ones.
-            if let Some(ports) = unsafe { FRAGMENTS.get(&key) }.copied() {
-                packet.tuple.set_ports(ports);
+            if let Some(first) = unsafe { FRAGMENTS.get(&key) }.copied()
+                && !first.is_over(flows::now())
+            {
+                packet.tuple.set_ports(first.ports);
             }
         }
     }

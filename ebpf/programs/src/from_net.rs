@@ -1,6 +1,7 @@
 //! What comes from the network: the ingress of the node's uplinks.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
+use vetch_ebpf_common::Site;
 
 use crate::{
     access::is_for_us,
@@ -15,7 +16,7 @@ use crate::{
 
 #[classifier]
 pub fn from_net(ctx: TcContext) -> i32 {
-    verdict(&ctx, handle(&ctx))
+    verdict(&ctx, Site::FromNet, handle(&ctx))
 }
 
 #[inline(always)]

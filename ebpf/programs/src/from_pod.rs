@@ -1,6 +1,7 @@
 //! What pods of this node send: the ingress of the node's side of their links.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
+use vetch_ebpf_common::Site;
 
 use crate::{
     access::is_for_us,
@@ -15,7 +16,7 @@ use crate::{
 
 #[classifier]
 pub fn from_pod(ctx: TcContext) -> i32 {
-    verdict(&ctx, handle(&ctx))
+    verdict(&ctx, Site::FromPod, handle(&ctx))
 }
 
 #[inline(always)]

@@ -13,7 +13,9 @@
 //! asks where an announced address is through [`neighbour`].
 //!
 //! Both choose with [`find`] and [`balance`]; [`maps`] has what the daemon
-//! writes. [`devices`] stands alone: it needs no map.
+//! writes. What does not get through is counted ([`count`]) and told of
+//! ([`event`]). [`sweep`] takes out of the tables what has outlived its time.
+//! [`devices`] stands alone: it needs no map.
 //!
 //! Minimum kernel: 5.18, for `bpf_set_retval`.
 
@@ -28,6 +30,7 @@ mod connect;
 mod count;
 mod devices;
 mod dial;
+mod event;
 mod find;
 mod flows;
 mod forward;
@@ -45,6 +48,7 @@ mod refuse;
 mod reset;
 mod reverse;
 mod sendmsg;
+mod sweep;
 mod to_net;
 mod to_pod;
 mod turn;

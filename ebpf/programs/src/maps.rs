@@ -3,13 +3,14 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use vetch_ebpf_common::{
-    Address, Affinity, AffinityKey, BackendKey, Endpoint, Flow, FragmentKey, Frontend, FrontendKey,
-    MAX_ADDRESSES, MAX_AFFINITY, MAX_BACKENDS, MAX_FLOWS, MAX_FRAGMENTS, MAX_FRONTENDS, MAX_PODS,
-    MAX_REVERSE, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, Pace, Pod, Reason,
-    ReverseKey, Service, Slot, SourceRange, Traffic, Tuple, Uplink,
+    Address, Affinity, AffinityKey, BackendKey, EVENTS_BYTES, Endpoint, ErrorPace, EventPace, Flow,
+    FragmentKey, FragmentPorts, Frontend, FrontendKey, MAX_ADDRESSES, MAX_AFFINITY, MAX_BACKENDS,
+    MAX_FLOWS, MAX_FRAGMENTS, MAX_FRONTENDS, MAX_PODS, MAX_REVERSE, MAX_SERVICES, MAX_SLOTS,
+    MAX_SOURCE_RANGES, MAX_UPLINKS, Pod, Reason, ReverseKey, Service, Slot, SourceRange, Sweep,
+    Traffic, Tuple, Uplink,
 };
 
 #[map]
@@ -54,7 +55,7 @@ pub static FLOWS: LruHashMap<Tuple, Flow> = LruHashMap::pinned(MAX_FLOWS, 0);
 
 /// Ports of datagrams that come in fragments.
 #[map]
-pub static FRAGMENTS: LruHashMap<FragmentKey, u32> = LruHashMap::pinned(MAX_FRAGMENTS, 0);
+pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> = LruHashMap::pinned(MAX_FRAGMENTS, 0);
 
 #[map]
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as u32, 0);
@@ -70,4 +71,20 @@ pub static UPLINKS: HashMap<u32, Uplink> = HashMap::pinned(MAX_UPLINKS, BPF_F_NO
 
 /// Not pinned: nothing of it is worth keeping.
 #[map]
-pub static ERROR_PACE: PerCpuArray<Pace> = PerCpuArray::with_max_entries(1, 0);
+pub static ERROR_PACE: PerCpuArray<ErrorPace> = PerCpuArray::with_max_entries(1, 0);
+
+/// Drops and refusals (5.8). Readers take nothing out but to make room.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::pinned(EVENTS_BYTES, 0);
+
+/// Events that were too many, or for which there was no room.
+#[map]
+pub static EVENTS_MISSED: PerCpuArray<u64> = PerCpuArray::pinned(1, 0);
+
+/// As for errors.
+#[map]
+pub static EVENT_PACE: PerCpuArray<EventPace> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the last sweep found, for the daemon that ran it.
+#[map]
+pub static SWEPT: Array<Sweep> = Array::with_max_entries(1, 0);

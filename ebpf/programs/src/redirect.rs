@@ -2,12 +2,14 @@
 
 use aya_ebpf::{helpers::bpf_set_retval, programs::SockAddrContext};
 use aya_log_ebpf::debug;
-use vetch_ebpf_common::{Address, Endpoint, From, Frontend, Pod, Protocol, Reason};
+use vetch_ebpf_common::{
+    Address, Endpoint, Event, EventKind, From, Frontend, Pod, Protocol, Reason, Site,
+};
 
 use crate::{
     address::{self, Family},
     balance::{Choice, Client, choose, in_source_ranges},
-    count,
+    count, event,
     find::{Found, find},
     maps::NETNS_FLAGS,
     node, reverse,
@@ -20,14 +22,8 @@ const REFUSE: i32 = 0;
 const ECONNREFUSED: i32 = 111;
 
 /// Sends the call to a backend of the service it is for, if it is for one.
-/// `conversation`: the socket may go on with the same peer in further calls.
 #[inline(always)]
-pub fn to_backend(
-    ctx: &SockAddrContext,
-    family: Family,
-    protocol: Protocol,
-    conversation: bool,
-) -> i32 {
+pub fn to_backend(ctx: &SockAddrContext, family: Family, protocol: Protocol, site: Site) -> i32 {
     let service = address::remote(ctx, family);
     let found = find(service, protocol as u8, || {
         node::is_node(address::netns(ctx))
@@ -35,8 +31,8 @@ pub fn to_backend(
     let frontend = match found {
         Found::NotAService => return PROCEED,
         Found::UnknownPort => {
-            count::reason(Reason::UnknownPort);
-            return refuse(ctx, service);
+            let call = Call::new(site, protocol, service, Event::NO_SERVICE);
+            return refuse(ctx, &call, Reason::UnknownPort);
         }
         Found::Frontend(frontend) => frontend,
     };
@@ -44,22 +40,26 @@ pub fn to_backend(
     if !at_the_socket(netns, protocol, &frontend, service.addr()) {
         return PROCEED;
     }
+    let call = Call::new(site, protocol, service, frontend.service());
     let cookie = address::cookie(ctx);
     let client = Client {
         from: From::Inside,
         address: Address::from_words([netns, 0]),
         hash: spread(cookie),
-        always_hash: conversation,
+        // The socket may go on with the same peer in further calls.
+        always_hash: matches!(site, Site::Sendmsg),
     };
     let backend = match choose(&frontend, &client) {
         Choice::Backend(backend) => backend,
-        Choice::Refuse(_) => return refuse(ctx, service),
+        Choice::Refuse(reason) => return refuse(ctx, &call, reason),
         // Goes on to the service's address, where the packet finds its end.
-        Choice::Drop(_) => return PROCEED,
+        Choice::Drop(reason) => {
+            count::reason(reason);
+            return PROCEED;
+        }
     };
     if reverse::remember(cookie, service, backend, protocol).is_err() {
-        count::reason(Reason::Memory);
-        return refuse(ctx, service);
+        return refuse(ctx, &call, Reason::Memory);
     }
     address::set_remote(ctx, family, backend);
     log(ctx, service, protocol, backend);
@@ -83,10 +83,33 @@ fn at_the_socket(netns: u64, protocol: Protocol, frontend: &Frontend, to: Addres
     flags & by_packet == 0 && !frontend.has(Frontend::SOURCE_RANGES)
 }
 
+/// What there is to tell of a call that is refused.
+struct Call {
+    site: Site,
+    protocol: Protocol,
+    service: Endpoint,
+    number: u32,
+}
+
+impl Call {
+    #[inline(always)]
+    const fn new(site: Site, protocol: Protocol, service: Endpoint, number: u32) -> Self {
+        Self {
+            site,
+            protocol,
+            service,
+            number,
+        }
+    }
+}
+
 /// ECONNREFUSED, as from a closed port: EPERM makes in-kernel clients such as
 /// NFS try again for ever.
 #[inline(always)]
-fn refuse(ctx: &SockAddrContext, service: Endpoint) -> i32 {
+fn refuse(ctx: &SockAddrContext, call: &Call, reason: Reason) -> i32 {
+    count::reason(reason);
+    tell(ctx, call, reason);
+    let service = call.service;
     // SAFETY: the helper has no preconditions; 5.18.
     unsafe { bpf_set_retval(-ECONNREFUSED) };
     let port = u16::from_be_bytes(service.port());
@@ -95,6 +118,19 @@ fn refuse(ctx: &SockAddrContext, service: Endpoint) -> i32 {
         None => debug!(ctx, "[{:i}]:{} refused", service.addr().octets(), port),
     }
     REFUSE
+}
+
+#[inline(always)]
+fn tell(ctx: &SockAddrContext, call: &Call, reason: Reason) {
+    let Some(mut event) = event::due(call.site, EventKind::Refusal, reason) else {
+        return;
+    };
+    event.dst = call.service.addr();
+    event.dport = call.service.port();
+    event.netns = address::netns(ctx);
+    event.service = call.number;
+    event.protocol = call.protocol as u8;
+    event::write(&event);
 }
 
 #[inline(always)]

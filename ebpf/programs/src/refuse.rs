@@ -22,7 +22,7 @@ pub fn refuse(ctx: &TcContext) -> i32 {
     refuse_skb(ctx.skb.skb)
 }
 
-/// One copy in the object, for its callers are many and none is in a hurry.
+/// In a frame of its own: the stack is short.
 #[inline(never)]
 fn refuse_skb(skb: *mut __sk_buff) -> i32 {
     let ctx = TcContext::new(skb);

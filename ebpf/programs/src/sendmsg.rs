@@ -1,7 +1,7 @@
 //! `sendto()` and `sendmsg()` with an address: UDP sockets that have many peers.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
-use vetch_ebpf_common::Protocol;
+use vetch_ebpf_common::{Protocol, Site};
 
 use crate::{address::Family, redirect::to_backend};
 
@@ -9,10 +9,10 @@ use crate::{address::Family, redirect::to_backend};
 /// a datagram may be one of a conversation.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    to_backend(&ctx, Family::V4, Protocol::Udp, true)
+    to_backend(&ctx, Family::V4, Protocol::Udp, Site::Sendmsg)
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    to_backend(&ctx, Family::V6, Protocol::Udp, true)
+    to_backend(&ctx, Family::V6, Protocol::Udp, Site::Sendmsg)
 }

@@ -4,11 +4,10 @@
 //! be dropped, or because it is SCTP.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use vetch_ebpf_common::{Direction, Reason, addresses};
+use vetch_ebpf_common::{Direction, Site, addresses};
 
 use crate::{
     access::is_forwarded,
-    count,
     dial::dial,
     find, flows,
     forward::{self, Hook},
@@ -20,7 +19,7 @@ use crate::{
 
 #[classifier]
 pub fn to_net(ctx: TcContext) -> i32 {
-    verdict(&ctx, handle(&ctx))
+    verdict(&ctx, Site::ToNet, handle(&ctx))
 }
 
 #[inline(always)]
@@ -39,21 +38,8 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
         if find::address(work.packet.dst) & addresses::SERVICE == 0 {
             return Ok(PASS);
         }
-        dial(ctx, work, Hook::Node).map_err(quietly)?;
+        dial(ctx, work, Hook::Node)?;
         nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     }
     forward::translated(ctx, Hook::Node, work)
-}
-
-/// The socket hook has told the process what there was to tell.
-#[inline(always)]
-fn quietly(error: Error) -> Error {
-    match error {
-        Error::Refused => Error::Dropped,
-        Error::UnknownPort => {
-            count::reason(Reason::UnknownPort);
-            Error::Dropped
-        }
-        other => other,
-    }
 }

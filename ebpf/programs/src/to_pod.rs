@@ -3,7 +3,7 @@
 //! back through a masquerade of the stack's.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use vetch_ebpf_common::Direction;
+use vetch_ebpf_common::{Direction, Site};
 
 use crate::{
     flows, nat,
@@ -14,7 +14,7 @@ use crate::{
 
 #[classifier]
 pub fn to_pod(ctx: TcContext) -> i32 {
-    verdict(&ctx, handle(&ctx))
+    verdict(&ctx, Site::ToPod, handle(&ctx))
 }
 
 #[inline(always)]

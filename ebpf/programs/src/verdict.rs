@@ -1,12 +1,12 @@
 //! What becomes of a packet.
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC},
     programs::TcContext,
 };
-use vetch_ebpf_common::Reason;
+use vetch_ebpf_common::{EventKind, Reason, Site};
 
-use crate::{access::Short, count, refuse::refuse};
+use crate::{access::Short, count, event, refuse::refuse};
 
 /// Goes on: to the next program at the hook, then to the node's stack.
 pub const PASS: i32 = TC_ACT_UNSPEC;
@@ -21,6 +21,9 @@ const DROP: i32 = TC_ACT_SHOT as i32;
 pub enum Error {
     /// None of the programs' business: it goes where it was going.
     Pass,
+    NoEndpoints,
+    NoLocalEndpoints,
+    Torn,
     Malformed,
     UnknownPort,
     SourceRange,
@@ -28,10 +31,25 @@ pub enum Error {
     Fragment,
     Unsupported,
     FlowTable,
-    /// There is no backend; whoever chose has counted.
-    Refused,
-    /// There is none here, likewise.
-    Dropped,
+}
+
+impl Error {
+    #[inline(always)]
+    const fn reason(self) -> Option<Reason> {
+        Some(match self {
+            Self::Pass => return None,
+            Self::NoEndpoints => Reason::NoEndpoints,
+            Self::NoLocalEndpoints => Reason::NoLocalEndpoints,
+            Self::Torn => Reason::Torn,
+            Self::Malformed => Reason::Malformed,
+            Self::UnknownPort => Reason::UnknownPort,
+            Self::SourceRange => Reason::SourceRange,
+            Self::SourcePorts => Reason::SourcePorts,
+            Self::Fragment => Reason::Fragment,
+            Self::Unsupported => Reason::Unsupported,
+            Self::FlowTable => Reason::FlowTable,
+        })
+    }
 }
 
 impl From<Short> for Error {
@@ -42,26 +60,29 @@ impl From<Short> for Error {
 }
 
 #[inline(always)]
-pub fn verdict(ctx: &TcContext, result: Result<i32, Error>) -> i32 {
-    let error = match result {
-        Ok(verdict) => return verdict,
-        Err(error) => error,
-    };
-    let reason = match error {
-        Error::Pass => return PASS,
-        Error::Refused => return refuse(ctx),
-        Error::Dropped => return DROP,
-        Error::UnknownPort => {
-            count::reason(Reason::UnknownPort);
-            return refuse(ctx);
-        }
-        Error::Malformed => Reason::Malformed,
-        Error::SourceRange => Reason::SourceRange,
-        Error::SourcePorts => Reason::SourcePorts,
-        Error::Fragment => Reason::Fragment,
-        Error::Unsupported => Reason::Unsupported,
-        Error::FlowTable => Reason::FlowTable,
-    };
+pub fn verdict(ctx: &TcContext, site: Site, result: Result<i32, Error>) -> i32 {
+    match result {
+        Ok(verdict) => verdict,
+        Err(error) => match error.reason() {
+            Some(reason) => turn_away(ctx.skb.skb, site, reason),
+            None => PASS,
+        },
+    }
+}
+
+/// One copy in the object, as of [`refuse`].
+#[inline(never)]
+fn turn_away(skb: *mut __sk_buff, site: Site, reason: Reason) -> i32 {
+    let ctx = TcContext::new(skb);
     count::reason(reason);
-    DROP
+    // At the uplink's egress it is a process of the node: the socket hook has
+    // told it what there was to tell.
+    let refused = reason.refuses() && !matches!(site, Site::ToNet);
+    let kind = if refused {
+        EventKind::Refusal
+    } else {
+        EventKind::Drop
+    };
+    event::packet(&ctx, site, kind, reason);
+    if refused { refuse(&ctx) } else { DROP }
 }

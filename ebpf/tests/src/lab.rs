@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
     programs::{SchedClassifier, TcAttachType, TestRun as _, TestRunOptions, tc},
 };
 use nix::{
@@ -17,8 +17,8 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use vetch_ebpf_common::{
-    self as kernel, Address, BackendKey, Endpoint, Flow, Frontend, FrontendKey, Pod, Protocol,
-    Reason, ServiceWord, Slot, SourceRange, Terms, Tuple, Uplink, maps, variables,
+    self as kernel, Address, BackendKey, Endpoint, Event, Flow, Frontend, FrontendKey, Pod,
+    Protocol, Reason, ServiceWord, Slot, SourceRange, Sweep, Terms, Tuple, Uplink, maps, variables,
 };
 
 use crate::{Frame, namespace::ip_command};
@@ -60,7 +60,28 @@ pub const fn peer_mac(ifindex: u32) -> [u8; 6] {
 pub const NODE_V4: &str = "192.168.0.10";
 pub const NODE_V6: &str = "fd00:ff::10";
 
-const CLASSIFIERS: [&str; 4] = ["from_pod", "to_pod", "from_net", "to_net"];
+const CLASSIFIERS: [&str; 5] = ["from_pod", "to_pod", "from_net", "to_net", "sweep"];
+
+/// What a node's programs are loaded with.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// First and last of the ports for sources that are changed.
+    pub ports: (u16, u16),
+    /// The link that other nodes are behind; 0 leaves it to the stack.
+    pub link: u32,
+    /// The most entries of `FLOWS`.
+    pub flows: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ports: (61000, 65535),
+            link: 0,
+            flows: kernel::MAX_FLOWS,
+        }
+    }
+}
 
 /// A key or value as the kernel sees it.
 #[repr(transparent)]
@@ -74,21 +95,28 @@ unsafe impl<T: Copy + 'static> aya::Pod for Raw<T> {}
 
 impl Lab {
     pub fn new() -> Self {
-        Self::with(61000, 65535, 0)
+        Self::with(Options::default())
     }
 
     /// With these ports for sources that are changed.
     pub fn with_ports(first: u16, last: u16) -> Self {
-        Self::with(first, last, 0)
+        Self::with(Options {
+            ports: (first, last),
+            ..Options::default()
+        })
     }
 
     /// Other nodes are behind the uplink, and there is no other.
     pub fn with_one_uplink() -> Self {
-        Self::with(61000, 65535, UPLINK)
+        Self::with(Options {
+            link: UPLINK,
+            ..Options::default()
+        })
     }
 
     /// Moves the calling thread into a namespace of its own.
-    fn with(first: u16, last: u16, link: u32) -> Self {
+    pub fn with(options: Options) -> Self {
+        let (first, last) = options.ports;
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
             .expect("unshare: these tests need root");
         let none = None::<&str>;
@@ -101,9 +129,10 @@ impl Lab {
         let mut ebpf = EbpfLoader::new()
             .default_map_pin_directory(dir.path())
             .map_max_entries(maps::SLOTS, 1 << 10)
+            .map_max_entries(maps::FLOWS, options.flows)
             .override_global(variables::NODE_V4, &ip(NODE_V4).bits()[3], true)
             .override_global(variables::NODE_V6, &ip(NODE_V6).bits(), true)
-            .override_global(variables::NODE_LINK, &link, true)
+            .override_global(variables::NODE_LINK, &options.link, true)
             .override_global(variables::SNAT_FIRST, &first, true)
             .override_global(variables::SNAT_LAST, &last, true)
             .load(object)
@@ -316,6 +345,34 @@ impl Lab {
                 .expect("a machine that is up for that long");
             self.set_flow(key, flow);
         }
+    }
+
+    /// Takes what is over out of the tables.
+    pub fn sweep(&self) -> Sweep {
+        self.run_bytes("sweep", POD_1, &[0; 60]);
+        let swept: Array<_, Raw<Sweep>> =
+            Array::try_from(self.ebpf.map(maps::SWEPT).unwrap()).unwrap();
+        swept.get(&0, 0).unwrap().0
+    }
+
+    /// What the programs told of since the last call, and how much they did
+    /// not.
+    pub fn events(&mut self) -> (Vec<Event>, u64) {
+        let mut events = Vec::new();
+        {
+            let ring = self.ebpf.map_mut(maps::EVENTS).unwrap();
+            let mut ring = RingBuf::try_from(ring).unwrap();
+            while let Some(record) = ring.next() {
+                let words: Vec<u64> = record
+                    .chunks_exact(8)
+                    .map(|word| u64::from_ne_bytes(word.try_into().unwrap()))
+                    .collect();
+                events.push(Event::from_words(words.try_into().unwrap()));
+            }
+        }
+        let missed: PerCpuArray<_, u64> =
+            PerCpuArray::try_from(self.ebpf.map(maps::EVENTS_MISSED).unwrap()).unwrap();
+        (events, missed.get(&0, 0).unwrap().iter().sum())
     }
 
     fn array<V: Copy + 'static>(&mut self, name: &str) -> Array<&mut MapData, Raw<V>> {

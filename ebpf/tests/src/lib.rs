@@ -9,7 +9,7 @@ mod namespace;
 pub use expect::{At, To};
 pub use frame::{Body, Fragment, Frame, Quote};
 pub use lab::{
-    DROP, Lab, NODE_V4, NODE_V6, Outcome, PASS, POD_1, POD_2, REDIRECT, Raw, Service, UPLINK,
-    endpoint, ip, mac, peer_mac, tuple,
+    DROP, Lab, NODE_V4, NODE_V6, Options, Outcome, PASS, POD_1, POD_2, REDIRECT, Raw, Service,
+    UPLINK, endpoint, ip, mac, peer_mac, tuple,
 };
 pub use namespace::{Namespace, ip_command, set_checksum_offload, set_receive_errors, sysctl};

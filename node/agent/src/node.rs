@@ -52,6 +52,8 @@ pub struct NodeConfig {
     /// Above all pods; its limits are the node's.
     pub cgroup_root: PathBuf,
     pub machine: Machine,
+    /// Which tables of the service programs are nearly full.
+    pub table_pressure: watch::Receiver<Option<String>>,
 }
 
 /// Until `shutdown`. An API server that is away is waited for.

@@ -39,6 +39,9 @@ pub struct AgentConfig {
     pub cluster_domain: String,
     /// Whether processes may be made less likely to be killed than this one.
     pub can_lower_oom_score: bool,
+    /// Which tables of the service programs are nearly full, in words: a
+    /// condition of the Node.
+    pub table_pressure: watch::Receiver<Option<String>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +82,7 @@ pub async fn run(
         root_dir: config.root_dir.clone(),
         cgroup_root: config.cgroup_root,
         machine,
+        table_pressure: config.table_pressure,
     };
     let pods = PodsConfig {
         node_name: config.node_name.clone(),

@@ -15,6 +15,13 @@ pub fn reasons(maps_dir: &Path) -> Result<Vec<(Reason, u64)>, MapError> {
     Reason::ALL.iter().map(count).collect()
 }
 
+/// How many drops and refusals were not told of by an event.
+pub fn events_missed(maps_dir: &Path) -> Result<u64, MapError> {
+    let map = MapData::from_pin(maps_dir.join(maps::EVENTS_MISSED))?;
+    let map: PerCpuArray<_, u64> = PerCpuArray::try_from(Map::PerCpuArray(map))?;
+    Ok(map.get(&0, 0)?.iter().sum())
+}
+
 /// Of every service-port that had a client.
 pub struct TrafficCounters(PerCpuHashMap<MapData, ServiceId, Traffic>);
 

@@ -35,7 +35,7 @@ mod tcx;
 
 pub use follow::Follow;
 pub use plan::{Kind, Program};
-pub use tables::TableError;
+pub use tables::{TableError, pods};
 
 use crate::{ProxyConfig, announce::Uplink, netlink::Netlink, programs::maps_dir, sys};
 use clsact::Slot;
@@ -107,8 +107,8 @@ pub enum HooksError {
 }
 
 #[derive(Debug)]
-struct Loaded {
-    fd: OwnedFd,
+pub struct Loaded {
+    pub fd: OwnedFd,
     id: u32,
 }
 
@@ -138,7 +138,7 @@ impl Hooks {
         };
         let mut programs = BTreeMap::new();
         for program in Program::ALL {
-            programs.insert(program, load(ebpf, program)?);
+            programs.insert(program, load(ebpf, program.name())?);
         }
         Ok(Self {
             kind: config.kind,
@@ -391,8 +391,8 @@ impl Hooks {
     }
 }
 
-fn load(ebpf: &mut Ebpf, program: Program) -> Result<Loaded, HooksError> {
-    let name = program.name();
+/// A program of the kind that packets pass, loaded and attached nowhere.
+pub fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<Loaded, HooksError> {
     let failed = |error| HooksError::Program {
         program: name,
         source: Box::new(error),

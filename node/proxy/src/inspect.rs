@@ -1,6 +1,7 @@
 //! What the kernel's maps hold, for people and their tools: read from the
 //! pinned maps, so that it is true whether a daemon runs or not.
 
+mod drops;
 mod flows;
 mod memory;
 mod services;
@@ -18,6 +19,7 @@ use crate::{
     programs::maps_dir,
 };
 
+pub use drops::{Dropped, Drops};
 pub use flows::Flow;
 pub use memory::{Memory, MemoryMap};
 pub use services::{Service, ServiceBackend, ServiceDetail};
@@ -42,6 +44,13 @@ pub fn service(pin_dir: &Path, frontend: Frontend) -> Result<Option<ServiceDetai
 /// their backend was chosen at `connect()`, and the kernel knows the rest.
 pub fn flows(pin_dir: &Path) -> Result<Vec<Flow>, Error> {
     Ok(flows::read(&maps_dir(pin_dir)).map_err(read_error(maps::FLOWS))?)
+}
+
+/// Calls and packets that did not get through, one by one.
+pub fn drops(pin_dir: &Path) -> Result<Drops, Error> {
+    let name = maps::EVENTS.to_owned();
+    let opened = Drops::open(&maps_dir(pin_dir));
+    Ok(opened.map_err(|source| MapsError::Inspect { name, source })?)
 }
 
 /// Each map with its size, and the reasons' counters.

@@ -13,10 +13,11 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch as watch_channel};
 use tokio_util::sync::CancellationToken;
 
 mod announce;
@@ -32,9 +33,13 @@ mod maps;
 mod metrics;
 mod model;
 mod netlink;
+mod pressure;
 mod programs;
 mod proxy;
+mod ring;
+mod sizes;
 mod slots;
+mod sweep;
 mod sys;
 mod trace;
 mod wanted;
@@ -47,9 +52,12 @@ pub use index::ObjectName;
 pub use loaded::{LoadedProgram, loaded};
 pub use maps::MapsError;
 pub use model::{Backend, Balance, Exposure, Frontend, FrontendError, ServicePort, Target};
+pub use pressure::Table;
 pub use programs::ProgramsError;
 pub use proxy::{Proxy, dump};
-pub use vetch_ebpf_common::Protocol;
+pub use sizes::TableSizes;
+pub use sweep::{SweepError, Sweeper, Swept};
+pub use vetch_ebpf_common::{Protocol, SNAT_PORTS};
 
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
@@ -67,6 +75,11 @@ pub struct ProxyConfig {
     /// Names of the links that lead to the network; empty for those that have
     /// a node address or a default route.
     pub uplinks: Vec<String>,
+    /// Of the connection tables that are made; those that are pinned keep theirs.
+    pub tables: TableSizes,
+    /// Source ports for connections whose source is changed; reserved from the
+    /// host.
+    pub source_ports: RangeInclusive<u16>,
     /// Where `/healthz` and `/livez` are served; kube-proxy's is 0.0.0.0:10256.
     pub healthz_address: Option<SocketAddr>,
     /// Where `/metrics` is served; kube-proxy's is 127.0.0.1:10249.
@@ -84,20 +97,29 @@ pub enum Error {
     Hooks(#[from] HooksError),
     #[error("the thread that loads the programs died")]
     LoaderDied,
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
 }
 
+/// Which tables of the programs are nearly full, in words; `None` when none is.
+pub type TablePressure = watch_channel::Sender<Option<String>>;
+
 /// Serves until `shutdown`; leaves everything in the kernel as it is then.
-/// Its threads are in the node's network namespace.
+/// Its threads are in the node's network namespace. `pressure` is told of
+/// tables of the programs that are nearly full.
 pub async fn run(
     client: kube::Client,
     config: ProxyConfig,
     pods: AttachedPods,
+    pressure: TablePressure,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let maps_dir = programs::maps_dir(&config.pin_dir);
     let tell = watch::Tell {
         health: health::Health::default(),
-        metrics: metrics::Metrics::new(programs::maps_dir(&config.pin_dir)),
+        metrics: metrics::Metrics::new(maps_dir.clone()),
         events: events::Events::new(client.clone(), config.node_name.clone()),
+        pressure,
     };
     let healthz = serve(
         "healthz",

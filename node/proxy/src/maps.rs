@@ -8,7 +8,7 @@ use std::{
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 
-use aya::maps::{HashMap as HashMapMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key};
+use aya::maps::{HashMap as HashMapMap, LpmTrie, Map, MapData, MapError, MapInfo, lpm_trie::Key};
 use ipnet::IpNet;
 use vetch_ebpf_common::{
     Address, BackendKey, Endpoint, Frontend as FrontendValue, FrontendKey, MAX_SERVICES, MAX_SLOTS,
@@ -373,6 +373,12 @@ fn hash<K: aya::Pod, V: aya::Pod>(
 
 fn pinned(dir: &Path, name: &'static str) -> Result<MapData, MapsError> {
     MapData::from_pin(dir.join(name)).map_err(open_error(name))
+}
+
+/// The most entries that a map takes.
+pub fn capacity(dir: &Path, name: &'static str) -> Result<u32, MapsError> {
+    let info = MapInfo::from_pin(dir.join(name)).map_err(open_error(name))?;
+    Ok(info.max_entries())
 }
 
 fn words(dir: &Path, name: &'static str, len: usize) -> Result<Words, MapsError> {

@@ -19,7 +19,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::{pressure::Table, sweep::Swept};
+
 mod kernel;
+mod tables;
 
 /// OpenMetrics 1.0, as the encoder writes it.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -35,6 +38,10 @@ pub struct Metrics {
     pub endpoint_changes: Counter,
     pub drift: Counter,
     pub map_writes: Counter,
+    tables: tables::Tables,
+    sweep: Histogram,
+    expired: Counter,
+    orphans: Counter,
 }
 
 impl Metrics {
@@ -54,6 +61,10 @@ impl Metrics {
             endpoint_changes: Counter::default(),
             drift: Counter::default(),
             map_writes: Counter::default(),
+            tables: tables::Tables::default(),
+            sweep: seconds(),
+            expired: Counter::default(),
+            orphans: Counter::default(),
             registry: Arc::default(),
         };
         let own = &metrics;
@@ -97,6 +108,22 @@ impl Metrics {
             "Entries of the maps written or removed for Services and their addresses",
             own.map_writes.clone(),
         );
+        registry.register(
+            "vetch_proxy_sweep_duration_seconds",
+            "Time of one walk over the connection tables",
+            own.sweep.clone(),
+        );
+        registry.register(
+            "vetch_proxy_flows_expired",
+            "Conversations forgotten because their time was over",
+            own.expired.clone(),
+        );
+        registry.register(
+            "vetch_proxy_flow_orphans",
+            "Of the expired, those that a full table had left one half of",
+            own.orphans.clone(),
+        );
+        registry.register_collector(Box::new(own.tables.clone()));
         registry.register_collector(Box::new(kernel::Counters { maps }));
         Self {
             registry: Arc::new(registry),
@@ -110,6 +137,14 @@ impl Metrics {
             self.full_sync.observe(took.as_secs_f64());
         }
         self.last_sync.set(now.as_millisecond() as f64 / 1000.0);
+    }
+
+    /// `tables` are those that the sweep walked, and the others.
+    pub fn swept(&self, swept: &Swept, tables: Vec<Table>) {
+        self.sweep.observe(swept.took.as_secs_f64());
+        self.expired.inc_by(swept.found.expired.into());
+        self.orphans.inc_by(swept.found.orphans.into());
+        self.tables.set(tables, &swept.found);
     }
 
     /// `since`: when a controller saw the change.
@@ -142,6 +177,8 @@ pub fn router(metrics: Metrics) -> Router {
 
 #[cfg(test)]
 mod tests {
+    use vetch_ebpf_common::{Phase, Protocol, Sweep};
+
     use super::*;
 
     #[test]
@@ -151,6 +188,19 @@ mod tests {
         metrics.synced(Duration::from_millis(3), true, now);
         metrics.programmed("2026-01-01T00:00:00.5Z".parse().unwrap(), now);
         metrics.endpoint_changes.inc();
+        let mut found = Sweep::at(0, 0);
+        found.live[Sweep::index(Protocol::Udp as u8, Phase::Answered)] = 7;
+        (found.expired, found.orphans) = (5, 1);
+        let table = Table {
+            name: "FLOWS",
+            entries: 14,
+            capacity: 128,
+        };
+        let swept = Swept {
+            found,
+            took: Duration::from_millis(1),
+        };
+        metrics.swept(&swept, vec![table]);
         let mut text = String::new();
         encode(&mut text, &metrics.registry).unwrap();
         for line in [
@@ -161,6 +211,13 @@ mod tests {
             "kubeproxy_sync_proxy_rules_endpoint_changes_total 1",
             "vetch_proxy_drift_total 0",
             "vetch_proxy_map_writes_total 0",
+            "vetch_proxy_table_entries{table=\"FLOWS\"} 14",
+            "vetch_proxy_table_capacity{table=\"FLOWS\"} 128",
+            "vetch_proxy_flows{protocol=\"UDP\",state=\"answered\"} 7",
+            "vetch_proxy_flows{protocol=\"TCP\",state=\"new\"} 0",
+            "vetch_proxy_flows_expired_total 5",
+            "vetch_proxy_flow_orphans_total 1",
+            "vetch_proxy_sweep_duration_seconds_count 1",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
         }

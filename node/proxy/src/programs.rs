@@ -114,7 +114,12 @@ impl Programs {
         for dir in [maps_dir(pin_dir), pin_dir.join("links")] {
             fs::create_dir_all(&dir).map_err(io_error("create", &dir))?;
         }
-        let mut ebpf = EbpfLoader::new()
+        let (first_port, last_port) = config.source_ports.clone().into_inner();
+        let mut loader = EbpfLoader::new();
+        for (name, entries) in config.tables.by_name() {
+            loader.map_max_entries(name, entries);
+        }
+        let mut ebpf = loader
             .default_map_pin_directory(maps_dir(pin_dir))
             // Read-only data of the program: the verifier removes the code of
             // levels that are off.
@@ -123,6 +128,8 @@ impl Programs {
             .override_global(variables::NODE_V4, &node_v4, true)
             .override_global(variables::NODE_V6, &node_v6, true)
             .override_global(variables::NODE_LINK, &node_link, true)
+            .override_global(variables::SNAT_FIRST, &first_port, true)
+            .override_global(variables::SNAT_LAST, &last_port, true)
             .load(object)
             .map_err(|error| ProgramsError::Load(Box::new(error)))?;
         for hook in HOOKS {

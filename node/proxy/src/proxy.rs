@@ -3,20 +3,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    path::Path,
+    path::{Path, PathBuf},
     time::Instant,
 };
 
 use tracing::{debug, warn};
+use vetch_ebpf_common::Sweep;
 
 use crate::{
     Error, ProxyConfig,
     announce::Uplink,
     diff::{Current, MapOp, diff},
     index::ObjectName,
-    maps::{Maps, Writer},
+    maps::{Maps, Writer, capacity},
     model::{Frontend, ServicePort},
+    pressure::{self, Table},
     programs::{Programs, maps_dir},
+    sweep::Sweeper,
     trace,
 };
 
@@ -24,6 +27,9 @@ use crate::{
 pub struct Proxy {
     programs: Programs,
     writer: Writer,
+    maps_dir: PathBuf,
+    /// The most entries of each table, which a map that was there keeps.
+    capacities: BTreeMap<&'static str, u32>,
     /// Whose frontends are whose; empty until the first full sync.
     owned: BTreeMap<ObjectName, Box<[Frontend]>>,
     owner: BTreeMap<Frontend, ObjectName>,
@@ -34,10 +40,13 @@ impl Proxy {
     /// attached keeps answering, from the same maps.
     pub fn open(config: &ProxyConfig) -> Result<Self, Error> {
         let programs = Programs::load(config, trace::level())?;
-        let writer = Writer::adopt(Maps::open(&maps_dir(&config.pin_dir))?)?;
+        let maps_dir = maps_dir(&config.pin_dir);
+        let writer = Writer::adopt(Maps::open(&maps_dir)?)?;
         Ok(Self {
             programs,
             writer,
+            maps_dir,
+            capacities: BTreeMap::new(),
             owned: BTreeMap::new(),
             owner: BTreeMap::new(),
         })
@@ -194,6 +203,35 @@ impl Proxy {
     /// How many entries of the maps were written or removed so far.
     pub fn map_writes(&self) -> u64 {
         self.writer.writes()
+    }
+
+    /// Takes what has outlived its time out of the connection tables.
+    pub fn sweeper(&mut self) -> Result<Sweeper, Error> {
+        Ok(Sweeper::open(self.programs.ebpf())?)
+    }
+
+    /// How full the tables are, those that a sweep found and those written here.
+    pub fn tables(&mut self, found: &Sweep) -> Result<Vec<Table>, Error> {
+        let used = self.writer.used().map(|(name, used)| {
+            let used = u32::try_from(used).unwrap_or(u32::MAX);
+            (name, used)
+        });
+        let mut tables = Vec::new();
+        for (name, entries) in used.into_iter().chain(pressure::filled(found)) {
+            let capacity = match self.capacities.get(name) {
+                Some(capacity) => *capacity,
+                None => {
+                    let capacity = capacity(&self.maps_dir, name)?;
+                    *self.capacities.entry(name).or_insert(capacity)
+                }
+            };
+            tables.push(Table {
+                name,
+                entries,
+                capacity,
+            });
+        }
+        Ok(tables)
     }
 
     pub fn frontends(&self) -> usize {

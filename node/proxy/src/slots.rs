@@ -79,6 +79,13 @@ impl Slots {
         }
         self.free[order as usize].insert(base);
     }
+
+    /// How many cannot be handed out.
+    pub fn taken(&self) -> u32 {
+        let free = self.free.iter().enumerate();
+        let free: usize = free.map(|(order, bases)| bases.len() << order).sum();
+        (1 << (self.free.len() - 1)) - free as u32
+    }
 }
 
 fn order(len: usize) -> u32 {
@@ -104,6 +111,7 @@ mod tests {
             }
         }
         assert_eq!(slots.allocate(64), None);
+        assert_eq!(slots.taken(), 1 + 4 + 8 + 8 + 2 + 1 + 16);
         for block in blocks {
             slots.release(block);
         }

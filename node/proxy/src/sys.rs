@@ -1,5 +1,6 @@
 //! The calls to the kernel that aya 0.14 has no door for: mapping an array,
-//! replacing the program of a link, and links at an interface by its number.
+//! replacing the program of a link, running one that is attached nowhere, and
+//! links at an interface by its number.
 
 #![expect(
     unsafe_code,
@@ -20,7 +21,8 @@ use std::{
     sync::atomic::AtomicU64,
 };
 
-/// The values of an array map with BPF_F_MMAPABLE (5.5), as words.
+/// The values of an array map with BPF_F_MMAPABLE (5.5), or the pages of a ring
+/// buffer (5.8), as words.
 #[derive(Debug)]
 pub struct Words {
     start: NonNull<AtomicU64>,
@@ -35,16 +37,31 @@ unsafe impl Sync for Words {}
 impl Words {
     /// `len` in words; the kernel refuses more than the map has.
     pub fn map(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        Self::new(map, libc::PROT_READ | libc::PROT_WRITE, 0, len)
+    }
+
+    /// What is only to be loaded from; a store would end the process. `offset`
+    /// is in bytes.
+    pub fn map_to_read(map: BorrowedFd<'_>, offset: usize, len: usize) -> io::Result<Self> {
+        Self::new(map, libc::PROT_READ, offset, len)
+    }
+
+    fn new(
+        map: BorrowedFd<'_>,
+        access: libc::c_int,
+        offset: usize,
+        len: usize,
+    ) -> io::Result<Self> {
         // SAFETY: a new shared mapping at an address of the kernel's choice
         // touches nothing of ours; failure is checked below.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
                 len * size_of::<u64>(),
-                libc::PROT_READ | libc::PROT_WRITE,
+                access,
                 libc::MAP_SHARED,
                 map.as_raw_fd(),
-                0,
+                offset.cast_signed() as libc::off_t,
             )
         };
         if start == libc::MAP_FAILED {
@@ -60,15 +77,15 @@ impl Deref for Words {
     type Target = [AtomicU64];
 
     fn deref(&self) -> &[AtomicU64] {
-        // SAFETY: `map` made it `len` words long, page-aligned and readable and
-        // writable until drop; others write it only by aligned words too.
+        // SAFETY: `new` made it `len` words long, page-aligned and readable
+        // until drop; others write it only by aligned words too.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl Drop for Words {
     fn drop(&mut self) {
-        // SAFETY: exactly what `map` mapped; no borrow outlives self.
+        // SAFETY: exactly what `new` mapped; no borrow outlives self.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * size_of::<u64>()) };
     }
 }
@@ -78,6 +95,7 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -101,6 +119,19 @@ struct GetNextKey {
     pad: u32,
     key: u64,
     next_key: u64,
+}
+
+/// The head of the arm for `BPF_PROG_TEST_RUN`.
+#[repr(C)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
 }
 
 #[repr(C)]
@@ -251,6 +282,23 @@ pub fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
     bpf(BPF_LINK_UPDATE, &mut attr).map(|_| ())
 }
 
+/// Runs a program of the kind that packets pass, once, with a packet of zeros.
+pub fn run_program(program: BorrowedFd<'_>) -> io::Result<()> {
+    // The least that an Ethernet frame has.
+    let frame = [0_u8; 60];
+    let mut attr = TestRun {
+        prog_fd: raw(&program),
+        retval: 0,
+        data_size_in: frame.len() as u32,
+        data_size_out: 0,
+        data_in: frame.as_ptr() as u64,
+        data_out: 0,
+        repeat: 1,
+        duration: 0,
+    };
+    bpf(BPF_PROG_TEST_RUN, &mut attr).map(|_| ())
+}
+
 pub fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
     let mut info = LinkInfo::default();
     let mut attr = InfoByFd {
@@ -320,6 +368,13 @@ pub fn trim_heap() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+pub fn page_size() -> usize {
+    // SAFETY: the call has no preconditions.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    // Linux always knows it.
+    usize::try_from(size).unwrap_or(4096)
 }
 
 /// The clock of `bpf_ktime_get_ns`.

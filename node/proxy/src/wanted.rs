@@ -17,6 +17,7 @@ mod service;
 mod slice;
 #[cfg(test)]
 mod tests;
+mod weight;
 
 pub use problem::Problem;
 pub use service::Service;
@@ -47,6 +48,10 @@ pub fn wanted<'a>(
         ports: Vec::new(),
         problems: service.problems.clone(),
     };
+    if !service.ports.is_empty() {
+        let problems = slices.clone().filter_map(|slice| slice.problem.clone());
+        wanted.problems.extend(problems);
+    }
     for port in &service.ports {
         for family in service.families() {
             let mut frontends = service.frontends(port, family);

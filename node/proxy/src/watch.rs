@@ -31,7 +31,7 @@ use tracing::{info, warn};
 use vetch_ebpf_common::addresses;
 
 use crate::{
-    Error, ProxyConfig,
+    Error, ProxyConfig, TablePressure,
     announce::Announcer,
     events::Events,
     health::{
@@ -41,7 +41,11 @@ use crate::{
     hooks::Follow,
     index::{Index, ObjectName},
     metrics::Metrics,
+    pressure::{message, pressed},
+    programs::maps_dir,
     proxy::{Proxy, chain},
+    ring,
+    sweep::{Sweeps, Swept},
     sys, trace,
 };
 
@@ -61,6 +65,7 @@ pub struct Tell {
     pub health: Health,
     pub metrics: Metrics,
     pub events: Events,
+    pub pressure: TablePressure,
 }
 
 /// `opening` loads the programs: what there is to serve is listed meanwhile.
@@ -86,6 +91,9 @@ pub async fn keep_in_step(
         }
     };
     let mut programs_log = pin!(trace::forward(trace::logger(proxy.programs().ebpf())));
+    let maps_dir = maps_dir(&config.pin_dir);
+    let mut room = pin!(ring::keep_room(&maps_dir));
+    let mut sweeps = Sweeps::new(proxy.sweeper()?);
     let mut keeper = Keeper {
         node_ports: NodePorts::new(seen.tell.health.clone()),
         told: Told::default(),
@@ -95,6 +103,7 @@ pub async fn keep_in_step(
         announcer: Announcer::default(),
         in_sync: false,
         retry: BTreeSet::new(),
+        pressed: BTreeSet::new(),
     };
     let mut audit = interval(AUDIT);
     audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -103,6 +112,7 @@ pub async fn keep_in_step(
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = &mut programs_log => return Ok(()),
+            never = &mut room => match never {},
             () = feed.next(&mut keeper.seen) => {}
             () = sleep_until(next_write), if keeper.due() => {
                 keeper.write()?;
@@ -110,6 +120,7 @@ pub async fn keep_in_step(
                 next_write = Instant::now() + BATCH;
             }
             () = keeper.links.due(), if keeper.in_sync => keeper.follow_links(Follow::act),
+            swept = sweeps.next() => keeper.swept(&swept),
             _ = audit.tick(), if keeper.in_sync => {
                 keeper.check();
                 keeper.tell().await;
@@ -207,6 +218,8 @@ struct Keeper {
     in_sync: bool,
     /// What could not be served wholly.
     retry: BTreeSet<ObjectName>,
+    /// Tables under pressure.
+    pressed: BTreeSet<&'static str>,
 }
 
 impl Keeper {
@@ -273,6 +286,25 @@ impl Keeper {
         }
         self.follow_links(Follow::audit);
         sys::trim_heap();
+    }
+
+    /// Tells how full the tables are.
+    fn swept(&mut self, swept: &Swept) {
+        let tables = match self.proxy.tables(&swept.found) {
+            Ok(tables) => tables,
+            Err(error) => {
+                warn!(error = chain(&error), "cannot tell how full the tables are");
+                return;
+            }
+        };
+        self.pressed = pressed(&tables, &self.pressed);
+        let word = message(&tables, &self.pressed);
+        self.seen.tell.pressure.send_if_modified(|told| {
+            let news = *told != word;
+            *told = word;
+            news
+        });
+        self.seen.tell.metrics.swept(swept, tables);
     }
 
     fn follow_links(&mut self, job: impl FnOnce(&mut Follow)) {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vetch_agent::AgentConfig;
 use vetch_network::{Network, NetworkConfig};
-use vetch_proxy::ProxyConfig;
+use vetch_proxy::{ProxyConfig, SNAT_PORTS, TableSizes};
 use vetch_runtime::{Runtime, RuntimeConfig};
 
 use super::network_dir;
@@ -78,9 +78,12 @@ pub async fn run(setup: Setup) -> Result<()> {
         pin_dir: places.pin_dir,
         service_proxy_name: args.service_proxy_name,
         uplinks: args.uplink,
+        tables: TableSizes::of_machine().context("the machine's memory")?,
+        source_ports: SNAT_PORTS,
         healthz_address: Some(args.healthz_bind_address),
         metrics_address: Some(args.metrics_bind_address),
     };
+    let (pressure, table_pressure) = tokio::sync::watch::channel(None);
     let agent = AgentConfig {
         node_name,
         node_ip,
@@ -94,11 +97,12 @@ pub async fn run(setup: Setup) -> Result<()> {
         cluster_dns: args.cluster_dns,
         cluster_domain: args.cluster_domain,
         can_lower_oom_score,
+        table_pressure,
     };
     let mut parts = JoinSet::new();
     let (own, pods, stop) = (client.clone(), network.pods(), shutdown.clone());
     parts.spawn(async move {
-        let result = vetch_proxy::run(own, proxy, pods, stop).await;
+        let result = vetch_proxy::run(own, proxy, pods, pressure, stop).await;
         result.context("the service proxy")
     });
     let (kept, stop) = (network.clone(), shutdown.clone());

@@ -20,6 +20,29 @@ pub enum Fate {
     Anew,
 }
 
+/// How far a conversation has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    New,
+    Answered,
+    /// One end has said that it is done.
+    Closing,
+    Closed,
+}
+
+impl Phase {
+    pub const ALL: [Self; 4] = [Self::New, Self::Answered, Self::Closing, Self::Closed];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Answered => "answered",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 
@@ -87,6 +110,19 @@ impl State {
     #[inline(always)]
     pub const fn is_closed(self) -> bool {
         self.0 & Self::RESET != 0 || self.0 & Self::BOTH_DONE == Self::BOTH_DONE
+    }
+
+    #[inline(always)]
+    pub const fn phase(self) -> Phase {
+        if self.is_closed() {
+            Phase::Closed
+        } else if self.is_closing() {
+            Phase::Closing
+        } else if self.is_answered() {
+            Phase::Answered
+        } else {
+            Phase::New
+        }
     }
 
     /// In nanoseconds, as nf_conntrack and kube-proxy's settings of it have

@@ -12,6 +12,9 @@ pub const MISSING_CONTROLLERS: &str = "CgroupControllersMissing";
 /// Ours: what keeps containers from devices here is less than it should be.
 pub const MISSING_DEVICES: &str = "DeviceCgroupMissing";
 
+/// Ours: a table of the programs that balance Services is nearly full.
+pub const TABLES_PRESSURE: &str = "ServiceTablesPressure";
+
 /// What the conditions say.
 #[derive(Clone, Debug, Default)]
 pub struct Health<'a> {
@@ -21,6 +24,8 @@ pub struct Health<'a> {
     pub missing_controllers: &'a [String],
     /// Why containers have no device cgroup; `None` when they have.
     pub device_problem: Option<&'a str>,
+    /// Which tables of the service programs are nearly full; `None` when none is.
+    pub table_pressure: Option<&'a str>,
 }
 
 /// What one says, and the reason of the event that tells of its change; ours
@@ -59,7 +64,7 @@ pub fn conditions(
         .collect()
 }
 
-fn words(health: &Health<'_>) -> [Word; 6] {
+fn words(health: &Health<'_>) -> [Word; 7] {
     let Pressure { memory, disk, pids } = health.pressure;
     let word = |type_,
                 status,
@@ -97,6 +102,7 @@ fn words(health: &Health<'_>) -> [Word; 6] {
         ),
         controllers(health.missing_controllers),
         devices(health.device_problem),
+        tables(health.table_pressure),
         ready(health.network_problem),
     ]
 }
@@ -163,6 +169,27 @@ fn devices(problem: Option<&str>) -> Word {
     };
     Word {
         type_: MISSING_DEVICES,
+        status,
+        reason,
+        message,
+    }
+}
+
+fn tables(pressure: Option<&str>) -> Word {
+    let (status, reason, message) = match pressure {
+        None => (
+            false,
+            "TablesHaveRoom",
+            "the tables of the service programs have room".to_owned(),
+        ),
+        Some(tables) => (
+            true,
+            "TablesNearlyFull",
+            format!("tables of the service programs are nearly full: {tables}"),
+        ),
+    };
+    Word {
+        type_: TABLES_PRESSURE,
         status,
         reason,
         message,

@@ -68,6 +68,7 @@ impl Reporter {
         before: Option<&NodeStatus>,
         now: Timestamp,
     ) -> Result<NodeStatus, NodeError> {
+        let tables = self.config.table_pressure.borrow().clone();
         let observed = pressure::observe(
             &self.fixed.machine,
             &self.config.root_dir,
@@ -78,6 +79,7 @@ impl Reporter {
             network_problem: self.network_problem.as_deref(),
             missing_controllers: &self.missing_controllers,
             device_problem: self.runtime.device_problem(),
+            table_pressure: tables.as_deref(),
         };
         let images = self.runtime.images().list().await;
         Ok(status::build(&self.fixed, &health, &images, before, now))

@@ -30,6 +30,7 @@ const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/lea
 
 struct Daemon {
     ready: watch::Receiver<bool>,
+    tables: watch::Sender<Option<String>>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), NodeError>>,
 }
@@ -59,6 +60,7 @@ impl Daemon {
         })
         .await
         .unwrap();
+        let (tables, table_pressure) = watch::channel(None);
         let config = NodeConfig {
             name: "n1".into(),
             ip: IP.into(),
@@ -68,6 +70,7 @@ impl Daemon {
             machine: Machine::read(&root_dir, &cgroup_root).unwrap(),
             root_dir,
             cgroup_root,
+            table_pressure,
         };
         let (sender, ready) = watch::channel(false);
         let stop = CancellationToken::new();
@@ -79,7 +82,12 @@ impl Daemon {
             sender,
             stop.clone(),
         ));
-        Daemon { ready, stop, task }
+        Daemon {
+            ready,
+            tables,
+            stop,
+            task,
+        }
     }
 
     async fn stop(self) {
@@ -163,9 +171,14 @@ fn a_node_registers_gets_its_network_and_stays_alive() {
         let why = devices["message"].as_str().unwrap();
         assert!(why.contains("device programs of cgroup"), "{why}");
 
+        daemon.tables.send_replace(Some("FLOWS 120 of 128".into()));
         api.give_cidr("n1", "10.244.7.0/24").await;
         let node = api.until(NODE, "Ready", |node| ready(node, "True")).await;
         assert_eq!(condition(&node, "Ready")["reason"], "KubeletReady");
+        let tables = condition(&node, "ServiceTablesPressure");
+        assert_eq!(tables["status"], "True");
+        let why = tables["message"].as_str().unwrap();
+        assert!(why.ends_with("FLOWS 120 of 128"), "{why}");
         let mut ready = daemon.ready.clone();
         ready.wait_for(|ready| *ready).await.unwrap();
 

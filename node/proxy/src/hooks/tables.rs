@@ -140,6 +140,11 @@ impl Writer {
     }
 }
 
+/// The pods that the programs know, whoever wrote them.
+pub fn pods(dir: &Path) -> Result<BTreeMap<Address, Pod>, TableError> {
+    Table::open(dir, maps::PODS)?.read()
+}
+
 #[derive(Debug)]
 struct Table<K: Plain, V: Plain> {
     name: &'static str,

@@ -66,12 +66,7 @@ fn flow(key: &Tuple, entry: &Entry, now: u64) -> Option<Flow> {
         backend: socket(entry.to.destination()),
         translated: (seen != client).then(|| socket(seen)),
         service: entry.service,
-        state: match entry.state {
-            state if state.is_closed() => "closed",
-            state if state.is_closing() => "closing",
-            state if state.is_answered() => "answered",
-            _ => "new",
-        },
+        state: entry.state.phase().as_str(),
         idle_seconds: now.saturating_sub(entry.seen) / SECOND,
         lifetime_seconds: entry.state.lifetime(key.protocol) / SECOND,
     })

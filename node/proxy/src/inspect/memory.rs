@@ -24,7 +24,7 @@ pub struct MemoryMap {
     #[serde(rename = "type")]
     pub kind: String,
     pub max_entries: u32,
-    /// None for arrays that are always full.
+    /// None for arrays that are always full, and for buffers.
     pub used_entries: Option<u32>,
     /// What the kernel holds for it now (`memlock` in fdinfo); one that is not
     /// preallocated grows.
@@ -58,6 +58,7 @@ fn map(path: &Path, name: &str, current: &Current) -> io::Result<MemoryMap> {
     let fd = info.fd().map_err(io_error)?;
     let used_entries = match kind {
         MapType::Array | MapType::PerCpuArray => used_of_array(name, current),
+        MapType::RingBuf => None,
         _ => Some(sys::count_keys(
             fd.as_fd(),
             info.key_size(),

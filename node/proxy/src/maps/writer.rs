@@ -7,7 +7,7 @@ use std::{
 };
 
 use tracing::debug;
-use vetch_ebpf_common::{MAX_SERVICES, MAX_SLOTS, ServiceWord, Slot, addresses};
+use vetch_ebpf_common::{MAX_SERVICES, MAX_SLOTS, ServiceWord, Slot, addresses, maps};
 
 use super::{Maps, MapsError, serving, terms};
 use crate::{
@@ -71,6 +71,27 @@ impl Writer {
     /// How many entries were written or removed.
     pub fn writes(&self) -> u64 {
         self.maps.writes
+    }
+
+    /// How many entries each map has that is written here.
+    pub fn used(&self) -> [(&'static str, usize); 6] {
+        let targets = self.current.services.values();
+        let (backends, ranges) = targets.fold((0, 0), |(backends, ranges), target| {
+            (
+                backends + target.serving.len(),
+                ranges + target.source_ranges.len(),
+            )
+        });
+        let node = self.node.keys();
+        let node = node.filter(|address| !self.in_use.contains_key(*address));
+        [
+            (maps::FRONTENDS, self.current.frontends.len()),
+            (maps::ADDRESSES, self.in_use.len() + node.count()),
+            (maps::SERVICES, self.current.services.len()),
+            (maps::SLOTS, self.slots.taken() as usize),
+            (maps::BACKENDS, backends),
+            (maps::SOURCE_RANGES, ranges),
+        ]
     }
 
     /// Whether the maps still hold what was written to them.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::counter::ConstCounter,
+    metrics::{MetricType, counter::ConstCounter},
 };
 use tracing::debug;
 
@@ -30,11 +30,20 @@ impl Collector for Counters {
             "vetch_datapath_refused",
             "Calls and packets refused or dropped by the programs",
             None,
-            prometheus_client::metrics::MetricType::Counter,
+            MetricType::Counter,
         )?;
         for (reason, count) in reasons {
             let labels = [("reason", reason.as_str())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        if let Ok(missed) = counters::events_missed(&self.maps) {
+            let counter = ConstCounter::new(missed);
+            counter.encode(encoder.encode_descriptor(
+                "vetch_datapath_events_missed",
+                "Drops and refusals that were counted and not told of one by one",
+                None,
+                MetricType::Counter,
+            )?)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use vetch_ebpf_common::Protocol;
 use super::{
     Family,
     slice::{NodeHint, Slice, State},
+    weight::{Weight, turns},
 };
 use crate::model::Backend;
 
@@ -20,6 +21,7 @@ pub struct Candidate<'a> {
     pub local: bool,
     pub node_hint: NodeHint,
     pub zones: &'a [Box<str>],
+    pub weight: Weight,
 }
 
 /// Which lists a service-port's policies ask for.
@@ -30,16 +32,19 @@ pub struct Needs {
     pub serving: bool,
 }
 
-/// Sorted, without duplicates.
+/// Sorted. Who gets new clients has as many turns as its weight asks for, and
+/// one where all weigh the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
     pub cluster: Vec<Backend>,
     pub local: Vec<Backend>,
+    /// Each once.
     pub serving: Vec<Backend>,
 }
 
 /// The endpoints behind the port of this name, sorted. One that is in two
-/// slices, as while it moves from one to the other, counts as the better.
+/// slices, as while it moves from one to the other, counts as the better, with
+/// the greater weight.
 pub fn candidates<'a>(
     port_name: &str,
     protocol: Protocol,
@@ -65,6 +70,7 @@ pub fn candidates<'a>(
                 local: endpoint.local,
                 node_hint: endpoint.node_hint,
                 zones: &endpoint.zones,
+                weight: slice.weight,
             }));
         }
     }
@@ -72,6 +78,9 @@ pub fn candidates<'a>(
     candidates.dedup_by(|worse, better| {
         let same = worse.backend == better.backend;
         better.local |= same && worse.local;
+        if same {
+            better.weight = better.weight.max(worse.weight);
+        }
         same
     });
     candidates
@@ -84,18 +93,18 @@ pub fn candidates<'a>(
 /// endpoint, if there is any. So a change on another node rarely is a change
 /// here.
 pub fn choose(candidates: &[Candidate], zone: Option<&str>, needs: Needs) -> Lists {
-    let backends = |takes: &dyn Fn(&Candidate) -> bool| -> Vec<Backend> {
+    let backends = |takes: &dyn Fn(&Candidate) -> bool| -> Vec<(Backend, Weight)> {
         let taken = candidates.iter().filter(|candidate| takes(candidate));
-        taken.map(|candidate| candidate.backend).collect()
+        taken.map(|one| (one.backend, one.weight)).collect()
     };
     // Each list decides for itself whether it has to fall back on endpoints
     // that drain.
     let ready_or_draining = |takes: &dyn Fn(&Candidate) -> bool| {
         let ready = backends(&|one| one.state == State::Ready && takes(one));
         if ready.is_empty() {
-            backends(&|one| one.state == State::Draining && takes(one))
+            turns(&backends(&|one| one.state == State::Draining && takes(one)))
         } else {
-            ready
+            turns(&ready)
         }
     };
     let topology = Topology::of(candidates, zone);
@@ -110,7 +119,8 @@ pub fn choose(candidates: &[Candidate], zone: Option<&str>, needs: Needs) -> Lis
         lists.local = ready_or_draining(&|one| one.local);
     }
     if needs.serving {
-        lists.serving = backends(&|one| one.state != State::Down);
+        let serving = backends(&|one| one.state != State::Down);
+        lists.serving = serving.into_iter().map(|(backend, _)| backend).collect();
     }
     lists
 }

@@ -3,7 +3,8 @@
 //! every client the same after a backend has come or gone.
 //!
 //! Every backend has a permutation of the table's places, from two hashes of
-//! its address; in turns each takes the first of its places that is free.
+//! its address; in turns each takes the first of its places that is free. Who
+//! weighs more has more turns.
 
 use std::net::IpAddr;
 
@@ -12,40 +13,47 @@ use crate::model::Backend;
 /// Primes, so that every step visits every place; just below powers of two,
 /// the sizes of blocks of slots.
 const SIZES: [usize; 4] = [251, 1021, 4093, 16381];
-/// Places of each backend: shares differ by one place, so by 1 %.
+/// Places of each turn: shares differ by one place, so by 1 %.
 const PLACES: usize = 100;
 
-/// A backend stands in the table about [`PLACES`] times or more, up to the
-/// largest table. Two neighbouring numbers of backends with tables of different
-/// sizes share few clients; a single backend needs no table.
-pub fn table(backends: &[Backend]) -> Vec<Backend> {
-    if backends.len() < 2 {
-        return backends.to_vec();
+/// `turns` has each backend as often as its weight asks for, those of one in a
+/// row. A turn is worth about [`PLACES`] places or more, up to the largest
+/// table. Two neighbouring numbers of turns with tables of different sizes share
+/// few clients; a single backend needs no table.
+pub fn table(turns: &[Backend]) -> Vec<Backend> {
+    if turns.len() < 2 {
+        return turns.to_vec();
     }
-    let size = size(backends.len());
-    let mut walks: Vec<Walk> = backends
-        .iter()
-        .map(|backend| Walk::new(*backend, size))
-        .collect();
+    let size = size(turns.len());
+    let mut walks: Vec<(usize, Walk)> = Vec::new();
+    for turns in turns.chunk_by(|one, next| one == next) {
+        walks.push((turns.len(), Walk::new(turns[0], size)));
+    }
     let mut table: Vec<Option<Backend>> = vec![None; size];
-    for turn in 0..size {
-        let turn = turn % backends.len();
-        let free = walks[turn].find(|place| table[*place].is_none());
-        if let Some(place) = free {
-            table[place] = Some(backends[turn]);
+    let mut left = size;
+    while left > 0 {
+        for (turns, walk) in &mut walks {
+            for _ in 0..(*turns).min(left) {
+                let free = walk.find(|place| table[*place].is_none());
+                if let Some(place) = free {
+                    table[place] = Some(walk.backend);
+                    left -= 1;
+                }
+            }
         }
     }
     table.into_iter().flatten().collect()
 }
 
-fn size(backends: usize) -> usize {
+fn size(turns: usize) -> usize {
     let [.., largest] = SIZES;
-    let enough = |size: &usize| *size >= backends * PLACES;
+    let enough = |size: &usize| *size >= turns * PLACES;
     SIZES.into_iter().find(enough).unwrap_or(largest)
 }
 
 /// Through all places of a table.
 struct Walk {
+    backend: Backend,
     at: usize,
     step: usize,
     size: usize,
@@ -55,6 +63,7 @@ impl Walk {
     fn new(backend: Backend, size: usize) -> Self {
         let below = |hash: u64, limit: usize| (hash % limit as u64) as usize;
         Self {
+            backend,
             at: below(hash(backend, 1), size),
             step: below(hash(backend, 2), size - 1) + 1,
             size,
@@ -198,6 +207,41 @@ mod tests {
         let shares = shares(&heirs);
         assert_eq!(shares.len(), 9);
         assert!(shares.values().all(|share| *share < 25), "{shares:?}");
+    }
+
+    #[test]
+    fn shares_are_in_proportion_to_the_turns() {
+        for weights in [&[1, 3][..], &[5, 1, 1], &[10, 7, 2, 1]] {
+            let backends = backends(weights.len() as u32);
+            let turns: Vec<Backend> = backends
+                .iter()
+                .zip(weights)
+                .flat_map(|(backend, weight)| std::iter::repeat_n(*backend, *weight))
+                .collect();
+            let table = table(&turns);
+            let shares = shares(&table);
+            let turn = table.len() as f64 / turns.len() as f64;
+            for (backend, weight) in backends.iter().zip(weights) {
+                let fair = turn * *weight as f64;
+                let off = (shares[backend] as f64 - fair).abs();
+                assert!(off <= *weight as f64, "{weights:?}: {off} off {fair}");
+            }
+        }
+    }
+
+    /// Clients move to the one that weighs more now, and few between others.
+    #[test]
+    fn a_change_of_weight_moves_clients_to_the_heavier() {
+        let backends = backends(8);
+        let before = table(&backends);
+        let mut turns = backends.clone();
+        turns.insert(3, backends[3]);
+        let after = table(&turns);
+        assert_eq!(before.len(), after.len());
+        let moved = before.iter().zip(&after).filter(|(old, new)| old != new);
+        let astray = moved.filter(|(_, new)| **new != backends[3]).count();
+        let astray = astray as f64 / before.len() as f64;
+        assert!(astray < 0.06, "{astray:.3}");
     }
 
     #[test]

@@ -9,6 +9,10 @@ pub enum Problem {
     SctpPort { port: u16, target: u16 },
     #[error("balance \"{0}\" is neither random nor maglev; backends are chosen at random")]
     Balance(String),
+    #[error(
+        "weight \"{0}\" of an EndpointSlice is not a number from 1 to 100; its endpoints weigh 1"
+    )]
+    Weight(String),
     #[error("source range \"{0}\" is not a CIDR; it lets nobody in")]
     SourceRange(String),
     #[error("address \"{0}\" cannot be a service's; it is not served")]
@@ -21,6 +25,7 @@ impl Problem {
         match self {
             Self::SctpPort { .. } => "SctpPortNotServed",
             Self::Balance(_) => "UnknownBalance",
+            Self::Weight(_) => "InvalidWeight",
             Self::SourceRange(_) => "InvalidSourceRange",
             Self::Address(_) => "InvalidAddress",
         }

@@ -8,13 +8,22 @@ use std::{
 use k8s_openapi::api::discovery::v1;
 use vetch_ebpf_common::Protocol;
 
-use super::{Family, address, port_number, protocol};
+use super::{
+    Family, Problem, address, port_number, protocol,
+    weight::{NoWeight, Weight},
+};
+
+/// 1 to 100; other endpoints of the service weigh 1.
+const WEIGHT_ANNOTATION: &str = "vetch.dev/weight";
 
 /// One of FQDNs is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
     pub(super) ports: Box<[Port]>,
     pub(super) endpoints: Box<[Endpoint]>,
+    /// Of each of its endpoints.
+    pub(super) weight: Weight,
+    pub(super) problem: Option<Problem>,
 }
 
 /// One that answers.
@@ -75,9 +84,12 @@ impl Slice {
             .flatten()
             .filter_map(|endpoint| Endpoint::read(endpoint, node_name))
             .filter(|endpoint| Family::of(endpoint.addr) == family);
+        let (weight, problem) = weight(slice);
         Self {
             ports: ports.collect(),
             endpoints: endpoints.collect(),
+            weight,
+            problem,
         }
     }
 
@@ -86,6 +98,17 @@ impl Slice {
         self.endpoints
             .iter()
             .any(|endpoint| !endpoint.zones.is_empty())
+    }
+}
+
+fn weight(slice: &v1::EndpointSlice) -> (Weight, Option<Problem>) {
+    let annotations = slice.metadata.annotations.as_ref();
+    let Some(text) = annotations.and_then(|annotations| annotations.get(WEIGHT_ANNOTATION)) else {
+        return (Weight::default(), None);
+    };
+    match text.parse() {
+        Ok(weight) => (weight, None),
+        Err(NoWeight) => (Weight::default(), Some(Problem::Weight(text.clone()))),
     }
 }
 

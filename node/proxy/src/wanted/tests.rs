@@ -268,6 +268,44 @@ fn maglev_makes_tables_of_the_lists() {
     assert_eq!(target.serving.len(), 2, "not a table");
 }
 
+#[test]
+fn a_slice_weighs_what_its_annotation_says() {
+    let weighing = |weight: Option<&str>, addr: &str| {
+        let annotations = weight.map(|weight| json!({"vetch.dev/weight": weight}));
+        let object = json!({
+            "metadata": {"name": "web-1", "annotations": annotations}, "addressType": "IPv4",
+            "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [addr]}]
+        });
+        Slice::read(&serde_json::from_value(object).unwrap(), NODE)
+    };
+    let (a, b) = ("10.244.1.1", "10.244.1.2");
+    for (weight, turns, problem) in [
+        (None, 1, None),
+        (Some("1"), 1, None),
+        (Some("3"), 3, None),
+        (Some("0"), 1, Some("0")),
+        (Some("heavy"), 1, Some("heavy")),
+    ] {
+        let slices = [weighing(None, a), weighing(weight, b)];
+        let service = web(json!({}));
+        let wanted = wanted(&service, slices.iter(), None);
+        let cluster = &wanted.ports[0].target.cluster;
+        let count = |addr: &str| {
+            let addr: IpAddr = addr.parse().unwrap();
+            let turns = cluster.iter().filter(|backend| backend.addr == addr);
+            turns.count()
+        };
+        assert_eq!((count(a), count(b)), (1, turns), "{weight:?}");
+        let problem = problem.map(|text| Problem::Weight(text.to_owned()));
+        assert_eq!(wanted.problems, problem.into_iter().collect(), "{weight:?}");
+    }
+    // Who is not served here has nothing to be told.
+    let other = service(json!({"name": "web"}), json!({"type": "ExternalName"}));
+    let slices = [weighing(Some("0"), a)];
+    assert_eq!(wanted(&other, slices.iter(), None), Wanted::default());
+}
+
 /// 9999 is dialled, as is the node port 30999; the slices lead to `ports`.
 #[test]
 fn sctp_is_served_where_no_port_changes() {

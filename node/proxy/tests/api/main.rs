@@ -104,10 +104,12 @@ async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
     api.set("endpointslices", slice(&servers[0]));
     let shutdown = CancellationToken::new();
     let (_pods, no_pods) = tokio::sync::watch::channel(None);
+    let (pressure, table_pressure) = tokio::sync::watch::channel(Some("?".to_owned()));
     let proxy = tokio::spawn(vetch_proxy::run(
         api.client(),
         cell.config("a"),
         no_pods,
+        pressure,
         shutdown.clone(),
     ));
 
@@ -121,6 +123,7 @@ async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
             .all(|frontend| frontend.protocol == Protocol::Tcp)
             && dump.frontends.len() == 1
     );
+    until("the first sweep", || table_pressure.borrow().is_none()).await;
     until("the program's log line", || {
         lines
             .text()
@@ -131,6 +134,53 @@ async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
     api.delete("services", service());
     until("the service to go", || ask(VIP).is_err()).await;
 
+    shutdown.cancel();
+    proxy.await.unwrap().unwrap();
+}
+
+/// One endpoint each in two slices, of which one weighs three times the other.
+#[tokio::test]
+async fn connections_are_spread_by_the_weights_of_slices() {
+    let cell = Cell::enter();
+    let servers = [1, 2].map(Server::tcp);
+    let weighing = |server: &Server, name: &str, weight: &str| {
+        let mut slice = slice(server);
+        slice["metadata"]["name"] = name.into();
+        slice["metadata"]["annotations"] = json!({"vetch.dev/weight": weight});
+        slice
+    };
+    let api = Api::new();
+    api.set("services", service());
+    for slice in [
+        weighing(&servers[0], "web-1", "25"),
+        weighing(&servers[1], "web-2", "75"),
+    ] {
+        api.set("endpointslices", slice);
+    }
+    let shutdown = CancellationToken::new();
+    let (_pods, no_pods) = tokio::sync::watch::channel(None);
+    let (pressure, _table_pressure) = tokio::sync::watch::channel(None);
+    let proxy = tokio::spawn(vetch_proxy::run(
+        api.client(),
+        cell.config("a"),
+        no_pods,
+        pressure,
+        shutdown.clone(),
+    ));
+    until("the listed endpoints", || ask(VIP).is_ok()).await;
+    let mut answers = [0_u32; 2];
+    for _ in 0..2000 {
+        answers[usize::from(ask(VIP).unwrap()) - 1] += 1;
+    }
+    // 500 by chance, with a standard deviation of 19.
+    assert!((390..=610).contains(&answers[0]), "{answers:?}");
+    let dump = vetch_proxy::dump(&cell.config("a").pin_dir).unwrap();
+    let slots: Vec<usize> = dump
+        .services
+        .values()
+        .map(|target| target.cluster.len())
+        .collect();
+    assert_eq!(slots, [4], "25 and 75 are 1 and 3");
     shutdown.cancel();
     proxy.await.unwrap().unwrap();
 }

@@ -15,8 +15,10 @@ use nix::{
     sched::{CloneFlags, unshare},
     unistd::gettid,
 };
+use vetch_ebpf_common::SNAT_PORTS;
 use vetch_proxy::{
-    Backend, Exposure, Frontend, ObjectName, Protocol, Proxy, ProxyConfig, ServicePort, Target,
+    Backend, Exposure, Frontend, ObjectName, Protocol, Proxy, ProxyConfig, ServicePort, TableSizes,
+    Target,
 };
 
 pub struct Cell {
@@ -69,6 +71,8 @@ impl Cell {
             pin_dir: self.dir.path().join("bpf").join(name),
             service_proxy_name: None,
             uplinks: Vec::new(),
+            tables: TableSizes::of_memory(1 << 30),
+            source_ports: SNAT_PORTS,
             healthz_address: None,
             metrics_address: None,
         }

@@ -112,11 +112,14 @@ fn process() {
                 pin_dir: orders.pin_dir.clone(),
                 service_proxy_name: None,
                 uplinks: Vec::new(),
+                tables: vetch_proxy::TableSizes::of_memory(1 << 30),
+                source_ports: vetch_proxy::SNAT_PORTS,
                 healthz_address: None,
                 metrics_address: None,
             };
             let shutdown = CancellationToken::new();
-            vetch_proxy::run(client(orders.api), config, pods, shutdown).await
+            let (pressure, _) = tokio::sync::watch::channel(None);
+            vetch_proxy::run(client(orders.api), config, pods, pressure, shutdown).await
         })
         .unwrap();
 }

@@ -18,4 +18,5 @@ mod scale;
 mod servers;
 mod services;
 mod site;
+mod stress;
 mod wire;

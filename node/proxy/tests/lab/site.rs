@@ -12,9 +12,9 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 use vetch_network::{Network, NetworkConfig, PodOptions};
-use vetch_proxy::{Follow, Hooks, HooksConfig, Kind, Proxy};
+use vetch_proxy::{Follow, Hooks, HooksConfig, Kind, Proxy, ProxyConfig};
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Services};
 
 pub const NODE: &str = "172.30.0.1";
 pub const OUTSIDE: &str = "172.30.0.2";
@@ -174,10 +174,19 @@ impl Site {
         self.tokio.block_on(self.network.detach(&pod.id)).unwrap();
     }
 
+    pub fn config(&self, name: &str) -> ProxyConfig {
+        ProxyConfig {
+            node_ips: vec![NODE.parse().unwrap()],
+            ..self.cell.config(name)
+        }
+    }
+
     /// A daemon that has just started: its programs loaded, nothing attached.
     pub fn daemon(&self, name: &str, kind: Kind) -> Daemon {
-        let mut config = self.cell.config(name);
-        config.node_ips = vec![NODE.parse().unwrap()];
+        self.daemon_of(self.config(name), kind)
+    }
+
+    pub fn daemon_of(&self, config: ProxyConfig, kind: Kind) -> Daemon {
         let pin_dir = config.pin_dir.clone();
         let mut proxy = Proxy::open(&config).unwrap();
         let config = HooksConfig {
@@ -201,6 +210,18 @@ impl Site {
     pub fn started(&self, name: &str, kind: Kind) -> Daemon {
         let mut daemon = self.daemon(name, kind);
         daemon.follow.act();
+        daemon
+    }
+
+    /// One that has, and whose node ports answer.
+    pub fn serving(&self, config: ProxyConfig, kind: Kind, services: &Services) -> Daemon {
+        let mut daemon = self.daemon_of(config, kind);
+        daemon.follow.act();
+        let own = [(NODE.parse().unwrap(), vetch_ebpf_common::addresses::NODE)];
+        daemon.proxy.set_node_addresses(own.into()).unwrap();
+        let uplinks = daemon.follow.uplinks();
+        daemon.proxy.set_uplinks(&uplinks).unwrap();
+        assert_eq!(daemon.proxy.sync_all(services), []);
         daemon
     }
 

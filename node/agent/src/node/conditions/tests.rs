@@ -31,6 +31,7 @@ fn a_well_node() {
             "PIDPressure=False KubeletHasSufficientPID: kubelet has sufficient PID available",
             "CgroupControllersMissing=False CgroupControllersPresent: requests and limits of pods are enforced",
             "DeviceCgroupMissing=False DeviceCgroupPresent: containers that are not privileged use no device but the usual ones",
+            "ServiceTablesPressure=False TablesHaveRoom: the tables of the service programs have room",
             "Ready=True KubeletReady: kubelet is posting ready status",
         ]
     );
@@ -47,6 +48,7 @@ fn a_node_that_lacks_everything() {
         network_problem: Some("no podCIDR"),
         missing_controllers: &["cpu".to_owned(), "memory".to_owned()],
         device_problem: Some("the kernel does not take the program"),
+        table_pressure: Some("FLOWS 120 of 128"),
     };
     assert_eq!(
         shown(&conditions(&health, &[], at(1))),
@@ -56,6 +58,7 @@ fn a_node_that_lacks_everything() {
             "PIDPressure=True KubeletHasInsufficientPID: kubelet has insufficient PID available",
             "CgroupControllersMissing=True CgroupControllersMissing: cgroup v2 controllers missing here: cpu, memory; requests and limits that need them have no effect",
             "DeviceCgroupMissing=True DeviceCgroupMissing: containers are kept from devices by the flags of their mounts alone: the kernel does not take the program",
+            "ServiceTablesPressure=True TablesNearlyFull: tables of the service programs are nearly full: FLOWS 120 of 128",
             "Ready=False KubeletNotReady: container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:no podCIDR",
         ]
     );

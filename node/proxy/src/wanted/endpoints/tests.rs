@@ -38,6 +38,14 @@ fn slice(endpoints: &[&str]) -> Slice {
         }]
         .into(),
         endpoints: endpoints.iter().map(|text| endpoint(text)).collect(),
+        ..Slice::default()
+    }
+}
+
+fn weighing(weight: &str, endpoints: &[&str]) -> Slice {
+    Slice {
+        weight: weight.parse().unwrap(),
+        ..slice(endpoints)
     }
 }
 
@@ -280,4 +288,27 @@ fn whoever_serves_keeps_its_clients() {
     };
     assert_eq!(serving(true), "1 2 3");
     assert_eq!(serving(false), "");
+}
+
+#[test]
+fn weights_are_turns_in_both_lists() {
+    let heavy = ["1 ready", "2 ready local"];
+    let slices = [weighing("30", &heavy), weighing("10", &["3 ready local"])];
+    check("3 to 1", &slices, BOTH, "1 1 1 2 2 2 3", "2 2 2 3");
+    let equal = [weighing("7", &heavy), weighing("7", &["3 ready"])];
+    check("all weigh the same", &equal, BOTH, "1 2 3", "2");
+    let other = [slice(&heavy), weighing("2", &["3 draining"])];
+    check("of those that get clients", &other, BOTH, "1 2", "2");
+    let fallback = [slice(&["1 draining"]), weighing("2", &["2 draining"])];
+    check("draining ones", &fallback, BOTH, "1 2 2", "");
+    let twice = [slice(&["1 ready"]), weighing("3", &["1 ready", "2 ready"])];
+    check("one in two slices", &twice, BOTH, "1 2", "");
+    let candidates = candidates("", Protocol::Tcp, Family::V4, slices.iter());
+    let needs = Needs {
+        serving: true,
+        ..LOCAL
+    };
+    let lists = choose(&candidates, None, needs);
+    assert_eq!(numbers(&lists.serving), "1 2 3", "each once");
+    assert_eq!(numbers(&lists.cluster), "1", "nobody is sent there");
 }
