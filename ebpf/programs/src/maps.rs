@@ -7,9 +7,9 @@ use aya_ebpf::{
 };
 use vetch_ebpf_common::{
     Address, Affinity, AffinityKey, BackendKey, Endpoint, Flow, FragmentKey, Frontend, FrontendKey,
-    MAX_ADDRESSES, MAX_AFFINITY, MAX_BACKENDS, MAX_FLOWS, MAX_FRAGMENTS, MAX_FRONTENDS, MAX_PODS,
-    MAX_REVERSE, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, Pace, Pod, Reason,
-    ReverseKey, Service, Slot, SourceRange, Traffic, Tuple, Uplink,
+    Latency, MAX_ADDRESSES, MAX_AFFINITY, MAX_BACKENDS, MAX_FLOWS, MAX_FRAGMENTS, MAX_FRONTENDS,
+    MAX_LATENCIES, MAX_PODS, MAX_REVERSE, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS,
+    Pace, Pod, Reason, ReverseKey, Service, Slot, SourceRange, Traffic, Tuple, Uplink,
 };
 
 #[map]
@@ -63,6 +63,11 @@ pub static REASONS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as 
 #[map]
 pub static TRAFFIC: PerCpuHashMap<u32, Traffic> =
     PerCpuHashMap::pinned(MAX_SERVICES, BPF_F_NO_PREALLOC);
+
+/// Likewise; of those that were dialled.
+#[map]
+pub static LATENCIES: PerCpuHashMap<u32, Latency> =
+    PerCpuHashMap::pinned(MAX_LATENCIES, BPF_F_NO_PREALLOC);
 
 /// By ifindex.
 #[map]

@@ -2,12 +2,14 @@
 
 use aya_ebpf::{helpers::bpf_set_retval, programs::SockAddrContext};
 use aya_log_ebpf::debug;
-use vetch_ebpf_common::{Address, Endpoint, From, Frontend, Pod, Protocol, Reason};
+use vetch_ebpf_common::{
+    Address, Connection, Endpoint, From, Frontend, Pod, Protocol, Reason, Terms,
+};
 
 use crate::{
     address::{self, Family},
-    balance::{Choice, Client, choose, in_source_ranges},
-    count,
+    balance::{Choice, Client, choose, in_source_ranges, terms},
+    connection, count,
     find::{Found, find},
     maps::NETNS_FLAGS,
     node, reverse,
@@ -57,7 +59,16 @@ pub fn to_backend(
         // Goes on to the service's address, where the packet finds its end.
         Choice::Drop(_) => return PROCEED,
     };
-    if reverse::remember(cookie, service, backend, protocol).is_err() {
+    let remembered = if protocol == Protocol::Tcp {
+        let number = frontend.service();
+        let terms = terms(number);
+        let (incarnation, least) = (terms.incarnation(), terms.has(Terms::LEAST));
+        let connection = Connection::new(service, backend, number, incarnation, least);
+        connection::remember(ctx, connection)
+    } else {
+        reverse::remember(cookie, service, backend, protocol)
+    };
+    if remembered.is_err() {
         count::reason(Reason::Memory);
         return refuse(ctx, service);
     }

@@ -31,6 +31,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     let work = work()?;
     parse(ctx, &mut work.packet)?;
     if flows::follow(ctx, work) {
+        flows::count(ctx, work);
         nat::rewrite(ctx, &work.packet, &work.flow.to)?;
         if work.flow.direction() == Direction::Reply {
             return Ok(PASS);
@@ -40,6 +41,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
             return Ok(PASS);
         }
         dial(ctx, work, Hook::Node).map_err(quietly)?;
+        flows::count(ctx, work);
         nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     }
     forward::translated(ctx, Hook::Node, work)

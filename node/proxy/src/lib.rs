@@ -67,6 +67,10 @@ pub struct ProxyConfig {
     /// Names of the links that lead to the network; empty for those that have
     /// a node address or a default route.
     pub uplinks: Vec<String>,
+    /// Follow TCP connections that are balanced at the socket to their end, for
+    /// bytes and latencies by service. Without it they are followed while a
+    /// Service balances by live connections.
+    pub connection_metrics: bool,
     /// Where `/healthz` and `/livez` are served; kube-proxy's is 0.0.0.0:10256.
     pub healthz_address: Option<SocketAddr>,
     /// Where `/metrics` is served; kube-proxy's is 127.0.0.1:10249.

@@ -20,6 +20,7 @@ use prometheus_client::{
 };
 
 mod kernel;
+mod services;
 
 /// OpenMetrics 1.0, as the encoder writes it.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -97,7 +98,8 @@ impl Metrics {
             "Entries of the maps written or removed for Services and their addresses",
             own.map_writes.clone(),
         );
-        registry.register_collector(Box::new(kernel::Counters { maps }));
+        registry.register_collector(Box::new(kernel::Counters { maps: maps.clone() }));
+        registry.register_collector(Box::new(services::Services { maps }));
         Self {
             registry: Arc::new(registry),
             ..metrics
@@ -126,14 +128,18 @@ pub fn router(metrics: Metrics) -> Router {
         .route(
             "/metrics",
             get(|State(metrics): State<Metrics>| async move {
-                let mut text = String::new();
-                match encode(&mut text, &metrics.registry) {
-                    Ok(()) => {
+                // Maps are read for it, one call an entry.
+                let text = tokio::task::spawn_blocking(move || {
+                    let mut text = String::new();
+                    encode(&mut text, &metrics.registry).map(|()| text)
+                });
+                let failed = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error);
+                match text.await {
+                    Ok(Ok(text)) => {
                         ([(axum::http::header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
                     }
-                    Err(error) => {
-                        (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
-                    }
+                    Ok(Err(error)) => failed(error.to_string()).into_response(),
+                    Err(error) => failed(error.to_string()).into_response(),
                 }
             }),
         )

@@ -15,7 +15,7 @@ use crate::{
     diff::{Current, MapOp, diff},
     index::ObjectName,
     maps::{Maps, Writer},
-    model::{Frontend, ServicePort},
+    model::{Balance, Frontend, ServicePort, Target},
     programs::{Programs, maps_dir},
     trace,
 };
@@ -27,6 +27,8 @@ pub struct Proxy {
     /// Whose frontends are whose; empty until the first full sync.
     owned: BTreeMap<ObjectName, Box<[Frontend]>>,
     owner: BTreeMap<Frontend, ObjectName>,
+    /// Whether a service balances by live connections.
+    least: bool,
 }
 
 impl Proxy {
@@ -40,6 +42,7 @@ impl Proxy {
             writer,
             owned: BTreeMap::new(),
             owner: BTreeMap::new(),
+            least: false,
         })
     }
 
@@ -134,6 +137,7 @@ impl Proxy {
             }
         }
         self.record_owners(changed);
+        self.follow_connections(&ports);
         failed
             .iter()
             .filter_map(|frontend| self.owner.get(frontend))
@@ -141,6 +145,21 @@ impl Proxy {
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect()
+    }
+
+    /// Live connections are counted where a service balances by them.
+    fn follow_connections(&mut self, changed: &[ServicePort]) {
+        let least = |target: &Target| target.balance == Balance::Least;
+        // Of all that there is only when the last may have gone.
+        let asked = changed.iter().any(|port| least(&port.target))
+            || self.least && self.writer.current().services.values().any(least);
+        self.least = asked;
+        if let Err(error) = self.programs.follow_connections(asked) {
+            warn!(
+                error = chain(&error),
+                "connections are not followed as they should be; trying again later"
+            );
+        }
     }
 
     fn record_owners(&mut self, changed: &BTreeMap<ObjectName, Vec<ServicePort>>) {
@@ -178,6 +197,11 @@ impl Proxy {
         }
         self.writer.reload()?;
         Ok(true)
+    }
+
+    /// Puts right what the programs cannot see of live connections.
+    pub fn recount(&mut self) -> Result<(), Error> {
+        Ok(self.writer.recount()?)
     }
 
     /// What the node itself has and announces, with the flags of

@@ -78,6 +78,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         pin_dir: places.pin_dir,
         service_proxy_name: args.service_proxy_name,
         uplinks: args.uplink,
+        connection_metrics: args.connection_metrics,
         healthz_address: Some(args.healthz_bind_address),
         metrics_address: Some(args.metrics_bind_address),
     };

@@ -69,6 +69,7 @@ impl Cell {
             pin_dir: self.dir.path().join("bpf").join(name),
             service_proxy_name: None,
             uplinks: Vec::new(),
+            connection_metrics: false,
             healthz_address: None,
             metrics_address: None,
         }

@@ -112,6 +112,7 @@ fn process() {
                 pin_dir: orders.pin_dir.clone(),
                 service_proxy_name: None,
                 uplinks: Vec::new(),
+                connection_metrics: false,
                 healthz_address: None,
                 metrics_address: None,
             };
