@@ -9,8 +9,8 @@ use vetch_ebpf_common::{
     Address, Affinity, AffinityKey, BackendKey, EVENTS_BYTES, Endpoint, ErrorPace, EventPace, Flow,
     FragmentKey, FragmentPorts, Frontend, FrontendKey, Latency, MAX_ADDRESSES, MAX_AFFINITY,
     MAX_BACKENDS, MAX_FLOWS, MAX_FRAGMENTS, MAX_FRONTENDS, MAX_LATENCIES, MAX_PODS, MAX_REVERSE,
-    MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, Pod, Reason, ReverseKey, Service, Slot,
-    SourceRange, Sweep, Traffic, Tuple, Uplink,
+    MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, Pod, Reason, ReverseKey, Service,
+    Slot, SourceRange, Sweep, Traffic, Tuple, Uplink,
 };
 
 #[map]
