@@ -183,6 +183,10 @@ pub struct DaemonArgs {
         default_value = "127.0.0.1:10249"
     )]
     pub metrics_bind_address: SocketAddr,
+    /// Follow TCP connections to services to their end: bytes, and how long they took to be
+    /// established, by service (1 % of a connection within the node, service or not)
+    #[arg(long, env = "VETCH_CONNECTION_METRICS")]
+    pub connection_metrics: bool,
     /// A link by which this node reaches others and is reached [default: the one that has the node's
     /// address, and those of default routes]
     #[arg(long, value_name = "NAME", env = "VETCH_UPLINK", value_delimiter = ',')]
@@ -306,6 +310,7 @@ mod tests {
             "10.96.0.10",
             "--uplink",
             "eth0,eth1",
+            "--connection-metrics",
         ];
         let cli = parse(&[&NEEDED[..], &more].concat()).unwrap();
         let labels = cli.daemon.labels();
@@ -313,6 +318,8 @@ mod tests {
         assert_eq!(labels["disk"], "ssd");
         assert_eq!(cli.daemon.insecure_registry.len(), 2);
         assert_eq!(cli.daemon.uplink, ["eth0", "eth1"]);
+        assert!(cli.daemon.connection_metrics);
+        assert!(!parse(&NEEDED).unwrap().daemon.connection_metrics);
         assert!(parse(&[&NEEDED[..], &["--node-labels", "zone"]].concat()).is_err());
     }
 

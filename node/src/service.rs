@@ -1,7 +1,7 @@
 //! `vetch-node service`: frontends and their backends, from the kernel's maps.
 
 use anyhow::{Context as _, Result, bail};
-use vetch_proxy::inspect::{self, Service, ServiceDetail};
+use vetch_proxy::inspect::{self, ConnectLatency, Service, ServiceDetail};
 
 use crate::cli::ServiceCommand;
 use crate::table::{self, Table};
@@ -76,11 +76,16 @@ fn show(detail: &ServiceDetail) -> String {
         ("BALANCE", service.balance.to_owned()),
         ("CONNECTIONS", service.connections.to_string()),
         ("REFUSED", service.refused.to_string()),
+        ("BYTES IN", service.bytes_in.to_string()),
+        ("BYTES OUT", service.bytes_out.to_string()),
+        ("CONNECT p50", latency(detail, |took| took.p50_microseconds)),
+        ("CONNECT p90", latency(detail, |took| took.p90_microseconds)),
+        ("CONNECT p99", latency(detail, |took| took.p99_microseconds)),
         ("ALL FRONTENDS", detail.frontends.join(",")),
     ] {
         head.row([name.to_owned(), value]);
     }
-    let mut backends = Table::new(["BACKEND", "CLUSTER", "LOCAL", "STATE"]);
+    let mut backends = Table::new(["BACKEND", "CLUSTER", "LOCAL", "LIVE", "STATE"]);
     for backend in &detail.backends {
         let share = |slots: usize| {
             or_dash(if slots == 0 {
@@ -93,6 +98,11 @@ fn show(detail: &ServiceDetail) -> String {
             backend.address.to_string(),
             share(backend.cluster_slots),
             share(backend.local_slots),
+            or_dash(
+                backend
+                    .live_connections
+                    .map_or_else(String::new, |live| live.to_string()),
+            ),
             if backend.draining {
                 "draining"
             } else {
@@ -102,6 +112,11 @@ fn show(detail: &ServiceDetail) -> String {
         ]);
     }
     format!("{}\n{}", head.text(), backends.text())
+}
+
+fn latency(detail: &ServiceDetail, which: impl Fn(&ConnectLatency) -> u64) -> String {
+    let took = detail.connect_latency.as_ref();
+    or_dash(took.map_or_else(String::new, |took| format!("{}µs", which(took))))
 }
 
 fn frontend(service: &Service) -> String {
@@ -158,6 +173,8 @@ mod tests {
             local_backends: 1,
             connections: 7,
             refused: 0,
+            bytes_in: 512,
+            bytes_out: 65_536,
         }
     }
 
@@ -201,28 +218,48 @@ mod tests {
             service: service(),
             frontends: vec!["0.0.0.0:30080/TCP".into(), "10.96.0.1:80/TCP".into()],
             allowed_ranges: vec![],
+            connect_latency: Some(ConnectLatency {
+                connections: 7,
+                mean_microseconds: 70,
+                p50_microseconds: 60,
+                p90_microseconds: 110,
+                p99_microseconds: 128,
+            }),
             backends: vec![
                 ServiceBackend {
                     address: "10.1.0.1:8080".parse().unwrap(),
                     cluster_slots: 2,
                     local_slots: 0,
                     draining: false,
+                    live_connections: None,
                 },
                 ServiceBackend {
                     address: "10.1.0.2:8080".parse().unwrap(),
                     cluster_slots: 0,
                     local_slots: 0,
                     draining: true,
+                    live_connections: Some(3),
                 },
             ],
         };
         let text = show(&detail);
         let rows = words(&text);
         assert_eq!(rows[0], ["FRONTEND", "0.0.0.0:30080/TCP"]);
-        assert!(rows.contains(&vec!["SOURCE", "RANGES", "-"]), "{text}");
+        for row in [
+            ["SOURCE", "RANGES", "-"],
+            ["BYTES", "IN", "512"],
+            ["BYTES", "OUT", "65536"],
+            ["CONNECT", "p50", "60µs"],
+            ["CONNECT", "p99", "128µs"],
+        ] {
+            assert!(rows.contains(&row.to_vec()), "{text}");
+        }
         let backends = &rows[rows.len() - 3..];
-        assert_eq!(backends[0], ["BACKEND", "CLUSTER", "LOCAL", "STATE"]);
-        assert_eq!(backends[1], ["10.1.0.1:8080", "2", "-", "serving"]);
-        assert_eq!(backends[2], ["10.1.0.2:8080", "-", "-", "draining"]);
+        assert_eq!(
+            backends[0],
+            ["BACKEND", "CLUSTER", "LOCAL", "LIVE", "STATE"]
+        );
+        assert_eq!(backends[1], ["10.1.0.1:8080", "2", "-", "-", "serving"]);
+        assert_eq!(backends[2], ["10.1.0.2:8080", "-", "-", "3", "draining"]);
     }
 }

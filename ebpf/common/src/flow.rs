@@ -11,6 +11,8 @@ mod tuple;
 pub use lifetime::{Direction, Fate, Phase, State};
 pub use tuple::Tuple;
 
+use crate::Endpoint;
+
 /// What becomes of the packets with a [`Tuple`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub struct Flow {
     pub link: u32,
     /// Of the service's word when its backend was known to serve.
     pub generation: u16,
-    /// [`Flow::REPLY`] or 0.
+    /// [`Flow::REPLY`], [`Flow::LIVE`].
     flags: u8,
     pub state: State,
     pad: u32,
@@ -38,6 +40,8 @@ const SECOND: u64 = 1_000_000_000;
 impl Flow {
     /// The backend's packets.
     const REPLY: u8 = 1;
+    /// It is counted among its backend's live connections.
+    const LIVE: u8 = 2;
     /// How often an entry is written at most while nothing happens but packets.
     pub const REFRESH: u64 = SECOND;
 
@@ -53,6 +57,27 @@ impl Flow {
             flags: 0,
             state: State::new().after(Direction::Original, tcp_flags),
             pad: 0,
+        }
+    }
+
+    /// Its service-port balances by live connections.
+    #[inline(always)]
+    pub const fn count_live(&mut self) {
+        self.flags |= Self::LIVE;
+    }
+
+    /// Whether it is to be counted, as long as it is not closed.
+    #[inline(always)]
+    pub const fn is_counted_live(&self) -> bool {
+        self.flags & Self::LIVE != 0
+    }
+
+    /// Who answers; `key` is the entry's own.
+    #[inline(always)]
+    pub const fn backend(&self, key: &Tuple) -> Endpoint {
+        match self.direction() {
+            Direction::Original => self.to.destination(),
+            Direction::Reply => key.source(),
         }
     }
 

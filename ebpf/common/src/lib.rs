@@ -13,6 +13,8 @@ extern crate std;
 
 mod address;
 mod checksum;
+mod choice;
+mod connection;
 mod device;
 mod difference;
 mod endpoint;
@@ -20,6 +22,7 @@ mod event;
 mod flow;
 mod fragment;
 mod frontend;
+mod latency;
 mod memory;
 mod neighbour;
 mod reason;
@@ -32,6 +35,8 @@ mod user;
 
 pub use address::Address;
 pub use checksum::Checksum;
+pub use choice::{one_of, second_is_idler, two_of};
+pub use connection::{Connection, Ended, tcp};
 pub use device::DeviceRequest;
 pub use difference::Difference;
 pub use endpoint::Endpoint;
@@ -39,7 +44,8 @@ pub use event::{Event, EventKind, Site};
 pub use flow::{Direction, Fate, Flow, Phase, State, Tuple};
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{Frontend, FrontendKey, Protocol, UnknownProtocol, addresses};
-pub use memory::{Affinity, AffinityKey, BackendKey, Pod, ReverseKey, SourceRange, Traffic};
+pub use latency::Latency;
+pub use memory::{Affinity, AffinityKey, BackendKey, Live, Pod, ReverseKey, SourceRange, Traffic};
 pub use neighbour::{ALL_NODES, ALL_NODES_MAC, Advertisement, Arp, Mac, Solicitation, Uplink};
 pub use reason::Reason;
 pub use refusal::{ErrorPace, EventPace, TcpHeader, answerable, quoted, reset};
@@ -67,6 +73,10 @@ pub mod maps {
     pub const SWEPT: &str = "SWEPT";
     pub const TRAFFIC: &str = "TRAFFIC";
     pub const UPLINKS: &str = "UPLINKS";
+    pub const CONNECTIONS: &str = "CONNECTIONS";
+    pub const LATENCIES: &str = "LATENCIES";
+    pub const LIVE_SOCKETS: &str = "LIVE_SOCKETS";
+    pub const LIVE_FLOWS: &str = "LIVE_FLOWS";
 }
 
 /// Names of the programs' read-only variables, set when they are loaded.
@@ -98,13 +108,17 @@ pub const MAX_ADDRESSES: u32 = 1 << 17;
 pub const MAX_SERVICES: u32 = 1 << 17;
 /// Most backends of all service-ports together, blocks in powers of two.
 pub const MAX_SLOTS: u32 = 1 << 20;
-/// Most endpoints of UDP service-ports and of those with affinity.
+/// Most endpoints of UDP service-ports, of those with affinity and of those
+/// balanced by live connections.
 pub const MAX_BACKENDS: u32 = 1 << 19;
+/// Most service-ports of which it is known how long connections took, on a
+/// node that dials them; 232 bytes each and for each processor.
+pub const MAX_LATENCIES: u32 = 1 << 12;
 /// Most ranges of client addresses.
 pub const MAX_SOURCE_RANGES: u32 = 1 << 16;
-/// Socket-to-backend relations remembered; the least used goes first. This and
-/// the others of that kind are what the object asks for; a daemon that makes
-/// the maps goes by the node's memory.
+/// Relations of UDP sockets to backends remembered; the least used goes first.
+/// This and the others of that kind are what the object asks for; a daemon that
+/// makes the maps goes by the node's memory.
 pub const MAX_REVERSE: u32 = 1 << 16;
 /// Clients of services with affinity remembered, likewise.
 pub const MAX_AFFINITY: u32 = 1 << 16;
@@ -142,6 +156,9 @@ pub const LAYOUT: u32 = fnv1a(&[
     size_of::<Pod>() as u32,
     size_of::<Traffic>() as u32,
     size_of::<Uplink>() as u32,
+    size_of::<Connection>() as u32,
+    size_of::<Latency>() as u32,
+    size_of::<Live>() as u32,
     size_of::<Tuple>() as u32,
     size_of::<Flow>() as u32,
     size_of::<FragmentKey>() as u32,
@@ -154,6 +171,7 @@ pub const LAYOUT: u32 = fnv1a(&[
     MAX_SERVICES,
     MAX_SLOTS,
     MAX_BACKENDS,
+    MAX_LATENCIES,
     MAX_SOURCE_RANGES,
     MAX_REVERSE,
     MAX_AFFINITY,

@@ -193,9 +193,37 @@ pub struct Traffic {
     pub connections: u64,
     /// Refused or dropped for want of a backend.
     pub refused: u64,
+    /// From clients to backends. Of a TCP connection balanced at the socket
+    /// what the applications said, when it has ended; of what is balanced by
+    /// the packet each IP packet, as it comes.
+    pub bytes_in: u64,
+    /// From backends to clients, likewise.
+    pub bytes_out: u64,
 }
 
-const _: () = assert!(size_of::<Traffic>() == 16);
+const _: () = assert!(size_of::<Traffic>() == 32);
+
+impl Traffic {
+    /// What another processor counted.
+    pub const fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.refused += other.refused;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+    }
+}
+
+/// The live connections of a backend that were balanced at the socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    pub count: i64,
+    /// When counting began, `CLOCK_MONOTONIC` in nanoseconds: a connection that
+    /// was counted before is not taken off, so that nothing is below zero.
+    pub epoch: u64,
+}
+
+const _: () = assert!(size_of::<Live>() == 16);
 
 #[cfg(test)]
 mod tests {

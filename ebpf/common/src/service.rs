@@ -97,6 +97,13 @@ impl Terms {
     /// The client's address chooses among the slots (a Maglev table) instead
     /// of chance.
     pub const HASH: u32 = 8;
+    /// Of two slots that chance chooses, the one whose backend has fewer live
+    /// connections with this node.
+    pub const LEAST: u32 = 16;
+
+    /// The upper half of the flags tells one bearer of a service-port's number
+    /// from the next.
+    const INCARNATION_SHIFT: u32 = 16;
 
     #[inline(always)]
     pub const fn new(flags: u32, affinity_seconds: u32) -> Self {
@@ -118,6 +125,21 @@ impl Terms {
     #[inline(always)]
     pub const fn has(self, flag: u32) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Which bearer of the service-port's number these are the terms of: a
+    /// connection that outlives its service is not counted for another.
+    #[inline(always)]
+    pub const fn incarnation(self) -> u16 {
+        (self.flags >> Self::INCARNATION_SHIFT) as u16
+    }
+
+    pub const fn with_incarnation(self, incarnation: u16) -> Self {
+        let flags = self.flags & ((1 << Self::INCARNATION_SHIFT) - 1);
+        Self {
+            flags: flags | (incarnation as u32) << Self::INCARNATION_SHIFT,
+            ..self
+        }
     }
 
     /// `sessionAffinityConfig.clientIP.timeoutSeconds`.
@@ -199,6 +221,12 @@ mod tests {
         }
         let terms = Terms::new(Terms::AFFINITY | Terms::HASH, 10_800);
         assert_eq!(Terms::from_bits(terms.bits()), terms);
+        for incarnation in [1, u16::MAX, 0] {
+            let born = terms.with_incarnation(7).with_incarnation(incarnation);
+            assert_eq!(born.incarnation(), incarnation);
+            assert_eq!(born.affinity_seconds(), 10_800);
+            assert!(born.has(Terms::AFFINITY) && !born.has(Terms::LEAST));
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@
 use aya::Pod;
 
 use crate::{
-    Address, Affinity, AffinityKey, BackendKey, Endpoint, Flow, Frontend, FrontendKey, ReverseKey,
-    SourceRange, Sweep, Traffic, Tuple, Uplink,
+    Address, Affinity, AffinityKey, BackendKey, Endpoint, Flow, Frontend, FrontendKey, Latency,
+    Live, ReverseKey, SourceRange, Sweep, Traffic, Tuple, Uplink,
 };
 
 // SAFETY: each is `repr(C)` or packed, of integers and arrays of them, and has
@@ -25,6 +25,10 @@ unsafe impl Pod for Endpoint {}
 unsafe impl Pod for Frontend {}
 // SAFETY: as above.
 unsafe impl Pod for FrontendKey {}
+// SAFETY: as above.
+unsafe impl Pod for Latency {}
+// SAFETY: as above.
+unsafe impl Pod for Live {}
 // SAFETY: as above.
 unsafe impl Pod for crate::Pod {}
 // SAFETY: as above.

@@ -7,11 +7,11 @@ use aya_ebpf::{
 };
 use vetch_ebpf_common::{
     Address, Affinity, AffinityKey, BackendKey, Endpoint, From, Frontend, List, Reason, Service,
-    ServiceWord, Slot, SourceRange, Terms,
+    ServiceWord, Slot, SourceRange, Terms, one_of, second_is_idler, two_of,
 };
 
 use crate::{
-    count,
+    count, live,
     maps::{AFFINITY, BACKENDS, SERVICES, SLOTS, SOURCE_RANGES},
 };
 
@@ -70,12 +70,9 @@ fn choose_for(frontend: &Frontend, client: &Client) -> Choice {
     {
         return Choice::Backend(backend);
     }
-    let seed = if terms.has(Terms::HASH) || client.always_hash {
-        client.hash
-    } else {
-        // SAFETY: the helper has no preconditions.
-        unsafe { bpf_get_prandom_u32() }
-    };
+    let by_hash = terms.has(Terms::HASH) || client.always_hash;
+    let least = terms.has(Terms::LEAST) && !by_hash;
+    let seed = if by_hash { client.hash } else { chance() };
     for _ in 0..ATTEMPTS {
         // SAFETY: as above.
         let word = ServiceWord::from_bits(unsafe { words.add(Service::WORD).read_volatile() });
@@ -89,9 +86,16 @@ fn choose_for(frontend: &Frontend, client: &Client) -> Choice {
                 _ => Choice::Refuse(Reason::NoEndpoints),
             };
         }
-        let offset = (u64::from(seed) * u64::from(count) >> 32) as u32;
-        let index = word.slot_base() + first + offset;
-        if let Some(backend) = read_slot(index, Slot::tag(service, word.generation())) {
+        let (base, tag) = (
+            word.slot_base() + first,
+            Slot::tag(service, word.generation()),
+        );
+        let backend = if least {
+            idler(service, base, count, seed, tag)
+        } else {
+            read_slot(base + one_of(seed, count), tag)
+        };
+        if let Some(backend) = backend {
             if terms.has(Terms::AFFINITY) {
                 remember(&affinity, backend);
             }
@@ -99,6 +103,24 @@ fn choose_for(frontend: &Frontend, client: &Client) -> Choice {
         }
     }
     Choice::Refuse(Reason::Torn)
+}
+
+/// Of two backends the one that has fewer live connections.
+#[inline(always)]
+fn idler(service: u32, base: u32, count: u32, seed: u32, tag: u64) -> Option<Endpoint> {
+    let [first, second] = two_of([seed, chance()], count);
+    let (first, second) = (
+        read_slot(base + first, tag)?,
+        read_slot(base + second, tag)?,
+    );
+    let live = [first, second].map(|backend| live::connections(&BackendKey::new(service, backend)));
+    Some(if second_is_idler(live) { second } else { first })
+}
+
+#[inline(always)]
+fn chance() -> u32 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_prandom_u32() }
 }
 
 #[inline(always)]
@@ -140,7 +162,7 @@ fn recall(key: &AffinityKey, terms: Terms, service: u32, list: List) -> Option<E
     Some(affinity.backend)
 }
 
-/// Of the service-port now; none at all if there is no such one.
+/// Of the service-port now; none of its flags if there is no such service-port.
 #[inline(always)]
 pub fn terms(service: u32) -> Terms {
     let Some(words) = SERVICES.get_ptr(service) else {

@@ -1,8 +1,8 @@
 //! Counters: by reason, and by service-port.
 
-use vetch_ebpf_common::{Reason, Traffic};
+use vetch_ebpf_common::{Latency, Reason, Traffic};
 
-use crate::maps::{REASONS, TRAFFIC};
+use crate::maps::{LATENCIES, REASONS, TRAFFIC};
 
 #[inline(always)]
 pub fn reason(reason: Reason) {
@@ -21,6 +21,32 @@ pub fn connection(service: u32) {
 #[inline(always)]
 pub fn refused(service: u32) {
     traffic(service, |traffic| traffic.refused += 1);
+}
+
+/// What a connection or flow of the service-port has brought, which is known
+/// from its beginning; if it is not, it has gone since, and its counters too.
+#[inline(always)]
+pub fn bytes(service: u32, from_client: u64, from_backend: u64) {
+    if let Some(traffic) = TRAFFIC.get_ptr_mut(service) {
+        // SAFETY: as above.
+        let traffic = unsafe { &mut *traffic };
+        traffic.bytes_in += from_client;
+        traffic.bytes_out += from_backend;
+    }
+}
+
+/// How long it took to reach a backend.
+#[inline(always)]
+pub fn latency(service: u32, nanoseconds: u64) {
+    if let Some(latency) = LATENCIES.get_ptr_mut(service) {
+        // SAFETY: as above.
+        unsafe { &mut *latency }.add(nanoseconds);
+        return;
+    }
+    let mut first = Latency::NONE;
+    first.add(nanoseconds);
+    // As below.
+    let _ = LATENCIES.insert(service, first, 0);
 }
 
 #[inline(always)]

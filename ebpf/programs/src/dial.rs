@@ -2,11 +2,11 @@
 //! backend?
 
 use aya_ebpf::programs::TcContext;
-use vetch_ebpf_common::{Address, Flow, Frontend, Reason, Tuple, addresses};
+use vetch_ebpf_common::{Address, Flow, Frontend, Reason, Terms, Tuple, addresses};
 
 use crate::{
     access::ifindex,
-    balance::{Choice, Client, choose, generation, in_source_ranges},
+    balance::{Choice, Client, choose, generation, in_source_ranges, terms},
     find::{self, Found, find},
     flows,
     forward::{self, Hook},
@@ -56,6 +56,9 @@ fn plan(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<(), Error> {
         packet.tcp_flags(ctx),
         flows::now(),
     );
+    if terms(frontend.service()).has(Terms::LEAST) {
+        flow.count_live();
+    }
     if hook == Hook::Net {
         flow.link = ifindex(ctx);
     }

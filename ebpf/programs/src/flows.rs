@@ -10,6 +10,7 @@ use vetch_ebpf_common::{Direction, Fate, Flow, Tuple};
 
 use crate::{
     balance::{generation, serving},
+    count, live,
     maps::FLOWS,
     parse::Kind,
     work::Work,
@@ -28,6 +29,20 @@ pub fn get(key: &Tuple) -> Option<Flow> {
     // SAFETY: copied before it is used. An element recycled in between shows
     // another flow once, which takes 131,072 newer ones in that time.
     unsafe { FLOWS.get(key) }.copied()
+}
+
+/// Counts the packet for the service-port of its flow; not an error that tells
+/// of another packet.
+#[inline(always)]
+pub fn count(ctx: &TcContext, work: &Work) {
+    let Work { packet, flow, .. } = work;
+    if packet.kind != Kind::IcmpError {
+        let bytes = u64::from(ctx.len().saturating_sub(packet.ip.l3));
+        match flow.direction() {
+            Direction::Original => count::bytes(flow.service, bytes, 0),
+            Direction::Reply => count::bytes(flow.service, 0, bytes),
+        }
+    }
 }
 
 /// Finds the flow that the packet belongs to, if it has one, and keeps it
@@ -71,6 +86,9 @@ fn go_on(key: &Tuple, tcp_flags: u8, entry: *mut Flow, flow: &mut Flow) -> bool 
     if !changed && state == flow.state {
         return true;
     }
+    if state.is_closed() && !flow.state.is_closed() {
+        live::flow_closed(key, flow);
+    }
     flow.state = state;
     flow.seen = now;
     keep(key, entry, flow)
@@ -85,6 +103,9 @@ fn keep(key: &Tuple, entry: *mut Flow, flow: &Flow) -> bool {
         Some(other) => {
             // SAFETY: as in `get`.
             if unsafe { (*other).to } != twin.to {
+                if !flow.state.is_closed() {
+                    live::flow_closed(key, flow);
+                }
                 let _ = FLOWS.remove(key);
                 return false;
             }
@@ -119,5 +140,10 @@ pub fn forget(key: &Tuple, flow: &Flow) -> bool {
     {
         let _ = FLOWS.remove(&twin_key);
     }
-    FLOWS.remove(key).is_ok()
+    let removed = FLOWS.remove(key).is_ok();
+    // Once, whoever else forgets it at the same time.
+    if removed && !flow.state.is_closed() {
+        live::flow_closed(key, flow);
+    }
+    removed
 }

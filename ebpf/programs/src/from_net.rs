@@ -36,6 +36,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
         }
         dial(ctx, work, Hook::Net)?;
     }
+    flows::count(ctx, work);
     nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     forward::translated(ctx, Hook::Net, work)
 }

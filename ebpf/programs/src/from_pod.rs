@@ -34,6 +34,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     } else if forward::is_stuck(ctx, work) {
         return Ok(PASS);
     }
+    flows::count(ctx, work);
     nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     forward::translated(ctx, Hook::Pod, work)
 }

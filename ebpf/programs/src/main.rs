@@ -6,13 +6,16 @@
 //! [`connect`], [`sendmsg`] and [`answer`] have those hooks; they share
 //! [`redirect`] and [`reverse`].
 //!
+//! What becomes of a TCP connection that was so begun is followed by
+//! [`connection`].
+//!
 //! Other packets are rewritten on their way. [`from_pod`], [`to_pod`],
 //! [`from_net`] and [`to_net`] have those hooks: they [`parse`], follow a flow
 //! ([`flows`]) or make one ([`dial`], [`ports`]), rewrite ([`nat`]) and send on
 //! ([`forward`]). A packet that is refused goes through [`refuse`], one that
 //! asks where an announced address is through [`neighbour`].
 //!
-//! Both choose with [`find`] and [`balance`]; [`maps`] has what the daemon
+//! Both choose with [`find`] and [`balance`], which may ask [`live`]; [`maps`] has what the daemon
 //! writes. What does not get through is counted ([`count`]) and told of
 //! ([`event`]). [`sweep`] takes out of the tables what has outlived its time.
 //! [`devices`] stands alone: it needs no map.
@@ -21,12 +24,18 @@
 
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![expect(
+    internal_features,
+    reason = "atomic addition has no other door: see `live`"
+)]
 
 mod access;
 mod address;
 mod answer;
 mod balance;
 mod connect;
+mod connection;
 mod count;
 mod devices;
 mod dial;
@@ -37,6 +46,7 @@ mod forward;
 mod fragments;
 mod from_net;
 mod from_pod;
+mod live;
 mod maps;
 mod nat;
 mod neighbour;

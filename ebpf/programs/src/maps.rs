@@ -7,10 +7,10 @@ use aya_ebpf::{
 };
 use vetch_ebpf_common::{
     Address, Affinity, AffinityKey, BackendKey, EVENTS_BYTES, Endpoint, ErrorPace, EventPace, Flow,
-    FragmentKey, FragmentPorts, Frontend, FrontendKey, MAX_ADDRESSES, MAX_AFFINITY, MAX_BACKENDS,
-    MAX_FLOWS, MAX_FRAGMENTS, MAX_FRONTENDS, MAX_PODS, MAX_REVERSE, MAX_SERVICES, MAX_SLOTS,
-    MAX_SOURCE_RANGES, MAX_UPLINKS, Pod, Reason, ReverseKey, Service, Slot, SourceRange, Sweep,
-    Traffic, Tuple, Uplink,
+    FragmentKey, FragmentPorts, Frontend, FrontendKey, Latency, MAX_ADDRESSES, MAX_AFFINITY,
+    MAX_BACKENDS, MAX_FLOWS, MAX_FRAGMENTS, MAX_FRONTENDS, MAX_LATENCIES, MAX_PODS, MAX_REVERSE,
+    MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, Pod, Reason, ReverseKey, Service,
+    Slot, SourceRange, Sweep, Traffic, Tuple, Uplink,
 };
 
 #[map]
@@ -64,6 +64,11 @@ pub static REASONS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as 
 #[map]
 pub static TRAFFIC: PerCpuHashMap<u32, Traffic> =
     PerCpuHashMap::pinned(MAX_SERVICES, BPF_F_NO_PREALLOC);
+
+/// Likewise; of those that were dialled.
+#[map]
+pub static LATENCIES: PerCpuHashMap<u32, Latency> =
+    PerCpuHashMap::pinned(MAX_LATENCIES, BPF_F_NO_PREALLOC);
 
 /// By ifindex.
 #[map]

@@ -3,7 +3,7 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_get_prandom_u32};
 use vetch_ebpf_common::{Flow, Protocol, Tuple};
 
-use crate::{flows, maps::FLOWS, verdict::Error, work::Work};
+use crate::{flows, live, maps::FLOWS, verdict::Error, work::Work};
 
 /// Reserved from the host (`ip_local_reserved_ports`) and no NodePorts.
 #[unsafe(no_mangle)]
@@ -103,6 +103,7 @@ fn record(key: &Tuple, flow: &mut Flow, reply_key: &Tuple, reply: &Flow) -> Resu
         return Err(Error::FlowTable);
     }
     if FLOWS.insert(key, &*flow, BPF_NOEXIST.into()).is_ok() {
+        live::flow_opened(key, flow);
         return Ok(());
     }
     // The same, with a packet of this very flow.

@@ -3,13 +3,14 @@
 use aya_ebpf::{helpers::bpf_set_retval, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use vetch_ebpf_common::{
-    Address, Endpoint, Event, EventKind, From, Frontend, Pod, Protocol, Reason, Site,
+    Address, Connection, Endpoint, Event, EventKind, From, Frontend, Pod, Protocol, Reason, Site,
+    Terms,
 };
 
 use crate::{
     address::{self, Family},
-    balance::{Choice, Client, choose, in_source_ranges},
-    count, event,
+    balance::{Choice, Client, choose, in_source_ranges, terms},
+    connection, count, event,
     find::{Found, find},
     maps::NETNS_FLAGS,
     node, reverse,
@@ -58,7 +59,16 @@ pub fn to_backend(ctx: &SockAddrContext, family: Family, protocol: Protocol, sit
             return PROCEED;
         }
     };
-    if reverse::remember(cookie, service, backend, protocol).is_err() {
+    let remembered = if protocol == Protocol::Tcp {
+        let number = frontend.service();
+        let terms = terms(number);
+        let (incarnation, least) = (terms.incarnation(), terms.has(Terms::LEAST));
+        let connection = Connection::new(service, backend, number, incarnation, least);
+        connection::remember(ctx, connection)
+    } else {
+        reverse::remember(cookie, service, backend, protocol)
+    };
+    if remembered.is_err() {
         return refuse(ctx, &call, Reason::Memory);
     }
     address::set_remote(ctx, family, backend);

@@ -1,10 +1,12 @@
-//! Remembering which service address a backend stands for, per socket.
+//! Remembering which service address a backend stands for, per socket: in the
+//! socket's own storage for TCP, which has one peer, and in a map for UDP.
 
 use aya_ebpf::programs::SockAddrContext;
 use vetch_ebpf_common::{Endpoint, Protocol, ReverseKey};
 
 use crate::{
     address::{self, Family},
+    connection,
     maps::REVERSE,
 };
 
@@ -24,7 +26,14 @@ pub fn remember(
 #[inline(always)]
 pub fn restore(ctx: &SockAddrContext, family: Family) {
     let backend = address::remote(ctx, family);
-    let key = ReverseKey::new(address::cookie(ctx), backend, address::protocol(ctx));
+    let protocol = address::protocol(ctx);
+    if protocol == Protocol::Tcp as u8 {
+        if let Some(service) = connection::dialled(ctx, backend) {
+            address::set_remote(ctx, family, service);
+        }
+        return;
+    }
+    let key = ReverseKey::new(address::cookie(ctx), backend, protocol);
     // SAFETY: copied before it is used; an element recycled in between would
     // show another service of this machine once, which the least-recently-used
     // order makes a matter of 65,536 newer sockets.

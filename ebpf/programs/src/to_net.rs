@@ -30,6 +30,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     let work = work()?;
     parse(ctx, &mut work.packet)?;
     if flows::follow(ctx, work) {
+        flows::count(ctx, work);
         nat::rewrite(ctx, &work.packet, &work.flow.to)?;
         if work.flow.direction() == Direction::Reply {
             return Ok(PASS);
@@ -39,6 +40,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
             return Ok(PASS);
         }
         dial(ctx, work, Hook::Node)?;
+        flows::count(ctx, work);
         nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     }
     forward::translated(ctx, Hook::Node, work)

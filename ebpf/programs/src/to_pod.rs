@@ -22,6 +22,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     let work = work()?;
     parse(ctx, &mut work.packet)?;
     if flows::follow(ctx, work) && work.flow.direction() == Direction::Reply {
+        flows::count(ctx, work);
         nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     }
     Ok(PASS)

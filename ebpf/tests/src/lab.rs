@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key},
     programs::{SchedClassifier, TcAttachType, TestRun as _, TestRunOptions, tc},
 };
 use nix::{
@@ -18,7 +18,8 @@ use nix::{
 };
 use vetch_ebpf_common::{
     self as kernel, Address, BackendKey, Endpoint, Event, Flow, Frontend, FrontendKey, Pod,
-    Protocol, Reason, ServiceWord, Slot, SourceRange, Sweep, Terms, Tuple, Uplink, maps, variables,
+    Protocol, Reason, ServiceWord, Slot, SourceRange, Sweep, Terms, Traffic, Tuple, Uplink, maps,
+    variables,
 };
 
 use crate::{Frame, namespace::ip_command};
@@ -383,6 +384,17 @@ impl Lab {
     #[track_caller]
     pub fn flow(&mut self, key: &Tuple) -> Flow {
         *self.flows().get(key).expect("a flow")
+    }
+
+    /// What was counted for a service-port.
+    pub fn traffic(&self, service: u32) -> Traffic {
+        let map = self.ebpf.map(maps::TRAFFIC).unwrap();
+        let counts: PerCpuHashMap<_, u32, Raw<Traffic>> = PerCpuHashMap::try_from(map).unwrap();
+        let mut all = Traffic::default();
+        for Raw(one) in counts.get(&service, 0).unwrap().iter() {
+            all.add(one);
+        }
+        all
     }
 
     pub fn reason(&self, reason: Reason) -> u64 {

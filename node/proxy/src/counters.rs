@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
-use vetch_ebpf_common::{Reason, Traffic, maps};
+use vetch_ebpf_common::{Latency, Reason, Traffic, maps};
 
-use crate::diff::ServiceId;
+use crate::{diff::ServiceId, maps::gone};
 
 /// How often each reason was met, in the order of their numbers.
 pub fn reasons(maps_dir: &Path) -> Result<Vec<(Reason, u64)>, MapError> {
@@ -40,10 +40,41 @@ impl TrafficCounters {
 
     /// The next service-port to have the number starts at zero.
     pub fn forget(&mut self, service: ServiceId) -> Result<(), MapError> {
-        match self.0.remove(&service) {
-            Err(MapError::KeyNotFound) => Ok(()),
-            result => result,
+        gone(self.0.remove(&service))
+    }
+}
+
+/// How long connections took, of every service-port that was reached by one.
+pub struct Latencies(PerCpuHashMap<MapData, ServiceId, Latency>);
+
+impl Latencies {
+    pub fn open(maps_dir: &Path) -> Result<Self, MapError> {
+        let map = MapData::from_pin(maps_dir.join(maps::LATENCIES))?;
+        PerCpuHashMap::try_from(Map::PerCpuHashMap(map)).map(Self)
+    }
+
+    /// None before the first connection.
+    pub fn of(&self, service: ServiceId) -> Result<Option<Latency>, MapError> {
+        let values = match self.0.get(&service, 0) {
+            Err(MapError::KeyNotFound) => return Ok(None),
+            values => values?,
+        };
+        let mut all = Latency::NONE;
+        for value in values.iter() {
+            all.merge(value);
         }
+        Ok(Some(all))
+    }
+
+    /// The next service-port to have the number starts at zero.
+    pub fn forget(&mut self, service: ServiceId) -> Result<(), MapError> {
+        gone(self.0.remove(&service))
+    }
+}
+
+impl std::fmt::Debug for Latencies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Latencies").finish_non_exhaustive()
     }
 }
 
@@ -54,9 +85,9 @@ impl std::fmt::Debug for TrafficCounters {
 }
 
 fn sum(values: &PerCpuValues<Traffic>) -> Traffic {
-    let add = |sum: Traffic, value: &Traffic| Traffic {
-        connections: sum.connections + value.connections,
-        refused: sum.refused + value.refused,
-    };
-    values.iter().fold(Traffic::default(), add)
+    let mut sum = Traffic::default();
+    for value in values.iter() {
+        sum.add(value);
+    }
+    sum
 }

@@ -3,6 +3,7 @@
 
 mod drops;
 mod flows;
+mod latency;
 mod memory;
 mod services;
 
@@ -13,14 +14,16 @@ use vetch_ebpf_common::{Traffic, maps};
 
 use crate::{
     Error, Frontend,
-    counters::{TrafficCounters, reasons},
+    counters::{Latencies, TrafficCounters, reasons},
     diff::ServiceId,
-    maps::{Maps, MapsError},
+    maps::{LiveCounts, Maps, MapsError},
+    model::{Backend, Balance},
     programs::maps_dir,
 };
 
 pub use drops::{Dropped, Drops};
 pub use flows::Flow;
+pub use latency::ConnectLatency;
 pub use memory::{Memory, MemoryMap};
 pub use services::{Service, ServiceBackend, ServiceDetail};
 
@@ -37,7 +40,22 @@ pub fn service(pin_dir: &Path, frontend: Frontend) -> Result<Option<ServiceDetai
     let dir = maps_dir(pin_dir);
     let current = Maps::open(&dir)?.read()?;
     let traffic = traffic(&dir)?;
-    Ok(services::show(&current, &traffic, frontend))
+    let Some(mut shown) = services::show(&current, &traffic, frontend) else {
+        return Ok(None);
+    };
+    let number = shown.service.service;
+    shown.connect_latency = Latencies::open(&dir)
+        .and_then(|latencies| latencies.of(number))
+        .map_err(read_error(maps::LATENCIES))?
+        .and_then(|latency| latency::summary(&latency));
+    if shown.service.balance == Balance::Least.as_str() {
+        let counts = LiveCounts::open(&dir)?;
+        for backend in &mut shown.backends {
+            let (addr, port) = (backend.address.ip(), backend.address.port());
+            backend.live_connections = Some(counts.of(number, Backend { addr, port })?);
+        }
+    }
+    Ok(Some(shown))
 }
 
 /// Conversations that are balanced by the packet. Those of sockets have none:

@@ -80,6 +80,10 @@ pub struct ProxyConfig {
     /// Source ports for connections whose source is changed; reserved from the
     /// host.
     pub source_ports: RangeInclusive<u16>,
+    /// Follow TCP connections that are balanced at the socket to their end, for
+    /// bytes and latencies by service. Without it they are followed while a
+    /// Service balances by live connections.
+    pub connection_metrics: bool,
     /// Where `/healthz` and `/livez` are served; kube-proxy's is 0.0.0.0:10256.
     pub healthz_address: Option<SocketAddr>,
     /// Where `/metrics` is served; kube-proxy's is 127.0.0.1:10249.

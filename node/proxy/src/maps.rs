@@ -17,14 +17,16 @@ use vetch_ebpf_common::{
 
 use crate::{
     announce::Uplink,
-    counters::TrafficCounters,
+    counters::{Latencies, TrafficCounters},
     diff::{Current, Pointer, ServiceId},
     model::{Backend, Balance, Exposure, Frontend, Target},
     sys::Words,
 };
 
+mod live;
 mod writer;
 
+pub use live::Counts as LiveCounts;
 pub use writer::Writer;
 
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +87,8 @@ pub struct Maps {
     traffic: TrafficCounters,
     /// Entries written or removed through this: a slot, a service's word, a key.
     writes: u64,
+    latencies: Latencies,
+    live: live::Counts,
 }
 
 impl Maps {
@@ -100,6 +104,8 @@ impl Maps {
             uplinks: hash(dir, maps::UPLINKS)?,
             traffic: TrafficCounters::open(dir).map_err(open_error(maps::TRAFFIC))?,
             writes: 0,
+            latencies: Latencies::open(dir).map_err(open_error(maps::LATENCIES))?,
+            live: live::Counts::open(dir)?,
         })
     }
 
@@ -112,13 +118,7 @@ impl Maps {
                 continue;
             };
             let service = value.service();
-            current.frontends.insert(
-                frontend,
-                Pointer {
-                    service,
-                    exposure: Exposure::of(&value),
-                },
-            );
+            current.frontends.insert(frontend, pointer(&value));
             current
                 .services
                 .entry(service)
@@ -162,6 +162,8 @@ impl Maps {
         let tag = Slot::tag(service, word.generation());
         let balance = if terms.has(Terms::HASH) {
             Balance::Maglev
+        } else if terms.has(Terms::LEAST) {
+            Balance::Least
         } else {
             Balance::Random
         };
@@ -211,8 +213,21 @@ impl Maps {
             .store(word.bits(), Release);
     }
 
+    /// The number's bearer stays who it is.
     fn store_terms(&mut self, service: ServiceId, terms: Terms) {
         self.writes += 1;
+        let now = Terms::from_bits(self.service_word(service, Service::TERMS));
+        self.set_terms(service, terms.with_incarnation(now.incarnation()));
+    }
+
+    /// What is still counted for the number's bearer is for nobody from now on.
+    fn end_incarnation(&self, service: ServiceId) {
+        let now = Terms::from_bits(self.service_word(service, Service::TERMS));
+        let next = now.incarnation().wrapping_add(1);
+        self.set_terms(service, now.with_incarnation(next));
+    }
+
+    fn set_terms(&self, service: ServiceId, terms: Terms) {
         self.services[service as usize * Service::WORDS + Service::TERMS]
             .store(terms.bits(), Release);
     }
@@ -300,11 +315,14 @@ impl Maps {
         .map_err(write_error(maps::BACKENDS, backend))
     }
 
-    fn forget_traffic(&mut self, service: ServiceId) -> Result<(), MapsError> {
-        self.writes += 1;
+    fn forget_counters(&mut self, service: ServiceId) -> Result<(), MapsError> {
+        self.writes += 2;
         self.traffic
             .forget(service)
-            .map_err(write_error(maps::TRAFFIC, service))
+            .map_err(write_error(maps::TRAFFIC, service))?;
+        self.latencies
+            .forget(service)
+            .map_err(write_error(maps::LATENCIES, service))
     }
 
     fn add_range(&mut self, service: ServiceId, range: IpNet) -> Result<(), MapsError> {
@@ -321,6 +339,26 @@ impl Maps {
     }
 }
 
+/// What is dialled, and which service-port answers, without what that is.
+pub fn frontends(dir: &Path) -> Result<BTreeMap<Frontend, Pointer>, MapsError> {
+    let map = hash::<FrontendKey, FrontendValue>(dir, maps::FRONTENDS)?;
+    let mut frontends = BTreeMap::new();
+    for entry in map.iter() {
+        let (key, value) = entry.map_err(read_error(maps::FRONTENDS))?;
+        if let Ok(frontend) = Frontend::try_from(key) {
+            frontends.insert(frontend, pointer(&value));
+        }
+    }
+    Ok(frontends)
+}
+
+fn pointer(value: &FrontendValue) -> Pointer {
+    Pointer {
+        service: value.service(),
+        exposure: Exposure::of(value),
+    }
+}
+
 /// The terms a target asks for.
 fn terms(target: &Target) -> Terms {
     let flag = |set, flag| if set { flag } else { 0 };
@@ -328,7 +366,8 @@ fn terms(target: &Target) -> Terms {
         flag(target.internal_local, Terms::INTERNAL_LOCAL)
             | flag(target.external_local, Terms::EXTERNAL_LOCAL)
             | flag(target.affinity.is_some(), Terms::AFFINITY)
-            | flag(target.balance == Balance::Maglev, Terms::HASH),
+            | flag(target.balance == Balance::Maglev, Terms::HASH)
+            | flag(target.balance == Balance::Least, Terms::LEAST),
         target.affinity.unwrap_or_default(),
     )
 }
@@ -387,10 +426,12 @@ fn words(dir: &Path, name: &'static str, len: usize) -> Result<Words, MapsError>
         .map_err(|source| MapsError::Mmap { name, source })
 }
 
-/// What is to be gone and is.
-fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+/// What is to be gone and is: aya says it in the kernel's words.
+pub fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
-        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
+            Ok(())
+        }
         result => result,
     }
 }

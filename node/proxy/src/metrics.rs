@@ -22,6 +22,7 @@ use prometheus_client::{
 use crate::{pressure::Table, sweep::Swept};
 
 mod kernel;
+mod services;
 mod tables;
 
 /// OpenMetrics 1.0, as the encoder writes it.
@@ -124,7 +125,8 @@ impl Metrics {
             own.orphans.clone(),
         );
         registry.register_collector(Box::new(own.tables.clone()));
-        registry.register_collector(Box::new(kernel::Counters { maps }));
+        registry.register_collector(Box::new(kernel::Counters { maps: maps.clone() }));
+        registry.register_collector(Box::new(services::Services { maps }));
         Self {
             registry: Arc::new(registry),
             ..metrics
@@ -161,14 +163,18 @@ pub fn router(metrics: Metrics) -> Router {
         .route(
             "/metrics",
             get(|State(metrics): State<Metrics>| async move {
-                let mut text = String::new();
-                match encode(&mut text, &metrics.registry) {
-                    Ok(()) => {
+                // Maps are read for it, one call an entry.
+                let text = tokio::task::spawn_blocking(move || {
+                    let mut text = String::new();
+                    encode(&mut text, &metrics.registry).map(|()| text)
+                });
+                let failed = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error);
+                match text.await {
+                    Ok(Ok(text)) => {
                         ([(axum::http::header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
                     }
-                    Err(error) => {
-                        (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
-                    }
+                    Ok(Err(error)) => failed(error.to_string()).into_response(),
+                    Err(error) => failed(error.to_string()).into_response(),
                 }
             }),
         )

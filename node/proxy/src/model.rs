@@ -44,6 +44,20 @@ pub enum Balance {
     /// By the client's address and port over a Maglev table: the lists then
     /// are tables, in which a backend stands many times.
     Maglev,
+    /// Of two that chance chooses, the one that has fewer live connections with
+    /// this node.
+    Least,
+}
+
+impl Balance {
+    /// As the annotation says it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Maglev => "maglev",
+            Self::Least => "least",
+        }
+    }
 }
 
 /// What a service-port's frontends lead to.
@@ -75,9 +89,10 @@ pub struct ServicePort {
 
 impl Target {
     /// Whether `serving` is asked for: affinity must not lead to a backend
-    /// that left, and a UDP flow leaves a backend that is gone.
-    pub fn tracks(protocol: Protocol, affinity: Option<u32>) -> bool {
-        protocol == Protocol::Udp || affinity.is_some()
+    /// that left, a UDP flow leaves a backend that is gone, and the live
+    /// connections of a backend are counted for as long as it has any.
+    pub fn tracks(protocol: Protocol, affinity: Option<u32>, balance: Balance) -> bool {
+        protocol == Protocol::Udp || affinity.is_some() || balance == Balance::Least
     }
 }
 

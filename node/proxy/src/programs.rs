@@ -21,9 +21,10 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
+    maps::{HashMap, MapData, MapError},
     pin::PinError,
     programs::{
-        CgroupAttachMode, CgroupSockAddr, ProgramError,
+        ProgramError,
         links::{FdLink, LinkError},
     },
 };
@@ -33,12 +34,16 @@ use nix::{
     sys::statfs,
 };
 use tracing::{debug, info};
-use vetch_ebpf_common::{Address, LAYOUT, variables};
+use vetch_ebpf_common::{Address, BackendKey, LAYOUT, Live, maps, variables};
 
 use crate::{ProxyConfig, sys};
+use at_cgroup::{AtCgroup, AttachError};
+
+mod at_cgroup;
 
 /// The names of the programs at sockets, which are those of the hooks.
-const HOOKS: [&str; 8] = [
+const HOOKS: [&str; 9] = [
+    SOCK_OPS,
     "recvmsg4",
     "recvmsg6",
     "getpeername4",
@@ -48,6 +53,11 @@ const HOOKS: [&str; 8] = [
     "connect4",
     "connect6",
 ];
+
+/// Told of connections, as long as they are. The kernel asks it several times
+/// in each connection of the cgroup, whoever's it is, so it is attached only
+/// where somebody wants to know.
+const SOCK_OPS: &str = "sock_ops";
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramsError {
@@ -87,6 +97,12 @@ pub enum ProgramsError {
         #[source]
         source: Box<PinError>,
     },
+    #[error("cannot empty the map {name}")]
+    Empty {
+        name: &'static str,
+        #[source]
+        source: Box<MapError>,
+    },
 }
 
 /// The loaded programs.
@@ -94,6 +110,10 @@ pub struct Programs {
     ebpf: Ebpf,
     pin_dir: PathBuf,
     cgroup: PathBuf,
+    /// For metrics; otherwise a service must ask for it.
+    always_follow: bool,
+    asked_to_follow: bool,
+    attached: bool,
 }
 
 impl Programs {
@@ -121,6 +141,8 @@ impl Programs {
         }
         let mut ebpf = loader
             .default_map_pin_directory(maps_dir(pin_dir))
+            // Its definition says nothing of pins.
+            .map_pin_path(maps::CONNECTIONS, maps_dir(pin_dir).join(maps::CONNECTIONS))
             // Read-only data of the program: the verifier removes the code of
             // levels that are off.
             .override_global(aya_log::LEVEL, &log_level, true)
@@ -133,7 +155,7 @@ impl Programs {
             .load(object)
             .map_err(|error| ProgramsError::Load(Box::new(error)))?;
         for hook in HOOKS {
-            let program = program(&mut ebpf, hook)?;
+            let mut program = program(&mut ebpf, hook)?;
             program.load().map_err(|error| ProgramsError::Program {
                 hook,
                 source: Box::new(error),
@@ -143,6 +165,9 @@ impl Programs {
             ebpf,
             pin_dir: pin_dir.to_owned(),
             cgroup: cgroup.to_owned(),
+            always_follow: config.connection_metrics,
+            asked_to_follow: false,
+            attached: false,
         })
     }
 
@@ -160,12 +185,16 @@ impl Programs {
             .ino();
         for hook in HOOKS {
             let path = self.pin_dir.join("links").join(hook);
-            let program = program(&mut self.ebpf, hook)?;
+            if hook == SOCK_OPS && !self.follows_connections() {
+                gone(fs::remove_file(&path)).map_err(io_error("remove", &path))?;
+                continue;
+            }
+            let mut program = program(&mut self.ebpf, hook)?;
             let program_error = |error| ProgramsError::Program {
                 hook,
                 source: Box::new(error),
             };
-            let program_id = program.info().map_err(program_error)?.id();
+            let program_id = program.id().map_err(program_error)?;
             if let Some((link, info)) = pinned_link(&path)?
                 && info.cgroup_id == cgroup_id
             {
@@ -177,20 +206,41 @@ impl Programs {
                 }
                 continue;
             }
-            // Links to a cgroup always allow others beside them.
-            let id = program
-                .attach(&cgroup_file, CgroupAttachMode::Single)
-                .map_err(program_error)?;
-            let link = program.take_link(id).map_err(program_error)?;
-            let link = FdLink::try_from(link).map_err(|error| ProgramsError::Link {
-                hook,
-                cgroup: self.cgroup.clone(),
-                source: Box::new(error),
+            let link = program.attach(&cgroup_file).map_err(|error| match error {
+                AttachError::Program(error) => program_error(error),
+                AttachError::Link(error) => ProgramsError::Link {
+                    hook,
+                    cgroup: self.cgroup.clone(),
+                    source: Box::new(error),
+                },
             })?;
             pin(link, hook, &path)?;
+            if hook == SOCK_OPS {
+                // Nobody was told of connections that ended until now.
+                forget_live_sockets(&mut self.ebpf).map_err(|error| ProgramsError::Empty {
+                    name: maps::LIVE_SOCKETS,
+                    source: Box::new(error),
+                })?;
+            }
             info!(hook, cgroup = %self.cgroup.display(), "program attached");
         }
+        self.attached = true;
         Ok(())
+    }
+
+    /// Whether a service asks for connections to be followed. Takes effect at
+    /// once if programs are attached.
+    pub fn follow_connections(&mut self, asked: bool) -> Result<(), ProgramsError> {
+        let before = self.follows_connections();
+        self.asked_to_follow = asked;
+        if self.attached && self.follows_connections() != before {
+            return self.attach();
+        }
+        Ok(())
+    }
+
+    fn follows_connections(&self) -> bool {
+        self.always_follow || self.asked_to_follow
     }
 
     /// Forgets maps of other layouts; call when the programs that used them
@@ -212,12 +262,7 @@ impl Programs {
 
 /// Detaches what pinned links hold and forgets the maps.
 pub fn remove(pin_dir: &Path) -> Result<(), ProgramsError> {
-    match fs::remove_dir_all(pin_dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_error("remove", pin_dir)(error))
-        }
-        _ => Ok(()),
-    }
+    gone(fs::remove_dir_all(pin_dir)).map_err(io_error("remove", pin_dir))
 }
 
 /// The link that has one of the addresses: what the other nodes are reached
@@ -240,17 +285,21 @@ pub fn maps_dir(pin_dir: &Path) -> PathBuf {
     pin_dir.join(format!("maps-{LAYOUT:08x}"))
 }
 
-fn program<'a>(
-    ebpf: &'a mut Ebpf,
-    hook: &'static str,
-) -> Result<&'a mut CgroupSockAddr, ProgramsError> {
-    let program = ebpf
-        .program_mut(hook)
-        .ok_or(ProgramsError::Missing { hook })?;
-    program.try_into().map_err(|error| ProgramsError::Program {
-        hook,
-        source: Box::new(error),
-    })
+fn program<'a>(ebpf: &'a mut Ebpf, hook: &'static str) -> Result<AtCgroup<'a>, ProgramsError> {
+    AtCgroup::find(ebpf, hook).ok_or(ProgramsError::Missing { hook })
+}
+
+fn forget_live_sockets(ebpf: &mut Ebpf) -> Result<(), MapError> {
+    let missing = || MapError::InvalidName {
+        name: maps::LIVE_SOCKETS.into(),
+    };
+    let map = ebpf.map_mut(maps::LIVE_SOCKETS).ok_or_else(missing)?;
+    let mut live: HashMap<&mut MapData, BackendKey, Live> = HashMap::try_from(map)?;
+    let keys: Vec<BackendKey> = live.keys().collect::<Result<_, _>>()?;
+    for key in keys {
+        crate::maps::gone(live.remove(&key))?;
+    }
+    Ok(())
 }
 
 fn pinned_link(path: &Path) -> Result<Option<(OwnedFd, sys::LinkInfo)>, ProgramsError> {
@@ -267,12 +316,7 @@ fn pinned_link(path: &Path) -> Result<Option<(OwnedFd, sys::LinkInfo)>, Programs
 fn pin(link: FdLink, hook: &'static str, path: &Path) -> Result<(), ProgramsError> {
     // bpffs takes no dots in names.
     let temporary = path.with_file_name(format!("{hook}-new"));
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_error("remove", &temporary)(error));
-        }
-        _ => {}
-    }
+    gone(fs::remove_file(&temporary)).map_err(io_error("remove", &temporary))?;
     link.pin(&temporary).map_err(|error| ProgramsError::Pin {
         hook,
         source: Box::new(error),
@@ -294,6 +338,14 @@ fn require_bpffs(pin_dir: &Path) -> Result<(), ProgramsError> {
         });
     }
     Ok(())
+}
+
+/// What is to be gone and is.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 fn io_error(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ProgramsError + use<> {

@@ -16,7 +16,7 @@ use crate::{
     diff::{Current, MapOp, diff},
     index::ObjectName,
     maps::{Maps, Writer, capacity},
-    model::{Frontend, ServicePort},
+    model::{Balance, Frontend, ServicePort, Target},
     pressure::{self, Table},
     programs::{Programs, maps_dir},
     sweep::Sweeper,
@@ -33,6 +33,8 @@ pub struct Proxy {
     /// Whose frontends are whose; empty until the first full sync.
     owned: BTreeMap<ObjectName, Box<[Frontend]>>,
     owner: BTreeMap<Frontend, ObjectName>,
+    /// Whether a service balances by live connections.
+    least: bool,
 }
 
 impl Proxy {
@@ -49,6 +51,7 @@ impl Proxy {
             capacities: BTreeMap::new(),
             owned: BTreeMap::new(),
             owner: BTreeMap::new(),
+            least: false,
         })
     }
 
@@ -143,6 +146,7 @@ impl Proxy {
             }
         }
         self.record_owners(changed);
+        self.follow_connections(&ports);
         failed
             .iter()
             .filter_map(|frontend| self.owner.get(frontend))
@@ -150,6 +154,21 @@ impl Proxy {
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect()
+    }
+
+    /// Live connections are counted where a service balances by them.
+    fn follow_connections(&mut self, changed: &[ServicePort]) {
+        let least = |target: &Target| target.balance == Balance::Least;
+        // Of all that there is only when the last may have gone.
+        let asked = changed.iter().any(|port| least(&port.target))
+            || self.least && self.writer.current().services.values().any(least);
+        self.least = asked;
+        if let Err(error) = self.programs.follow_connections(asked) {
+            warn!(
+                error = chain(&error),
+                "connections are not followed as they should be; trying again later"
+            );
+        }
     }
 
     fn record_owners(&mut self, changed: &BTreeMap<ObjectName, Vec<ServicePort>>) {
@@ -187,6 +206,11 @@ impl Proxy {
         }
         self.writer.reload()?;
         Ok(true)
+    }
+
+    /// Puts right what the programs cannot see of live connections.
+    pub fn recount(&mut self) -> Result<(), Error> {
+        Ok(self.writer.recount()?)
     }
 
     /// What the node itself has and announces, with the flags of

@@ -87,11 +87,11 @@ fn target(
         // external address.
         cluster: !internal_local || external,
         local: internal_local || external_local,
-        serving: Target::tracks(protocol, service.affinity),
+        serving: Target::tracks(protocol, service.affinity, service.balance),
     };
     let lists = endpoints::choose(&candidates, zone, needs);
     let (cluster, local) = match service.balance {
-        Balance::Random => (lists.cluster, lists.local),
+        Balance::Random | Balance::Least => (lists.cluster, lists.local),
         Balance::Maglev => (maglev::table(&lists.cluster), maglev::table(&lists.local)),
     };
     let restricted = frontends.values().any(|exposure| exposure.source_ranges);

@@ -281,6 +281,9 @@ impl Keeper {
             let failed = self.proxy.sync_all(&self.seen.index.take_all());
             self.retry.extend(failed);
         }
+        if let Err(error) = self.proxy.recount() {
+            warn!(error = chain(&error), "cannot count live connections");
+        }
         if let Err(error) = self.proxy.programs().attach() {
             warn!(error = chain(&error), "cannot check the service programs");
         }

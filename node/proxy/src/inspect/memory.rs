@@ -24,7 +24,8 @@ pub struct MemoryMap {
     #[serde(rename = "type")]
     pub kind: String,
     pub max_entries: u32,
-    /// None for arrays that are always full, and for buffers.
+    /// None for arrays that are always full, for buffers, and for what sockets
+    /// keep.
     pub used_entries: Option<u32>,
     /// What the kernel holds for it now (`memlock` in fdinfo); one that is not
     /// preallocated grows.
@@ -58,7 +59,8 @@ fn map(path: &Path, name: &str, current: &Current) -> io::Result<MemoryMap> {
     let fd = info.fd().map_err(io_error)?;
     let used_entries = match kind {
         MapType::Array | MapType::PerCpuArray => used_of_array(name, current),
-        MapType::RingBuf => None,
+        // Neither has keys of its own.
+        MapType::RingBuf | MapType::SkStorage => None,
         _ => Some(sys::count_keys(
             fd.as_fd(),
             info.key_size(),
@@ -97,6 +99,7 @@ fn kind_name(kind: MapType) -> String {
         MapType::PerCpuArray => "percpu_array",
         MapType::PerCpuHash => "percpu_hash",
         MapType::RingBuf => "ringbuf",
+        MapType::SkStorage => "sk_storage",
         other => return format!("{other:?}"),
     };
     name.to_owned()

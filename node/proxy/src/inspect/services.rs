@@ -9,9 +9,10 @@ use ipnet::IpNet;
 use serde::Serialize;
 use vetch_ebpf_common::Traffic;
 
+use super::ConnectLatency;
 use crate::{
     diff::{Current, Pointer, ServiceId},
-    model::{Backend, Balance, Frontend, Target, protocol_name},
+    model::{Backend, Frontend, Target, protocol_name},
 };
 
 #[cfg(test)]
@@ -42,6 +43,11 @@ pub struct Service {
     /// Of the service-port, by whichever frontend they came.
     pub connections: u64,
     pub refused: u64,
+    /// From clients to backends: payload of TCP connections that have ended,
+    /// IP packets of what is balanced by the packet.
+    pub bytes_in: u64,
+    /// From backends to clients, likewise.
+    pub bytes_out: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -52,6 +58,8 @@ pub struct ServiceDetail {
     /// All that lead to the service-port.
     pub frontends: Vec<String>,
     pub allowed_ranges: Vec<IpNet>,
+    /// None before the first connection that was balanced at the socket.
+    pub connect_latency: Option<ConnectLatency>,
     pub backends: Vec<ServiceBackend>,
 }
 
@@ -65,6 +73,8 @@ pub struct ServiceBackend {
     pub local_slots: usize,
     /// It keeps the clients it has and gets no more.
     pub draining: bool,
+    /// With this node; counted where they decide who gets the next one.
+    pub live_connections: Option<u64>,
 }
 
 pub fn list(current: &Current, traffic: &BTreeMap<ServiceId, Traffic>) -> Vec<Service> {
@@ -102,6 +112,7 @@ pub fn show(
             .map(|(frontend, _)| frontend.to_string())
             .collect(),
         allowed_ranges: target.source_ranges.clone(),
+        connect_latency: None,
         backends: backends(target),
     })
 }
@@ -124,14 +135,13 @@ fn service(
         internal_traffic_policy: policy(target.internal_local),
         external_traffic_policy: policy(target.external_local),
         affinity_seconds: target.affinity,
-        balance: match target.balance {
-            Balance::Random => "random",
-            Balance::Maglev => "maglev",
-        },
+        balance: target.balance.as_str(),
         cluster_backends,
         local_backends,
         connections: traffic.connections,
         refused: traffic.refused,
+        bytes_in: traffic.bytes_in,
+        bytes_out: traffic.bytes_out,
     }
 }
 
@@ -156,6 +166,7 @@ fn backends(target: &Target) -> Vec<ServiceBackend> {
             cluster_slots,
             local_slots,
             draining: cluster_slots + local_slots == 0,
+            live_connections: None,
         })
         .collect()
 }

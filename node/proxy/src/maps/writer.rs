@@ -13,7 +13,7 @@ use super::{Maps, MapsError, serving, terms};
 use crate::{
     announce::Uplink,
     diff::{Current, MapOp, ServiceId},
-    model::{Frontend, Target},
+    model::{Balance, Frontend, Target},
     slots::{Block, Slots},
 };
 
@@ -153,6 +153,9 @@ impl Writer {
         self.free = (0..self.next)
             .filter(|service| !self.current.services.contains_key(service))
             .collect();
+        for service in &self.free {
+            self.maps.end_incarnation(*service);
+        }
         self.resting
             .retain(|(_, rest)| matches!(rest, Rest::Block(_)));
         Ok(())
@@ -216,6 +219,12 @@ impl Writer {
         Ok(())
     }
 
+    /// Counts the live flows of service-ports that balance by them anew, and
+    /// forgets what is counted of others.
+    pub fn recount(&mut self) -> Result<(), MapsError> {
+        self.maps.live.recount(&self.current)
+    }
+
     /// Makes room of what has rested long enough.
     pub fn reap(&mut self, now: Instant) {
         while let Some((since, rest)) = self.resting.front().copied() {
@@ -232,7 +241,9 @@ impl Writer {
                     if let Some(block) = self.blocks.remove(&service) {
                         self.slots.release(block);
                     }
-                    if let Err(error) = self.maps.forget_traffic(service) {
+                    // In this order: what is counted meanwhile is forgotten too.
+                    self.maps.end_incarnation(service);
+                    if let Err(error) = self.maps.forget_counters(service) {
                         debug!(%error, "counters of an old service stay");
                     }
                     self.free.push_back(service);
@@ -361,7 +372,12 @@ fn prune(
     let wanted: HashMap<_, _> = serving(after).into_iter().collect();
     for (backend, old) in serving(before) {
         match wanted.get(&backend) {
-            None => maps.clear_serving(service, backend)?,
+            None => {
+                maps.clear_serving(service, backend)?;
+                if before.balance == Balance::Least {
+                    maps.live.forget(service, backend)?;
+                }
+            }
             Some(flags) if old & !flags != 0 => maps.set_serving(service, backend, *flags)?,
             Some(_) => {}
         }

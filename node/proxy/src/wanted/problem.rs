@@ -7,7 +7,7 @@ pub enum Problem {
         "SCTP port {port} leads to port {target} of endpoints; SCTP is served only where both are the same"
     )]
     SctpPort { port: u16, target: u16 },
-    #[error("balance \"{0}\" is neither random nor maglev; backends are chosen at random")]
+    #[error("balance \"{0}\" is none of random, maglev and least; backends are chosen at random")]
     Balance(String),
     #[error(
         "weight \"{0}\" of an EndpointSlice is not a number from 1 to 100; its endpoints weigh 1"

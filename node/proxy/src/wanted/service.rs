@@ -20,7 +20,7 @@ mod tests;
 
 /// Hands a Service to the proxy of that name; without it the cluster's default proxy serves it.
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
-/// `random` or `maglev`.
+/// `random`, `maglev` or `least`.
 const BALANCE_ANNOTATION: &str = "vetch.dev/balance";
 /// Before there was `loadBalancerSourceRanges`: holds where that is empty.
 const SOURCE_RANGES_ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
@@ -284,6 +284,7 @@ fn balance(service: &v1::Service, problems: &mut BTreeSet<Problem>) -> Balance {
     match annotation(service, BALANCE_ANNOTATION) {
         None | Some("random") => Balance::Random,
         Some("maglev") => Balance::Maglev,
+        Some("least") => Balance::Least,
         Some(other) => {
             problems.insert(Problem::Balance(other.to_owned()));
             Balance::Random

@@ -306,6 +306,21 @@ fn a_slice_weighs_what_its_annotation_says() {
     assert_eq!(wanted(&other, slices.iter(), None), Wanted::default());
 }
 
+#[test]
+fn least_asks_for_every_endpoint_that_may_have_connections() {
+    let metadata = json!({"annotations": {"vetch.dev/balance": "least"}});
+    let endpoints = json!([
+        {"addresses": ["10.244.1.1"]},
+        {"addresses": ["10.244.1.2"], "conditions": {"ready": false, "serving": true, "terminating": true}}
+    ]);
+    let slices = [web_slice(endpoints)];
+    let least = target(&service(metadata, json!({})), &slices);
+    assert_eq!(least.balance, Balance::Least);
+    assert_eq!(names(&least.cluster), "10.244.1.1:8080");
+    assert_eq!(names(&least.serving), "10.244.1.1:8080 10.244.1.2:8080");
+    assert_eq!(target(&web(json!({})), &slices).serving, []);
+}
+
 /// 9999 is dialled, as is the node port 30999; the slices lead to `ports`.
 #[test]
 fn sctp_is_served_where_no_port_changes() {

@@ -73,6 +73,7 @@ impl Cell {
             uplinks: Vec::new(),
             tables: TableSizes::of_memory(1 << 30),
             source_ports: SNAT_PORTS,
+            connection_metrics: false,
             healthz_address: None,
             metrics_address: None,
         }

@@ -5,9 +5,11 @@ mod announce;
 #[expect(dead_code, reason = "shared with the test api, which uses all of it")]
 mod api;
 mod cell;
+mod connections;
 mod daemon;
 mod echo;
 mod inspect;
+mod least;
 mod links;
 mod loss;
 mod measure;

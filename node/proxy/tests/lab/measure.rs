@@ -1,12 +1,12 @@
 //! Figures, not promises: `cargo test -p vetch-proxy --test lab -- --ignored --nocapture`.
 
 use std::{
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use vetch_proxy::{Protocol::Tcp, Proxy};
+use vetch_proxy::{Protocol::Tcp, Proxy, inspect};
 
 use crate::{
     api::Api,
@@ -38,6 +38,73 @@ fn connect_latency() {
     }
     report("direct, programs attached", plain);
     report("by the service address", service);
+}
+
+/// Connections from dialling to the end, both ends in the node's cgroup, with
+/// and without the program that is told of them; by turns, because a machine
+/// has moods.
+#[test]
+#[ignore = "measures"]
+fn what_being_told_of_connections_costs() {
+    const ROUNDS: usize = 101;
+    let cell = Cell::enter();
+    // Or the ports run out.
+    std::fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "64").unwrap();
+    let mut config = cell.config("a");
+    config.connection_metrics = true;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let direct = listener.local_addr().unwrap();
+    let wanted = services(&[(VIP, Tcp, &[direct])]);
+    let mut proxy = Proxy::open(&config).unwrap();
+    proxy.sync_all(&wanted);
+    proxy.programs().attach().unwrap();
+    // On one thread: nobody waits for another's turn.
+    let connect = |address: &str| {
+        let client = TcpStream::connect(address).unwrap();
+        let server = listener.accept().unwrap();
+        drop((client, server));
+    };
+    let established = || {
+        let frontend = format!("{VIP}/TCP").parse().unwrap();
+        let shown = inspect::service(&config.pin_dir, frontend).unwrap();
+        shown
+            .unwrap()
+            .connect_latency
+            .map(|latency| latency.connections)
+    };
+    let round = |address: &str| {
+        let started = Instant::now();
+        for _ in 0..1000 {
+            connect(address);
+        }
+        started.elapsed() / 1000
+    };
+    for address in [direct.to_string().as_str(), VIP] {
+        let (mut without, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            std::fs::remove_file(config.pin_dir.join("links/sock_ops")).unwrap();
+            wait_for("the program to be gone", || {
+                let before = established();
+                connect(VIP);
+                established() == before
+            });
+            without.push(round(address));
+            proxy.programs().attach().unwrap();
+            with.push(round(address));
+            let [a, b] = [&with, &without].map(|times| times.last().unwrap().as_secs_f64());
+            ratios.push(a / b);
+        }
+        ratios.sort_by(f64::total_cmp);
+        report(&format!("{address}, not told"), without);
+        report(&format!("{address}, told"), with);
+        let at = |percent: usize| ratios[ratios.len() * percent / 100];
+        println!(
+            "ratio: p25 {:.3} p50 {:.3} p75 {:.3}",
+            at(25),
+            at(50),
+            at(75)
+        );
+    }
 }
 
 #[test]

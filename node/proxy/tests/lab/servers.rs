@@ -39,6 +39,32 @@ impl Server {
         })
     }
 
+    /// Holds what it accepts until its client goes.
+    pub fn tcp_held(id: u8) -> Self {
+        Self::tcp_held_at(Ipv4Addr::LOCALHOST.into(), id)
+    }
+
+    pub fn tcp_held_at(address: IpAddr, id: u8) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        Self::start(address, false, move |stop| {
+            let hold = |mut stream: TcpStream| {
+                let _ = stream.write_all(&[id]);
+                let _ = stream.read(&mut [0]);
+            };
+            std::thread::scope(|scope| {
+                for stream in listener.incoming() {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    if let Ok(stream) = stream {
+                        scope.spawn(move || hold(stream));
+                    }
+                }
+            });
+        })
+    }
+
     pub fn udp(id: u8) -> Self {
         Self::udp_at(Ipv4Addr::LOCALHOST.into(), id)
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Exposure;
+use crate::model::{Balance, Exposure};
 
 fn frontend(text: &str) -> Frontend {
     text.parse().unwrap()
@@ -54,6 +54,8 @@ fn traffic() -> BTreeMap<ServiceId, Traffic> {
         Traffic {
             connections: 7,
             refused: 1,
+            bytes_in: 100,
+            bytes_out: 2_000,
         },
     )]
     .into()
@@ -87,6 +89,7 @@ fn each_frontend_with_what_it_leads_to() {
         ]
     );
     assert_eq!(list[0].affinity_seconds, Some(10_800));
+    assert_eq!((list[0].bytes_in, list[0].bytes_out), (100, 2_000));
     assert_eq!((list[0].balance, list[2].balance), ("maglev", "random"));
 }
 
@@ -101,6 +104,7 @@ fn one_frontend_with_its_backends() {
         cluster_slots,
         local_slots,
         draining,
+        live_connections: None,
     };
     assert_eq!(
         shown.backends,

@@ -366,6 +366,7 @@ fn the_annotation_says_how_to_balance() {
         (None, Balance::Random, true),
         (Some("random"), Balance::Random, true),
         (Some("maglev"), Balance::Maglev, true),
+        (Some("least"), Balance::Least, true),
         (Some("Maglev"), Balance::Random, false),
         (Some(""), Balance::Random, false),
     ] {
