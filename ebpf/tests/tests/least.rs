@@ -172,7 +172,7 @@ fn a_flow_that_another_takes_the_place_of_is_none() {
 /// Both directions, of TCP and datagrams, the first packet too.
 #[test]
 fn packets_are_counted_by_service_and_direction() {
-    let mut lab = lab(0, &[A]);
+    let lab = lab(0, &[A]);
     let udp = |src: &str, dst: &str, payload| Frame::new(src, dst, Body::Udp { payload });
     let (to, from) = (
         udp(&client(40_000), VIP, 100),
