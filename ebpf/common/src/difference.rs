@@ -44,6 +44,16 @@ impl Difference {
         Self(fold(self.0 as u64 + other.0 as u64))
     }
 
+    /// The checksum after the change.
+    #[inline(always)]
+    pub const fn corrected(self, checksum: u16) -> u16 {
+        let sum = !checksum as u64 + self.0 as u64;
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        !(sum as u16)
+    }
+
     /// Of the change back. What a corrected checksum does to a sum that
     /// covers it.
     #[inline(always)]
@@ -85,6 +95,7 @@ mod tests {
         while sum > 0xffff {
             sum = (sum & 0xffff) + (sum >> 16);
         }
+        assert_eq!(difference.corrected(checksum), !(sum as u16));
         !(sum as u16)
     }
 

@@ -70,6 +70,7 @@ names! {
         ToPod = 3 "to_pod",
         FromNet = 4 "from_net",
         ToNet = 5 "to_net",
+        FromWire = 6 "from_wire",
     }
 }
 

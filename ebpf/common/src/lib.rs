@@ -25,6 +25,7 @@ mod frontend;
 mod latency;
 mod memory;
 mod neighbour;
+mod next_hop;
 mod reason;
 mod refusal;
 mod service;
@@ -47,6 +48,7 @@ pub use frontend::{Frontend, FrontendKey, Protocol, UnknownProtocol, addresses};
 pub use latency::Latency;
 pub use memory::{Affinity, AffinityKey, BackendKey, Live, Pod, ReverseKey, SourceRange, Traffic};
 pub use neighbour::{ALL_NODES, ALL_NODES_MAC, Advertisement, Arp, Mac, Solicitation, Uplink};
+pub use next_hop::NextHop;
 pub use reason::Reason;
 pub use refusal::{ErrorPace, EventPace, TcpHeader, answerable, quoted, reset};
 pub use service::{From, List, Service, ServiceWord, Terms};
@@ -73,6 +75,8 @@ pub mod maps {
     pub const SWEPT: &str = "SWEPT";
     pub const TRAFFIC: &str = "TRAFFIC";
     pub const UPLINKS: &str = "UPLINKS";
+    /// Of one load of the programs only: not pinned.
+    pub const NEXT_HOPS: &str = "NEXT_HOPS";
     pub const CONNECTIONS: &str = "CONNECTIONS";
     pub const LATENCIES: &str = "LATENCIES";
     pub const LIVE_SOCKETS: &str = "LIVE_SOCKETS";
@@ -89,6 +93,8 @@ pub mod variables {
     /// The ifindex of the node's uplink, u32, if it has one only and every other
     /// node is behind it; 0 leaves packets for other nodes to the stack.
     pub const NODE_LINK: &str = "NODE_LINK";
+    /// Whether next hops are remembered for the program at the driver, u32; 0 or 1.
+    pub const LEARN_NEXT_HOPS: &str = "LEARN_NEXT_HOPS";
     /// The ports that the programs give to flows whose source they change,
     /// first and last, u16 each; reserved from the host.
     pub const SNAT_FIRST: &str = "SNAT_FIRST";
@@ -137,6 +143,10 @@ pub const MAPS_BUDGET: u64 = 192 << 20;
 
 /// The ring buffer of events: some 7,000 of them.
 pub const EVENTS_BYTES: u32 = 1 << 19;
+
+/// Destinations of packets that leave by the uplink they came by, if the program
+/// at the driver is wanted.
+pub const MAX_NEXT_HOPS: u32 = 1 << 16;
 
 /// Identifies the layout of the maps. Maps of another layout are neither read
 /// nor written: the daemon fills new ones and then swaps the programs.

@@ -34,6 +34,8 @@ pub struct Client {
     pub hash: u32,
     /// Chance would part the datagrams of a conversation that has no flow.
     pub always_hash: bool,
+    /// Whoever has only a look before another program chooses counts nothing.
+    pub counts: bool,
 }
 
 /// How often a reader overtaken by a change looks again. Once is enough
@@ -46,6 +48,9 @@ const ATTEMPTS: u32 = 4;
 pub fn choose(frontend: &Frontend, client: &Client) -> Choice {
     let service = frontend.service();
     let choice = choose_for(frontend, client);
+    if !client.counts {
+        return choice;
+    }
     match choice {
         Choice::Backend(_) => count::connection(service),
         Choice::Refuse(_) | Choice::Drop(_) => count::refused(service),

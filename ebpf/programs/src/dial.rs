@@ -1,12 +1,12 @@
 //! The first packet of a conversation: is it for a service, and for which
 //! backend?
 
-use aya_ebpf::programs::TcContext;
 use vetch_ebpf_common::{Address, Flow, Frontend, Reason, Terms, Tuple, addresses};
 
 use crate::{
-    access::ifindex,
+    access::{Context, ifindex},
     balance::{Choice, Client, choose, generation, in_source_ranges, terms},
+    count,
     find::{self, Found, find},
     flows,
     forward::{self, Hook},
@@ -18,15 +18,21 @@ use crate::{
 };
 
 /// Makes a flow and records it; [`Error::Pass`] if the packet is not for a
-/// service. In two steps, for the stack is short.
+/// service. In steps, for the stack is short.
 #[inline(always)]
-pub fn dial(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<(), Error> {
+pub fn dial<C: Context>(ctx: &C, work: &mut Work, hook: Hook) -> Result<(), Error> {
     plan(ctx, work, hook)?;
-    claim(work)
+    claim(work)?;
+    // Else it was counted when it was chosen. A refusal is for the program to
+    // count that says it.
+    if C::COMES_AGAIN {
+        count::connection(work.flow.service);
+    }
+    Ok(())
 }
 
 #[inline(never)]
-fn plan(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<(), Error> {
+fn plan<C: Context>(ctx: &C, work: &mut Work, hook: Hook) -> Result<(), Error> {
     let Work { packet, flow, .. } = work;
     let key = &packet.tuple;
     match packet.kind {
@@ -47,7 +53,7 @@ fn plan(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<(), Error> {
     }
     admit(&frontend, key.src)?;
     let generation = generation(frontend.service());
-    let mut to = backend(&frontend, key, hook)?;
+    let mut to = backend(&frontend, key, hook, !C::COMES_AGAIN)?;
     to.src = source(key, &to, hook);
     *flow = Flow::new(
         to,
@@ -75,12 +81,13 @@ pub fn admit(frontend: &Frontend, client: Address) -> Result<(), Error> {
 
 /// The client's tuple, to the backend.
 #[inline(always)]
-fn backend(frontend: &Frontend, key: &Tuple, hook: Hook) -> Result<Tuple, Error> {
+fn backend(frontend: &Frontend, key: &Tuple, hook: Hook, counts: bool) -> Result<Tuple, Error> {
     let client = Client {
         from: hook.from(),
         address: key.src,
         hash: hash(key.src),
         always_hash: false,
+        counts,
     };
     match choose(frontend, &client) {
         Choice::Backend(backend) => Ok(Tuple::new(key.source(), backend, key.protocol)),

@@ -1,24 +1,23 @@
 //! Telling of single drops and refusals. Nothing here is run by what gets
 //! through.
 
-use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns, programs::TcContext};
+use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns};
 use vetch_ebpf_common::{Event, EventKind, Reason, Site};
 
 use crate::{
-    access::ifindex,
     find::{Found, find},
     maps::{EVENT_PACE, EVENTS, EVENTS_MISSED},
     parse::Kind,
     work::work,
 };
 
-/// Of the packet in hand.
+/// Of the packet in hand, at the device `ifindex`.
 #[inline(never)]
-pub fn packet(ctx: &TcContext, site: Site, kind: EventKind, reason: Reason) {
+pub fn packet(ifindex: u32, site: Site, kind: EventKind, reason: Reason) {
     let Some(mut event) = due(site, kind, reason) else {
         return;
     };
-    event.ifindex = ifindex(ctx);
+    event.ifindex = ifindex;
     // Of a packet that was not parsed to its end the last one's is there.
     if reason != Reason::Malformed
         && let Ok(work) = work()

@@ -5,10 +5,11 @@
 //! port at the same time has its direct answers taken for the service's: it
 //! is the price of that. TCP does not get there, it is balanced at the socket.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_coarse_ns, programs::TcContext};
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_coarse_ns};
 use vetch_ebpf_common::{Direction, Fate, Flow, Tuple};
 
 use crate::{
+    access::Context,
     balance::{generation, serving},
     count, live,
     maps::FLOWS,
@@ -34,7 +35,7 @@ pub fn get(key: &Tuple) -> Option<Flow> {
 /// Counts the packet for the service-port of its flow; not an error that tells
 /// of another packet.
 #[inline(always)]
-pub fn count(ctx: &TcContext, work: &Work) {
+pub fn count(ctx: &impl Context, work: &Work) {
     let Work { packet, flow, .. } = work;
     if packet.kind != Kind::IcmpError {
         let bytes = u64::from(ctx.len().saturating_sub(packet.ip.l3));
@@ -48,7 +49,7 @@ pub fn count(ctx: &TcContext, work: &Work) {
 /// Finds the flow that the packet belongs to, if it has one, and keeps it
 /// alive, both halves of it.
 #[inline(always)]
-pub fn follow(ctx: &TcContext, work: &mut Work) -> bool {
+pub fn follow(ctx: &impl Context, work: &mut Work) -> bool {
     let Work { packet, flow, .. } = work;
     let key = &packet.tuple;
     if packet.kind == Kind::Other {

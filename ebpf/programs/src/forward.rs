@@ -1,7 +1,7 @@
 //! Where a packet goes next: straight into a pod, out by another link, or on
 //! to the node's stack.
 
-mod route;
+pub mod route;
 
 use aya_ebpf::{
     helpers::{bpf_redirect, bpf_redirect_peer},
@@ -10,7 +10,7 @@ use aya_ebpf::{
 use vetch_ebpf_common::{Address, Direction, From, Pod};
 
 use crate::{
-    access::{has_tag, ifindex, write},
+    access::{Context, has_tag, ifindex, write},
     maps::PODS,
     node,
     parse::{ETH_HEADER, Packet},
@@ -48,7 +48,7 @@ pub fn pod(address: &Address) -> Option<&'static Pod> {
 
 /// Whether a packet with this source came from the pod that has it.
 #[inline(always)]
-pub fn is_behind(ctx: &TcContext, source: &Address) -> bool {
+pub fn is_behind(ctx: &impl Context, source: &Address) -> bool {
     pod(source).is_some_and(|pod| pod.ifindex == ifindex(ctx))
 }
 

@@ -13,7 +13,9 @@
 //! [`from_net`] and [`to_net`] have those hooks: they [`parse`], follow a flow
 //! ([`flows`]) or make one ([`dial`], [`ports`]), rewrite ([`nat`]) and send on
 //! ([`forward`]). A packet that is refused goes through [`refuse`], one that
-//! asks where an announced address is through [`neighbour`].
+//! asks where an announced address is through [`neighbour`]. [`from_wire`] is
+//! before them all, at the driver: the same path again, for the packets that
+//! leave by the link they came by, to where [`next_hop`] has seen others go.
 //!
 //! Both choose with [`find`] and [`balance`], which may ask [`live`]; [`maps`] has what the daemon
 //! writes. What does not get through is counted ([`count`]) and told of
@@ -46,10 +48,12 @@ mod forward;
 mod fragments;
 mod from_net;
 mod from_pod;
+mod from_wire;
 mod live;
 mod maps;
 mod nat;
 mod neighbour;
+mod next_hop;
 mod node;
 mod parse;
 mod ports;

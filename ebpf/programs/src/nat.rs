@@ -1,14 +1,9 @@
 //! Rewriting a packet, every checksum included.
 
-use aya_ebpf::{
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::bpf_csum_update,
-    programs::TcContext,
-};
 use vetch_ebpf_common::{Address, Difference, Protocol, Tuple};
 
 use crate::{
-    access::{Short, read, write},
+    access::{Context, Short, read, write},
     parse::{Header, Kind, Packet},
 };
 
@@ -21,7 +16,7 @@ const ICMP_CHECKSUM: u32 = 2;
 
 /// Makes the packet one of `to`, which the flow of its tuple says.
 #[inline(never)]
-pub fn rewrite(ctx: &TcContext, packet: &Packet, to: &Tuple) -> Result<(), Short> {
+pub fn rewrite(ctx: &impl Context, packet: &Packet, to: &Tuple) -> Result<(), Short> {
     match packet.kind {
         Kind::Transport => {
             let hosts = Difference::of_hosts(&packet.tuple, to);
@@ -42,7 +37,7 @@ pub fn rewrite(ctx: &TcContext, packet: &Packet, to: &Tuple) -> Result<(), Short
 /// checksum takes away.
 #[inline(always)]
 fn network(
-    ctx: &TcContext,
+    ctx: &impl Context,
     ip: &Header,
     src: Address,
     dst: Address,
@@ -52,63 +47,30 @@ fn network(
     if !ip.v4 {
         return write(ctx, ip.l3 + IPV6_ADDRESSES, &[a, b, c, d, e, f, g, h]);
     }
-    correct(ctx, ip.l3 + IPV4_CHECKSUM, hosts)?;
+    ctx.correct(ip.l3 + IPV4_CHECKSUM, hosts)?;
     write(ctx, ip.l3 + IPV4_ADDRESSES, &[d, h])
 }
 
 /// Ports, and the checksum that covers them and the addresses.
 #[inline(always)]
 fn transport(
-    ctx: &TcContext,
+    ctx: &impl Context,
     ip: &Header,
     from: &Tuple,
     to: &Tuple,
     hosts: Difference,
 ) -> Result<(), Short> {
     // A datagram whose checksum is 0 has none and goes on so.
-    let (at, zero) = match Protocol::try_from(ip.protocol) {
-        Ok(Protocol::Tcp) => (TCP_CHECKSUM, 0),
-        Ok(Protocol::Udp) => (UDP_CHECKSUM, u64::from(BPF_F_MARK_MANGLED_0)),
+    let (at, zero_is_none) = match Protocol::try_from(ip.protocol) {
+        Ok(Protocol::Tcp) => (ip.l4 + TCP_CHECKSUM, false),
+        Ok(Protocol::Udp) => (ip.l4 + UDP_CHECKSUM, true),
         // SCTP's covers no address, and its ports are never changed.
         _ => return Ok(()),
     };
-    pseudo(ctx, ip, ip.l4 + at, hosts, zero)?;
+    ctx.correct_hosts(at, hosts, ip.v4, zero_is_none)?;
     if from.ports() != to.ports() {
-        let ports = Difference::of_ports(from, to);
-        ctx.l4_csum_replace((ip.l4 + at) as usize, 0, ports.bits().into(), zero)
-            .map_err(|_| Short)?;
+        ctx.correct_transport(at, Difference::of_ports(from, to), zero_is_none)?;
         write(ctx, ip.l4, &to.ports())?;
-    }
-    Ok(())
-}
-
-/// What changed addresses do to a checksum with a pseudo header, also one that
-/// the device is still to finish.
-#[inline(always)]
-fn pseudo(
-    ctx: &TcContext,
-    ip: &Header,
-    at: u32,
-    hosts: Difference,
-    flags: u64,
-) -> Result<(), Short> {
-    let bits = hosts.bits();
-    ctx.l4_csum_replace(
-        at as usize,
-        0,
-        bits.into(),
-        flags | u64::from(BPF_F_PSEUDO_HDR),
-    )
-    .map_err(|_| Short)?;
-    if !ip.v4 {
-        // The helper takes it that a header's checksum makes up for the
-        // addresses, and IPv6 has none; BPF_F_IPV6 tells it, but is younger
-        // (6.16) than we ask for. This gives a device's sum over the packet
-        // (CHECKSUM_COMPLETE) back what the helper took; without such a sum
-        // it fails and nothing was taken.
-        // https://lore.kernel.org/bpf/96a6bc3a443e6f0b21ff7b7834000e17fb549e05.1748509484.git.paul.chaignon@gmail.com/
-        // SAFETY: the helper takes any packet and number.
-        unsafe { bpf_csum_update(ctx.skb.skb, bits) };
     }
     Ok(())
 }
@@ -116,7 +78,7 @@ fn pseudo(
 /// An ICMP error: the packet it quotes becomes the one that its receiver sent,
 /// and the error comes from and goes to whom that packet knows.
 #[inline(always)]
-fn icmp(ctx: &TcContext, packet: &Packet, to: &Tuple) -> Result<(), Short> {
+fn icmp(ctx: &impl Context, packet: &Packet, to: &Tuple) -> Result<(), Short> {
     let quoted = &packet.quoted;
     let (was, is) = (packet.tuple.reverse(), to.reverse());
     let hosts = Difference::of_hosts(&was, &is);
@@ -144,16 +106,16 @@ fn icmp(ctx: &TcContext, packet: &Packet, to: &Tuple) -> Result<(), Short> {
         Difference::of_addresses(packet.src, src).and(Difference::of_addresses(packet.dst, to.dst));
     network(ctx, &packet.ip, src, to.dst, outer)?;
     let at = packet.ip.l4 + ICMP_CHECKSUM;
-    correct(ctx, at, inside)?;
+    ctx.correct(at, inside)?;
     if !packet.ip.v4 {
-        pseudo(ctx, &packet.ip, at, outer, 0)?;
+        ctx.correct_hosts(at, outer, packet.ip.v4, false)?;
     }
     Ok(())
 }
 
 /// The quoted transport's checksum, if that much was quoted and there is one.
 #[inline(always)]
-fn quoted_checksum(ctx: &TcContext, quoted: &Header, change: Difference) -> bool {
+fn quoted_checksum(ctx: &impl Context, quoted: &Header, change: Difference) -> bool {
     let at = quoted.l4
         + match Protocol::try_from(quoted.protocol) {
             Ok(Protocol::Tcp) => TCP_CHECKSUM,
@@ -162,22 +124,15 @@ fn quoted_checksum(ctx: &TcContext, quoted: &Header, change: Difference) -> bool
         };
     match read::<u16>(ctx, at) {
         Ok(0) if quoted.protocol == Protocol::Udp as u8 => false,
-        Ok(_) => correct(ctx, at, change).is_ok(),
+        Ok(_) => ctx.correct(at, change).is_ok(),
         Err(_) => false,
     }
 }
 
-/// A checksum over nothing but the packet's own bytes.
-#[inline(always)]
-fn correct(ctx: &TcContext, at: u32, difference: Difference) -> Result<(), Short> {
-    ctx.l3_csum_replace(at as usize, 0, difference.bits().into(), 0)
-        .map_err(|_| Short)
-}
-
 /// IPv4's header checksum for one hop less.
 #[inline(always)]
-pub fn correct_ttl(ctx: &TcContext, ip: &Header, ttl: u8) -> Result<(), Short> {
+pub fn correct_ttl(ctx: &impl Context, ip: &Header, ttl: u8) -> Result<(), Short> {
     let word = |ttl| u32::from_ne_bytes([ttl, 0, 0, 0]);
     let difference = Difference::of_words(word(ttl), word(ttl - 1));
-    correct(ctx, ip.l3 + IPV4_CHECKSUM, difference)
+    ctx.correct(ip.l3 + IPV4_CHECKSUM, difference)
 }

@@ -10,6 +10,8 @@ static NODE_V4: [u32; 1] = [0];
 static NODE_V6: [u32; 4] = [0; 4];
 #[unsafe(no_mangle)]
 static NODE_LINK: u32 = 0;
+#[unsafe(no_mangle)]
+static LEARN_NEXT_HOPS: u32 = 0;
 
 /// Whether a namespace is the node's. Cookie 1 or the initial namespace would
 /// be wrong for a node that is itself in one.
@@ -39,4 +41,11 @@ pub fn address(v4: bool) -> Address {
 pub fn link() -> u32 {
     // SAFETY: as above.
     unsafe { core::ptr::read_volatile(&raw const NODE_LINK) }
+}
+
+/// Whether a program at the driver asks where packets went.
+#[inline(always)]
+pub fn learns_next_hops() -> bool {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const LEARN_NEXT_HOPS) != 0 }
 }

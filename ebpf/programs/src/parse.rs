@@ -4,11 +4,10 @@ mod ip;
 
 pub use ip::{Fragment, Header};
 
-use aya_ebpf::programs::TcContext;
 use vetch_ebpf_common::{Address, Endpoint, Protocol, Tuple};
 
 use crate::{
-    access::{Short, read, read_at},
+    access::{Context, Short, read, read_at},
     fragments,
     verdict::Error,
 };
@@ -59,7 +58,7 @@ pub enum Kind {
 impl Packet {
     /// 0 unless it is TCP and its flags are in it.
     #[inline(always)]
-    pub fn tcp_flags(&self, ctx: &TcContext) -> u8 {
+    pub fn tcp_flags(&self, ctx: &impl Context) -> u8 {
         const FLAGS: u32 = 13;
         if self.kind != Kind::Transport || self.tuple.protocol != Protocol::Tcp as u8 {
             return 0;
@@ -75,7 +74,7 @@ impl Packet {
 
 /// Non-IP frames and neighbour discovery end in [`Error::Pass`].
 #[inline(never)]
-pub fn parse(ctx: &TcContext, packet: &mut Packet) -> Result<(), Error> {
+pub fn parse(ctx: &impl Context, packet: &mut Packet) -> Result<(), Error> {
     let (l3, v4) = ethernet(ctx)?;
     let (src, dst) = ip::outer(ctx, l3, v4, &mut packet.ip)?;
     packet.src = src;
@@ -101,7 +100,7 @@ pub fn parse(ctx: &TcContext, packet: &mut Packet) -> Result<(), Error> {
 }
 
 #[inline(always)]
-fn ethernet(ctx: &TcContext) -> Result<(u32, bool), Error> {
+fn ethernet(ctx: &impl Context) -> Result<(u32, bool), Error> {
     let mut at = ETHERTYPE;
     let mut kind = read_at::<ETHERTYPE, _>(ctx)?;
     for _ in 0..MAX_TAGS {
@@ -119,7 +118,7 @@ fn ethernet(ctx: &TcContext) -> Result<(u32, bool), Error> {
 }
 
 #[inline(always)]
-fn ports(ctx: &TcContext, l4: u32) -> Result<[[u8; 2]; 2], Short> {
+fn ports(ctx: &impl Context, l4: u32) -> Result<[[u8; 2]; 2], Short> {
     match l4 {
         AFTER_IPV4 => read_at::<AFTER_IPV4, _>(ctx),
         AFTER_IPV6 => read_at::<AFTER_IPV6, _>(ctx),
@@ -133,7 +132,7 @@ fn has_ports(protocol: u8) -> bool {
 }
 
 #[inline(always)]
-fn icmp(ctx: &TcContext, packet: &mut Packet, v4: bool) -> Result<(), Error> {
+fn icmp(ctx: &impl Context, packet: &mut Packet, v4: bool) -> Result<(), Error> {
     let [kind]: [u8; 1] = read(ctx, packet.ip.l4)?;
     match kind {
         // Unreachable, time exceeded, parameter problem.

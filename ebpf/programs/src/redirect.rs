@@ -49,6 +49,7 @@ pub fn to_backend(ctx: &SockAddrContext, family: Family, protocol: Protocol, sit
         hash: spread(cookie),
         // The socket may go on with the same peer in further calls.
         always_hash: matches!(site, Site::Sendmsg),
+        counts: true,
     };
     let backend = match choose(&frontend, &client) {
         Choice::Backend(backend) => backend,

@@ -7,11 +7,11 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use vetch_ebpf_common::{Direction, Site, addresses};
 
 use crate::{
-    access::is_forwarded,
+    access::came_by,
     dial::dial,
     find, flows,
     forward::{self, Hook},
-    nat,
+    nat, next_hop,
     parse::parse,
     verdict::{Error, PASS, verdict},
     work::work,
@@ -24,7 +24,9 @@ pub fn to_net(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn handle(ctx: &TcContext) -> Result<i32, Error> {
-    if is_forwarded(ctx) {
+    let came_by = came_by(ctx);
+    if came_by != 0 {
+        next_hop::learn(ctx, came_by);
         return Ok(PASS);
     }
     let work = work()?;

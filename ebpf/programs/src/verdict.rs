@@ -6,7 +6,11 @@ use aya_ebpf::{
 };
 use vetch_ebpf_common::{EventKind, Reason, Site};
 
-use crate::{access::Short, count, event, refuse::refuse};
+use crate::{
+    access::{Short, ifindex},
+    count, event,
+    refuse::refuse,
+};
 
 /// Goes on: to the next program at the hook, then to the node's stack.
 pub const PASS: i32 = TC_ACT_UNSPEC;
@@ -83,6 +87,6 @@ fn turn_away(skb: *mut __sk_buff, site: Site, reason: Reason) -> i32 {
     } else {
         EventKind::Drop
     };
-    event::packet(&ctx, site, kind, reason);
+    event::packet(ifindex(&ctx), site, kind, reason);
     if refused { refuse(&ctx) } else { DROP }
 }

@@ -273,6 +273,13 @@ impl Frame {
         bytes
     }
 
+    /// Of the pseudo header alone: what a sender leaves in the checksum's place
+    /// for a device to go on from.
+    pub fn pseudo_sum(&self) -> [u8; 2] {
+        let [high, low] = checksum(&[&self.pseudo(self.transport().len())]);
+        [!high, !low]
+    }
+
     fn pseudo(&self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         match (self.src.ip(), self.dst.ip()) {

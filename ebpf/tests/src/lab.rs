@@ -10,16 +10,19 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key},
-    programs::{SchedClassifier, TcAttachType, TestRun as _, TestRunOptions, tc},
+    programs::{
+        Program, ProgramError, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions,
+        TestRunResult, tc,
+    },
 };
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
 use vetch_ebpf_common::{
-    self as kernel, Address, BackendKey, Endpoint, Event, Flow, Frontend, FrontendKey, Pod,
-    Protocol, Reason, ServiceWord, Slot, SourceRange, Sweep, Terms, Traffic, Tuple, Uplink, maps,
-    variables,
+    self as kernel, Address, BackendKey, Endpoint, Event, Flow, Frontend, FrontendKey, NextHop,
+    Pod, Protocol, Reason, ServiceWord, Slot, SourceRange, Sweep, Terms, Traffic, Tuple, Uplink,
+    maps, variables,
 };
 
 use crate::{Frame, namespace::ip_command};
@@ -30,6 +33,10 @@ pub const PASS: i32 = -1;
 pub const DROP: i32 = 2;
 /// `TC_ACT_REDIRECT`.
 pub const REDIRECT: i32 = 7;
+
+/// At the driver: on to the stack, and out again by the same link.
+pub const XDP_PASS: i32 = 2;
+pub const XDP_TX: i32 = 3;
 
 pub struct Lab {
     ebpf: Ebpf,
@@ -61,7 +68,9 @@ pub const fn peer_mac(ifindex: u32) -> [u8; 6] {
 pub const NODE_V4: &str = "192.168.0.10";
 pub const NODE_V6: &str = "fd00:ff::10";
 
-const CLASSIFIERS: [&str; 5] = ["from_pod", "to_pod", "from_net", "to_net", "sweep"];
+/// The one at the driver, which is given frames with another context.
+const WIRE: &str = "from_wire";
+const PROGRAMS: [&str; 6] = ["from_pod", "to_pod", "from_net", "to_net", "sweep", WIRE];
 
 /// What a node's programs are loaded with.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +124,15 @@ impl Lab {
         })
     }
 
+    /// And with one port for sources that are changed.
+    pub fn with_one_uplink_and_port(port: u16) -> Self {
+        Self::with(Options {
+            ports: (port, port),
+            link: UPLINK,
+            ..Options::default()
+        })
+    }
+
     /// Moves the calling thread into a namespace of its own.
     pub fn with(options: Options) -> Self {
         let (first, last) = options.ports;
@@ -134,15 +152,18 @@ impl Lab {
             .override_global(variables::NODE_V4, &ip(NODE_V4).bits()[3], true)
             .override_global(variables::NODE_V6, &ip(NODE_V6).bits(), true)
             .override_global(variables::NODE_LINK, &options.link, true)
+            .override_global(variables::LEARN_NEXT_HOPS, &1_u32, true)
             .override_global(variables::SNAT_FIRST, &first, true)
             .override_global(variables::SNAT_LAST, &last, true)
             .load(object)
             .unwrap();
-        for name in CLASSIFIERS {
-            let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
-            program
-                .load()
-                .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        for name in PROGRAMS {
+            match ebpf.program_mut(name).unwrap() {
+                Program::SchedClassifier(program) => program.load(),
+                Program::Xdp(program) => program.load(),
+                other => panic!("{name}: {other:?}"),
+            }
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
         }
         Self {
             ebpf,
@@ -173,12 +194,10 @@ impl Lab {
 
     /// How many instructions the verifier looked at for each.
     pub fn verified(&self) -> Vec<(&'static str, u32)> {
-        CLASSIFIERS
+        PROGRAMS
             .iter()
             .map(|name| {
-                let program: &SchedClassifier =
-                    self.ebpf.program(name).unwrap().try_into().unwrap();
-                let info = program.info().unwrap();
+                let info = self.ebpf.program(name).unwrap().info().unwrap();
                 (*name, info.verified_instruction_count().unwrap())
             })
             .collect()
@@ -194,25 +213,28 @@ impl Lab {
     }
 
     pub fn run_bytes(&self, program: &str, ifindex: u32, bytes: &[u8]) -> Outcome {
-        self.run_with(program, &context(ifindex, 0), bytes)
+        let ctx = if program == WIRE {
+            frame_context(ifindex, bytes.len())
+        } else {
+            context(ifindex, 0).to_vec()
+        };
+        self.run_with(program, &ctx, bytes)
     }
 
-    /// As a packet that another link had received.
-    pub fn run_forwarded(&self, program: &str, ifindex: u32, frame: &Frame) -> Outcome {
-        self.run_with(program, &context(ifindex, POD_1), &frame.bytes())
+    /// As a packet that had been received by the link `from`.
+    pub fn run_forwarded(&self, program: &str, from: u32, ifindex: u32, frame: &Frame) -> Outcome {
+        self.run_with(program, &context(ifindex, from), &frame.bytes())
     }
 
     fn run_with(&self, program: &str, ctx: &[u8], bytes: &[u8]) -> Outcome {
-        let program: &SchedClassifier = self.ebpf.program(program).unwrap().try_into().unwrap();
         let mut out = vec![0; bytes.len() + 256];
-        let result = program
-            .test_run(TestRunOptions {
-                data_in: Some(bytes),
-                data_out: Some(&mut out),
-                ctx_in: Some(ctx),
-                ..TestRunOptions::default()
-            })
-            .unwrap();
+        let options = TestRunOptions {
+            data_in: Some(bytes),
+            data_out: Some(&mut out),
+            ctx_in: Some(ctx),
+            ..TestRunOptions::default()
+        };
+        let result = test_run(self.ebpf.program(program).unwrap(), options).unwrap();
         out.truncate(result.data_size_out as usize);
         Outcome {
             verdict: result.return_value as i32,
@@ -294,6 +316,20 @@ impl Lab {
         let uplink = Uplink::new(mac(ifindex)).with_mtu(mtu);
         self.hash(maps::UPLINKS)
             .insert(Raw(ifindex), Raw(uplink), 0)
+            .unwrap();
+    }
+
+    /// Where packets for an address went just now. What comes later than now
+    /// holds as well, and does not grow old while a test waits for a processor.
+    pub fn next_hop(&mut self, address: &str, mac: [u8; 6], link: u32) {
+        self.next_hop_at(address, mac, link, u64::MAX);
+    }
+
+    /// `seen` on `CLOCK_MONOTONIC`.
+    pub fn next_hop_at(&mut self, address: &str, mac: [u8; 6], link: u32, seen: u64) {
+        let hop = NextHop::new(mac, link, seen);
+        self.hash(maps::NEXT_HOPS)
+            .insert(Raw(ip(address)), Raw(hop), 0)
             .unwrap();
     }
 
@@ -391,8 +427,11 @@ impl Lab {
         let map = self.ebpf.map(maps::TRAFFIC).unwrap();
         let counts: PerCpuHashMap<_, u32, Raw<Traffic>> = PerCpuHashMap::try_from(map).unwrap();
         let mut all = Traffic::default();
-        for Raw(one) in counts.get(&service, 0).unwrap().iter() {
-            all.add(one);
+        // Else nobody has come yet.
+        if let Ok(counts) = counts.get(&service, 0) {
+            for Raw(one) in counts.iter() {
+                all.add(one);
+            }
         }
         all
     }
@@ -440,6 +479,20 @@ fn context(ifindex: u32, ingress_ifindex: u32) -> [u8; 44] {
     ctx[36..40].copy_from_slice(&ingress_ifindex.to_ne_bytes());
     ctx[40..].copy_from_slice(&ifindex.to_ne_bytes());
     ctx
+}
+
+/// A `xdp_md`: the data's end and the device.
+fn frame_context(ifindex: u32, length: usize) -> Vec<u8> {
+    let words = [0, length as u32, 0, ifindex, 0, 0];
+    words.into_iter().flat_map(u32::to_ne_bytes).collect()
+}
+
+fn test_run(program: &Program, options: TestRunOptions<'_>) -> Result<TestRunResult, ProgramError> {
+    match program {
+        Program::SchedClassifier(program) => program.test_run(options),
+        Program::Xdp(program) => program.test_run(options),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
 }
 
 fn devices() {

@@ -409,7 +409,7 @@ fn forwarded_packets_are_done_with() {
     lab.simple_service(1, VIP, Tcp, HERE);
     lab.address("198.51.100.1", addresses::SERVICE);
     let out = syn("10.1.0.1:40000", VIP);
-    let outcome = lab.run_forwarded("to_net", UPLINK, &out);
+    let outcome = lab.run_forwarded("to_net", POD_1, UPLINK, &out);
     assert_eq!(outcome.verdict, PASS);
     assert_eq!(outcome.bytes, out.bytes());
     assert_eq!(lab.flows().len(), 0);

@@ -7,7 +7,7 @@ use aya_ebpf::{helpers::bpf_redirect_neigh, programs::TcContext};
 use vetch_ebpf_common::Protocol;
 
 use crate::{
-    access::{Short, gso_size, read, write},
+    access::{Context, Short, gso_size, read, write},
     maps::UPLINKS,
     nat,
     parse::{Header, Packet},
@@ -61,7 +61,7 @@ pub fn by_link(ctx: &TcContext, ip: &Header, ifindex: u32) -> Result<i32, Error>
 
 /// One hop; false if there is none left.
 #[inline(always)]
-fn older(ctx: &TcContext, ip: &Header) -> Result<bool, Short> {
+pub fn older(ctx: &impl Context, ip: &Header) -> Result<bool, Short> {
     let hops = hops(ctx, ip)?;
     if hops <= 1 {
         return Ok(false);
@@ -74,7 +74,7 @@ fn older(ctx: &TcContext, ip: &Header) -> Result<bool, Short> {
 }
 
 #[inline(always)]
-fn hops(ctx: &TcContext, ip: &Header) -> Result<u8, Short> {
+pub fn hops(ctx: &impl Context, ip: &Header) -> Result<u8, Short> {
     read(ctx, hops_at(ip))
 }
 

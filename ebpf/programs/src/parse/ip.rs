@@ -1,11 +1,10 @@
 //! The two versions of IP.
 
-use aya_ebpf::programs::TcContext;
 use vetch_ebpf_common::Address;
 
 use super::ETH_HEADER;
 use crate::{
-    access::{read, read_at},
+    access::{Context, read, read_at},
     verdict::Error,
 };
 
@@ -31,7 +30,12 @@ type Addresses = (Address, Address);
 
 /// The frame's own.
 #[inline(always)]
-pub fn outer(ctx: &TcContext, l3: u32, v4: bool, header: &mut Header) -> Result<Addresses, Error> {
+pub fn outer(
+    ctx: &impl Context,
+    l3: u32,
+    v4: bool,
+    header: &mut Header,
+) -> Result<Addresses, Error> {
     if l3 != ETH_HEADER {
         quoted(ctx, l3, v4, header)
     } else if v4 {
@@ -43,7 +47,12 @@ pub fn outer(ctx: &TcContext, l3: u32, v4: bool, header: &mut Header) -> Result<
 
 /// One at any place.
 #[inline(always)]
-pub fn quoted(ctx: &TcContext, l3: u32, v4: bool, header: &mut Header) -> Result<Addresses, Error> {
+pub fn quoted(
+    ctx: &impl Context,
+    l3: u32,
+    v4: bool,
+    header: &mut Header,
+) -> Result<Addresses, Error> {
     if v4 {
         ipv4(read(ctx, l3)?, l3, header)
     } else {
@@ -87,7 +96,7 @@ const MAX_EXTENSIONS: u32 = 6;
 
 #[inline(always)]
 fn ipv6(
-    ctx: &TcContext,
+    ctx: &impl Context,
     [first, second, a, b, c, d, e, f, g, h]: [u32; 10],
     l3: u32,
     header: &mut Header,
@@ -115,7 +124,7 @@ fn ipv6(
 
 /// Steps over an extension header; false if there is none to step over.
 #[inline(always)]
-fn extension(ctx: &TcContext, header: &mut Header) -> Result<bool, Error> {
+fn extension(ctx: &impl Context, header: &mut Header) -> Result<bool, Error> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;
