@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use vetch_proxy::Frontend;
+use vetch_proxy::{Frontend, Xdp};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
 ///
@@ -191,6 +191,11 @@ pub struct DaemonArgs {
     /// address, and those of default routes]
     #[arg(long, value_name = "NAME", env = "VETCH_UPLINK", value_delimiter = ',')]
     pub uplink: Vec<String>,
+    /// Whether clients outside reach backends on other nodes past this node's stack (XDP), by a
+    /// program at the uplinks' drivers: off; native; or auto, which is native at links that are no
+    /// virtual ones and whose drivers take it
+    #[arg(long, value_name = "MODE", env = "VETCH_XDP", default_value = "off")]
+    pub xdp: Xdp,
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]
     pub node_labels: Vec<(String, String)>,
@@ -310,6 +315,8 @@ mod tests {
             "10.96.0.10",
             "--uplink",
             "eth0,eth1",
+            "--xdp",
+            "native",
             "--connection-metrics",
         ];
         let cli = parse(&[&NEEDED[..], &more].concat()).unwrap();
@@ -318,6 +325,9 @@ mod tests {
         assert_eq!(labels["disk"], "ssd");
         assert_eq!(cli.daemon.insecure_registry.len(), 2);
         assert_eq!(cli.daemon.uplink, ["eth0", "eth1"]);
+        assert_eq!(cli.daemon.xdp, Xdp::Native);
+        assert_eq!(parse(&NEEDED).unwrap().daemon.xdp, Xdp::Off);
+        assert!(parse(&[&NEEDED[..], &["--xdp", "on"]].concat()).is_err());
         assert!(cli.daemon.connection_metrics);
         assert!(!parse(&NEEDED).unwrap().daemon.connection_metrics);
         assert!(parse(&[&NEEDED[..], &["--node-labels", "zone"]].concat()).is_err());

@@ -2,8 +2,8 @@
 //!
 //! Input: the attached pods, the node's links, what an earlier daemon left in
 //! the kernel. Output: programs at their places, and the maps by which they
-//! know pods. What is wanted is decided by [`links`] and [`plan`];
-//! [`tcx`], [`clsact`] and [`tables`] act. Programs of others at the same links
+//! know pods. What is wanted is decided by [`links`], [`xdp`] and [`plan`];
+//! [`pinned`], [`clsact`] and [`tables`] act. Programs of others at the same links
 //! are left alone.
 //!
 //! A pod is told to the programs after they are at its link, and forgotten
@@ -20,24 +20,29 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{ProgramError, SchedClassifier},
+    programs::{Program as AyaProgram, ProgramError},
 };
 use tokio::sync::watch;
 use tracing::{debug, info};
 use vetch_ebpf_common::{Address, Pod};
 
 mod clsact;
+mod driver;
 mod follow;
 mod links;
+mod pinned;
 mod plan;
 mod tables;
-mod tcx;
+mod xdp;
 
 pub use follow::Follow;
 pub use plan::{Kind, Program};
 pub use tables::{TableError, pods};
+pub use xdp::Xdp;
 
-use crate::{ProxyConfig, announce::Uplink, netlink::Netlink, programs::maps_dir, sys};
+use crate::{
+    ProxyConfig, announce::Uplink, netlink::Netlink, programs::maps_dir, proxy::chain, sys,
+};
 use clsact::Slot;
 use links::NodeLinks;
 use plan::{Found, Place, Step, plan};
@@ -58,6 +63,7 @@ pub struct HooksConfig {
     /// How programs are held. [`Kind::Tcx`] gives way to the other where the
     /// kernel does not have it.
     pub kind: Kind,
+    pub xdp: Xdp,
 }
 
 impl HooksConfig {
@@ -67,6 +73,7 @@ impl HooksConfig {
             node_ips: config.node_ips.clone(),
             uplinks: config.uplinks.clone(),
             kind: Kind::Tcx,
+            xdp: config.xdp,
         }
     }
 }
@@ -102,8 +109,33 @@ pub enum HooksError {
     },
     #[error("no uplink {name}: no such link, or not of Ethernet, or a pod's")]
     NoUplink { name: String },
+    /// The uplink is served all the same, by the programs in the stack.
+    #[error(
+        "cannot {step} the program {} at the driver of link {link}: what comes for other nodes takes \
+         the stack's way",
+        Program::FromWire.name()
+    )]
+    Driver {
+        step: &'static str,
+        link: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "another's XDP program is at link {link} and stays: what comes for other nodes takes the \
+         stack's way"
+    )]
+    DriverTaken { link: String },
     #[error(transparent)]
     Table(#[from] TableError),
+}
+
+impl HooksError {
+    /// Whether a moment may change it; with each change of links it is tried
+    /// again anyhow, and a driver is not asked every second.
+    fn may_pass(&self) -> bool {
+        !matches!(self, Self::Driver { .. } | Self::DriverTaken { .. })
+    }
 }
 
 #[derive(Debug)]
@@ -126,19 +158,37 @@ pub struct Hooks {
     /// `None` until they are known: then nothing of pods is touched.
     pods: Option<Arc<Pods>>,
     found: BTreeMap<Place, Found>,
+    /// Whose drivers did not take a program that they were only tried with.
+    declined: BTreeSet<u32>,
 }
 
 impl Hooks {
     /// Loads the programs of `ebpf`, whose maps are pinned. Nothing is
     /// attached or written yet.
-    pub fn open(config: HooksConfig, ebpf: &mut Ebpf) -> Result<Self, HooksError> {
+    pub fn open(mut config: HooksConfig, ebpf: &mut Ebpf) -> Result<Self, HooksError> {
         let look = |source| HooksError::Look {
             what: "a netlink socket",
             source,
         };
         let mut programs = BTreeMap::new();
         for program in Program::ALL {
-            programs.insert(program, load(ebpf, program.name())?);
+            if program == Program::FromWire && !config.xdp.is_on() {
+                continue;
+            }
+            match load(ebpf, program.name()) {
+                Err(HooksError::Program { source, .. })
+                    if program == Program::FromWire && config.xdp == Xdp::Auto =>
+                {
+                    info!(
+                        error = chain(&*source),
+                        "this kernel does not take the program for drivers"
+                    );
+                    config.xdp = Xdp::Off;
+                }
+                loaded => {
+                    programs.insert(program, loaded?);
+                }
+            }
         }
         Ok(Self {
             kind: config.kind,
@@ -149,6 +199,7 @@ impl Hooks {
             node: NodeLinks::default(),
             pods: None,
             found: BTreeMap::new(),
+            declined: BTreeSet::new(),
             config,
         })
     }
@@ -191,11 +242,15 @@ impl Hooks {
     fn find(&mut self) -> io::Result<()> {
         let dir = self.pins();
         self.found.clear();
-        for (place, program) in tcx::find(&dir)? {
+        let at_driver = |ifindex| self.node.uplinks.get(&ifindex)?.xdp;
+        for (place, program) in pinned::find(&dir, at_driver)? {
             match program {
-                Some(_) => self.found.entry(place).or_default().tcx = program,
+                Some(_) => {
+                    let kind = place.program.held_by(Kind::Tcx);
+                    self.found.entry(place).or_default().set(kind, program);
+                }
                 // A dead one is in nobody's way, but would stay for ever.
-                None => tcx::detach(&dir, place)?,
+                None => pinned::detach(&dir, place)?,
             }
         }
         for (place, id) in find_filters(&mut self.netlink)? {
@@ -236,7 +291,9 @@ impl Hooks {
             let Step::Detach(place, kind) = step else {
                 return false;
             };
-            *kind == self.kind || !wanted.contains(place) || attached.contains(place)
+            *kind == place.program.held_by(self.kind)
+                || !wanted.contains(place)
+                || attached.contains(place)
         });
         for step in detach {
             if let Err(problem) = self.step(step) {
@@ -269,6 +326,7 @@ impl Hooks {
         let mut wanted: BTreeSet<Place> = uplinks
             .flat_map(|ifindex| at(Program::NET, *ifindex))
             .collect();
+        wanted.extend(self.at_drivers());
         match &self.pods {
             Some(pods) => {
                 wanted.extend(pods.values().flat_map(|pod| at(Program::POD, pod.ifindex)));
@@ -289,7 +347,8 @@ impl Hooks {
 
     fn is_attached(&self, place: &Place) -> bool {
         let found = self.found.get(place);
-        found.is_some_and(|found| found.of(self.kind).is_some())
+        let kind = place.program.held_by(self.kind);
+        found.is_some_and(|found| found.of(kind).is_some())
     }
 
     fn tables(&self, attached: &BTreeSet<Place>) -> Tables {
@@ -307,6 +366,7 @@ impl Hooks {
             return Err(HooksError::WrongNetns);
         }
         let (place, done, word) = match step {
+            Step::Attach(place, Kind::Xdp) => (place, self.attach_at_driver(place), "attach"),
             Step::Attach(place, _) => (place, self.attach(place), "attach"),
             Step::Replace(place, kind) => (place, self.replace(place, kind), "replace"),
             Step::Detach(place, kind) => (place, self.detach(place, kind), "detach"),
@@ -327,6 +387,9 @@ impl Hooks {
                 self.found.remove(&place);
                 Ok(())
             }
+            Err(error) if place.program == Program::FromWire => {
+                self.not_at_driver(place, word, error)
+            }
             Err(source) => Err(HooksError::Step {
                 step: word,
                 program,
@@ -340,7 +403,7 @@ impl Hooks {
         let dir = self.pins();
         let program = &self.programs[&place.program];
         if self.kind == Kind::Tcx {
-            match tcx::attach(&dir, place, program.fd.as_fd()) {
+            match pinned::attach(&dir, place, program.fd.as_fd(), 0) {
                 // Before 6.6 the kernel does not know such links.
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                     info!("this kernel has no tcx: programs are attached as clsact filters");
@@ -358,7 +421,7 @@ impl Hooks {
     fn replace(&mut self, place: Place, kind: Kind) -> io::Result<()> {
         let program = self.programs[&place.program].fd.as_fd();
         match kind {
-            Kind::Tcx => tcx::replace(&self.config.pin_dir.join("links"), place, program)?,
+            Kind::Tcx | Kind::Xdp => pinned::replace(&self.pins(), place, program)?,
             Kind::Clsact => clsact::replace(&mut self.netlink, place, program)?,
         }
         self.record(place, kind);
@@ -367,7 +430,7 @@ impl Hooks {
 
     fn detach(&mut self, place: Place, kind: Kind) -> io::Result<()> {
         match kind {
-            Kind::Tcx => tcx::detach(&self.pins(), place)?,
+            Kind::Tcx | Kind::Xdp => pinned::detach(&self.pins(), place)?,
             Kind::Clsact => clsact::detach(&mut self.netlink, place)?,
         }
         if let Some(found) = self.found.get_mut(&place) {
@@ -398,12 +461,13 @@ pub fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<Loaded, HooksError> {
         source: Box::new(error),
     };
     let missing = HooksError::Missing { program: name };
-    let program: &mut SchedClassifier = ebpf
-        .program_mut(name)
-        .ok_or(missing)?
-        .try_into()
-        .map_err(failed)?;
-    program.load().map_err(failed)?;
+    let program = ebpf.program_mut(name).ok_or(missing)?;
+    match program {
+        AyaProgram::SchedClassifier(program) => program.load(),
+        AyaProgram::Xdp(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+    .map_err(failed)?;
     let info = program.info().map_err(failed)?;
     let fd = program.fd().map_err(failed)?;
     let fd = fd.as_fd().try_clone_to_owned();
@@ -428,7 +492,8 @@ pub fn filters() -> Result<impl Iterator<Item = (Program, u32)>, HooksError> {
 fn find_filters(netlink: &mut Netlink) -> io::Result<Vec<(Place, u32)>> {
     let mut found = Vec::new();
     for ifindex in clsact::links(netlink)? {
-        for program in Program::ALL {
+        let by_filter = |program: &Program| program.held_by(Kind::Clsact) == Kind::Clsact;
+        for program in Program::ALL.into_iter().filter(by_filter) {
             let place = Place { program, ifindex };
             if let Slot::Ours(id) = clsact::find(netlink, place)? {
                 found.push((place, id));

@@ -47,7 +47,7 @@ mod watch;
 
 pub use announce::{ANNOUNCED_BY, Announcer, Uplink, announced};
 pub use diff::{Current, Pointer, ServiceId};
-pub use hooks::{AttachedPods, Follow, Hooks, HooksConfig, HooksError, Kind, Pods};
+pub use hooks::{AttachedPods, Follow, Hooks, HooksConfig, HooksError, Kind, Pods, Xdp};
 pub use index::ObjectName;
 pub use loaded::{LoadedProgram, loaded};
 pub use maps::MapsError;
@@ -80,6 +80,8 @@ pub struct ProxyConfig {
     /// Source ports for connections whose source is changed; reserved from the
     /// host.
     pub source_ports: RangeInclusive<u16>,
+    /// Whether a program is at the uplinks' drivers.
+    pub xdp: Xdp,
     /// Follow TCP connections that are balanced at the socket to their end, for
     /// bytes and latencies by service. Without it they are followed while a
     /// Service balances by live connections.

@@ -34,7 +34,7 @@ use nix::{
     sys::statfs,
 };
 use tracing::{debug, info};
-use vetch_ebpf_common::{Address, BackendKey, LAYOUT, Live, maps, variables};
+use vetch_ebpf_common::{Address, BackendKey, LAYOUT, Live, MAX_NEXT_HOPS, maps, variables};
 
 use crate::{ProxyConfig, sys};
 use at_cgroup::{AtCgroup, AttachError};
@@ -135,6 +135,8 @@ impl Programs {
             fs::create_dir_all(&dir).map_err(io_error("create", &dir))?;
         }
         let (first_port, last_port) = config.source_ports.clone().into_inner();
+        // Preallocated, so only for who has a use for it.
+        let next_hops = if config.xdp.is_on() { MAX_NEXT_HOPS } else { 1 };
         let mut loader = EbpfLoader::new();
         for (name, entries) in config.tables.by_name() {
             loader.map_max_entries(name, entries);
@@ -152,6 +154,12 @@ impl Programs {
             .override_global(variables::NODE_LINK, &node_link, true)
             .override_global(variables::SNAT_FIRST, &first_port, true)
             .override_global(variables::SNAT_LAST, &last_port, true)
+            .override_global(
+                variables::LEARN_NEXT_HOPS,
+                &u32::from(config.xdp.is_on()),
+                true,
+            )
+            .map_max_entries(maps::NEXT_HOPS, next_hops)
             .load(object)
             .map_err(|error| ProgramsError::Load(Box::new(error)))?;
         for hook in HOOKS {

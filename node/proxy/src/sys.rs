@@ -100,9 +100,12 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
+const BPF_LINK_TYPE_XDP: u32 = 6;
 const BPF_LINK_TYPE_TCX: u32 = 11;
-/// Attach types (6.6).
+/// Attach types (5.9, 6.6).
+pub const BPF_XDP: u32 = 37;
 pub const BPF_TCX_INGRESS: u32 = 46;
 pub const BPF_TCX_EGRESS: u32 = 47;
 
@@ -149,9 +152,9 @@ struct InfoByFd {
     info: u64,
 }
 
-/// The arm of `BPF_LINK_CREATE` for tcx.
+/// The arm of `BPF_LINK_CREATE` for tcx; XDP's is its head.
 #[repr(C)]
-struct TcxCreate {
+struct InterfaceCreate {
     prog_fd: u32,
     ifindex: u32,
     attach_type: u32,
@@ -192,27 +195,34 @@ pub struct LinkInfo {
 }
 
 impl LinkInfo {
-    /// The interface, 0 once it is gone, and the attach type of a tcx link.
-    pub fn tcx(&self) -> Option<(u32, u32)> {
-        // The arm for tcx is these two, where others have one number.
+    /// The interface, 0 once it is gone, and the attach type of a link to one.
+    pub fn interface(&self) -> Option<(u32, u32)> {
+        // The arm for tcx is these two, where others have one number; XDP's is
+        // the first.
         let arm = self.cgroup_id.to_ne_bytes();
         let [a, b, c, d, e, f, g, h] = arm;
-        let arm = (
-            u32::from_ne_bytes([a, b, c, d]),
-            u32::from_ne_bytes([e, f, g, h]),
-        );
-        (self.kind == BPF_LINK_TYPE_TCX).then_some(arm)
+        let interface = u32::from_ne_bytes([a, b, c, d]);
+        match self.kind {
+            BPF_LINK_TYPE_TCX => Some((interface, u32::from_ne_bytes([e, f, g, h]))),
+            BPF_LINK_TYPE_XDP => Some((interface, BPF_XDP)),
+            _ => None,
+        }
     }
 }
 
-/// A program at an interface of the calling thread's network namespace, behind
-/// those that are there (6.6).
-pub fn tcx_attach(program: impl AsFd, ifindex: u32, attach_type: u32) -> io::Result<OwnedFd> {
-    let mut attr = TcxCreate {
+/// A program at an interface of the calling thread's network namespace: by tcx
+/// behind those that are there (6.6), by XDP if there is none (5.9).
+pub fn link_attach(
+    program: impl AsFd,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr = InterfaceCreate {
         prog_fd: raw(&program),
         ifindex,
         attach_type,
-        flags: 0,
+        flags,
         relative_fd: 0,
         pad: 0,
         expected_revision: 0,
@@ -297,6 +307,19 @@ pub fn run_program(program: BorrowedFd<'_>) -> io::Result<()> {
         duration: 0,
     };
     bpf(BPF_PROG_TEST_RUN, &mut attr).map(|_| ())
+}
+
+#[repr(C)]
+struct LinkDetach {
+    link_fd: u32,
+}
+
+/// Takes the program from its place, whoever holds the link (5.9).
+pub fn link_detach(link: impl AsFd) -> io::Result<()> {
+    let mut attr = LinkDetach {
+        link_fd: raw(&link),
+    };
+    bpf(BPF_LINK_DETACH, &mut attr).map(|_| ())
 }
 
 pub fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {

@@ -80,6 +80,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         uplinks: args.uplink,
         tables: TableSizes::of_machine().context("the machine's memory")?,
         source_ports: SNAT_PORTS,
+        xdp: args.xdp,
         connection_metrics: args.connection_metrics,
         healthz_address: Some(args.healthz_bind_address),
         metrics_address: Some(args.metrics_bind_address),

@@ -5,7 +5,7 @@ fn every_program_is_taken_and_its_log_ends_with_the_counts() {
     let object = vetch_ebpf_object::object().expect("built with programs: cargo xtask build");
     let verdicts = vetch_verifier::verdicts(object).unwrap();
     let names: Vec<&str> = verdicts.iter().map(|one| one.program.as_str()).collect();
-    for program in ["connect4", "sock_ops", "devices"] {
+    for program in ["connect4", "sock_ops", "devices", "from_wire"] {
         assert!(names.contains(&program), "{names:?}");
     }
     for verdict in &verdicts {

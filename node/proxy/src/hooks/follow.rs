@@ -98,7 +98,7 @@ impl Follow {
     }
 
     fn retry(&mut self, problems: Vec<HooksError>) {
-        if !problems.is_empty() {
+        if problems.iter().any(HooksError::may_pass) {
             self.look = self.look.or(Some(Instant::now() + RETRY));
         }
         self.tell(problems);

@@ -10,7 +10,7 @@ use std::{
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+    link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp},
     route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
 };
 use rtnetlink::RouteMessageBuilder;
@@ -26,6 +26,10 @@ pub struct Link {
     pub mac: Option<Mac>,
     pub mtu: u32,
     pub is_loopback: bool,
+    /// Of the kernel's making, and no driver's.
+    pub is_virtual: bool,
+    /// The number of the program at its driver.
+    pub xdp: Option<u32>,
 }
 
 /// What of the node's network decides.
@@ -53,6 +57,8 @@ pub struct Uplink {
     pub name: String,
     pub mac: Mac,
     pub mtu: u32,
+    pub is_virtual: bool,
+    pub xdp: Option<u32>,
 }
 
 /// The uplinks are those in `named`; if that is empty, the links with the
@@ -70,6 +76,8 @@ pub fn decide(
             name: link.name.clone(),
             mac,
             mtu: link.mtu,
+            is_virtual: link.is_virtual,
+            xdp: link.xdp,
         };
         Some((index, uplink))
     };
@@ -161,10 +169,22 @@ fn link(message: &LinkMessage) -> Link {
             {
                 link.mac = mac.as_slice().try_into().ok();
             }
+            LinkAttribute::LinkInfo(info) => {
+                link.is_virtual = info.iter().any(|one| matches!(one, LinkInfo::Kind(_)));
+            }
+            LinkAttribute::Xdp(attributes) => link.xdp = xdp(attributes),
             _ => {}
         }
     }
     link
+}
+
+/// Where there is one in the driver and one in the stack, ours is neither.
+fn xdp(attributes: &[LinkXdp]) -> Option<u32> {
+    attributes.iter().find_map(|one| match one {
+        LinkXdp::ProgId(id) => Some(*id),
+        _ => None,
+    })
 }
 
 fn address(message: &AddressMessage) -> Option<IpAddr> {
@@ -219,6 +239,7 @@ mod tests {
             mac: mac.map(|last| [2, 0, 0, 0, 0, last]),
             mtu: 1500,
             is_loopback,
+            ..Link::default()
         };
         let address = |ip: &str, index| (ip.parse().unwrap(), index);
         Seen {

@@ -10,6 +10,7 @@ pub enum Program {
     ToNet,
     FromNet,
     FromPod,
+    FromWire,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +20,13 @@ pub enum Direction {
 }
 
 impl Program {
-    pub const ALL: [Self; 4] = [Self::ToPod, Self::ToNet, Self::FromNet, Self::FromPod];
+    pub const ALL: [Self; 5] = [
+        Self::ToPod,
+        Self::ToNet,
+        Self::FromNet,
+        Self::FromPod,
+        Self::FromWire,
+    ];
     /// At the node's side of a pod's link.
     pub const POD: [Self; 2] = [Self::ToPod, Self::FromPod];
     /// At an uplink.
@@ -31,14 +38,23 @@ impl Program {
             Self::ToNet => "to_net",
             Self::FromNet => "from_net",
             Self::FromPod => "from_pod",
+            Self::FromWire => "from_wire",
         }
     }
 
     /// Of a packet that passes the link, as the node sees it.
     pub const fn direction(self) -> Direction {
         match self {
-            Self::FromPod | Self::FromNet => Direction::Ingress,
+            Self::FromPod | Self::FromNet | Self::FromWire => Direction::Ingress,
             Self::ToPod | Self::ToNet => Direction::Egress,
+        }
+    }
+
+    /// How it is held, where programs of the stack are held by `kind`.
+    pub const fn held_by(self, kind: Kind) -> Kind {
+        match self {
+            Self::FromWire => Kind::Xdp,
+            _ => kind,
         }
     }
 }
@@ -57,6 +73,12 @@ pub enum Kind {
     Tcx,
     /// By a filter of the link's clsact qdisc.
     Clsact,
+    /// By a pinned link to the driver (5.9).
+    Xdp,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Clsact, Self::Tcx, Self::Xdp];
 }
 
 /// What of ours is at a place, by the program's number in the kernel.
@@ -64,6 +86,7 @@ pub enum Kind {
 pub struct Found {
     pub tcx: Option<u32>,
     pub clsact: Option<u32>,
+    pub xdp: Option<u32>,
 }
 
 impl Found {
@@ -71,6 +94,7 @@ impl Found {
         match kind {
             Kind::Tcx => self.tcx,
             Kind::Clsact => self.clsact,
+            Kind::Xdp => self.xdp,
         }
     }
 
@@ -78,6 +102,7 @@ impl Found {
         match kind {
             Kind::Tcx => self.tcx = program,
             Kind::Clsact => self.clsact = program,
+            Kind::Xdp => self.xdp = program,
         }
     }
 }
@@ -99,22 +124,23 @@ pub fn plan(
     loaded: impl Fn(Program) -> u32,
     kind: Kind,
 ) -> Vec<Step> {
-    let other = match kind {
-        Kind::Tcx => Kind::Clsact,
-        Kind::Clsact => Kind::Tcx,
-    };
     let at = |place: &Place| found.get(place).copied().unwrap_or_default();
-    let put = wanted.iter().filter_map(|place| match at(place).of(kind) {
-        None => Some(Step::Attach(*place, kind)),
-        Some(id) if id != loaded(place.program) => Some(Step::Replace(*place, kind)),
-        Some(_) => None,
+    let put = wanted.iter().filter_map(|place| {
+        let kind = place.program.held_by(kind);
+        match at(place).of(kind) {
+            None => Some(Step::Attach(*place, kind)),
+            Some(id) if id != loaded(place.program) => Some(Step::Replace(*place, kind)),
+            Some(_) => None,
+        }
     });
     let take = found.iter().flat_map(|(place, held)| {
-        let kinds = [(other, true), (kind, !wanted.contains(place))];
-        kinds
+        let right = place.program.held_by(kind);
+        let is_doomed = move |kind: &Kind| *kind != right || !wanted.contains(place);
+        Kind::ALL
             .into_iter()
-            .filter(|(kind, doomed)| *doomed && held.of(*kind).is_some())
-            .map(|(kind, _)| Step::Detach(*place, kind))
+            .filter(is_doomed)
+            .filter(|kind| held.of(*kind).is_some())
+            .map(|kind| Step::Detach(*place, kind))
     });
     put.chain(take).collect()
 }
@@ -122,8 +148,8 @@ pub fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Kind::{Clsact, Tcx};
-    use Program::{FromNet, FromPod, ToNet, ToPod};
+    use Kind::{Clsact, Tcx, Xdp};
+    use Program::{FromNet, FromPod, FromWire, ToNet, ToPod};
 
     const NEW: u32 = 9;
     const OLD: u32 = 3;
@@ -140,14 +166,14 @@ mod tests {
     fn tcx(id: u32) -> Found {
         Found {
             tcx: Some(id),
-            clsact: None,
+            ..Found::default()
         }
     }
 
     fn clsact(id: u32) -> Found {
         Found {
-            tcx: None,
             clsact: Some(id),
+            ..Found::default()
         }
     }
 
@@ -178,6 +204,7 @@ mod tests {
         let both = |tcx, clsact| Found {
             tcx: Some(tcx),
             clsact: Some(clsact),
+            xdp: None,
         };
         let table: [(&str, bool, Found, Kind, &[Step]); 12] = [
             ("right", true, tcx(NEW), Tcx, &[]),
@@ -242,6 +269,30 @@ mod tests {
                 expected,
                 "{name} {kind:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_program_at_the_driver_comes_last_whatever_holds_the_others() {
+        let (early, late) = (place(FromWire, 2), place(ToNet, 2));
+        let xdp = |id| Found {
+            xdp: Some(id),
+            ..Found::default()
+        };
+        for kind in [Tcx, Clsact] {
+            let table: [(&[Place], &[(Place, Found)], &[Step]); 4] = [
+                (
+                    &[early, late],
+                    &[],
+                    &[Step::Attach(late, kind), Step::Attach(early, Xdp)],
+                ),
+                (&[early], &[(early, xdp(NEW))], &[]),
+                (&[early], &[(early, xdp(OLD))], &[Step::Replace(early, Xdp)]),
+                (&[], &[(early, xdp(NEW))], &[Step::Detach(early, Xdp)]),
+            ];
+            for (wanted, found, expected) in table {
+                assert_eq!(steps(wanted, found, kind), expected, "{kind:?}");
+            }
         }
     }
 

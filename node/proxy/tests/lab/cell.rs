@@ -18,7 +18,7 @@ use nix::{
 use vetch_ebpf_common::SNAT_PORTS;
 use vetch_proxy::{
     Backend, Exposure, Frontend, ObjectName, Protocol, Proxy, ProxyConfig, ServicePort, TableSizes,
-    Target,
+    Target, Xdp,
 };
 
 pub struct Cell {
@@ -73,6 +73,7 @@ impl Cell {
             uplinks: Vec::new(),
             tables: TableSizes::of_memory(1 << 30),
             source_ports: SNAT_PORTS,
+            xdp: Xdp::Off,
             connection_metrics: false,
             healthz_address: None,
             metrics_address: None,

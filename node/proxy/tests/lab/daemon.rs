@@ -114,6 +114,7 @@ fn process() {
                 uplinks: Vec::new(),
                 tables: vetch_proxy::TableSizes::of_memory(1 << 30),
                 source_ports: vetch_proxy::SNAT_PORTS,
+                xdp: vetch_proxy::Xdp::Off,
                 connection_metrics: false,
                 healthz_address: None,
                 metrics_address: None,

@@ -12,7 +12,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 use vetch_network::{Network, NetworkConfig, PodOptions};
-use vetch_proxy::{Follow, Hooks, HooksConfig, Kind, Proxy, ProxyConfig};
+use vetch_proxy::{Follow, Hooks, HooksConfig, Kind, Proxy, ProxyConfig, Xdp};
 
 use crate::cell::{Cell, Services};
 
@@ -39,6 +39,15 @@ impl Namespace {
 
     pub fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
+    }
+
+    /// Takes a device from the caller's namespace.
+    pub fn adopt(&self, device: &str) {
+        // A path of ours means another file to the command.
+        let (holder, fd) = (std::process::id(), self.file.as_raw_fd());
+        shell(&format!(
+            "ip link set {device} netns /proc/{holder}/fd/{fd}"
+        ));
     }
 
     /// Runs `job` on a thread inside; threads that it starts are inside too.
@@ -105,10 +114,7 @@ impl Site {
         let cell = Cell::enter();
         let outside = Namespace::new();
         shell(&format!("ip link add {UPLINK} type veth peer name up1"));
-        // A path of ours means another file to the command.
-        let holder = std::process::id();
-        let fd = outside.file.as_raw_fd();
-        shell(&format!("ip link set up1 netns /proc/{holder}/fd/{fd}"));
+        outside.adopt("up1");
         shell(&format!("ip address add {NODE}/24 dev {UPLINK}"));
         shell(&format!("ip link set {UPLINK} up"));
         outside.run(|| {
@@ -186,6 +192,14 @@ impl Site {
         self.daemon_of(self.config(name), kind)
     }
 
+    pub fn daemon_with(&self, name: &str, kind: Kind, xdp: Xdp) -> Daemon {
+        let config = ProxyConfig {
+            xdp,
+            ..self.config(name)
+        };
+        self.daemon_of(config, kind)
+    }
+
     pub fn daemon_of(&self, config: ProxyConfig, kind: Kind) -> Daemon {
         let pin_dir = config.pin_dir.clone();
         let mut proxy = Proxy::open(&config).unwrap();
@@ -194,6 +208,7 @@ impl Site {
             node_ips: config.node_ips,
             uplinks: Vec::new(),
             kind,
+            xdp: config.xdp,
         };
         let hooks = Hooks::open(config, proxy.programs().ebpf()).unwrap();
         let _context = self.tokio.enter();

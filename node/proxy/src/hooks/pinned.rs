@@ -1,4 +1,4 @@
-//! Programs at links by pinned tcx links (6.6):
+//! Programs at links by pinned links of the kernel's, tcx (6.6) and XDP (5.9):
 //!
 //! ```text
 //! <pin_dir>/links/<program>-<ifindex>
@@ -17,9 +17,10 @@ use crate::sys;
 const NEW: &str = "-new";
 
 fn attach_type(program: Program) -> u32 {
-    match program.direction() {
-        Direction::Ingress => sys::BPF_TCX_INGRESS,
-        Direction::Egress => sys::BPF_TCX_EGRESS,
+    match (program, program.direction()) {
+        (Program::FromWire, _) => sys::BPF_XDP,
+        (_, Direction::Ingress) => sys::BPF_TCX_INGRESS,
+        (_, Direction::Egress) => sys::BPF_TCX_EGRESS,
     }
 }
 
@@ -38,8 +39,8 @@ fn place(name: &str) -> Option<Place> {
 
 /// What the pins hold, with the program's number; `None` for one that holds
 /// nothing at its place in this network namespace: its link vanished, or is
-/// another's.
-pub fn find(dir: &Path) -> io::Result<Vec<(Place, Option<u32>)>> {
+/// another's. `xdp` says which program is at a link's driver.
+pub fn find(dir: &Path, xdp: impl Fn(u32) -> Option<u32>) -> io::Result<Vec<(Place, Option<u32>)>> {
     let mut found = Vec::new();
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -57,7 +58,7 @@ pub fn find(dir: &Path) -> io::Result<Vec<(Place, Option<u32>)>> {
             continue;
         };
         if let Some(place) = place(&name) {
-            found.push((place, held(dir, place)?));
+            found.push((place, held(dir, place, &xdp)?));
         }
     }
     Ok(found)
@@ -73,13 +74,16 @@ fn finish(dir: &Path, name: &str, is_there: bool) -> io::Result<()> {
     }
 }
 
-fn held(dir: &Path, place: Place) -> io::Result<Option<u32>> {
+fn held(dir: &Path, place: Place, xdp: impl Fn(u32) -> Option<u32>) -> io::Result<Option<u32>> {
     let link = sys::obj_get(&pin(dir, place))?;
     let info = sys::link_info(link.as_fd())?;
-    if info.tcx() != Some((place.ifindex, attach_type(place.program))) {
+    if info.interface() != Some((place.ifindex, attach_type(place.program))) {
         return Ok(None);
     }
     // Numbers of links are of the machine, those of interfaces of a namespace.
+    if place.program == Program::FromWire {
+        return Ok(xdp(place.ifindex).filter(|id| *id == info.program_id));
+    }
     let here = match sys::tcx_links(place.ifindex, attach_type(place.program)) {
         Ok(links) => links.contains(&info.id),
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => false,
@@ -88,9 +92,10 @@ fn held(dir: &Path, place: Place) -> io::Result<Option<u32>> {
     Ok(here.then_some(info.program_id))
 }
 
-/// Behind what is there of others.
-pub fn attach(dir: &Path, place: Place, program: BorrowedFd<'_>) -> io::Result<()> {
-    let link = sys::tcx_attach(program, place.ifindex, attach_type(place.program))?;
+/// Behind what is there of others; at a driver, where there is room for one,
+/// not if there is another's. `flags` are the kind's own.
+pub fn attach(dir: &Path, place: Place, program: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
+    let link = sys::link_attach(program, place.ifindex, attach_type(place.program), flags)?;
     let path = pin(dir, place);
     let mut new = path.clone().into_os_string();
     new.push(NEW);
@@ -106,7 +111,14 @@ pub fn replace(dir: &Path, place: Place, program: BorrowedFd<'_>) -> io::Result<
 }
 
 pub fn detach(dir: &Path, place: Place) -> io::Result<()> {
-    remove(&pin(dir, place))
+    let path = pin(dir, place);
+    // At once, where the next one may wait for the place.
+    if place.program == Program::FromWire
+        && let Ok(link) = sys::obj_get(&path)
+    {
+        sys::link_detach(link)?;
+    }
+    remove(&path)
 }
 
 fn remove(path: &Path) -> io::Result<()> {
