@@ -58,7 +58,7 @@ pub fn set_remote(ctx: &SockAddrContext, family: Family, to: Endpoint) {
 #[inline(always)]
 pub fn protocol(ctx: &SockAddrContext) -> u8 {
     // SAFETY: readable, as above.
-    unsafe { (*ctx.sock_addr).protocol as u8 }
+    unsafe { (&raw const (*ctx.sock_addr).protocol).read_volatile() as u8 }
 }
 
 #[inline(always)]

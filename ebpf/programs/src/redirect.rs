@@ -24,11 +24,9 @@ const ECONNREFUSED: i32 = 111;
 
 /// Sends the call to a backend of the service it is for, if it is for one.
 #[inline(always)]
-pub fn to_backend(ctx: &SockAddrContext, family: Family, protocol: Protocol, site: Site) -> i32 {
+pub fn to_backend(ctx: &SockAddrContext, family: Family, protocol: u8, site: Site) -> i32 {
     let service = address::remote(ctx, family);
-    let found = find(service, protocol as u8, || {
-        node::is_node(address::netns(ctx))
-    });
+    let found = find(service, protocol, || node::is_node(address::netns(ctx)));
     let frontend = match found {
         Found::NotAService => return PROCEED,
         Found::UnknownPort => {
@@ -60,35 +58,46 @@ pub fn to_backend(ctx: &SockAddrContext, family: Family, protocol: Protocol, sit
             return PROCEED;
         }
     };
-    let remembered = if protocol == Protocol::Tcp {
-        let number = frontend.service();
-        let terms = terms(number);
-        let (incarnation, least) = (terms.incarnation(), terms.has(Terms::LEAST));
-        let connection = Connection::new(service, backend, number, incarnation, least);
-        connection::remember(ctx, connection)
-    } else {
-        reverse::remember(cookie, service, backend, protocol)
-    };
-    if remembered.is_err() {
+    if !remember(ctx, &service, &backend, frontend.service(), protocol) {
         return refuse(ctx, &call, Reason::Memory);
     }
     address::set_remote(ctx, family, backend);
-    log(ctx, service, protocol, backend);
+    log(ctx, &service, protocol, &backend);
     PROCEED
+}
+
+/// Where the socket was pointed, for what asks or tells of it later; false
+/// where there is no room. As [`refuse`], a function for the stack's sake.
+#[inline(never)]
+fn remember(
+    ctx: &SockAddrContext,
+    service: &Endpoint,
+    backend: &Endpoint,
+    number: u32,
+    protocol: u8,
+) -> bool {
+    if protocol != Protocol::Tcp as u8 {
+        return reverse::remember(address::cookie(ctx), *service, *backend, protocol).is_ok();
+    }
+    let terms = terms(number);
+    let (incarnation, least) = (terms.incarnation(), terms.has(Terms::LEAST));
+    let connection = Connection::new(*service, *backend, number, incarnation, least);
+    connection::remember(ctx, connection).is_ok()
 }
 
 /// Whether calls of this namespace are balanced here, not by the packet.
 #[inline(always)]
-fn at_the_socket(netns: u64, protocol: Protocol, frontend: &Frontend, to: Address) -> bool {
+fn at_the_socket(netns: u64, protocol: u8, frontend: &Frontend, to: Address) -> bool {
     if node::is_node(netns) {
         return !frontend.has(Frontend::SOURCE_RANGES)
             || in_source_ranges(frontend.service(), node::address(to.is_v4()));
     }
     // SAFETY: one aligned u32, written whole; freed only after a grace period.
     let flags = unsafe { NETNS_FLAGS.get(netns) }.copied().unwrap_or(0);
-    let by_packet = match protocol {
-        Protocol::Udp => Pod::UDP_BY_PACKET,
-        _ => Pod::TCP_BY_PACKET,
+    let by_packet = if protocol == Protocol::Udp as u8 {
+        Pod::UDP_BY_PACKET
+    } else {
+        Pod::TCP_BY_PACKET
     };
     // Source ranges ask for the client's address, which a packet has.
     flags & by_packet == 0 && !frontend.has(Frontend::SOURCE_RANGES)
@@ -97,14 +106,14 @@ fn at_the_socket(netns: u64, protocol: Protocol, frontend: &Frontend, to: Addres
 /// What there is to tell of a call that is refused.
 struct Call {
     site: Site,
-    protocol: Protocol,
+    protocol: u8,
     service: Endpoint,
     number: u32,
 }
 
 impl Call {
     #[inline(always)]
-    const fn new(site: Site, protocol: Protocol, service: Endpoint, number: u32) -> Self {
+    const fn new(site: Site, protocol: u8, service: Endpoint, number: u32) -> Self {
         Self {
             site,
             protocol,
@@ -115,8 +124,9 @@ impl Call {
 }
 
 /// ECONNREFUSED, as from a closed port: EPERM makes in-kernel clients such as
-/// NFS try again for ever.
-#[inline(always)]
+/// NFS try again for ever. A function of its own: three ways lead here, and the
+/// stack of the calls that get through has no room for its words.
+#[inline(never)]
 fn refuse(ctx: &SockAddrContext, call: &Call, reason: Reason) -> i32 {
     count::reason(reason);
     tell(ctx, call, reason);
@@ -140,12 +150,12 @@ fn tell(ctx: &SockAddrContext, call: &Call, reason: Reason) {
     event.dport = call.service.port();
     event.netns = address::netns(ctx);
     event.service = call.number;
-    event.protocol = call.protocol as u8;
+    event.protocol = call.protocol;
     event::write(&event);
 }
 
-#[inline(always)]
-fn log(ctx: &SockAddrContext, service: Endpoint, protocol: Protocol, backend: Endpoint) {
+#[inline(never)]
+fn log(ctx: &SockAddrContext, service: &Endpoint, protocol: u8, backend: &Endpoint) {
     let (port, at_port) = (
         u16::from_be_bytes(service.port()),
         u16::from_be_bytes(backend.port()),
@@ -156,7 +166,7 @@ fn log(ctx: &SockAddrContext, service: Endpoint, protocol: Protocol, backend: En
             "{:i}:{} protocol {} -> {:i}:{}",
             u32::from_be(to),
             port,
-            protocol as u8,
+            protocol,
             u32::from_be(at),
             at_port
         ),
@@ -165,7 +175,7 @@ fn log(ctx: &SockAddrContext, service: Endpoint, protocol: Protocol, backend: En
             "[{:i}]:{} protocol {} -> [{:i}]:{}",
             service.addr().octets(),
             port,
-            protocol as u8,
+            protocol,
             backend.addr().octets(),
             at_port
         ),

@@ -17,9 +17,9 @@ pub fn remember(
     cookie: u64,
     service: Endpoint,
     backend: Endpoint,
-    protocol: Protocol,
+    protocol: u8,
 ) -> Result<(), i32> {
-    REVERSE.insert(ReverseKey::new(cookie, backend, protocol as u8), service, 0)
+    REVERSE.insert(ReverseKey::new(cookie, backend, protocol), service, 0)
 }
 
 /// Shows the application the service address instead of the backend's.

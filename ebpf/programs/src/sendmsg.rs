@@ -9,10 +9,10 @@ use crate::{address::Family, redirect::to_backend};
 /// a datagram may be one of a conversation.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    to_backend(&ctx, Family::V4, Protocol::Udp, Site::Sendmsg)
+    to_backend(&ctx, Family::V4, Protocol::Udp as u8, Site::Sendmsg)
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    to_backend(&ctx, Family::V6, Protocol::Udp, Site::Sendmsg)
+    to_backend(&ctx, Family::V6, Protocol::Udp as u8, Site::Sendmsg)
 }
