@@ -90,14 +90,18 @@ fn an_unknown_image_backs_off_in_the_registrys_words() -> Result<()> {
     namespace.apply(&manifest.to_string())?;
     waiting_reason(&namespace, "pod/missing", "ErrImagePull")?;
     waiting_reason(&namespace, "pod/missing", "ImagePullBackOff")?;
-    let events = namespace.kubectl(&["get", "events"])?.ok()?;
-    for words in [
-        "Failed to pull image",
-        "Error: ErrImagePull",
-        "Back-off pulling image",
-    ] {
-        ensure!(events.contains(words), "no event says {words:?}:\n{events}");
-    }
+    // Events are written beside the status, not before it.
+    let events = eventually(MINUTE, "the events of a pull that failed", || {
+        let events = namespace.kubectl(&["get", "events"])?.ok()?;
+        for words in [
+            "Failed to pull image",
+            "Error: ErrImagePull",
+            "Back-off pulling image",
+        ] {
+            ensure!(events.contains(words), "no event says {words:?}:\n{events}");
+        }
+        Ok(events)
+    })?;
     ensure!(
         events.contains("not found") || events.contains("manifest unknown"),
         "the registry's words are missing:\n{events}"

@@ -85,9 +85,9 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), met)
+    tokio::time::timeout(Duration::from_secs(60), met)
         .await
-        .unwrap_or_else(|_| panic!("waited 10 s for {what}"));
+        .unwrap_or_else(|_| panic!("waited 60 s for {what}"));
 }
 
 #[tokio::test]

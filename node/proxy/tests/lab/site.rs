@@ -242,7 +242,7 @@ impl Site {
 
     /// Lets the daemon look after the links until `condition` holds.
     pub fn until(&self, daemon: &mut Daemon, what: &str, mut condition: impl FnMut() -> bool) {
-        let limit = std::time::Duration::from_secs(10);
+        let limit = std::time::Duration::from_secs(60);
         self.tokio.block_on(async {
             let follow = async {
                 while !condition() {

@@ -146,7 +146,8 @@ mod tests {
     fn every_processor_is_counted_from_the_start() {
         let processors = processors().unwrap();
         let mut clocks = Counters::open(&Software::CPU_CLOCK).unwrap();
-        let (from, before) = (Instant::now(), clocks.read().unwrap());
+        let before = clocks.read().unwrap();
+        let from = Instant::now();
         while from.elapsed() < Duration::from_millis(20) {
             std::hint::spin_loop();
         }
