@@ -98,30 +98,26 @@ extern "C" fn balance(way: u64, hash: u32, high: u64, low: u64, chosen: *mut End
         always_hash: way & ALWAYS_HASH != 0,
         counts: way & COUNTS != 0,
     };
-    let choice = choose_for(&frontend, &client);
+    // SAFETY: of `choose`; the verifier holds it to the type's size.
+    let Some(chosen) = (unsafe { chosen.as_mut() }) else {
+        return NO_ENDPOINTS;
+    };
+    let outcome = choose_for(&frontend, &client, chosen);
     if client.counts {
-        match choice {
-            Choice::Backend(_) => count::connection(frontend.service()),
-            Choice::Refuse(_) | Choice::Drop(_) => count::refused(frontend.service()),
+        if outcome == CHOSEN {
+            count::connection(frontend.service());
+        } else {
+            count::refused(frontend.service());
         }
     }
-    match choice {
-        Choice::Backend(backend) if !chosen.is_null() => {
-            // SAFETY: of `choose`; the verifier holds it to the type's size.
-            unsafe { chosen.write(backend) };
-            CHOSEN
-        }
-        Choice::Refuse(Reason::Torn) => TORN,
-        Choice::Drop(_) => NO_LOCAL_ENDPOINTS,
-        _ => NO_ENDPOINTS,
-    }
+    outcome
 }
 
 #[inline(always)]
-fn choose_for(frontend: &Frontend, client: &Client) -> Choice {
+fn choose_for(frontend: &Frontend, client: &Client, chosen: &mut Endpoint) -> u32 {
     let service = frontend.service();
     let Some(words) = SERVICES.get_ptr(service) else {
-        return Choice::Refuse(Reason::NoEndpoints);
+        return NO_ENDPOINTS;
     };
     let words = words.cast::<u64>();
     // SAFETY: aligned 8-byte loads from a map value; volatile, because the
@@ -132,7 +128,8 @@ fn choose_for(frontend: &Frontend, client: &Client) -> Choice {
     if terms.has(Terms::AFFINITY)
         && let Some(backend) = recall(&affinity, terms, service, list)
     {
-        return Choice::Backend(backend);
+        *chosen = backend;
+        return CHOSEN;
     }
     let by_hash = terms.has(Terms::HASH) || client.always_hash;
     let least = terms.has(Terms::LEAST) && !by_hash;
@@ -146,8 +143,8 @@ fn choose_for(frontend: &Frontend, client: &Client) -> Choice {
         };
         if count == 0 {
             return match list {
-                List::Local if word.cluster() != 0 => Choice::Drop(Reason::NoLocalEndpoints),
-                _ => Choice::Refuse(Reason::NoEndpoints),
+                List::Local if word.cluster() != 0 => NO_LOCAL_ENDPOINTS,
+                _ => NO_ENDPOINTS,
             };
         }
         let (base, tag) = (
@@ -163,10 +160,11 @@ fn choose_for(frontend: &Frontend, client: &Client) -> Choice {
             if terms.has(Terms::AFFINITY) {
                 remember(&affinity, backend);
             }
-            return Choice::Backend(backend);
+            *chosen = backend;
+            return CHOSEN;
         }
     }
-    Choice::Refuse(Reason::Torn)
+    TORN
 }
 
 /// Of two backends the one that has fewer live connections.
