@@ -32,15 +32,11 @@ impl Run {
         self.report.add(figure, round, sample);
     }
 
-    /// Told once, however often it is met.
     pub fn skip(&mut self, what: impl Into<String>, why: impl Into<String>) {
-        let skipped = Skipped {
+        self.report.skipped.push(Skipped {
             what: what.into(),
             why: why.into(),
-        };
-        if !self.report.skipped.contains(&skipped) {
-            self.report.skipped.push(skipped);
-        }
+        });
     }
 
     /// Writes what there is so far, for a run that will be killed.
