@@ -64,8 +64,7 @@ pub fn run(name: Name, args: &BenchArgs) -> Result<ExitCode> {
         let mut command = program(&tree, &args.arguments);
         command
             .env("VETCH_CLUSTER", cluster.paths.description())
-            // The build may have replaced the file of this process.
-            .env("VETCH_XTASK", tree.daemon("xtask"));
+            .env("VETCH_XTASK", std::env::current_exe()?);
         let child = signals::spawn(&mut command).context("run vetch-bench")?;
         child::wait(child, &signals)
     });

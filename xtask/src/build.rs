@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use crate::apt;
-use crate::paths::{Tree, echo_target};
+use crate::paths::{Profile, Tree, echo_target};
 use crate::process;
 use crate::steps::{Step, Steps};
 use crate::tools;
@@ -15,9 +15,7 @@ mod ebpf;
 
 /// What cargo is asked for.
 ///
-/// Daemons and tests are built by one profile, release: then every dependency is compiled once,
-/// which on two cores costs less than the faster compiles of a debug build of the same crates save,
-/// and the scenarios test the very programs that people start.
+/// Daemons and tests are built by one profile, the tree's: then every dependency is compiled once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     Daemons,
@@ -65,7 +63,7 @@ pub fn everything(steps: &Steps, tree: &Tree, wanted: Wanted) -> Result<()> {
         Wanted::DaemonsAndTests => "Build the daemons and the tests (many minutes, the first time)",
     };
     steps.run(what, |step| {
-        tools::run(step, cargo(tree).args(arguments(wanted)))
+        tools::run(step, cargo(tree).args(arguments(tree.profile, wanted)))
     })
 }
 
@@ -85,8 +83,8 @@ pub fn ebpf(tree: &Tree) -> Result<PathBuf> {
     ebpf::build(&Steps::new(), tree).context("build the programs in the kernel")
 }
 
-fn arguments(wanted: Wanted) -> Vec<&'static str> {
-    let mut arguments = vec!["build", "--release"];
+fn arguments(profile: Profile, wanted: Wanted) -> Vec<&'static str> {
+    let mut arguments = vec!["build", "--profile", profile.name()];
     arguments.extend_from_slice(match wanted {
         Wanted::Daemons => &["--package", "vetch-control", "--package", "vetch-node"],
         Wanted::DaemonsAndBench => &[
@@ -113,20 +111,4 @@ pub fn cargo(tree: &Tree) -> Command {
         .stdin(Stdio::null());
     tools::forget_package(&mut command);
     command
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tests_and_daemons_share_a_profile() {
-        for wanted in [
-            Wanted::Daemons,
-            Wanted::DaemonsAndBench,
-            Wanted::DaemonsAndTests,
-        ] {
-            assert_eq!(arguments(wanted)[..2], ["build", "--release"]);
-        }
-    }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::build::{self, Wanted};
 use crate::cluster::Name;
-use crate::paths::Tree;
+use crate::paths::{Profile, Tree};
 use crate::signals::{self, Signals};
 use crate::steps::{Step, Steps};
 use crate::vm::cluster::first_trouble;
@@ -53,13 +53,14 @@ const LOOK: Duration = Duration::from_millis(300);
 
 pub fn run(name: Option<Name>, args: &E2eArgs) -> Result<ExitCode> {
     image::check()?;
-    let tree = machine::tree();
+    let mut tree = machine::tree();
     let steps = Steps::new();
     build::install(&steps, &[apt::BUILD, apt::RUN, apt::TEST].concat())?;
     install(&steps)?;
     let wanted = if args.shell {
         Wanted::Daemons
     } else {
+        tree.profile = Profile::Dev;
         Wanted::DaemonsAndTests
     };
     if std::env::var_os(up::PREBUILT).is_none() {

@@ -5,15 +5,20 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 
 use crate::mounts::Mount;
-use crate::paths::Tree;
+use crate::paths::{Profile, Tree};
+use crate::up;
 
 /// The oldest kernel that has all the hooks: Debian 12's.
 const KERNEL: (u32, u32) = (6, 1);
 
-/// The checkout that this program was built from.
+/// The checkout that this program was built from: its release build, unless another is told of.
 pub fn tree() -> Tree {
     let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    Tree::at(package.parent().map(PathBuf::from).unwrap_or_default())
+    let mut tree = Tree::at(package.parent().map(PathBuf::from).unwrap_or_default());
+    if std::env::var_os(up::PREBUILT).is_some_and(|folder| folder == Profile::Dev.folder()) {
+        tree.profile = Profile::Dev;
+    }
+    tree
 }
 
 pub fn require_root() -> Result<()> {

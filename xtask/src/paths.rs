@@ -13,15 +13,46 @@ pub const CGROUP: &str = "vetch";
 /// images are pulled.
 pub const MACHINE_NETNS: &str = "machine/ns/net";
 
-/// The checkout.
+/// One of cargo's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// What people start and measure.
+    Release,
+    /// What is tested: it compiles in half the time, and checks its own assumptions
+    /// (`debug_assert`).
+    Dev,
+}
+
+impl Profile {
+    /// Below target; see <https://doc.rust-lang.org/cargo/guide/build-cache.html>.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Profile::Release => "release",
+            Profile::Dev => "debug",
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Release => "release",
+            Profile::Dev => "dev",
+        }
+    }
+}
+
+/// The checkout, and which build of it is meant.
 #[derive(Clone, Debug)]
 pub struct Tree {
     root: PathBuf,
+    pub profile: Profile,
 }
 
 impl Tree {
     pub fn at(root: impl Into<PathBuf>) -> Tree {
-        Tree { root: root.into() }
+        Tree {
+            root: root.into(),
+            profile: Profile::Release,
+        }
     }
 
     pub fn root(&self) -> &Path {
@@ -46,7 +77,7 @@ impl Tree {
     }
 
     pub fn daemon(&self, program: &str) -> PathBuf {
-        self.target().join("release").join(program)
+        self.target().join(self.profile.folder()).join(program)
     }
 
     pub fn shim(&self) -> PathBuf {
@@ -57,7 +88,7 @@ impl Tree {
         self.target().join("ebpf/vetch-ebpf")
     }
 
-    /// The static build, which runs in images and on nodes alike.
+    /// The static build, which runs in images and on nodes alike: always a release build, it is small.
     pub fn echo(&self) -> PathBuf {
         self.target().join(echo_target()).join("release/vetch-echo")
     }

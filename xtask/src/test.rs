@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::build::{self, Wanted};
 use crate::cli::UpArgs;
 use crate::cluster::{Cluster, Name};
-use crate::paths::Tree;
+use crate::paths::{Profile, Tree};
 use crate::signals::{self, Signals};
 use crate::steps::Steps;
 use crate::vm::{Machines, kernel};
@@ -24,7 +24,8 @@ const NODES: u32 = 3;
 
 pub fn run(name: Name, filters: &[String], arguments: &[String]) -> Result<ExitCode> {
     machine::require_kernel()?;
-    let cluster = Cluster::open(name)?;
+    let mut cluster = Cluster::open(name)?;
+    cluster.tree.profile = Profile::Dev;
     let lock = cluster.lock()?;
     let steps = Steps::new();
     build::install(&steps, &[apt::BUILD, apt::RUN, apt::TEST].concat())?;
@@ -101,12 +102,14 @@ fn needs_machines(filters: &[String]) -> bool {
 pub fn nextest_command(tree: &Tree, kubectl: &Path) -> Command {
     let mut command = build::cargo(tree);
     command
-        .args(["nextest", "run", "--release", "--workspace"])
+        .args(["nextest", "run", "--cargo-profile", tree.profile.name()])
+        .arg("--workspace")
         // The build may have replaced the file of this process.
         .env("VETCH_XTASK", tree.daemon("xtask"))
         .env("VETCH_ECHO", tree.echo())
         .env("VETCH_SHIM", tree.shim())
         .env("VETCH_KUBECTL", kubectl)
+        .env(up::PREBUILT, tree.profile.folder())
         .env("PATH", process::search_path());
     command
 }
@@ -123,8 +126,7 @@ fn nextest(
         .args(filters)
         .args(arguments)
         .env("VETCH_CLUSTER", cluster.paths.description())
-        .env("VETCH_BENCH", cluster.tree.daemon("vetch-bench"))
-        .env(up::PREBUILT, "1");
+        .env("VETCH_BENCH", cluster.tree.daemon("vetch-bench"));
     if let Some(machines) = machines {
         command.env("VETCH_MACHINES", machines.description());
     }

@@ -19,8 +19,9 @@ use crate::state::State;
 use crate::steps::{Step, Steps};
 use crate::{apt, down, foreground, image, kubectl, machine, namespaces, network, ports};
 
-/// Set by `cargo xtask test` for the scenarios that call `up`: what they start is built and
-/// installed, and a build in the middle of measurements would spoil them.
+/// Set by `cargo xtask test` for the scenarios that call xtask, to the folder of target that holds
+/// what they start: it is built and installed, and a build in the middle of measurements would spoil
+/// them.
 pub const PREBUILT: &str = "VETCH_PREBUILT";
 
 const API_LIMIT: Duration = Duration::from_secs(60);

@@ -33,6 +33,9 @@ fn a_pod_outlives_its_daemon() {
             .await
             .unwrap();
         let before = runtime.sandbox(&made.id).await.unwrap();
+        let log = lab.logs.join("pod/counter/0.log");
+        let count = || fs::read_to_string(&log).unwrap().lines().count();
+        wait_for("the counter", || count() > 3);
 
         drop(runtime);
         let go = lab
@@ -68,6 +71,8 @@ fn a_pod_outlives_its_daemon() {
             (ContainerState::Exited, Some(6))
         );
         assert_eq!(text(&lab.logs.join("pod/alone/0.log")), "last words");
+        let counted = count();
+        wait_for("the counter goes on", || count() > counted);
         let still = status(&runtime, &counter).await;
         let was = before
             .containers
@@ -90,9 +95,7 @@ fn a_pod_outlives_its_daemon() {
             .stop_container(&counter, Duration::ZERO)
             .await
             .unwrap();
-        let log = lines(&lab.logs.join("pod/counter/0.log"));
-        assert!(log.len() > 3, "{log:?}");
-        for (number, line) in log.iter().enumerate() {
+        for (number, line) in lines(&log).iter().enumerate() {
             assert_eq!(line.text, number.to_string());
         }
         runtime.remove_sandbox(&made.id).await.unwrap();
