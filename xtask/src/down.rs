@@ -138,9 +138,10 @@ pub fn node(cluster: &Cluster, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A socket holds the programs of the cgroup it was made in, and one that waits for the other side's
-/// end does so for 60 s: tcp_fin_timeout in tcp(7).
-const SOCKETS_LAST: Duration = Duration::from_secs(75);
+/// A socket holds the programs of the cgroup it was made in, and one without a process lasts as long as
+/// it waits for the other side's end (60 s: tcp_fin_timeout in tcp(7)) or sends its last bytes to
+/// nobody (tcp_orphan_retries: eight times, at twice the distance each, 102 s from 200 ms on).
+const SOCKETS_LAST: Duration = Duration::from_secs(150);
 
 /// The kernel frees programs and maps some time after the last holder has gone.
 fn wait_freed(objects: &Objects) -> Result<()> {
