@@ -117,7 +117,10 @@ pub async fn follow(client: Client, own: &str, network: &Network) {
             Err(error) => {
                 let text = chain(&error);
                 if said.as_ref() != Some(&text) {
-                    warn!(error = text, "cannot see the other nodes: their pods are reached as far as they were known; trying again");
+                    warn!(
+                        error = text,
+                        "cannot see the other nodes: their pods are reached as far as they were known; trying again"
+                    );
                     said = Some(text);
                 }
                 continue;
@@ -125,7 +128,10 @@ pub async fn follow(client: Client, own: &str, network: &Network) {
         }
         let all: Vec<Peer> = peers.known.values().cloned().collect();
         if let Err(error) = network.set_peers(&all).await {
-            warn!(error = chain(&error), "not every node's pods are reachable yet");
+            warn!(
+                error = chain(&error),
+                "not every node's pods are reachable yet"
+            );
         }
     }
 }

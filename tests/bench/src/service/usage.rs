@@ -79,7 +79,10 @@ impl Counters {
             counter.enable()?;
             Ok(counter)
         };
-        (0..processors()?).map(count).collect::<io::Result<_>>().map(Counters)
+        (0..processors()?)
+            .map(count)
+            .collect::<io::Result<_>>()
+            .map(Counters)
     }
 
     fn read(&mut self) -> io::Result<u64> {
