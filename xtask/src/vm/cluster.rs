@@ -234,6 +234,8 @@ impl Machines {
         let hardware = Hardware {
             machine,
             accelerator: self.accelerator(),
+            crowded: self.all().len() * qemu::PROCESSORS
+                > std::thread::available_parallelism()?.get(),
             memory_mib: MEMORY_MIB[usize::from(!machine.is_control())],
             kernel: &self.state.kernel_image,
             modules: &self.state.modules_disk,
