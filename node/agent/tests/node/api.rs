@@ -1,23 +1,16 @@
 //! An API server in process over a real etcd, that may be away.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
-use http::HeaderMap;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::client::Body;
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
-use vetch_identity::User;
-use vetch_server::guard::{Action, Guard};
-use vetch_server::{Server, ServerConfig};
-use vetch_store::Store;
+use vetch_server::testing::{self, Parts};
 use vetch_store::testing::Etcd;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -30,52 +23,16 @@ pub struct ApiServer {
     pub away: Arc<AtomicBool>,
     /// Requests that found the door closed.
     pub refused: Arc<AtomicU32>,
+    _server: testing::ApiServer,
     _etcd: Etcd,
-    _stop: DropGuard,
-}
-
-/// Everybody is who they say, and may do everything.
-struct Open;
-
-impl Guard for Open {
-    fn authenticate<'a>(
-        &'a self,
-        _: &'a Server,
-        _: &'a HeaderMap,
-        certificate: Option<&'a User>,
-    ) -> BoxFuture<'a, Option<User>> {
-        Box::pin(async move { certificate.cloned() })
-    }
-
-    fn authorize<'a>(
-        &'a self,
-        _: &'a Server,
-        _: &'a User,
-        _: &'a Action<'a>,
-    ) -> BoxFuture<'a, Result<(), String>> {
-        Box::pin(async { Ok(()) })
-    }
 }
 
 impl ApiServer {
     pub async fn start() -> ApiServer {
         let etcd = Etcd::start().await;
-        let stop = CancellationToken::new();
-        let registry = vetch_api::registry();
-        let endpoints = [etcd.endpoint().to_owned()];
-        let store = Store::open(&endpoints, &Server::prefixes(registry), stop.clone())
-            .await
-            .unwrap();
-        store.ready().await;
-        let router = vetch_server::router(Server::new(ServerConfig {
-            store,
-            registry,
-            admission: Vec::new(),
-            connectors: HashMap::new(),
-            guard: Arc::new(Open),
-        }));
-        let client = vetch_server::client(&router, "admin", &[]);
-        let inner = vetch_server::client(&router, "system:node:n1", &["system:nodes"]);
+        let server = testing::ApiServer::start(&etcd, Parts::default()).await;
+        let client = server.client("admin", &[]);
+        let inner = server.client("system:node:n1", &["system:nodes"]);
         let (away, refused) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU32::new(0)),
@@ -98,8 +55,8 @@ impl ApiServer {
             node: Client::new(door.boxed_clone(), "default"),
             away,
             refused,
+            _server: server,
             _etcd: etcd,
-            _stop: stop.drop_guard(),
         }
     }
 

@@ -8,17 +8,13 @@ use std::time::{Duration, Instant};
 
 use axum::response::{IntoResponse as _, Response};
 use futures::future::BoxFuture;
-use http::HeaderMap;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use vetch_identity::User;
+use vetch_server::Server;
 use vetch_server::connect::{Call, Connect, Connector};
-use vetch_server::guard::{Action, Guard};
-use vetch_server::{Server, ServerConfig};
-use vetch_store::Store;
+use vetch_server::testing::{ApiServer, Parts};
 use vetch_store::testing::Etcd;
 
 pub const NODE: &str = "node-1";
@@ -27,31 +23,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct Cluster {
     pub client: Client,
     pub tokens: Arc<Tokens>,
+    _server: ApiServer,
     _etcd: Etcd,
-    _stop: DropGuard,
-}
-
-/// Everybody is who they say, and may do everything.
-struct Open;
-
-impl Guard for Open {
-    fn authenticate<'a>(
-        &'a self,
-        _: &'a Server,
-        _: &'a HeaderMap,
-        certificate: Option<&'a User>,
-    ) -> BoxFuture<'a, Option<User>> {
-        Box::pin(async move { certificate.cloned() })
-    }
-
-    fn authorize<'a>(
-        &'a self,
-        _: &'a Server,
-        _: &'a User,
-        _: &'a Action<'a>,
-    ) -> BoxFuture<'a, Result<(), String>> {
-        Box::pin(async { Ok(()) })
-    }
 }
 
 /// Signs nothing, counts.
@@ -88,28 +61,18 @@ impl Connect for Tokens {
 impl Cluster {
     pub async fn start() -> Cluster {
         let etcd = Etcd::start().await;
-        let stop = CancellationToken::new();
-        let registry = vetch_api::registry();
-        let endpoints = [etcd.endpoint().to_owned()];
-        let store = Store::open(&endpoints, &Server::prefixes(registry), stop.clone())
-            .await
-            .unwrap();
-        store.ready().await;
         let tokens = Arc::new(Tokens::default());
         let connector = Connector::Answer(tokens.clone());
-        let config = ServerConfig {
-            store,
-            registry,
-            admission: Vec::new(),
+        let parts = Parts {
             connectors: HashMap::from([("serviceaccounts/token", connector)]),
-            guard: Arc::new(Open),
+            ..Parts::default()
         };
-        let router = vetch_server::router(Server::new(config));
+        let server = ApiServer::start(&etcd, parts).await;
         let cluster = Cluster {
-            client: vetch_server::client(&router, "admin", &[]),
+            client: server.client("admin", &[]),
             tokens,
+            _server: server,
             _etcd: etcd,
-            _stop: stop.drop_guard(),
         };
         cluster.make_node().await;
         cluster
