@@ -16,9 +16,10 @@ pub const REDIRECT: &str = "vetch.dev/redirect";
 
 /// Of every Service, TCP and UDP.
 pub const PORT: u16 = 80;
-/// The first port of a server; one more for each further endpoint in the pod.
+/// The first port of a server; one more for each further endpoint in the pod, and for each further
+/// service that is dialled.
 pub const SERVER_PORT: u16 = 8080;
-pub const CONTROL_PORT: u16 = 9000;
+pub const CONTROL_PORT: u16 = 8000;
 /// Of the service whose endpoint is changed.
 pub const FLIPPED: &str = "flipped";
 
@@ -45,13 +46,18 @@ impl Backends {
         }
     }
 
-    fn numbers(&self) -> std::ops::Range<u16> {
-        SERVER_PORT..SERVER_PORT.saturating_add(self.ports)
+    /// Each dialled service has ports of its own. A client may have one port of its own at several
+    /// services' addresses, and where they shared an endpoint, a new connection would look to it as one
+    /// that it still has in TIME_WAIT, but for its numbers: it is not taken then, and the client tries
+    /// again after a second.
+    fn numbers(&self, service: u16) -> std::ops::Range<u16> {
+        let first = SERVER_PORT.saturating_add(service.saturating_mul(self.ports));
+        first..first.saturating_add(self.ports)
     }
 
-    /// Port by port, so that the first ones are on different pods.
-    pub fn all(&self) -> Vec<SocketAddrV4> {
-        self.numbers()
+    /// A dialled service's. Port by port, so that the first ones are on different pods.
+    pub fn of(&self, service: u16) -> Vec<SocketAddrV4> {
+        self.numbers(service)
             .flat_map(|port| {
                 self.pods
                     .iter()
@@ -97,7 +103,7 @@ impl Set {
     }
 }
 
-pub fn dialled_name(number: u32) -> String {
+pub fn dialled_name(number: u16) -> String {
     format!("dialled-{number}")
 }
 
@@ -131,12 +137,13 @@ pub fn service(
 /// One slice a port of the servers, since a slice's endpoints share their ports.
 pub fn dialled_slices(
     set: Set,
-    name: &str,
+    number: u16,
     backends: &Backends,
 ) -> Result<Vec<EndpointSlice>, serde_json::Error> {
+    let name = dialled_name(number);
     backends
-        .numbers()
-        .map(|port| slice(set, name, &format!("-{port}"), port, true, &backends.pods))
+        .numbers(number)
+        .map(|port| slice(set, &name, &format!("-{port}"), port, true, &backends.pods))
         .collect()
 }
 
@@ -224,8 +231,8 @@ pub fn rule_services(
     let mut others = 0..;
     for index in 0..services {
         let place = dialled.iter().position(|place| *place == index);
+        let place = place.and_then(|place| u16::try_from(place).ok());
         let one = |name: String, protocol: rules::Protocol, endpoints: Vec<SocketAddrV4>| {
-            let nth = place.and_then(|place| u16::try_from(place).ok());
             rules::Service {
                 namespace: namespace.to_owned(),
                 name,
@@ -236,15 +243,15 @@ pub fn rule_services(
                 protocol,
                 cluster_ip: virtual_address(index),
                 port: PORT,
-                node_port: nth.filter(|_| node_port).map(rule_node_port),
+                node_port: place.filter(|_| node_port).map(rule_node_port),
                 endpoints,
             }
         };
         match place {
             Some(place) => {
-                let name = dialled_name(u32::try_from(place).unwrap_or(u32::MAX));
-                all.push(one(name.clone(), rules::Protocol::Tcp, backends.all()));
-                all.push(one(name, rules::Protocol::Udp, backends.all()));
+                let (name, endpoints) = (dialled_name(place), backends.of(place));
+                all.push(one(name.clone(), rules::Protocol::Tcp, endpoints.clone()));
+                all.push(one(name, rules::Protocol::Udp, endpoints));
             }
             None => {
                 let number = others.next().unwrap_or_default();

@@ -11,7 +11,7 @@ use super::objects::Path;
 use super::options::Proxy;
 
 /// How many of the services are dialled; the others are there to be passed by.
-const DIALLED: u32 = 16;
+pub const DIALLED: u32 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Placement {

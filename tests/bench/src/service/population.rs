@@ -81,8 +81,9 @@ impl Population {
         self.others = others;
         let made = u32::try_from(self.dialled.len())?;
         let more = (made..dialled).map(|number| -> Result<Entry> {
+            let number = u16::try_from(number)?;
             let name = objects::dialled_name(number);
-            let slices = objects::dialled_slices(set, &name, &self.backends)?;
+            let slices = objects::dialled_slices(set, number, &self.backends)?;
             Ok((objects::service(set, &name, true, self.node_port)?, slices))
         });
         let made = self.create(more, bar).await?;

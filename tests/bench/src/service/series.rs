@@ -80,7 +80,7 @@ impl<'a> Series<'a> {
         run.report.settings.insert("cycles".into(), cycles.into());
         let client = &run.target.client;
         let pods = Pods::new(client, namespace, &options.image, run.stop.clone());
-        let ports = u16::try_from(endpoints / options.server_pods)?;
+        let ports = u16::try_from(endpoints / options.server_pods * plan::DIALLED)?;
         let serve = |path| pods.serve(path, options, &nodes.server.name, ports);
         let usual = Backends::new(serve(Path::Usual).await?, endpoints);
         let routed = Backends::new(serve(Path::Routed).await?, endpoints);

@@ -207,7 +207,13 @@ impl Series<'_> {
     ) -> Result<Vec<SocketAddrV4>> {
         let node = &self.nodes.server.address;
         match subject {
-            Subject::Direct => Ok(self.backends(subject).all()),
+            Subject::Direct => {
+                let backends = self.backends(subject);
+                let dialled = (0..).zip(plan::dialled(conditions.services));
+                Ok(dialled
+                    .flat_map(|(number, _)| backends.of(number))
+                    .collect())
+            }
             Subject::Rules(_) => {
                 let server = address_of_node(node)?;
                 let dialled = plan::dialled(conditions.services);
