@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use vetch_proxy::{Frontend, Xdp};
+use vetch_proxy::{Frontend, LoadBalancerMode, Xdp};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
 ///
@@ -196,6 +196,15 @@ pub struct DaemonArgs {
     /// virtual ones and whose drivers take it
     #[arg(long, value_name = "MODE", env = "VETCH_XDP", default_value = "off")]
     pub xdp: Xdp,
+    /// How backends on other nodes answer clients outside: snat, back by this node, as which they
+    /// see the client; or dsr, from their own node, which gets the packets as they came (IP in IP)
+    #[arg(
+        long,
+        value_name = "MODE",
+        env = "VETCH_LOAD_BALANCER_MODE",
+        default_value = "snat"
+    )]
+    pub load_balancer_mode: LoadBalancerMode,
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]
     pub node_labels: Vec<(String, String)>,
@@ -317,6 +326,8 @@ mod tests {
             "eth0,eth1",
             "--xdp",
             "native",
+            "--load-balancer-mode",
+            "dsr",
             "--connection-metrics",
         ];
         let cli = parse(&[&NEEDED[..], &more].concat()).unwrap();
@@ -328,6 +339,9 @@ mod tests {
         assert_eq!(cli.daemon.xdp, Xdp::Native);
         assert_eq!(parse(&NEEDED).unwrap().daemon.xdp, Xdp::Off);
         assert!(parse(&[&NEEDED[..], &["--xdp", "on"]].concat()).is_err());
+        assert_eq!(cli.daemon.load_balancer_mode, LoadBalancerMode::Dsr);
+        let default = parse(&NEEDED).unwrap().daemon.load_balancer_mode;
+        assert_eq!(default, LoadBalancerMode::Snat);
         assert!(cli.daemon.connection_metrics);
         assert!(!parse(&NEEDED).unwrap().daemon.connection_metrics);
         assert!(parse(&[&NEEDED[..], &["--node-labels", "zone"]].concat()).is_err());

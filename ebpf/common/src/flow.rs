@@ -3,7 +3,8 @@
 //!
 //! A conversation has two entries, one for each direction, and each can make
 //! the other: whichever is left when the map has dropped its least used
-//! brings the other back.
+//! brings the other back. Of one that is answered past this node there is the
+//! client's only.
 
 mod lifetime;
 mod tuple;
@@ -27,7 +28,7 @@ pub struct Flow {
     pub link: u32,
     /// Of the service's word when its backend was known to serve.
     pub generation: u16,
-    /// [`Flow::REPLY`], [`Flow::LIVE`].
+    /// [`Flow::REPLY`], [`Flow::LIVE`], [`Flow::DIRECT`].
     flags: u8,
     pub state: State,
     pad: u32,
@@ -42,6 +43,9 @@ impl Flow {
     const REPLY: u8 = 1;
     /// It is counted among its backend's live connections.
     const LIVE: u8 = 2;
+    /// Its packets go as they are to the backend's node, which answers the
+    /// client itself.
+    const DIRECT: u8 = 4;
     /// How often an entry is written at most while nothing happens but packets.
     pub const REFRESH: u64 = SECOND;
 
@@ -70,6 +74,29 @@ impl Flow {
     #[inline(always)]
     pub const fn is_counted_live(&self) -> bool {
         self.flags & Self::LIVE != 0
+    }
+
+    /// From now on it has no other half.
+    #[inline(always)]
+    pub const fn answer_directly(&mut self) {
+        self.flags |= Self::DIRECT;
+    }
+
+    /// Whether its answers go past this node.
+    #[inline(always)]
+    pub const fn is_direct(&self) -> bool {
+        self.flags & Self::DIRECT != 0
+    }
+
+    /// What its ends have said after another packet.
+    #[inline(always)]
+    pub const fn after(&self, direction: Direction, tcp_flags: u8) -> State {
+        let state = self.state.after(direction, tcp_flags);
+        if self.is_direct() {
+            state.with(State::implied(self.to.protocol, tcp_flags))
+        } else {
+            state
+        }
     }
 
     /// Who answers; `key` is the entry's own.

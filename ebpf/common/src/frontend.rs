@@ -113,4 +113,6 @@ pub mod addresses {
     /// A load balancer's that this node announces: it answers ARP and
     /// neighbour solicitations for it.
     pub const ANNOUNCED: u32 = 4;
+    /// Of another node: what comes from it in a tunnel is for pods of this one.
+    pub const PEER: u32 = 8;
 }

@@ -22,6 +22,7 @@ mod event;
 mod flow;
 mod fragment;
 mod frontend;
+mod ip_header;
 mod latency;
 mod memory;
 mod neighbour;
@@ -31,6 +32,7 @@ mod refusal;
 mod service;
 mod slot;
 mod sweep;
+pub mod tunnel;
 #[cfg(feature = "user")]
 mod user;
 
@@ -45,6 +47,7 @@ pub use event::{Event, EventKind, Site};
 pub use flow::{Direction, Fate, Flow, Phase, State, Tuple};
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{Frontend, FrontendKey, Protocol, UnknownProtocol, addresses};
+pub use ip_header::{HOPS, IpHeader};
 pub use latency::Latency;
 pub use memory::{Affinity, AffinityKey, BackendKey, Live, Pod, ReverseKey, SourceRange, Traffic};
 pub use neighbour::{ALL_NODES, ALL_NODES_MAC, Advertisement, Arp, Mac, Solicitation, Uplink};
@@ -75,6 +78,7 @@ pub mod maps {
     pub const SWEPT: &str = "SWEPT";
     pub const TRAFFIC: &str = "TRAFFIC";
     pub const UPLINKS: &str = "UPLINKS";
+    pub const PEER_PODS: &str = "PEER_PODS";
     /// Of one load of the programs only: not pinned.
     pub const NEXT_HOPS: &str = "NEXT_HOPS";
     pub const CONNECTIONS: &str = "CONNECTIONS";
@@ -93,6 +97,9 @@ pub mod variables {
     /// The ifindex of the node's uplink, u32, if it has one only and every other
     /// node is behind it; 0 leaves packets for other nodes to the stack.
     pub const NODE_LINK: &str = "NODE_LINK";
+    /// Whether backends on other nodes answer clients outside themselves, u32; 0 or
+    /// 1. Flows go on as they began.
+    pub const DIRECT_RETURN: &str = "DIRECT_RETURN";
     /// Whether next hops are remembered for the program at the driver, u32; 0 or 1.
     pub const LEARN_NEXT_HOPS: &str = "LEARN_NEXT_HOPS";
     /// The ports that the programs give to flows whose source they change,
@@ -132,6 +139,8 @@ pub const MAX_AFFINITY: u32 = 1 << 16;
 pub const MAX_PODS: u32 = 1 << 12;
 /// Most uplinks of a node.
 pub const MAX_UPLINKS: u32 = 1 << 6;
+/// Most ranges of addresses of other nodes' pods.
+pub const MAX_PEER_PODS: u32 = 1 << 14;
 /// Directions of conversations balanced by the packet, two each.
 pub const MAX_FLOWS: u32 = 1 << 17;
 /// Datagrams in fragments that are under way.
@@ -187,6 +196,7 @@ pub const LAYOUT: u32 = fnv1a(&[
     MAX_AFFINITY,
     MAX_PODS,
     MAX_UPLINKS,
+    MAX_PEER_PODS,
     MAX_FLOWS,
     MAX_FRAGMENTS,
 ]);

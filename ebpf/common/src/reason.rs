@@ -46,6 +46,11 @@ reasons! {
     Unsupported = 9 "unsupported",
     /// Dropped: a flow could not be recorded.
     FlowTable = 10 "flow-table",
+    /// Dropped: of another node's load balancer, for nobody that is known here;
+    /// or it has no hop left to another node.
+    Tunnel = 11 "tunnel",
+    /// Refused: longer than the way to the backend's node lets pass.
+    TooLong = 12 "too-long",
 }
 
 impl Reason {
@@ -55,7 +60,7 @@ impl Reason {
     pub const fn refuses(self) -> bool {
         matches!(
             self,
-            Self::NoEndpoints | Self::UnknownPort | Self::Torn | Self::Memory
+            Self::NoEndpoints | Self::UnknownPort | Self::Torn | Self::Memory | Self::TooLong
         )
     }
 }

@@ -13,12 +13,12 @@ use crate::{
     node,
     parse::Kind,
     ports::claim,
+    tunnel,
     verdict::Error,
     work::Work,
 };
 
-/// Makes a flow and records it; [`Error::Pass`] if the packet is not for a
-/// service. In steps, for the stack is short.
+/// Makes a flow and records it, in steps, for the stack is short.
 #[inline(always)]
 pub fn dial<C: Context>(ctx: &C, work: &mut Work, hook: Hook) -> Result<(), Error> {
     plan(ctx, work, hook)?;
@@ -31,8 +31,10 @@ pub fn dial<C: Context>(ctx: &C, work: &mut Work, hook: Hook) -> Result<(), Erro
     Ok(())
 }
 
+/// The flow of a packet that has none, which is still to be recorded;
+/// [`Error::Pass`] if it is not for a service.
 #[inline(never)]
-fn plan<C: Context>(ctx: &C, work: &mut Work, hook: Hook) -> Result<(), Error> {
+pub fn plan<C: Context>(ctx: &C, work: &mut Work, hook: Hook) -> Result<(), Error> {
     let Work { packet, flow, .. } = work;
     let key = &packet.tuple;
     match packet.kind {
@@ -54,7 +56,10 @@ fn plan<C: Context>(ctx: &C, work: &mut Work, hook: Hook) -> Result<(), Error> {
     admit(&frontend, key.src)?;
     let generation = generation(frontend.service());
     let mut to = backend(&frontend, key, hook, !C::COMES_AGAIN)?;
-    to.src = source(key, &to, hook);
+    let direct = hook == Hook::Net && tunnel::is_wanted(packet, &to.dst);
+    if !direct {
+        to.src = source(key, &to, hook);
+    }
     *flow = Flow::new(
         to,
         frontend.service(),
@@ -62,6 +67,9 @@ fn plan<C: Context>(ctx: &C, work: &mut Work, hook: Hook) -> Result<(), Error> {
         packet.tcp_flags(ctx),
         flows::now(),
     );
+    if direct {
+        flow.answer_directly();
+    }
     if terms(frontend.service()).has(Terms::LEAST) {
         flow.count_live();
     }

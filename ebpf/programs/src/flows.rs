@@ -83,7 +83,7 @@ fn go_on(key: &Tuple, tcp_flags: u8, entry: *mut Flow, flow: &mut Flow) -> bool 
             }
         }
     }
-    let state = flow.state.after(direction, tcp_flags);
+    let state = flow.after(direction, tcp_flags);
     if !changed && state == flow.state {
         return true;
     }
@@ -95,10 +95,14 @@ fn go_on(key: &Tuple, tcp_flags: u8, entry: *mut Flow, flow: &mut Flow) -> bool 
     keep(key, entry, flow)
 }
 
-/// Writes down what is new in both halves. Brings back a half that was
+/// Writes down what is new in both halves, or the one there is. Brings back a half that was
 /// dropped; false if another flow has its place, which ends this one.
 #[inline(never)]
 fn keep(key: &Tuple, entry: *mut Flow, flow: &Flow) -> bool {
+    if flow.is_direct() {
+        write(entry, flow);
+        return true;
+    }
     let (twin_key, twin) = flow.twin(key);
     match FLOWS.get_ptr_mut(&twin_key) {
         Some(other) => {
@@ -132,14 +136,16 @@ fn write(entry: *mut Flow, flow: &Flow) {
     }
 }
 
-/// Removes both halves; false if this one was gone already.
+/// Removes both halves, or the one there is; false if this one was gone already.
 #[inline(never)]
 pub fn forget(key: &Tuple, flow: &Flow) -> bool {
-    let (twin_key, twin) = flow.twin(key);
-    if let Some(other) = get(&twin_key)
-        && other.to == twin.to
-    {
-        let _ = FLOWS.remove(&twin_key);
+    if !flow.is_direct() {
+        let (twin_key, twin) = flow.twin(key);
+        if let Some(other) = get(&twin_key)
+            && other.to == twin.to
+        {
+            let _ = FLOWS.remove(&twin_key);
+        }
     }
     let removed = FLOWS.remove(key).is_ok();
     // Once, whoever else forgets it at the same time.

@@ -5,11 +5,12 @@ use vetch_ebpf_common::Site;
 
 use crate::{
     access::is_for_us,
-    dial::dial,
-    flows,
+    dial, flows,
     forward::{self, Hook},
     nat, neighbour,
     parse::parse,
+    ports::claim,
+    tunnel,
     verdict::{Error, PASS, verdict},
     work::work,
 };
@@ -30,11 +31,19 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     if !is_for_us(ctx) {
         return Ok(PASS);
     }
-    if !flows::follow(ctx, work) {
-        if let Some(pod) = forward::pod(&work.packet.dst) {
+    tunnel::open(ctx, work)?;
+    if !flows::follow(ctx, work) || tunnel::leads_elsewhere(work) {
+        if tunnel::is_open(work) {
+            tunnel::plan(ctx, work)?;
+        } else if let Some(pod) = forward::pod(&work.packet.dst) {
             return forward::to_pod(ctx, Hook::Net, &work.packet, pod);
+        } else {
+            dial::plan(ctx, work, Hook::Net)?;
         }
-        dial(ctx, work, Hook::Net)?;
+        claim(work)?;
+    }
+    if work.flow.is_direct() {
+        return tunnel::wrap(ctx, work);
     }
     flows::count(ctx, work);
     nat::rewrite(ctx, &work.packet, &work.flow.to)?;

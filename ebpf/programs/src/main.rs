@@ -16,6 +16,7 @@
 //! asks where an announced address is through [`neighbour`]. [`from_wire`] is
 //! before them all, at the driver: the same path again, for the packets that
 //! leave by the link they came by, to where [`next_hop`] has seen others go.
+//! Between nodes packets may go as they came ([`tunnel`]).
 //!
 //! Both choose with [`find`] and [`balance`], which may ask [`live`]; [`maps`] has what the daemon
 //! writes. What does not get through is counted ([`count`]) and told of
@@ -65,6 +66,7 @@ mod sendmsg;
 mod sweep;
 mod to_net;
 mod to_pod;
+mod tunnel;
 mod turn;
 mod unreachable;
 mod verdict;

@@ -11,6 +11,8 @@ static NODE_V6: [u32; 4] = [0; 4];
 #[unsafe(no_mangle)]
 static NODE_LINK: u32 = 0;
 #[unsafe(no_mangle)]
+static DIRECT_RETURN: u32 = 0;
+#[unsafe(no_mangle)]
 static LEARN_NEXT_HOPS: u32 = 0;
 
 /// Whether a namespace is the node's. Cookie 1 or the initial namespace would
@@ -41,6 +43,13 @@ pub fn address(v4: bool) -> Address {
 pub fn link() -> u32 {
     // SAFETY: as above.
     unsafe { core::ptr::read_volatile(&raw const NODE_LINK) }
+}
+
+/// Whether backends on other nodes answer clients outside themselves.
+#[inline(always)]
+pub fn returns_directly() -> bool {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const DIRECT_RETURN) != 0 }
 }
 
 /// Whether a program at the driver asks where packets went.

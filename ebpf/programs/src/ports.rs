@@ -30,8 +30,13 @@ pub fn claim(work: &mut Work) -> Result<(), Error> {
         flow,
         reply_key,
         reply,
+        ..
     } = work;
     let key = &packet.tuple;
+    // Its answers are somebody else's to tell from others.
+    if flow.is_direct() {
+        return record_one(key, flow);
+    }
     let sctp = key.protocol == Protocol::Sctp as u8;
     if sctp && flow.to.dport != key.dport {
         return Err(Error::Unsupported);
@@ -89,6 +94,19 @@ fn is_free(reply_key: &Tuple, key: &Tuple, now: u64, closed_will_do: bool) -> bo
         return true;
     };
     closed_will_do && other.state.is_closed() || other.is_over(now) || other.to.is_reverse_of(key)
+}
+
+/// The one half of a flow that has no other.
+#[inline(always)]
+fn record_one(key: &Tuple, flow: &mut Flow) -> Result<(), Error> {
+    if FLOWS.insert(key, &*flow, BPF_NOEXIST.into()).is_ok() {
+        live::flow_opened(key, flow);
+        return Ok(());
+    }
+    // As in `record`.
+    // SAFETY: as above.
+    *flow = *unsafe { FLOWS.get(key) }.ok_or(Error::FlowTable)?;
+    Ok(())
 }
 
 #[inline(always)]

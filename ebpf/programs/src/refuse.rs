@@ -4,13 +4,14 @@ use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT},
     programs::TcContext,
 };
-use vetch_ebpf_common::{Address, Protocol, answerable};
+use vetch_ebpf_common::{Address, Protocol, Reason, answerable};
 
 use crate::{
     parse::{ETH_HEADER, Fragment, Packet},
     reset::reset,
+    tunnel,
     turn::{self, NETWORK},
-    unreachable::unreachable,
+    unreachable::{Matter, unreachable},
     work::work,
 };
 
@@ -18,15 +19,15 @@ use crate::{
 /// and sends it back out of the interface it came in by. What must not be
 /// answered is dropped. The caller has parsed it and counted why.
 #[inline(always)]
-pub fn refuse(ctx: &TcContext) -> i32 {
-    refuse_skb(ctx.skb.skb)
+pub fn refuse(ctx: &TcContext, reason: Reason) -> i32 {
+    refuse_skb(ctx.skb.skb, reason == Reason::TooLong)
 }
 
 /// In a frame of its own: the stack is short.
 #[inline(never)]
-fn refuse_skb(skb: *mut __sk_buff) -> i32 {
+fn refuse_skb(skb: *mut __sk_buff, too_long: bool) -> i32 {
     let ctx = TcContext::new(skb);
-    try_refuse(&ctx).unwrap_or(TC_ACT_SHOT as i32)
+    try_refuse(&ctx, too_long).unwrap_or(TC_ACT_SHOT as i32)
 }
 
 /// There is no answer: none is due, or the packet is not what it says.
@@ -44,7 +45,7 @@ pub struct Refused {
 }
 
 #[inline(always)]
-fn try_refuse(ctx: &TcContext) -> Result<i32, Silent> {
+fn try_refuse(ctx: &TcContext, too_long: bool) -> Result<i32, Silent> {
     let Packet { src, dst, ip, .. } = &work().map_err(|_| Silent)?.packet;
     // A tag that is still in the frame is one within another; the kernel
     // changes the room for headers only right behind Ethernet's.
@@ -65,9 +66,13 @@ fn try_refuse(ctx: &TcContext) -> Result<i32, Silent> {
     {
         return Err(Silent);
     }
-    match Protocol::try_from(ip.protocol) {
-        Ok(Protocol::Tcp) => reset(ctx, &refused),
-        Ok(protocol) => unreachable(ctx, &refused, protocol),
-        Err(_) => Err(Silent),
-    }
+    let protocol = Protocol::try_from(ip.protocol).map_err(|_| Silent)?;
+    let matter = if too_long {
+        Matter::too_long(refused.v4, tunnel::mtu(ctx, refused.v4))
+    } else if protocol == Protocol::Tcp {
+        return reset(ctx, &refused);
+    } else {
+        Matter::port(refused.v4)
+    };
+    unreachable(ctx, &refused, protocol, matter)
 }

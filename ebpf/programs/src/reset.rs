@@ -1,7 +1,7 @@
 //! A TCP reset.
 
 use aya_ebpf::{bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_NET, programs::TcContext};
-use vetch_ebpf_common::{Checksum, Protocol, TcpHeader};
+use vetch_ebpf_common::{Checksum, IpHeader, Protocol, TcpHeader};
 
 use crate::{
     refuse::{Refused, Silent},
@@ -20,7 +20,7 @@ pub fn reset(ctx: &TcContext, refused: &Refused) -> Result<i32, Silent> {
             .ok_or(Silent)?;
     turn::set_len(ctx, refused.transport + u32::from(LEN))?;
     let partial = turn::has_partial_checksum(ctx, refused.transport + CHECKSUM)?;
-    let base = NETWORK + turn::header_len(refused.v4);
+    let base = NETWORK + IpHeader::len(refused.v4);
     // The answer has no options and no extension headers.
     if refused.transport != base {
         ctx.adjust_room(-((refused.transport - base) as i32), BPF_ADJ_ROOM_NET, 0)

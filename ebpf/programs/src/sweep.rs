@@ -108,6 +108,7 @@ extern "C" fn flow(
 fn is_gone(key: &Tuple, entry: &Flow, swept: &mut Sweep) -> bool {
     let (twin_key, twin) = entry.twin(key);
     let alone = match flows::get(&twin_key) {
+        _ if entry.is_direct() => 0,
         Some(other) if other.to == twin.to => {
             if !entry.is_over_with(&other, swept.now) {
                 return false;

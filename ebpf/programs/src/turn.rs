@@ -6,7 +6,7 @@ use aya_ebpf::{
     helpers::{bpf_redirect, bpf_skb_change_tail},
     programs::TcContext,
 };
-use vetch_ebpf_common::{Address, Checksum, Mac};
+use vetch_ebpf_common::{Checksum, HOPS, IpHeader, Mac};
 
 use crate::{
     parse::ETH_HEADER,
@@ -122,11 +122,6 @@ pub fn ip_len(ctx: &TcContext, v4: bool) -> Result<u32, Silent> {
     Ok(before + u32::from(u16::from_be(len)))
 }
 
-#[inline(always)]
-pub const fn header_len(v4: bool) -> u32 {
-    if v4 { 20 } else { 40 }
-}
-
 /// The IP header of the answer to `refused`, for `len` bytes behind it.
 #[inline(always)]
 pub fn store_ip_header(
@@ -135,50 +130,25 @@ pub fn store_ip_header(
     protocol: u8,
     len: u16,
 ) -> Result<(), Silent> {
-    let (from, to) = (refused.destination, refused.source);
-    if refused.v4 {
-        store(ctx, NETWORK, &v4_header(from, to, protocol, len))
+    let header = IpHeader {
+        from: refused.destination,
+        to: refused.source,
+        protocol,
+        len,
+        hops: HOPS,
+        class: 0,
+        label: [0; 2],
+    };
+    store_header(ctx, refused.v4, &header)
+}
+
+#[inline(always)]
+pub fn store_header(ctx: &TcContext, v4: bool, header: &IpHeader) -> Result<(), Silent> {
+    if v4 {
+        store(ctx, NETWORK, &header.v4())
     } else {
-        store(ctx, NETWORK, &v6_header(from, to, protocol, len))
+        store(ctx, NETWORK, &header.v6())
     }
-}
-
-const HOP_LIMIT: u8 = 64;
-
-#[inline(always)]
-fn v4_header(from: Address, to: Address, protocol: u8, len: u16) -> [u32; 5] {
-    let [len_high, len_low] = (len + 20).to_be_bytes();
-    let [_, _, _, from] = from.bits();
-    let [_, _, _, to] = to.bits();
-    // Not to be fragmented, so that it needs no identification (RFC 6864).
-    let mut words = [
-        u32::from_ne_bytes([0x45, 0, len_high, len_low]),
-        u32::from_ne_bytes([0, 0, 0x40, 0]),
-        u32::from_ne_bytes([HOP_LIMIT, protocol, 0, 0]),
-        from,
-        to,
-    ];
-    words[2] |= u32::from(Checksum::default().words(&words).finish()) << 16;
-    words
-}
-
-#[inline(always)]
-fn v6_header(from: Address, to: Address, next: u8, len: u16) -> [u32; 10] {
-    let [len_high, len_low] = len.to_be_bytes();
-    let [from_a, from_b, from_c, from_d] = from.bits();
-    let [to_a, to_b, to_c, to_d] = to.bits();
-    [
-        u32::from_ne_bytes([0x60, 0, 0, 0]),
-        u32::from_ne_bytes([len_high, len_low, next, HOP_LIMIT]),
-        from_a,
-        from_b,
-        from_c,
-        from_d,
-        to_a,
-        to_b,
-        to_c,
-        to_d,
-    ]
 }
 
 /// To whom the frame came from.

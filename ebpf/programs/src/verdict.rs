@@ -35,6 +35,8 @@ pub enum Error {
     Fragment,
     Unsupported,
     FlowTable,
+    Tunnel,
+    TooLong,
 }
 
 impl Error {
@@ -52,6 +54,8 @@ impl Error {
             Self::Fragment => Reason::Fragment,
             Self::Unsupported => Reason::Unsupported,
             Self::FlowTable => Reason::FlowTable,
+            Self::Tunnel => Reason::Tunnel,
+            Self::TooLong => Reason::TooLong,
         })
     }
 }
@@ -88,5 +92,5 @@ fn turn_away(skb: *mut __sk_buff, site: Site, reason: Reason) -> i32 {
         EventKind::Drop
     };
     event::packet(ifindex(&ctx), site, kind, reason);
-    if refused { refuse(&ctx) } else { DROP }
+    if refused { refuse(&ctx, reason) } else { DROP }
 }

@@ -3,7 +3,7 @@
 //! for any number: the ways by which it came about need not be told apart.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
-use vetch_ebpf_common::{Flow, Tuple};
+use vetch_ebpf_common::{Endpoint, Flow, Tuple};
 
 use crate::{parse::Packet, verdict::Error};
 
@@ -13,6 +13,9 @@ pub struct Work {
     /// Of a new flow, the other half.
     pub reply_key: Tuple,
     pub reply: Flow,
+    /// Whom a packet is for that came in another node's tunnel; none for any
+    /// other packet.
+    pub pod: Endpoint,
 }
 
 /// Programs at these hooks run with softirqs off, so that none interrupts

@@ -8,6 +8,8 @@ pub const UDP: u8 = 17;
 const SCTP: u8 = 132;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
+const IPIP: u8 = 4;
+const IPV6: u8 = 41;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
@@ -63,6 +65,11 @@ pub enum Body {
     },
     Other {
         protocol: u8,
+    },
+    /// As a node sends it on for a pod at this port.
+    Tunnel {
+        port: u16,
+        inner: Box<Frame>,
     },
 }
 
@@ -145,7 +152,7 @@ impl Frame {
                 let mut bytes = vec![0x40 | (header / 4) as u8, 0];
                 bytes.extend(length.to_be_bytes());
                 let (id, offset) = match self.fragment {
-                    None => (0x1234, 0x4000),
+                    None => (self.tunnel_port().unwrap_or(0x1234), 0x4000),
                     Some(Fragment { id, offset, more }) => {
                         (id, (offset / 8) | if more { 0x2000 } else { 0 })
                     }
@@ -185,7 +192,8 @@ impl Frame {
                     bytes[0] = *next;
                     extensions.extend(bytes);
                 }
-                let mut bytes = vec![0x60, 0, 0, 0];
+                let [high, low] = self.tunnel_port().unwrap_or(0).to_be_bytes();
+                let mut bytes = vec![0x60, 0, high, low];
                 bytes.extend(((extensions.len() + transport.len()) as u16).to_be_bytes());
                 bytes.extend([kinds[0], self.ttl]);
                 bytes.extend(src.octets());
@@ -198,6 +206,13 @@ impl Frame {
         (network, transport)
     }
 
+    fn tunnel_port(&self) -> Option<u16> {
+        match self.body {
+            Body::Tunnel { port, .. } => Some(port),
+            _ => None,
+        }
+    }
+
     fn protocol(&self) -> u8 {
         match &self.body {
             Body::Tcp { .. } => TCP,
@@ -206,6 +221,8 @@ impl Frame {
             Body::Echo | Body::Error { .. } if self.src.is_ipv4() => ICMP,
             Body::Echo | Body::Error { .. } => ICMPV6,
             Body::Raw { protocol, .. } | Body::Other { protocol } => *protocol,
+            Body::Tunnel { .. } if self.src.is_ipv4() => IPIP,
+            Body::Tunnel { .. } => IPV6,
         }
     }
 
@@ -254,6 +271,10 @@ impl Frame {
             }
             Body::Other { .. } => {
                 bytes = text(24).collect();
+                None
+            }
+            Body::Tunnel { inner, .. } => {
+                bytes = inner.packet();
                 None
             }
         };

@@ -81,6 +81,8 @@ pub struct Options {
     pub link: u32,
     /// The most entries of `FLOWS`.
     pub flows: u32,
+    /// Whether backends on other nodes answer clients themselves.
+    pub direct: bool,
 }
 
 impl Default for Options {
@@ -89,6 +91,7 @@ impl Default for Options {
             ports: (61000, 65535),
             link: 0,
             flows: kernel::MAX_FLOWS,
+            direct: false,
         }
     }
 }
@@ -152,6 +155,7 @@ impl Lab {
             .override_global(variables::NODE_V4, &ip(NODE_V4).bits()[3], true)
             .override_global(variables::NODE_V6, &ip(NODE_V6).bits(), true)
             .override_global(variables::NODE_LINK, &options.link, true)
+            .override_global(variables::DIRECT_RETURN, &u32::from(options.direct), true)
             .override_global(variables::LEARN_NEXT_HOPS, &1_u32, true)
             .override_global(variables::SNAT_FIRST, &first, true)
             .override_global(variables::SNAT_LAST, &last, true)
@@ -310,6 +314,14 @@ impl Lab {
         self.hash(maps::ADDRESSES)
             .insert(Raw(ip(address)), Raw(flags), 0)
             .unwrap();
+    }
+
+    /// Where pods of another node are; `prefix` as of an IPv6 range.
+    pub fn peer_pods(&mut self, address: &str, prefix: u32) {
+        let map = self.ebpf.map_mut(maps::PEER_PODS).unwrap();
+        let mut ranges: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(map).unwrap();
+        let key = Key::new(prefix, ip(address).octets());
+        ranges.insert(&key, 1, 0).unwrap();
     }
 
     pub fn uplink(&mut self, ifindex: u32, mtu: u32) {

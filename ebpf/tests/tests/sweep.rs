@@ -213,6 +213,7 @@ const SMALL: Options = Options {
     ports: (61000, 65535),
     link: 0,
     flows: 128,
+    direct: false,
 };
 
 /// 5,000 clients meet a table of 64 conversations: everyone is served, and

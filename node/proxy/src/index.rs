@@ -5,12 +5,14 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
 use k8s_openapi::api::{core, discovery};
 use kube::{ResourceExt, runtime::watcher::Event};
 
 use crate::{
     announce::announced,
     model::ServicePort,
+    peers::Peer,
     wanted::{Problem, Service, Slice, Wanted, local_ready, wanted},
 };
 
@@ -23,6 +25,7 @@ pub use name::ObjectName;
 
 use mirror::{Change, Mirror};
 
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// A slice and the service it is for.
@@ -56,6 +59,10 @@ pub struct Index {
     proxy_name: Option<String>,
     services: Mirror<Service>,
     slices: Mirror<OwnedSlice>,
+    /// This one is among them.
+    nodes: Mirror<Peer>,
+    peers: Peer,
+    peers_changed: bool,
     /// Services with their slices. Flat, since most have one only.
     by_service: BTreeSet<(ObjectName, ObjectName)>,
     /// Services whose wanted state may differ from what was taken last.
@@ -114,9 +121,46 @@ impl Index {
         }
     }
 
-    /// The zone of this node, the label `topology.kubernetes.io/zone` of its
-    /// Node. When it changes, so do the services with hints for zones.
-    pub fn node(&mut self, zone: Option<String>) {
+    pub fn node(&mut self, event: Event<core::v1::Node>) {
+        let own = match &event {
+            Event::Apply(node) | Event::InitApply(node) => {
+                (node.name_any() == self.node_name).then(|| node.labels().get(ZONE_LABEL).cloned())
+            }
+            _ => None,
+        };
+        if let Some(zone) = own {
+            self.set_zone(zone);
+        }
+        let first = !self.nodes.listed;
+        let changes = self.nodes.apply(event, Peer::read);
+        // Their statuses change far more often than what matters here.
+        let mut changes = changes.iter();
+        let differ = changes.any(|change| self.nodes.get(&change.name) != change.before.as_deref());
+        if !self.nodes.listed || !first && !differ {
+            return;
+        }
+        let others = self.nodes.items.iter();
+        let others = others.filter(|(name, _)| name.name() != self.node_name);
+        let peers = Peer::all(others.map(|(_, peer)| peer.as_ref()));
+        if peers != self.peers {
+            self.peers = peers;
+            self.peers_changed = true;
+        }
+    }
+
+    /// Addresses of the other nodes.
+    pub fn peers(&self) -> &BTreeSet<IpAddr> {
+        &self.peers.addresses
+    }
+
+    /// Where their pods are.
+    pub fn peer_pods(&self) -> &BTreeSet<IpNet> {
+        &self.peers.pods
+    }
+
+    /// The label `topology.kubernetes.io/zone` of this node. When it changes, so
+    /// do the services with hints for zones.
+    fn set_zone(&mut self, zone: Option<String>) {
         if self.zone == zone {
             return;
         }
@@ -127,14 +171,14 @@ impl Index {
             .extend(hinted.filter_map(|owned| owned.service.clone()));
     }
 
-    /// Whether both kinds were listed completely once: before that, nothing may
+    /// Whether every kind was listed completely once: before that, nothing may
     /// be concluded from what is absent.
     pub fn complete(&self) -> bool {
-        self.services.listed && self.slices.listed
+        self.services.listed && self.slices.listed && self.nodes.listed
     }
 
     pub fn has_changes(&self) -> bool {
-        !self.changed.is_empty()
+        !self.changed.is_empty() || self.peers_changed
     }
 
     /// Looks at these again.
@@ -144,6 +188,7 @@ impl Index {
 
     /// The changed services with all they want; those that are gone want nothing.
     pub fn take_changes(&mut self) -> BTreeMap<ObjectName, Vec<ServicePort>> {
+        self.peers_changed = false;
         std::mem::take(&mut self.changed)
             .into_iter()
             .map(|name| {

@@ -1,4 +1,4 @@
-//! The service proxy of one node: Services and EndpointSlices → eBPF maps.
+//! The service proxy of one node: Services, EndpointSlices and Nodes → eBPF maps.
 //!
 //! [`run`] watches, [`wanted`] and [`diff`] decide without touching anything,
 //! [`maps`] and [`programs`] act. Programs, links and maps are pinned and
@@ -31,8 +31,10 @@ pub mod inspect;
 mod loaded;
 mod maps;
 mod metrics;
+mod mode;
 mod model;
 mod netlink;
+mod peers;
 mod pressure;
 mod programs;
 mod proxy;
@@ -51,6 +53,7 @@ pub use hooks::{AttachedPods, Follow, Hooks, HooksConfig, HooksError, Kind, Pods
 pub use index::ObjectName;
 pub use loaded::{LoadedProgram, loaded};
 pub use maps::MapsError;
+pub use mode::LoadBalancerMode;
 pub use model::{Backend, Balance, Exposure, Frontend, FrontendError, ServicePort, Target};
 pub use pressure::Table;
 pub use programs::ProgramsError;
@@ -82,6 +85,8 @@ pub struct ProxyConfig {
     pub source_ports: RangeInclusive<u16>,
     /// Whether a program is at the uplinks' drivers.
     pub xdp: Xdp,
+    /// How clients outside are answered by backends on other nodes.
+    pub load_balancer_mode: LoadBalancerMode,
     /// Follow TCP connections that are balanced at the socket to their end, for
     /// bytes and latencies by service. Without it they are followed while a
     /// Service balances by live connections.

@@ -1,7 +1,7 @@
 //! The pinned maps: what they hold, read and written in their own terms.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -84,6 +84,7 @@ pub struct Maps {
     backends: HashMapMap<MapData, BackendKey, u32>,
     ranges: LpmTrie<MapData, SourceRange, u32>,
     uplinks: HashMapMap<MapData, u32, UplinkValue>,
+    peer_pods: LpmTrie<MapData, [u8; 16], u32>,
     traffic: TrafficCounters,
     /// Entries written or removed through this: a slot, a service's word, a key.
     writes: u64,
@@ -99,9 +100,9 @@ impl Maps {
             services: words(dir, maps::SERVICES, MAX_SERVICES as usize * Service::WORDS)?,
             slots: words(dir, maps::SLOTS, MAX_SLOTS as usize * Slot::WORDS)?,
             backends: hash(dir, maps::BACKENDS)?,
-            ranges: LpmTrie::try_from(Map::LpmTrie(pinned(dir, maps::SOURCE_RANGES)?))
-                .map_err(open_error(maps::SOURCE_RANGES))?,
+            ranges: trie(dir, maps::SOURCE_RANGES)?,
             uplinks: hash(dir, maps::UPLINKS)?,
+            peer_pods: trie(dir, maps::PEER_PODS)?,
             traffic: TrafficCounters::open(dir).map_err(open_error(maps::TRAFFIC))?,
             writes: 0,
             latencies: Latencies::open(dir).map_err(open_error(maps::LATENCIES))?,
@@ -294,6 +295,31 @@ impl Maps {
         Ok(())
     }
 
+    /// New ranges first: one that is in another leaves no gap when it goes.
+    fn set_peer_pods(&mut self, ranges: &BTreeSet<IpNet>) -> Result<(), MapsError> {
+        let mut held = BTreeSet::new();
+        for key in self.peer_pods.keys() {
+            let key = key.map_err(read_error(maps::PEER_PODS))?;
+            held.extend(net(Address::from_octets(key.data()), key.prefix_len()));
+        }
+        let key = |range: &IpNet| {
+            let (address, len) = mapped(*range);
+            Key::new(len, address.octets())
+        };
+        for range in ranges.difference(&held) {
+            self.writes += 1;
+            self.peer_pods
+                .insert(&key(range), 1, 0)
+                .map_err(write_error(maps::PEER_PODS, range))?;
+        }
+        for range in held.difference(ranges) {
+            self.writes += 1;
+            gone(self.peer_pods.remove(&key(range)))
+                .map_err(write_error(maps::PEER_PODS, range))?;
+        }
+        Ok(())
+    }
+
     fn set_serving(
         &mut self,
         service: ServiceId,
@@ -389,18 +415,40 @@ fn serving(target: &Target) -> Vec<(Backend, u32)> {
 }
 
 fn range_key(service: ServiceId, range: IpNet) -> Key<SourceRange> {
-    let mapped = if range.addr().is_ipv4() { 96 } else { 0 };
-    let len = SourceRange::prefix_len(mapped + u32::from(range.prefix_len()));
-    Key::new(len, SourceRange::new(service, range.network().into()))
+    let (address, len) = mapped(range);
+    Key::new(
+        SourceRange::prefix_len(len),
+        SourceRange::new(service, address),
+    )
 }
 
 fn range_of(key: &Key<SourceRange>) -> Option<IpNet> {
-    let client = IpAddr::from(key.data().client());
-    let mapped = if client.is_ipv4() { 96 } else { 0 };
-    let len = key
-        .prefix_len()
-        .checked_sub(SourceRange::prefix_len(mapped))?;
-    IpNet::new(client, u8::try_from(len).ok()?).ok()
+    let len = key.prefix_len().checked_sub(SourceRange::prefix_len(0))?;
+    net(key.data().client(), len)
+}
+
+/// A range as one of IPv6, with the length of its prefix.
+fn mapped(range: IpNet) -> (Address, u32) {
+    let before = if range.addr().is_ipv4() { 96 } else { 0 };
+    (
+        range.network().into(),
+        before + u32::from(range.prefix_len()),
+    )
+}
+
+/// And back.
+fn net(address: Address, len: u32) -> Option<IpNet> {
+    let address = IpAddr::from(address);
+    let before = if address.is_ipv4() { 96 } else { 0 };
+    let len = u8::try_from(len.checked_sub(before)?).ok()?;
+    IpNet::new(address, len).ok()
+}
+
+fn trie<K: aya::Pod>(
+    dir: &Path,
+    name: &'static str,
+) -> Result<LpmTrie<MapData, K, u32>, MapsError> {
+    LpmTrie::try_from(Map::LpmTrie(pinned(dir, name)?)).map_err(open_error(name))
 }
 
 fn hash<K: aya::Pod, V: aya::Pod>(

@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use ipnet::IpNet;
 use tracing::{debug, warn};
 use vetch_ebpf_common::Sweep;
 
@@ -213,10 +214,15 @@ impl Proxy {
         Ok(self.writer.recount()?)
     }
 
-    /// What the node itself has and announces, with the flags of
+    /// What the node itself has and announces, and what others have, with the flags of
     /// [`vetch_ebpf_common::addresses`].
     pub fn set_node_addresses(&mut self, node: BTreeMap<IpAddr, u32>) -> Result<(), Error> {
         Ok(self.writer.set_node(node)?)
+    }
+
+    /// Where the other nodes' pods are.
+    pub fn set_peer_pods(&mut self, ranges: &BTreeSet<IpNet>) -> Result<(), Error> {
+        Ok(self.writer.set_peer_pods(ranges)?)
     }
 
     /// Where the node answers for the addresses it announces.

@@ -1,9 +1,9 @@
-//! Watches Services, EndpointSlices and the own Node, and keeps the maps in step.
+//! Watches Services, EndpointSlices and Nodes, and keeps the maps in step.
 //!
 //! Input: the watch streams, the node's links, and a timer. Output: the maps,
 //! the programs in the kernel, announcements, health checks, Events, metrics.
-//! Nothing is written, and nothing attached, before Services and EndpointSlices
-//! have been listed once. They are listed while the programs are loaded.
+//! Nothing is written, and nothing attached, before all three have been listed
+//! once. They are listed while the programs are loaded.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,7 +56,6 @@ const BATCH: Duration = Duration::from_millis(50);
 /// How often the maps are read back.
 const AUDIT: Duration = Duration::from_secs(60);
 
-const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// When a controller saw what it then wrote into the slice.
 const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
@@ -76,8 +75,9 @@ pub async fn keep_in_step(
     tell: Tell,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let mut feed = Feed::new(client, &config.node_name);
+    let mut feed = Feed::new(client);
     let mut seen = Seen {
+        node_name: config.node_name.clone(),
         index: Index::new(config.node_name.clone(), config.service_proxy_name.clone()),
         tell,
         triggers: Vec::new(),
@@ -133,17 +133,16 @@ pub async fn keep_in_step(
 struct Feed {
     services: BoxStream<'static, Event<Service>>,
     slices: BoxStream<'static, Event<EndpointSlice>>,
-    node: BoxStream<'static, Event<Node>>,
+    nodes: BoxStream<'static, Event<Node>>,
 }
 
 impl Feed {
-    fn new(client: Client, node_name: &str) -> Self {
+    fn new(client: Client) -> Self {
         let everything = watcher::Config::default;
-        let own = everything().fields(&format!("metadata.name={node_name}"));
         Self {
             services: watch(Api::all(client.clone()), everything()).boxed(),
             slices: watch(Api::all(client.clone()), everything()).boxed(),
-            node: watch(Api::all(client), own).boxed(),
+            nodes: watch(Api::all(client), everything()).boxed(),
         }
     }
 
@@ -152,7 +151,7 @@ impl Feed {
         tokio::select! {
             Some(event) = self.services.next() => seen.service(event),
             Some(event) = self.slices.next() => seen.slice(event),
-            Some(event) = self.node.next() => seen.node(event),
+            Some(event) = self.nodes.next() => seen.node(event),
             // The streams try again for ever.
             else => std::future::pending().await,
         }
@@ -161,6 +160,7 @@ impl Feed {
 
 /// What it said, and is not written yet.
 struct Seen {
+    node_name: String,
     index: Index,
     tell: Tell,
     /// When the changes that are not written yet came to be.
@@ -192,12 +192,15 @@ impl Seen {
     }
 
     fn node(&mut self, event: Event<Node>) {
-        if let Event::Apply(node) | Event::InitApply(node) = event {
-            self.index.node(node.labels().get(ZONE_LABEL).cloned());
-            let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
-            let leaving = taints.iter().any(|taint| taint.key == DELETION_TAINT);
+        if let Event::Apply(node) | Event::InitApply(node) = &event
+            && node.name_any() == self.node_name
+        {
+            let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+            let mut taints = taints.into_iter().flatten();
+            let leaving = taints.any(|taint| taint.key == DELETION_TAINT);
             self.tell.health.set_eligible(!leaving);
         }
+        self.index.node(event);
         self.note_change();
     }
 
@@ -325,12 +328,19 @@ impl Keeper {
         for ip in &announced {
             *node.entry(*ip).or_default() |= addresses::ANNOUNCED;
         }
+        for ip in self.seen.index.peers() {
+            *node.entry(*ip).or_default() |= addresses::PEER;
+        }
         let uplinks = self.links.uplinks();
-        let written = self.proxy.set_uplinks(&uplinks);
-        if let Err(error) = written.and_then(|()| self.proxy.set_node_addresses(node)) {
+        let written = self
+            .proxy
+            .set_uplinks(&uplinks)
+            .and_then(|()| self.proxy.set_node_addresses(node))
+            .and_then(|()| self.proxy.set_peer_pods(self.seen.index.peer_pods()));
+        if let Err(error) = written {
             warn!(
                 error = chain(&error),
-                "not every address of the node is answered at; trying again later"
+                "not every address of the nodes is known to the programs; trying again later"
             );
         }
         self.announcer.set(&uplinks, &announced);

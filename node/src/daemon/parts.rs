@@ -81,6 +81,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         tables: TableSizes::of_machine().context("the machine's memory")?,
         source_ports: SNAT_PORTS,
         xdp: args.xdp,
+        load_balancer_mode: args.load_balancer_mode,
         connection_metrics: args.connection_metrics,
         healthz_address: Some(args.healthz_bind_address),
         metrics_address: Some(args.metrics_bind_address),

@@ -89,6 +89,25 @@ impl State {
         Self(self.0 | said)
     }
 
+    /// What a later packet of the client's says of a backend whose answers go
+    /// past this node. Who goes on has been answered. After its own FIN a
+    /// client says nothing by which the backend's could be known, so its own
+    /// stands for both.
+    #[inline(always)]
+    pub const fn implied(protocol: u8, tcp_flags: u8) -> Self {
+        if protocol != TCP {
+            return Self(Self::ANSWERED);
+        }
+        let mut said = 0;
+        if tcp_flags & (Self::SYN | Self::ACK) == Self::ACK {
+            said |= Self::ANSWERED;
+        }
+        if tcp_flags & Self::FIN != 0 {
+            said |= Self::BACKEND_DONE;
+        }
+        Self(said)
+    }
+
     /// What either of two entries knows.
     #[inline(always)]
     pub const fn with(self, other: Self) -> Self {

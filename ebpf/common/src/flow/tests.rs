@@ -98,6 +98,34 @@ fn lifetimes_follow_what_the_ends_say() {
     }
 }
 
+/// TCP's flags of the client's packets, the first one's too.
+#[test]
+fn of_answers_that_go_another_way_the_client_tells() {
+    let table: &[(&str, u8, &[u8], Phase, u64)] = &[
+        ("tcp asked", TCP, &[SYN], Phase::New, 120),
+        ("asked again", TCP, &[SYN, SYN], Phase::New, 120),
+        ("acknowledged", TCP, &[SYN, ACK], Phase::Answered, 133 * 60),
+        ("done", TCP, &[SYN, ACK, FIN | ACK, ACK], Phase::Closed, 120),
+        ("reset", TCP, &[SYN, ACK, RST], Phase::Closed, 10),
+        ("udp asked", UDP, &[0], Phase::New, 30),
+        ("udp goes on", UDP, &[0, 0], Phase::Answered, 120),
+    ];
+    for (name, protocol, packets, phase, seconds) in table {
+        let to = Tuple::new(end(1, 4000), end(2, 5353), *protocol);
+        let both = Flow::new(to, 7, 3, packets[0], 1000 * SECOND);
+        let mut direct = both;
+        direct.answer_directly();
+        assert!(direct.is_direct() && !both.is_direct(), "{name}");
+        for flags in &packets[1..] {
+            direct.state = direct.after(Direction::Original, *flags);
+            assert!(!both.after(Direction::Original, *flags).is_answered());
+        }
+        assert_eq!(direct.state.phase(), *phase, "{name}");
+        let lifetime = direct.state.lifetime(*protocol);
+        assert_eq!(lifetime, seconds * SECOND, "{name}");
+    }
+}
+
 #[test]
 fn refresh_is_due_once_a_second() {
     let (_, flow) = flow(TCP, State::new());

@@ -21,30 +21,42 @@ const UDP_HEADER: u32 = 8;
 /// say, and should say it of the packet that its sender knows.
 #[inline(always)]
 pub fn would_go(ctx: &TcContext, packet: &Packet, ifindex: u32) -> bool {
-    // SAFETY: 8 bytes that the daemon replaces whole; a removed element is
-    // freed after this program.
-    let fits = match unsafe { UPLINKS.get(ifindex) } {
-        Some(uplink) => uplink.fits(length(ctx, packet)),
-        None => true,
-    };
-    fits && hops(ctx, &packet.ip).is_ok_and(|hops| hops > 1)
+    fits(ctx, packet, ifindex, 0) && hops(ctx, &packet.ip).is_ok_and(|hops| hops > 1)
 }
 
-/// Of the packet, or of those that it is still to be cut into.
+/// Whether the packet is short enough for the link, with so many bytes more
+/// before it.
 #[inline(always)]
-fn length(ctx: &TcContext, packet: &Packet) -> u32 {
+pub fn fits(ctx: &TcContext, packet: &Packet, ifindex: u32, more: u32) -> bool {
+    // SAFETY: 8 bytes that the daemon replaces whole; a removed element is
+    // freed after this program.
+    match unsafe { UPLINKS.get(ifindex) } {
+        Some(uplink) => uplink.fits(length(ctx, packet, more)),
+        None => true,
+    }
+}
+
+/// Of the packet, or of those that it is still to be cut into. TCP's segments
+/// make room for what comes before them.
+#[inline(always)]
+fn length(ctx: &TcContext, packet: &Packet, more: u32) -> u32 {
     const DATA_OFFSET: u32 = 12;
     let gso_size = gso_size(ctx);
     if gso_size == 0 {
-        return ctx.len() - packet.ip.l3;
+        return ctx.len() - packet.ip.l3 + more;
     }
+    let more = if packet.ip.protocol == Protocol::Tcp as u8 {
+        0
+    } else {
+        more
+    };
     let header = match Protocol::try_from(packet.ip.protocol) {
         Ok(Protocol::Tcp) => {
             read::<u8>(ctx, packet.ip.l4 + DATA_OFFSET).map_or(0, |words| u32::from(words >> 4) * 4)
         }
         _ => UDP_HEADER,
     };
-    packet.ip.l4 - packet.ip.l3 + header + gso_size
+    packet.ip.l4 - packet.ip.l3 + header + gso_size + more
 }
 
 /// To the neighbour that the link's routes name (5.10).

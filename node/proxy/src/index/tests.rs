@@ -59,9 +59,70 @@ fn listed() -> Index {
     index.slice(Event::Init);
     index.slice(Event::InitApply(slice("a-1", "a", "10.244.0.1")));
     index.slice(Event::InitDone);
+    assert!(!index.complete(), "nodes are not listed yet");
+    index.node(Event::Init);
+    index.node(Event::InitDone);
     assert!(index.complete());
     assert_eq!(changes(&mut index), ["ns/a 10.244.0.1:8080", "ns/b "]);
     index
+}
+
+fn node(name: &str, zone: Option<&str>, address: &str, pods: &str) -> core::v1::Node {
+    let mut value = json!({
+        "metadata": {"name": name, "labels": {}},
+        "spec": {"podCIDRs": [pods]},
+        "status": {"addresses": [{"type": "InternalIP", "address": address}]}
+    });
+    if let Some(zone) = zone {
+        value["metadata"]["labels"]["topology.kubernetes.io/zone"] = zone.into();
+    }
+    serde_json::from_value(value).unwrap()
+}
+
+fn in_zone(zone: Option<&str>) -> Event<core::v1::Node> {
+    Event::Apply(node("here", zone, "192.0.2.9", "10.244.9.0/24"))
+}
+
+fn peers(index: &Index) -> (Vec<String>, Vec<String>) {
+    (
+        index.peers().iter().map(ToString::to_string).collect(),
+        index.peer_pods().iter().map(ToString::to_string).collect(),
+    )
+}
+
+#[test]
+fn the_other_nodes_are_peers() {
+    let mut index = listed();
+    let one = || node("one", None, "192.0.2.1", "10.244.1.0/24");
+    let two = |address| node("two", None, address, "10.244.2.0/24");
+    let own = node("here", None, "192.0.2.9", "10.244.9.0/24");
+    index.node(Event::Apply(own));
+    assert!(!index.has_changes(), "its own is none");
+    index.node(Event::Apply(one()));
+    assert!(index.has_changes());
+    assert_eq!(changes(&mut index), Vec::<String>::new());
+    assert!(!index.has_changes());
+    index.node(Event::Apply(one()));
+    assert!(!index.has_changes(), "as before");
+    index.node(Event::Apply(two("192.0.2.2")));
+    index.node(Event::Apply(two("192.0.2.3")));
+    let both = ["10.244.1.0/24", "10.244.2.0/24"].map(str::to_owned);
+    let addresses = ["192.0.2.1", "192.0.2.3"].map(str::to_owned);
+    assert_eq!(peers(&index), (addresses.to_vec(), both.to_vec()));
+    index.take_changes();
+    // A list takes away at its end.
+    index.node(Event::Init);
+    index.node(Event::InitApply(two("192.0.2.3")));
+    assert!(!index.has_changes());
+    index.node(Event::InitDone);
+    assert!(index.has_changes());
+    let (addresses, pods) = peers(&index);
+    assert_eq!(
+        (addresses, pods),
+        (vec!["192.0.2.3".into()], vec![both[1].clone()])
+    );
+    index.node(Event::Delete(two("192.0.2.3")));
+    assert_eq!(peers(&index), (Vec::new(), Vec::new()));
 }
 
 #[test]
@@ -119,13 +180,13 @@ fn a_zone_concerns_the_services_with_hints_for_zones() {
         changes(&mut index),
         ["ns/b 10.244.0.2:8080 10.244.0.3:8080"]
     );
-    index.node(Some("left".to_owned()));
+    index.node(in_zone(Some("left")));
     assert_eq!(changes(&mut index), ["ns/b 10.244.0.2:8080"]);
-    index.node(Some("left".to_owned()));
+    index.node(in_zone(Some("left")));
     assert!(!index.has_changes());
-    index.node(Some("right".to_owned()));
+    index.node(in_zone(Some("right")));
     assert_eq!(changes(&mut index), ["ns/b 10.244.0.3:8080"]);
-    index.node(None);
+    index.node(in_zone(None));
     assert_eq!(
         changes(&mut index),
         ["ns/b 10.244.0.2:8080 10.244.0.3:8080"]

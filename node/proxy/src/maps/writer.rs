@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
 use tracing::debug;
 use vetch_ebpf_common::{MAX_SERVICES, MAX_SLOTS, ServiceWord, Slot, addresses, maps};
 
@@ -28,7 +29,7 @@ pub struct Writer {
     current: Current,
     /// How many frontends each service address has.
     in_use: HashMap<IpAddr, usize>,
-    /// The node's own addresses, and those it announces.
+    /// The node's own addresses, those it announces, and other nodes'.
     node: BTreeMap<IpAddr, u32>,
     slots: Slots,
     blocks: HashMap<ServiceId, Block>,
@@ -37,6 +38,8 @@ pub struct Writer {
     resting: VecDeque<(Instant, Rest)>,
     /// As they are in the map; `None` where that is to be looked up.
     uplinks: Option<Vec<Uplink>>,
+    /// Likewise.
+    peer_pods: Option<BTreeSet<IpNet>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +62,7 @@ impl Writer {
             free: VecDeque::new(),
             resting: VecDeque::new(),
             uplinks: None,
+            peer_pods: None,
         };
         writer.reload()?;
         Ok(writer)
@@ -97,6 +101,7 @@ impl Writer {
     /// Whether the maps still hold what was written to them.
     pub fn agrees(&mut self) -> Result<bool, MapsError> {
         self.uplinks = None;
+        self.peer_pods = None;
         Ok(self.maps.read()? == self.current && self.maps.addresses()? == self.addresses())
     }
 
@@ -166,8 +171,8 @@ impl Writer {
         self.free.iter().copied().chain(self.next..MAX_SERVICES)
     }
 
-    /// What the node itself has and announces: flags
-    /// [`addresses::NODE`] and [`addresses::ANNOUNCED`].
+    /// What the node itself has and announces, and what others have: flags
+    /// [`addresses::NODE`], [`addresses::ANNOUNCED`] and [`addresses::PEER`].
     pub fn set_node(&mut self, node: BTreeMap<IpAddr, u32>) -> Result<(), MapsError> {
         let before = std::mem::replace(&mut self.node, node);
         // Services' addresses are many, and what they are is not changed here.
@@ -188,6 +193,15 @@ impl Writer {
             self.uplinks = None;
             self.maps.set_uplinks(uplinks)?;
             self.uplinks = Some(uplinks.to_vec());
+        }
+        Ok(())
+    }
+
+    pub fn set_peer_pods(&mut self, ranges: &BTreeSet<IpNet>) -> Result<(), MapsError> {
+        if self.peer_pods.as_ref() != Some(ranges) {
+            self.peer_pods = None;
+            self.maps.set_peer_pods(ranges)?;
+            self.peer_pods = Some(ranges.clone());
         }
         Ok(())
     }

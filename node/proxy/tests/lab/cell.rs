@@ -17,8 +17,8 @@ use nix::{
 };
 use vetch_ebpf_common::SNAT_PORTS;
 use vetch_proxy::{
-    Backend, Exposure, Frontend, ObjectName, Protocol, Proxy, ProxyConfig, ServicePort, TableSizes,
-    Target, Xdp,
+    Backend, Exposure, Frontend, LoadBalancerMode, ObjectName, Protocol, Proxy, ProxyConfig,
+    ServicePort, TableSizes, Target, Xdp,
 };
 
 pub struct Cell {
@@ -74,6 +74,7 @@ impl Cell {
             tables: TableSizes::of_memory(1 << 30),
             source_ports: SNAT_PORTS,
             xdp: Xdp::Off,
+            load_balancer_mode: LoadBalancerMode::Snat,
             connection_metrics: false,
             healthz_address: None,
             metrics_address: None,

@@ -115,6 +115,7 @@ fn process() {
                 tables: vetch_proxy::TableSizes::of_memory(1 << 30),
                 source_ports: vetch_proxy::SNAT_PORTS,
                 xdp: vetch_proxy::Xdp::Off,
+                load_balancer_mode: vetch_proxy::LoadBalancerMode::Snat,
                 connection_metrics: false,
                 healthz_address: None,
                 metrics_address: None,

@@ -7,6 +7,7 @@ mod api;
 mod cell;
 mod connections;
 mod daemon;
+mod direct;
 mod driver;
 mod echo;
 mod inspect;

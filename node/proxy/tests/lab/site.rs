@@ -346,11 +346,7 @@ pub struct Kernel {
 impl Kernel {
     fn read(pin_dir: &std::path::Path) -> Self {
         use vetch_ebpf_common::{Address, Pod, maps};
-        let maps_dir = fs::read_dir(pin_dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .find(|path| path.to_string_lossy().contains("/maps-"))
-            .unwrap();
+        let maps_dir = maps_dir(pin_dir);
         let pods = entries::<Address, Pod>(&maps_dir.join(maps::PODS));
         Self {
             pods: pods.into_iter().map(|(ip, pod)| (ip.into(), pod)).collect(),
@@ -359,6 +355,14 @@ impl Kernel {
                 .collect(),
         }
     }
+}
+
+pub fn maps_dir(pin_dir: &std::path::Path) -> PathBuf {
+    fs::read_dir(pin_dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().contains("/maps-"))
+        .unwrap()
 }
 
 fn entries<K: aya::Pod, V: aya::Pod>(path: &std::path::Path) -> Vec<(K, V)> {

@@ -1,0 +1,627 @@
+//! Direct server return: packets of clients outside on their way in a tunnel, at
+//! the node that was dialled and at the node of the pod that answers.
+
+use vetch_ebpf_common::{
+    Flow, Frontend, Phase,
+    Protocol::{self, Sctp, Tcp, Udp},
+    Reason, State, addresses,
+};
+use vetch_ebpf_tests::{
+    At, Body, Fragment, Frame, Lab, NODE_V4, NODE_V6, Options, Outcome, PASS, POD_1, POD_2, Quote,
+    REDIRECT, To, UPLINK, XDP_PASS, ip, mac, peer_mac, tuple,
+};
+
+const SYN: u8 = State::SYN;
+const ACK: u8 = State::ACK;
+const FIN: u8 = State::FIN;
+const NET: At = At("from_net", UPLINK);
+const POD: At = At("from_pod", POD_2);
+
+const CLIENT: &str = "192.0.2.1:40000";
+const CLIENT6: &str = "[2001:db8::1]:40000";
+/// On the node with the programs, and on the other.
+const HERE: &str = "10.1.0.2:8080";
+const HERE6: &str = "[fd00::2]:8080";
+const FAR: &str = "10.2.0.7:8080";
+const FAR6: &str = "[fd01::7]:8080";
+/// At the other node.
+const PEER: &str = "192.168.0.11";
+const PEER6: &str = "fd00:ff::11";
+const VIP: &str = "198.51.100.1:80";
+const VIP6: &str = "[2001:db8:5::1]:80";
+/// The families: client, dialled, backend elsewhere, its port, node.
+const BOTH: [(u32, &str, &str, &str, &str); 2] = [
+    (1, CLIENT, VIP, FAR, NODE_V4),
+    (2, CLIENT6, VIP6, FAR6, NODE_V6),
+];
+
+fn lab_with(options: Options) -> Lab {
+    let mut lab = Lab::with(options);
+    lab.pod("10.1.0.1", POD_1, 0);
+    lab.pod("10.1.0.2", POD_2, 0);
+    lab.pod("fd00::2", POD_2, 0);
+    for node in [NODE_V4, NODE_V6] {
+        lab.address(node, addresses::NODE);
+    }
+    for peer in [PEER, PEER6] {
+        lab.address(peer, addresses::PEER);
+    }
+    lab.peer_pods("10.2.0.0", 96 + 24);
+    lab.peer_pods("fd01::", 64);
+    for (number, _, vip, far, _) in BOTH {
+        for protocol in [Tcp, Udp] {
+            service(&mut lab, number, vip, protocol, far);
+        }
+    }
+    lab
+}
+
+/// A node that has its clients answered directly, by its only uplink.
+fn lab() -> Lab {
+    lab_with(Options {
+        link: UPLINK,
+        direct: true,
+        ..Options::default()
+    })
+}
+
+fn service(lab: &mut Lab, number: u32, vip: &str, protocol: Protocol, backend: &str) {
+    lab.simple_service(number, vip, protocol, backend);
+    lab.frontend(vip, protocol, number, Frontend::EXTERNAL);
+}
+
+fn of(protocol: Protocol, src: &str, dst: &str) -> Frame {
+    match protocol {
+        Tcp => Frame::tcp(src, dst, SYN),
+        Udp => Frame::udp(src, dst),
+        Sctp => Frame::new(src, dst, Body::Sctp),
+    }
+}
+
+fn segment(src: &str, dst: &str, flags: u8, payload: usize) -> Frame {
+    Frame::new(src, dst, Body::Tcp { flags, payload })
+}
+
+fn host(address: &str) -> String {
+    match address.contains(':') {
+        true => format!("[{address}]:0"),
+        false => format!("{address}:0"),
+    }
+}
+
+/// What a node sends on for a pod.
+fn wrapped(node: &str, pod: &str, inner: &Frame) -> Frame {
+    let pod: std::net::SocketAddr = pod.parse().unwrap();
+    let body = Body::Tunnel {
+        port: pod.port(),
+        inner: Box::new(inner.clone()),
+    };
+    Frame::new(&host(node), &host(&pod.ip().to_string()), body)
+}
+
+fn older(frame: &Frame) -> Frame {
+    Frame {
+        ttl: frame.ttl - 1,
+        ..frame.clone()
+    }
+}
+
+fn arrived(frame: &Frame) -> Frame {
+    frame.clone().macs(mac(UPLINK), peer_mac(UPLINK))
+}
+
+/// That the packet goes on in a tunnel, one hop older, no other byte changed.
+#[track_caller]
+fn goes_on(lab: &Lab, what: &str, frame: &Frame, node: &str, pod: &str, verdict: i32) {
+    let expected = Outcome {
+        verdict,
+        bytes: arrived(&wrapped(node, pod, &older(frame))).bytes(),
+    };
+    assert_eq!(lab.run("from_net", UPLINK, frame), expected, "{what}");
+}
+
+fn counted(lab: &Lab) -> Vec<(Reason, u64)> {
+    let all = Reason::ALL
+        .iter()
+        .map(|reason| (*reason, lab.reason(*reason)));
+    all.filter(|(_, count)| *count != 0).collect()
+}
+
+#[test]
+fn a_backend_elsewhere_gets_the_packet_as_it_came() {
+    for link in [UPLINK, 0] {
+        let mut lab = lab_with(Options {
+            link,
+            direct: true,
+            ..Options::default()
+        });
+        let verdict = if link == 0 { PASS } else { REDIRECT };
+        for (number, client, vip, far, node) in BOTH {
+            for protocol in [Tcp, Udp] {
+                let question = of(protocol, client, vip);
+                for time in ["first", "next"] {
+                    let what = format!("{time} {question:?}");
+                    goes_on(&lab, &what, &question, node, far, verdict);
+                }
+            }
+            let bytes = if client == CLIENT {
+                2 * 40 + 2 * 39
+            } else {
+                2 * 60 + 2 * 59
+            };
+            let traffic = lab.traffic(number);
+            assert_eq!((traffic.connections, traffic.bytes_in), (2, bytes));
+            goes_on(
+                &lab,
+                "data",
+                &segment(client, vip, ACK, 700),
+                node,
+                far,
+                verdict,
+            );
+        }
+        let flows = lab.flows();
+        assert_eq!(flows.len(), 4, "one half each");
+        assert!(flows.values().all(Flow::is_direct));
+        assert_eq!(counted(&lab), []);
+    }
+}
+
+/// Checksums are the two ends' business, wrong ones too.
+#[test]
+fn a_node_port_and_a_wrong_checksum() {
+    let mut lab = lab();
+    service(&mut lab, 5, "0.0.0.0:30080", Tcp, FAR);
+    let question = Frame::tcp(CLIENT, "192.168.0.10:30080", SYN);
+    goes_on(&lab, "node port", &question, NODE_V4, FAR, REDIRECT);
+    const CHECKSUM: usize = 14 + 20 + 16;
+    let mut bytes = arrived(&question).bytes();
+    bytes[CHECKSUM] ^= 0xff;
+    let mut expected = arrived(&wrapped(NODE_V4, FAR, &older(&question))).bytes();
+    expected[20 + CHECKSUM] ^= 0xff;
+    let outcome = lab.run_bytes("from_net", UPLINK, &bytes);
+    assert_eq!(outcome.bytes, expected);
+}
+
+/// The first hop of the header before it is its own, the class of service is
+/// not.
+#[test]
+fn the_outer_header_has_the_class_of_service() {
+    let lab = lab();
+    let mut bytes = arrived(&Frame::tcp(CLIENT6, VIP6, SYN)).bytes();
+    // Expedited, and both ends know of congestion.
+    bytes[14] |= 0xb;
+    bytes[15] |= 0xa0;
+    let outcome = lab.run_bytes("from_net", UPLINK, &bytes);
+    assert_eq!(outcome.bytes[14..18], [0x6b, 0x80, 0x1f, 0x90]);
+    assert_eq!(outcome.bytes[54..56], [0x6b, 0xa0]);
+}
+
+/// What is not for a pod of another node, and who is no client outside, goes
+/// with the node's address as ever.
+#[test]
+fn who_is_answered_by_the_way_that_the_question_came() {
+    let source = |lab: &mut Lab, client: &str, vip: &str, protocol| {
+        let outcome = lab.run("from_net", UPLINK, &of(protocol, client, vip));
+        assert_eq!(outcome.verdict, REDIRECT, "{client} {vip}");
+        let flow = lab.flow(&tuple(client, vip, protocol));
+        assert!(!flow.is_direct(), "{client} {vip}");
+        flow.to.src
+    };
+    let mut lab = lab();
+    // A process of another node, and nobody of the cluster's.
+    service(&mut lab, 11, "198.51.100.11:80", Tcp, "192.168.0.11:8080");
+    service(&mut lab, 12, "198.51.100.12:80", Tcp, "203.0.113.9:8080");
+    service(&mut lab, 13, "198.51.100.13:8080", Sctp, FAR);
+    // A NodePort's client keeps its port only among those of the node.
+    let client = "192.0.2.1:61234";
+    for (client, vip, protocol) in [
+        (client, "198.51.100.11:80", Tcp),
+        (client, "198.51.100.12:80", Tcp),
+        (client, "198.51.100.13:8080", Sctp),
+        ("10.2.0.9:61000", VIP, Tcp),
+        ("192.168.0.11:61000", VIP, Udp),
+    ] {
+        let source = source(&mut lab, client, vip, protocol);
+        assert_eq!(source, ip(NODE_V4), "{client} {vip}");
+    }
+    service(&mut lab, 14, "198.51.100.14:80", Tcp, HERE);
+    let source_here = source(&mut lab, CLIENT, "198.51.100.14:80", Tcp);
+    assert_eq!(source_here, ip("192.0.2.1"));
+
+    let mut other = lab_with(Options {
+        link: UPLINK,
+        ..Options::default()
+    });
+    let source = source(&mut other, CLIENT, VIP, Tcp);
+    assert_eq!(source, ip(NODE_V4), "as the daemon was told");
+}
+
+/// A daemon that was told otherwise changes nothing for whoever is there.
+#[test]
+fn a_flow_goes_on_as_it_began() {
+    let mut direct = lab();
+    goes_on(
+        &direct,
+        "first",
+        &Frame::udp(CLIENT, VIP),
+        NODE_V4,
+        FAR,
+        REDIRECT,
+    );
+    let key = tuple(CLIENT, VIP, Udp);
+    let flow = direct.flow(&key);
+    let mut other = lab_with(Options {
+        link: UPLINK,
+        ..Options::default()
+    });
+    other.serving(1, FAR, true);
+    other.set_flow(key, flow);
+    goes_on(
+        &other,
+        "next",
+        &Frame::udp(CLIENT, VIP),
+        NODE_V4,
+        FAR,
+        REDIRECT,
+    );
+}
+
+#[test]
+fn the_program_at_the_driver_leaves_it_to_the_stack() {
+    let mut lab = lab();
+    lab.uplink(UPLINK, 1500);
+    lab.next_hop("10.2.0.7", [2, 0, 0, 0, 9, 9], UPLINK);
+    let question = Frame::udp(CLIENT, VIP);
+    let outcome = lab.run("from_wire", UPLINK, &question);
+    let expected = Outcome {
+        verdict: XDP_PASS,
+        bytes: arrived(&question).bytes(),
+    };
+    assert_eq!(outcome, expected);
+    goes_on(&lab, "behind it", &question, NODE_V4, FAR, REDIRECT);
+    let traffic = lab.traffic(1);
+    assert_eq!((traffic.connections, traffic.bytes_in), (1, 39));
+    let tunnel = arrived(&wrapped(PEER, HERE, &question));
+    let outcome = lab.run("from_wire", UPLINK, &tunnel);
+    assert_eq!((outcome.verdict, outcome.bytes), (XDP_PASS, tunnel.bytes()));
+}
+
+/// Sums up to nothing, whatever it is made of.
+fn checks(parts: &[&[u8]]) -> bool {
+    let bytes = parts.concat();
+    let words = bytes.chunks(2);
+    let mut sum: u32 = words
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum == 0xffff
+}
+
+#[test]
+fn what_does_not_fit_is_told_what_would() {
+    let mut lab = lab();
+    lab.uplink(UPLINK, 1500);
+    for (number, client, vip, far, node) in BOTH {
+        let v4 = client == CLIENT;
+        let (header, error): (usize, [u8; 2]) = if v4 { (20, [3, 4]) } else { (40, [2, 0]) };
+        let most = 1500 - header;
+        let told = lab.reason(Reason::TooLong);
+        for protocol in [Tcp, Udp] {
+            let transport = if protocol == Tcp { 20 } else { 8 };
+            let with = |len: usize| match protocol {
+                Tcp => segment(client, vip, ACK, len - header - transport),
+                _ => Frame::new(
+                    client,
+                    vip,
+                    Body::Udp {
+                        payload: len - header - transport,
+                    },
+                ),
+            };
+            goes_on(&lab, "just so", &with(most), node, far, REDIRECT);
+            let long = with(most + 1);
+            let outcome = lab.run("from_net", UPLINK, &long);
+            assert_eq!(outcome.verdict, REDIRECT, "{protocol:?}");
+            let (macs, packet) = outcome.bytes.split_at(14);
+            assert_eq!(macs[..12], [peer_mac(UPLINK), mac(UPLINK)].concat());
+            let (ip_header, icmp) = packet.split_at(header);
+            assert_eq!(icmp[..2], error);
+            assert_eq!(icmp[4..8], u32::to_be_bytes(most as u32));
+            let original = long.bytes();
+            let quoted = &icmp[8..];
+            assert_eq!(quoted.len(), if v4 { 548 } else { 1232 });
+            assert!(original[14..].starts_with(quoted));
+            let (source, destination) = if v4 {
+                assert!(checks(&[ip_header]) && checks(&[icmp]));
+                (ip_header[12..16].to_vec(), ip_header[16..20].to_vec())
+            } else {
+                let len = (icmp.len() as u32).to_be_bytes();
+                assert!(checks(&[&ip_header[8..40], &len, &[0, 0, 0, 58], icmp]));
+                (ip_header[8..24].to_vec(), ip_header[24..40].to_vec())
+            };
+            let at = if v4 { 12..20 } else { 8..40 };
+            let ends = &original[14..][at];
+            assert_eq!([destination, source].concat(), ends);
+        }
+        assert_eq!(lab.reason(Reason::TooLong) - told, 2);
+        assert_eq!(lab.traffic(number).bytes_in, 2 * most as u64);
+    }
+}
+
+#[test]
+fn one_without_a_hop_left_goes_nowhere() {
+    let lab = lab();
+    let last = Frame {
+        ttl: 1,
+        ..Frame::tcp(CLIENT, VIP, SYN)
+    };
+    lab.expect_dropped(NET, "no hop", &last);
+    assert_eq!(counted(&lab), [(Reason::Tunnel, 1)]);
+}
+
+/// The pod sees the client, and the client whom it has dialled.
+#[test]
+fn a_pod_of_this_node_answers_the_client() {
+    // Whatever the node does with its own clients.
+    let mut lab = lab_with(Options::default());
+    let ours = [
+        (CLIENT, VIP, HERE, PEER),
+        (CLIENT6, VIP6, HERE6, PEER6),
+        ("192.0.2.1:40001", "192.168.0.11:30080", HERE, PEER),
+    ];
+    for (client, dialled, pod, peer) in ours {
+        for protocol in [Tcp, Udp] {
+            for time in ["first", "next"] {
+                let question = of(protocol, client, dialled);
+                let what = format!("{time} {question:?}");
+                into_pod(&lab, &what, &question, peer, pod);
+                let answer = of(protocol, pod, client);
+                let told = answer.clone().src(dialled);
+                lab.expect(POD, &what, &answer, To::Link, &told);
+            }
+        }
+    }
+    assert_eq!(lab.flows().len(), 12, "two halves each");
+    assert!(lab.flows().values().all(|flow| flow.link == UPLINK));
+    assert_eq!(counted(&lab), []);
+}
+
+/// Out of its tunnel and into the pod, from the client.
+#[track_caller]
+fn into_pod(lab: &Lab, what: &str, question: &Frame, peer: &str, pod: &str) {
+    let outcome = lab.run("from_net", UPLINK, &wrapped(peer, pod, question));
+    let seen = question.clone().dst(pod).macs(peer_mac(POD_2), mac(POD_2));
+    let expected = Outcome {
+        verdict: REDIRECT,
+        bytes: seen.bytes(),
+    };
+    assert_eq!(outcome, expected, "{what}");
+}
+
+#[test]
+fn whose_tunnels_are_not_opened() {
+    let mut lab = lab();
+    let question = Frame::udp(CLIENT, VIP);
+    // As ever: to the pod as it came, or on to the stack.
+    let stranger = wrapped("203.0.113.1", HERE, &question);
+    lab.expect(NET, "of nobody's", &stranger, To::Pod(POD_2), &stranger);
+    lab.expect_untouched(
+        NET,
+        "for nobody",
+        &wrapped(PEER, "10.1.0.9:8080", &question),
+    );
+    lab.expect_untouched(NET, "for another's", &wrapped(PEER, FAR, &question));
+    lab.expect_untouched(
+        NET,
+        "for the node",
+        &wrapped(PEER, "192.168.0.10:80", &question),
+    );
+    // What a pod sends has no node's address, and is not asked for one.
+    let pods = wrapped("10.1.0.1", HERE, &question);
+    lab.expect(
+        At("from_pod", POD_1),
+        "a pod's",
+        &pods,
+        To::Pod(POD_2),
+        &pods,
+    );
+    let forged = wrapped(PEER, HERE, &question);
+    lab.expect_untouched(At("from_pod", POD_1), "a forger's", &forged);
+    assert_eq!(lab.flows().len(), 0);
+    assert_eq!(counted(&lab), []);
+}
+
+#[test]
+fn tunnels_with_nothing_to_know_inside() {
+    let mut lab = lab();
+    let echo = Frame::new("192.0.2.1:0", "198.51.100.1:0", Body::Echo);
+    let later = Frame {
+        fragment: Some(Fragment {
+            id: 7,
+            offset: 32,
+            more: false,
+        }),
+        ..Frame::new(
+            CLIENT,
+            VIP,
+            Body::Raw {
+                protocol: 17,
+                payload: 20,
+            },
+        )
+    };
+    let other_family = Frame::udp(CLIENT6, VIP6);
+    let again = wrapped(PEER, HERE, &Frame::udp(CLIENT, VIP));
+    let sctp = Frame::new(CLIENT, VIP, Body::Sctp);
+    let no_port = |frame: &Frame| wrapped(PEER, "10.1.0.2:0", frame);
+    let all = [
+        wrapped(PEER, HERE, &echo),
+        wrapped(PEER, HERE, &later),
+        wrapped(PEER, HERE, &other_family),
+        wrapped(PEER, HERE, &again),
+        wrapped(PEER, HERE, &sctp),
+        no_port(&Frame::udp(CLIENT, VIP)),
+        // Its identification was counted up.
+        Frame {
+            ttl: 128,
+            ..wrapped(PEER, HERE, &segment(CLIENT, VIP, ACK, 9))
+        },
+    ];
+    for (at, frame) in all.iter().enumerate() {
+        assert_eq!(lab.run("from_net", UPLINK, frame).verdict, 2, "{at}");
+    }
+    assert_eq!(counted(&lab), [(Reason::Tunnel, all.len() as u64)]);
+    assert_eq!(lab.flows().len(), 0);
+    // A conversation that is known needs no port.
+    into_pod(&lab, "first", &Frame::tcp(CLIENT, VIP, SYN), PEER, HERE);
+    let data = segment(CLIENT, VIP, ACK, 9);
+    let in_segments = Frame {
+        ttl: 128,
+        ..wrapped(PEER, "10.1.0.2:8081", &data)
+    };
+    let outcome = lab.run("from_net", UPLINK, &in_segments);
+    let seen = data.dst(HERE).macs(peer_mac(POD_2), mac(POD_2));
+    assert_eq!((outcome.verdict, outcome.bytes), (REDIRECT, seen.bytes()));
+}
+
+#[test]
+fn the_node_that_was_dialled_says_where() {
+    let mut lab = lab();
+    let question = Frame::udp(CLIENT, VIP);
+    into_pod(&lab, "first", &question, PEER, HERE);
+    let elsewhere = "10.1.0.2:9090";
+    into_pod(&lab, "another port", &question, PEER, elsewhere);
+    assert_eq!(lab.flows().len(), 2);
+    let answer = Frame::udp(elsewhere, CLIENT);
+    lab.expect(POD, "of it", &answer, To::Link, &answer.clone().src(VIP));
+    // And so where the node itself had been dialled before.
+    let other = Frame::tcp(CLIENT, VIP, SYN);
+    goes_on(&lab, "by itself", &other, NODE_V4, FAR, REDIRECT);
+    into_pod(&lab, "by a peer", &other, PEER, HERE);
+    assert_eq!(lab.flows().len(), 4);
+}
+
+/// Two services would give one client port the same tuple at one backend.
+#[test]
+fn two_conversations_with_one_backend() {
+    let mut lab = lab();
+    let others = "198.51.100.2:80";
+    into_pod(&lab, "first", &Frame::tcp(CLIENT, VIP, SYN), PEER, HERE);
+    let second = Frame::tcp(CLIENT, others, SYN);
+    lab.run("from_net", UPLINK, &wrapped(PEER, HERE, &second));
+    let to = lab.flow(&tuple(CLIENT, others, Tcp)).to;
+    let port = u16::from_be_bytes(to.sport);
+    assert!(to.src == ip("192.0.2.1") && port >= 61000, "{to:?}");
+    let seen = format!("192.0.2.1:{port}");
+    for (client, dialled) in [(CLIENT, VIP), (seen.as_str(), others)] {
+        let answer = Frame::tcp(HERE, client, SYN | ACK);
+        let told = answer.clone().src(dialled).dst(CLIENT);
+        lab.expect(POD, dialled, &answer, To::Link, &told);
+    }
+}
+
+/// A router on the client's side has something to say of an answer.
+#[test]
+fn errors_about_answers_find_the_pod() {
+    let lab = lab();
+    let error = |from: &str, quoted: Frame| {
+        let body = Body::Error {
+            kind: 3,
+            code: 4,
+            rest: 1280,
+            quoted: Box::new(Quote {
+                frame: quoted,
+                bytes: 200,
+            }),
+        };
+        Frame::new("203.0.113.1:0", from, body)
+    };
+    goes_on(
+        &lab,
+        "question",
+        &Frame::tcp(CLIENT, VIP, SYN),
+        NODE_V4,
+        FAR,
+        REDIRECT,
+    );
+    let told = error("198.51.100.1:0", segment(VIP, CLIENT, ACK, 1400));
+    goes_on(
+        &lab,
+        "at the node that was dialled",
+        &told,
+        NODE_V4,
+        FAR,
+        REDIRECT,
+    );
+
+    let lab = lab_with(Options::default());
+    into_pod(&lab, "question", &Frame::tcp(CLIENT, VIP, SYN), PEER, HERE);
+    let outcome = lab.run("from_net", UPLINK, &wrapped(PEER, HERE, &told));
+    let known = error("10.1.0.2:0", segment(HERE, CLIENT, ACK, 1400));
+    let known = known.macs(peer_mac(POD_2), mac(POD_2));
+    assert_eq!((outcome.verdict, outcome.bytes), (REDIRECT, known.bytes()));
+}
+
+/// Only the client is seen, and of that its time is made.
+#[test]
+fn a_half_without_another_is_swept_like_the_rest() {
+    let mut lab = lab();
+    lab.serving(1, FAR, true);
+    let phase = |lab: &mut Lab, protocol| lab.flow(&tuple(CLIENT, VIP, protocol)).state.phase();
+    for protocol in [Tcp, Udp] {
+        let question = of(protocol, CLIENT, VIP);
+        goes_on(&lab, "asks", &question, NODE_V4, FAR, REDIRECT);
+        assert_eq!(phase(&mut lab, protocol), Phase::New);
+    }
+    goes_on(
+        &lab,
+        "again",
+        &Frame::udp(CLIENT, VIP),
+        NODE_V4,
+        FAR,
+        REDIRECT,
+    );
+    goes_on(
+        &lab,
+        "acknowledges",
+        &segment(CLIENT, VIP, ACK, 0),
+        NODE_V4,
+        FAR,
+        REDIRECT,
+    );
+    for protocol in [Tcp, Udp] {
+        assert_eq!(phase(&mut lab, protocol), Phase::Answered);
+    }
+    lab.flows_age(119);
+    let swept = lab.sweep();
+    assert_eq!((swept.expired, swept.flows()), (0, 2), "{swept:?}");
+    lab.flows_age(2);
+    let swept = lab.sweep();
+    assert_eq!((swept.expired, swept.orphans), (1, 0), "{swept:?}");
+    goes_on(
+        &lab,
+        "ends",
+        &segment(CLIENT, VIP, FIN | ACK, 0),
+        NODE_V4,
+        FAR,
+        REDIRECT,
+    );
+    assert_eq!(phase(&mut lab, Tcp), Phase::Closed);
+    lab.flows_age(119);
+    goes_on(
+        &lab,
+        "acknowledges",
+        &segment(CLIENT, VIP, ACK, 0),
+        NODE_V4,
+        FAR,
+        REDIRECT,
+    );
+    lab.flows_age(119);
+    assert_eq!(lab.sweep().expired, 0);
+    lab.flows_age(2);
+    let swept = lab.sweep();
+    assert_eq!((swept.expired, swept.orphans, swept.flows()), (1, 0, 0));
+}
