@@ -91,6 +91,14 @@ impl Address {
         }
     }
 
+    /// Link-local of IPv6, or none at all, which is whose a host is that has no
+    /// other yet: routers send neither on (RFC 4291, 2.5.2 and 2.5.6).
+    #[inline(always)]
+    pub const fn stays_on_link(self) -> bool {
+        let [first, second, ..] = self.high.to_ne_bytes();
+        first == 0xfe && second & 0xc0 == 0x80 || self.high == 0 && self.low == 0
+    }
+
     /// The address of the same family that stands for every one.
     #[inline(always)]
     pub const fn any(self) -> Self {
@@ -152,6 +160,24 @@ mod tests {
                 "::".parse().unwrap()
             };
             assert_eq!(IpAddr::from(address.any()), any);
+        }
+    }
+
+    #[test]
+    fn what_routers_do_not_send_on() {
+        for (text, stays) in [
+            ("::", true),
+            ("fe80::", true),
+            ("febf:ffff::1", true),
+            ("fec0::1", false),
+            ("fd00::1", false),
+            ("::1", false),
+            ("ff02::1", false),
+            ("0.0.0.0", false),
+            ("169.254.0.1", false),
+        ] {
+            let address = Address::from(text.parse::<IpAddr>().unwrap());
+            assert_eq!(address.stays_on_link(), stays, "{text}");
         }
     }
 

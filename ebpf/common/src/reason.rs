@@ -51,6 +51,8 @@ reasons! {
     Tunnel = 11 "tunnel",
     /// Refused: longer than the way to the backend's node lets pass.
     TooLong = 12 "too-long",
+    /// Dropped: from a pod, with an IPv6 address that is not its own.
+    Source = 13 "source",
 }
 
 impl Reason {

@@ -52,7 +52,7 @@ pub fn count(ctx: &impl Context, work: &Work) {
 pub fn follow(ctx: &impl Context, work: &mut Work) -> bool {
     let Work { packet, flow, .. } = work;
     let key = &packet.tuple;
-    if packet.kind == Kind::Other {
+    if matches!(packet.kind, Kind::Other | Kind::TunnelError) {
         return false;
     }
     let Some(entry) = FLOWS.get_ptr_mut(key) else {

@@ -8,9 +8,9 @@ use crate::{
     dial, flows,
     forward::{self, Hook},
     nat, neighbour,
-    parse::parse,
+    parse::{Kind, parse},
     ports::claim,
-    tunnel,
+    tunnel, tunnel_error,
     verdict::{Error, PASS, verdict},
     work::work,
 };
@@ -30,6 +30,9 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     }
     if !is_for_us(ctx) {
         return Ok(PASS);
+    }
+    if work.packet.kind == Kind::TunnelError {
+        return tunnel_error::tell(ctx, work);
     }
     tunnel::open(ctx, work)?;
     if !flows::follow(ctx, work) || tunnel::leads_elsewhere(work) {

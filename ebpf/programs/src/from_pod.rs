@@ -9,7 +9,7 @@ use crate::{
     flows,
     forward::{self, Hook},
     nat,
-    parse::parse,
+    parse::{Packet, parse},
     verdict::{Error, PASS, verdict},
     work::work,
 };
@@ -26,6 +26,9 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     if !is_for_us(ctx) {
         return Ok(PASS);
     }
+    if !may_send(ctx, &work.packet) {
+        return Err(Error::Source);
+    }
     if !flows::follow(ctx, work) {
         if let Some(pod) = forward::pod(&work.packet.dst) {
             return forward::to_pod(ctx, Hook::Pod, &work.packet, pod);
@@ -37,4 +40,11 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     flows::count(ctx, work);
     nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     forward::translated(ctx, Hook::Pod, work)
+}
+
+/// Whether a packet is not with another's address. IPv4's are the stack's to
+/// judge, by its reverse path filter; it has none for IPv6.
+#[inline(always)]
+fn may_send(ctx: &TcContext, packet: &Packet) -> bool {
+    packet.ip.v4 || packet.src.stays_on_link() || forward::is_behind(ctx, &packet.src)
 }

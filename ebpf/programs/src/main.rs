@@ -67,6 +67,7 @@ mod sweep;
 mod to_net;
 mod to_pod;
 mod tunnel;
+mod tunnel_error;
 mod turn;
 mod unreachable;
 mod verdict;

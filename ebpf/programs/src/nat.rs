@@ -28,7 +28,7 @@ pub fn rewrite(ctx: &impl Context, packet: &Packet, to: &Tuple) -> Result<(), Sh
             network(ctx, &packet.ip, to.src, to.dst, hosts)
         }
         Kind::IcmpError => icmp(ctx, packet, to),
-        Kind::Other => Ok(()),
+        Kind::Other | Kind::TunnelError => Ok(()),
     }
 }
 

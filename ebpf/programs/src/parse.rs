@@ -4,7 +4,7 @@ mod ip;
 
 pub use ip::{Fragment, Header};
 
-use vetch_ebpf_common::{Address, Endpoint, Protocol, Tuple};
+use vetch_ebpf_common::{Address, Endpoint, Protocol, Tuple, tunnel};
 
 use crate::{
     access::{Context, Short, read, read_at},
@@ -53,6 +53,9 @@ pub enum Kind {
     /// Has none, but those of its datagram's first one hold.
     LaterFragment,
     IcmpError,
+    /// About a packet of a tunnel's; what that had inside is looked at by who
+    /// asks.
+    TunnelError,
 }
 
 impl Packet {
@@ -144,14 +147,33 @@ fn icmp(ctx: &impl Context, packet: &mut Packet, v4: bool) -> Result<(), Error> 
         _ => return Ok(()),
     }
     let quote = packet.ip.l4 + ICMP_HEADER;
-    if let Ok((src, dst)) = ip::quoted(ctx, quote, v4, &mut packet.quoted)
-        && has_ports(packet.quoted.protocol)
-        && packet.quoted.fragment != Fragment::Later
-        && let Ok([sport, dport]) = read::<[[u8; 2]; 2]>(ctx, packet.quoted.l4)
-    {
-        let (src, dst) = (Endpoint::new(src, sport), Endpoint::new(dst, dport));
-        packet.tuple = Tuple::new(dst, src, packet.quoted.protocol);
-        packet.kind = Kind::IcmpError;
+    match quoted_tuple(ctx, quote, v4, &mut packet.quoted) {
+        Ok(tuple) => {
+            packet.tuple = tuple.reverse();
+            packet.kind = Kind::IcmpError;
+        }
+        Err(Error::Pass) if packet.quoted.protocol == tunnel::protocol(v4) => {
+            packet.kind = Kind::TunnelError;
+        }
+        Err(_) => {}
     }
     Ok(())
+}
+
+/// Of a packet that another one quotes, at `quote`. [`Error::Pass`] if it has no
+/// ports.
+#[inline(always)]
+pub fn quoted_tuple(
+    ctx: &impl Context,
+    quote: u32,
+    v4: bool,
+    header: &mut Header,
+) -> Result<Tuple, Error> {
+    let (src, dst) = ip::quoted(ctx, quote, v4, header)?;
+    if !has_ports(header.protocol) || header.fragment == Fragment::Later {
+        return Err(Error::Pass);
+    }
+    let [sport, dport] = read::<[[u8; 2]; 2]>(ctx, header.l4)?;
+    let (src, dst) = (Endpoint::new(src, sport), Endpoint::new(dst, dport));
+    Ok(Tuple::new(src, dst, header.protocol))
 }

@@ -13,19 +13,38 @@ use crate::{
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
-const HEADER: u32 = 8;
+pub const HEADER: u32 = 8;
 /// Of the checksums in their headers.
 const TCP_CHECKSUM: u32 = 16;
 const UDP_CHECKSUM: u32 = 6;
 /// What an error has to quote of the transport header, where the ports are.
 const LEAST: u32 = 8;
 /// The longest quote, in chunks of a sum.
-const CHUNKS: u32 = 1232 / 64;
+pub const CHUNKS: u32 = 1232 / 64;
 
 /// What is the matter: type, code, and the second word of the header.
 pub struct Matter([u8; 2], u32);
 
 impl Matter {
+    /// What a router has said of a packet with a header of so many bytes before
+    /// the one that was sent.
+    #[inline(always)]
+    pub fn behind(v4: bool, [head, rest]: [u32; 2], header: u32) -> Self {
+        let [kind, code, ..] = head.to_ne_bytes();
+        let too_long = if v4 {
+            kind == 3 && code == 4
+        } else {
+            kind == 2
+        };
+        let rest = if too_long {
+            // 0 is of a router that does not say.
+            u32::from_be(rest).saturating_sub(header).to_be()
+        } else {
+            rest
+        };
+        Self([kind, code], rest)
+    }
+
     #[inline(always)]
     pub const fn port(v4: bool) -> Self {
         Self(if v4 { [3, 3] } else { [1, 4] }, 0)
@@ -44,7 +63,7 @@ pub fn unreachable(
     ctx: &TcContext,
     refused: &Refused,
     protocol: Protocol,
-    Matter([kind, code], rest): Matter,
+    matter: Matter,
 ) -> Result<i32, Silent> {
     if refused.end - refused.transport < LEAST || turn::to_group(ctx)? || !in_pace() {
         return Err(Silent);
@@ -56,6 +75,19 @@ pub fn unreachable(
     let before = IpHeader::len(refused.v4) + HEADER;
     ctx.adjust_room(before as i32, BPF_ADJ_ROOM_MAC, 0)
         .map_err(|_| Silent)?;
+    store(ctx, refused, matter, quoted, quote)?;
+    turn::send_back(ctx)
+}
+
+/// Both headers, before `quote` bytes of the packet that sum up to `quoted`.
+#[inline(always)]
+pub fn store(
+    ctx: &TcContext,
+    refused: &Refused,
+    Matter([kind, code], rest): Matter,
+    quoted: Checksum,
+    quote: u32,
+) -> Result<(), Silent> {
     let len = (HEADER + quote) as u16;
     let (number, sum) = if refused.v4 {
         (ICMP, quoted)
@@ -66,9 +98,8 @@ pub fn unreachable(
     let head = u32::from_ne_bytes([kind, code, 0, 0]);
     let checksum = sum.word(head).word(rest).finish();
     let header = [head | u32::from(checksum) << 16, rest];
-    turn::store(ctx, NETWORK + before - HEADER, &header)?;
-    turn::store_ip_header(ctx, refused, number, len)?;
-    turn::send_back(ctx)
+    turn::store(ctx, NETWORK + IpHeader::len(refused.v4), &header)?;
+    turn::store_ip_header(ctx, refused, number, len)
 }
 
 /// A checksum that the sender left to the hardware is filled in at the place

@@ -37,6 +37,7 @@ pub enum Error {
     FlowTable,
     Tunnel,
     TooLong,
+    Source,
 }
 
 impl Error {
@@ -56,6 +57,7 @@ impl Error {
             Self::FlowTable => Reason::FlowTable,
             Self::Tunnel => Reason::Tunnel,
             Self::TooLong => Reason::TooLong,
+            Self::Source => Reason::Source,
         })
     }
 }

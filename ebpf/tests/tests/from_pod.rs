@@ -461,3 +461,34 @@ fn affinity_and_hash_look_at_the_client() {
         assert!(distinct.contains(&chosen.len()), "{vip}: {}", chosen.len());
     }
 }
+
+/// IPv4's are the stack's to judge; it has no such filter for IPv6.
+#[test]
+fn a_pod_sends_ipv6_with_its_own_address_only() {
+    let mut lab = lab();
+    lab.address("fd00:ff::11", addresses::PEER);
+    lab.simple_service(1, VIP6, Udp, BACKEND6);
+    let others = [
+        "[fd00::2]:40000",
+        "[fd00:ff::11]:40000",
+        "[2001:db8::1]:40000",
+        "[::1]:40000",
+    ];
+    let everywhere = [VIP6, BACKEND6, "[2001:db8:7::1]:53"];
+    for source in others {
+        for to in everywhere {
+            lab.expect_dropped(ONE, "another's", &Frame::udp(source, to));
+        }
+    }
+    let dropped = (others.len() * everywhere.len()) as u64;
+    assert_eq!(lab.reason(Reason::Source), dropped);
+    assert_eq!(lab.flows().len(), 0);
+    let outside = "[2001:db8:7::1]:53";
+    lab.expect_untouched(ONE, "its own", &Frame::udp(CLIENT6, outside));
+    // What is not sent on by any router.
+    for source in ["[fe80::1]:546", "[::]:546"] {
+        lab.expect_untouched(ONE, source, &Frame::udp(source, outside));
+    }
+    lab.expect_untouched(ONE, "IPv4", &Frame::udp("10.9.9.9:53", "203.0.113.1:53"));
+    assert_eq!(lab.reason(Reason::Source), dropped);
+}

@@ -625,3 +625,61 @@ fn a_half_without_another_is_swept_like_the_rest() {
     let swept = lab.sweep();
     assert_eq!((swept.expired, swept.orphans, swept.flows()), (1, 0, 0));
 }
+
+/// What a router between the nodes says, of what it got, is told to who sent it.
+#[test]
+fn errors_about_the_tunnel_are_told_to_the_client() {
+    let lab = lab();
+    let error = |from: &str, to: &str, [kind, code]: [u8; 2], rest, quoted: &Frame, bytes| {
+        let body = Body::Error {
+            kind,
+            code,
+            rest,
+            quoted: Box::new(Quote {
+                frame: quoted.clone(),
+                bytes,
+            }),
+        };
+        Frame::new(from, to, body)
+    };
+    for (_, client, vip, far, node) in BOTH {
+        let v4 = client == CLIENT;
+        let (header, router, too_long, unreachable) = if v4 {
+            (20, "203.0.113.1:0", [3, 4], [3, 1])
+        } else {
+            (40, "[2001:db8:9::1]:0", [2, 0], [1, 3])
+        };
+        for protocol in [Tcp, Udp] {
+            let question = of(protocol, client, vip);
+            goes_on(&lab, "question", &question, node, far, REDIRECT);
+            let sent = wrapped(node, far, &older(&question));
+            for (what, said, mtu, told) in [
+                ("too long", too_long, 1400, 1400 - header as u32),
+                ("a router that does not say", too_long, 0, 0),
+                ("unreachable", unreachable, 0, 0),
+            ] {
+                for bytes in [8, 15, 200] {
+                    let about = error(router, &host(node), said, mtu, &sent, header + bytes);
+                    let expected = error(vip, client, said, told, &older(&question), bytes);
+                    let outcome = lab.run("from_net", UPLINK, &about);
+                    assert_eq!(outcome.verdict, REDIRECT, "{what} {bytes} {question:?}");
+                    let (found, expected) = (&outcome.bytes[14..], &expected.bytes()[14..]);
+                    assert_eq!(found[header..], expected[header..], "{what} {bytes}");
+                    let ends = if v4 { 12..20 } else { 8..40 };
+                    assert_eq!(found[ends.clone()], expected[ends]);
+                    assert!(!v4 || checks(&[&found[..20]]));
+                    let long = &found[if v4 { 2..4 } else { 4..6 }];
+                    assert_eq!(long, &expected[if v4 { 2..4 } else { 4..6 }]);
+                }
+            }
+            // Too little of it, and of a conversation that is none.
+            let short = error(router, &host(node), too_long, 1400, &sent, header + 3);
+            lab.expect_untouched(NET, "short", &short);
+            let other = of(protocol, &client.replace("40000", "40001"), vip);
+            let other = wrapped(node, far, &other);
+            let none = error(router, &host(node), too_long, 1400, &other, header + 8);
+            lab.expect_untouched(NET, "none", &none);
+        }
+    }
+    assert_eq!(counted(&lab), []);
+}

@@ -3,9 +3,10 @@
 //! is the pod's.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     io::{ErrorKind, Read, Write},
     net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -15,7 +16,7 @@ use nix::sys::{
     time::{TimeVal, TimeValLike as _},
 };
 use vetch_ebpf_common::{Address, addresses, maps};
-use vetch_ebpf_tests::set_checksum_offload;
+use vetch_ebpf_tests::{set_checksum_offload, sysctl};
 use vetch_proxy::{
     Exposure, Hooks, HooksConfig,
     Kind::Tcx,
@@ -145,7 +146,7 @@ impl Front {
         };
         let hooks = Hooks::open(hooks, proxy.programs().ebpf()).unwrap();
         let _context = self.tokio.enter();
-        let (_none, pods) = tokio::sync::watch::channel(Some(HashMap::new().into()));
+        let (_none, pods) = tokio::sync::watch::channel(Some(Arc::default()));
         let mut follow = vetch_proxy::Follow::new(hooks, pods).unwrap();
         follow.look();
         let mut daemon = Daemon {
@@ -316,6 +317,8 @@ fn with_two_nodes(job: impl FnOnce(&Town, &Front, &[Served; 2]) + Send) {
     for family in &served {
         services.extend(family.services());
     }
+    // The network does so for IPv4.
+    sysctl("ipv6/conf/all/forwarding", "1");
     let stays = forwarded();
     let (outside, town) = (&town.site.outside, &town);
     thread::scope(|scope| {
@@ -355,8 +358,6 @@ fn a_daemon_of_another_mode_cuts_nobody() {
             let _daemon = front.daemon(mode);
             for family in served {
                 let (stream, accepted, from) = family.connect(&town.client);
-                // Without IPv6 of its own the pod's node leads nobody back by
-                // its stack.
                 let seen = if mode == Dsr { family.client } else { family.front };
                 assert_eq!(from, seen, "{mode:?}");
                 open.push((stream, accepted));
