@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use serde::Serialize;
-use vetch_ebpf_common::{Direction, Endpoint, Flow as Entry, Protocol, Tuple, maps};
+use vetch_ebpf_common::{Direction, Endpoint, Event, Flow as Entry, Protocol, Tuple, maps};
 
 use crate::{
     diff::ServiceId,
@@ -23,7 +23,10 @@ pub struct Flow {
     pub backend: SocketAddr,
     /// What the backend sees the client as, if it is not the client's address.
     pub translated: Option<SocketAddr>,
-    pub service: ServiceId,
+    /// None of one that another node's load balancer has sent here: it is known there.
+    pub service: Option<ServiceId>,
+    /// The backend's node answers the client itself.
+    pub direct: bool,
     /// `new`, `answered`, `closing`, `closed`.
     pub state: &'static str,
     pub idle_seconds: u64,
@@ -65,7 +68,8 @@ fn flow(key: &Tuple, entry: &Entry, now: u64) -> Option<Flow> {
         dialled: socket(key.destination()),
         backend: socket(entry.to.destination()),
         translated: (seen != client).then(|| socket(seen)),
-        service: entry.service,
+        service: (entry.service != Event::NO_SERVICE).then_some(entry.service),
+        direct: entry.is_direct(),
         state: entry.state.phase().as_str(),
         idle_seconds: now.saturating_sub(entry.seen) / SECOND,
         lifetime_seconds: entry.state.lifetime(key.protocol) / SECOND,
@@ -80,6 +84,19 @@ fn socket(endpoint: Endpoint) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_goes_through_a_tunnel() {
+        let key = tuple("192.0.2.9:40000", "10.96.0.1:80");
+        let to = tuple("192.0.2.9:40000", "10.1.0.1:8080");
+        let mut sent = Entry::new(to, 3, 1, 2, 0);
+        sent.answer_directly();
+        let shown = flow(&key, &sent, 0).unwrap();
+        assert_eq!((shown.service, shown.direct), (Some(3), true));
+        let came = Entry::new(to, Event::NO_SERVICE, 0, 2, 0);
+        let shown = flow(&key, &came, 0).unwrap();
+        assert_eq!((shown.service, shown.direct), (None, false));
+    }
 
     fn tuple(src: &str, dst: &str) -> Tuple {
         let endpoint = |text: &str| {
@@ -122,7 +139,8 @@ mod tests {
                         dialled: "10.96.0.1:80".parse().unwrap(),
                         backend: "10.1.0.1:8080".parse().unwrap(),
                         translated,
-                        service: 3,
+                        service: Some(3),
+                        direct: false,
                         state,
                         idle_seconds: 3,
                         lifetime_seconds: entry.state.lifetime(6) / 1_000_000_000,
