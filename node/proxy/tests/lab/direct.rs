@@ -28,7 +28,9 @@ use vetch_proxy::{
 use crate::{
     cell::{Cell, Services, backend, service},
     servers::TIMEOUT,
-    site::{Daemon, NODE, Namespace, OUTSIDE, POD_CIDR, Pod, Site, UPLINK, forwarded, maps_dir, shell},
+    site::{
+        Daemon, NODE, Namespace, OUTSIDE, POD_CIDR, Pod, Site, UPLINK, forwarded, maps_dir, shell,
+    },
 };
 
 const CLIENT: [&str; 2] = ["172.30.0.3", "fd30::3"];
@@ -69,7 +71,10 @@ fn town() -> Town {
         shell("ip link set port master switch up");
     });
     client.run(|| address("eth0", CLIENT));
-    shell(&format!("ip address add {}/64 dev {UPLINK} nodad", PODS_NODE[1]));
+    shell(&format!(
+        "ip address add {}/64 dev {UPLINK} nodad",
+        PODS_NODE[1]
+    ));
     let pod = site.pod("pod");
     Town { client, pod, site }
 }
@@ -84,10 +89,15 @@ fn give_v6(daemon: &Daemon, pod: &Pod) {
     let known = pods.get(&pod.ip.into(), 0).unwrap();
     let v6: IpAddr = parse(POD_V6);
     pods.insert(Address::from(v6), known, 0).unwrap();
-    let router = known.gateway_mac.map(|byte| format!("{byte:02x}")).join(":");
+    let router = known
+        .gateway_mac
+        .map(|byte| format!("{byte:02x}"))
+        .join(":");
     pod.namespace.run(|| {
         shell(&format!("ip address add {POD_V6}/128 dev eth0 nodad"));
-        shell(&format!("ip neighbour add fe80::1 lladdr {router} dev eth0"));
+        shell(&format!(
+            "ip neighbour add fe80::1 lladdr {router} dev eth0"
+        ));
         shell("ip route add default via fe80::1 dev eth0");
     });
 }
@@ -95,7 +105,9 @@ fn give_v6(daemon: &Daemon, pod: &Pod) {
 /// A node's programs: its addresses, its peer's, and where the peer's pods are.
 fn set(daemon: &mut Daemon, own: [&str; 2], peer: [&str; 2], pods: &[&str], services: &Services) {
     let of = |addresses: [&str; 2], flag| addresses.map(|address| (parse::<IpAddr>(address), flag));
-    let all = of(own, addresses::NODE).into_iter().chain(of(peer, addresses::PEER));
+    let all = of(own, addresses::NODE)
+        .into_iter()
+        .chain(of(peer, addresses::PEER));
     daemon.proxy.set_node_addresses(all.collect()).unwrap();
     let pods: BTreeSet<_> = pods.iter().map(|range| parse(range)).collect();
     daemon.proxy.set_peer_pods(&pods).unwrap();
@@ -330,7 +342,10 @@ fn with_two_nodes(job: impl FnOnce(&Town, &Front, &[Served; 2]) + Send) {
             std::panic::resume_unwind(panic);
         }
     });
-    println!("{} packets by the stack of the pod's node", forwarded() - stays);
+    println!(
+        "{} packets by the stack of the pod's node",
+        forwarded() - stays
+    );
 }
 
 #[test]
@@ -340,7 +355,8 @@ fn a_pod_of_another_node_answers_its_client_itself() {
         let before = forwarded();
         for like_a_wire in [false, true] {
             // Then nothing is left for the other end of a link to do.
-            town.client.run(|| set_checksum_offload("eth0", !like_a_wire));
+            town.client
+                .run(|| set_checksum_offload("eth0", !like_a_wire));
             for family in served {
                 family.ask(&town.client);
             }
@@ -358,7 +374,11 @@ fn a_daemon_of_another_mode_cuts_nobody() {
             let _daemon = front.daemon(mode);
             for family in served {
                 let (stream, accepted, from) = family.connect(&town.client);
-                let seen = if mode == Dsr { family.client } else { family.front };
+                let seen = if mode == Dsr {
+                    family.client
+                } else {
+                    family.front
+                };
                 assert_eq!(from, seen, "{mode:?}");
                 open.push((stream, accepted));
             }
