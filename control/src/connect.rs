@@ -1,8 +1,12 @@
 //! Subresources and kinds that are answered instead of stored.
 
+mod carry;
+mod headers;
+mod kubelet;
 mod log;
 mod proxy;
 mod review;
+mod stream;
 mod token;
 
 use std::collections::HashMap;
@@ -19,7 +23,7 @@ use vetch_server::status::{Result, Status};
 
 use crate::access::Access;
 
-pub use log::KUBELET_CLIENT;
+pub use kubelet::KUBELET_CLIENT;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -35,6 +39,10 @@ pub fn connectors(
     kubelet_client: Arc<Kept>,
 ) -> Result<HashMap<&'static str, Connector>, ConnectError> {
     let mut all: HashMap<&'static str, Connector> = HashMap::new();
+    let stream = Arc::new(stream::Streams::new(kubelet_client.clone())?);
+    for key in stream::KEYS {
+        all.insert(key, Connector::Forward(stream.clone()));
+    }
     let log = log::PodLog::new(kubelet_client)?;
     all.insert("pods/log", Connector::Answer(Arc::new(log)));
     let token = token::Token::new(access.tokens().clone());

@@ -120,6 +120,8 @@ pub enum SubresourceKind {
     Token,
     /// pods/proxy, services/proxy: what follows in the path is another server's.
     Proxy,
+    /// pods/exec, pods/attach: a connection that changes its protocol, to the kubelet.
+    Stream,
     /// namespaces/finalize
     Finalize,
     /// pods/eviction
@@ -183,6 +185,18 @@ impl Subresource {
             name: "proxy",
             kind: SubresourceKind::Proxy,
             verbs: &["create", "delete", "get", "patch", "update"],
+            group: "",
+            version: "v1",
+            object_kind: options,
+        }
+    }
+
+    /// GET as WebSockets have it, POST as SPDY had it.
+    pub const fn stream(name: &'static str, options: &'static str) -> Subresource {
+        Subresource {
+            name,
+            kind: SubresourceKind::Stream,
+            verbs: &["create", "get"],
             group: "",
             version: "v1",
             object_kind: options,

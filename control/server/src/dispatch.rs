@@ -68,6 +68,13 @@ async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response>
     let user = impersonate::stand_in(server, user, &parts.headers).await?;
     let target = Target::parse(server.registry, path);
     authorize(server, &user, &parts.method, path, target.as_ref(), &query).await?;
+    // Who runs something in a pod makes something there, whatever the method (since Kubernetes 1.35).
+    if let Some(SubresourceKind::Stream) = target.as_ref().and_then(Target::kind)
+        && parts.method == Method::GET
+    {
+        let method = &Method::POST;
+        authorize(server, &user, method, path, target.as_ref(), &query).await?;
+    }
     let Some(target) = target else {
         return if parts.method == Method::GET {
             plain_path(server, path, &parts.headers).await
@@ -204,7 +211,7 @@ async fn resource(server: &Server, call: &Call, headers: &http::HeaderMap) -> Re
         form,
     };
     let verb = target.verb(method, query.flag("watch"));
-    let subresource = target.subresource.map(|sub| &sub.kind);
+    let subresource = target.kind();
     // Across all namespaces there is only reading.
     let reachable = target.namespace.is_some()
         || !target.resource.namespaced
@@ -227,7 +234,7 @@ async fn resource(server: &Server, call: &Call, headers: &http::HeaderMap) -> Re
         }
         ("create", Some(SubresourceKind::Binding)) => request.bind(body).await,
         ("create", Some(SubresourceKind::Eviction)) => request.evict(body).await,
-        (_, Some(SubresourceKind::Proxy)) => Err(Status::no_route()),
+        (_, Some(SubresourceKind::Proxy | SubresourceKind::Stream)) => Err(Status::no_route()),
         ("get", _) => read::get(server, target, query, form).await,
         ("list", None) => read::list(server, target, query, form).await,
         ("watch", None) => watch::watch(server, target, query, form).await,

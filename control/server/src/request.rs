@@ -82,6 +82,11 @@ impl Target {
         })
     }
 
+    /// Of the subresource.
+    pub fn kind(&self) -> Option<&'static SubresourceKind> {
+        self.subresource.map(|sub| &sub.kind)
+    }
+
     /// Key prefix of the collection this target names.
     pub fn collection_prefix(&self) -> String {
         match &self.namespace {

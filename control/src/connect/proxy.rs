@@ -1,10 +1,9 @@
 //! pods/proxy and services/proxy: the request goes on to a server in a pod, and its answer comes back.
 //!
-//! [`locate`] finds the server by the objects alone, [`forward`] carries the request, [`rewrite`] leads redirects back
+//! [`locate`] finds the server by the objects alone, [`forward`] has the request carried, [`rewrite`] leads redirects back
 //! through here. Links in pages are left as they are.
 
 mod forward;
-mod headers;
 mod locate;
 mod rewrite;
 
@@ -21,7 +20,9 @@ use vetch_server::connect::{Forward, Forwarded};
 use vetch_server::request::Target;
 use vetch_server::status::{Result, Status};
 
-use locate::{Asked, Place};
+use locate::Asked;
+
+pub use locate::Place;
 
 /// What this answers.
 pub const KEYS: [&str; 2] = ["pods/proxy", "services/proxy"];

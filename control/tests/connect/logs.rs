@@ -22,15 +22,15 @@ use crate::cluster::{ADMIN, Cluster, cluster};
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// What the next request gets: a code, and its body piece by piece.
-type Script = (u16, mpsc::UnboundedReceiver<&'static str>);
+pub type Script = (u16, mpsc::UnboundedReceiver<&'static str>);
 
 #[derive(Default)]
-struct Seen {
-    requests: Mutex<Vec<(String, Option<User>)>>,
-    script: Mutex<Vec<Script>>,
+pub struct Seen {
+    pub requests: Mutex<Vec<(String, Option<User>)>>,
+    pub script: Mutex<Vec<Script>>,
 }
 
-async fn kubelet(pki: &Pki, seen: Arc<Seen>) -> SocketAddr {
+pub async fn kubelet(pki: &Pki, seen: Arc<Seen>) -> SocketAddr {
     let wanted = Wanted {
         file: "kubelet",
         common_name: "node",
@@ -72,7 +72,7 @@ async fn kubelet(pki: &Pki, seen: Arc<Seen>) -> SocketAddr {
     address
 }
 
-async fn node(cluster: &Cluster, address: SocketAddr) {
+pub async fn node(cluster: &Cluster, address: SocketAddr) {
     cluster
         .create("/api/v1/nodes", json!({"metadata": {"name": "n"}}))
         .await;

@@ -4,5 +4,6 @@ mod cluster;
 mod logs;
 mod proxy;
 mod reviews;
+mod streams;
 mod tls;
 mod tokens;

@@ -1,4 +1,4 @@
-//! The kubelet's API, as far as it goes: health, this node's pods, their logs.
+//! The kubelet's API, as far as it goes: health, this node's pods, their logs, processes run in their containers.
 //!
 //! Nobody is answered without a name: a certificate of the cluster's authority
 //! or a token that the API server knows. What they may do is the API server's
@@ -8,6 +8,7 @@ mod access;
 mod cache;
 pub mod certificate;
 mod container_logs;
+mod exec;
 mod logs;
 mod pods;
 mod tls;
@@ -78,6 +79,8 @@ struct Shared {
     runtime: Runtime,
     notifier: Notifier,
     pod_log_dir: Arc<PathBuf>,
+    /// What outlives its request ends with the server by this.
+    shutdown: CancellationToken,
 }
 
 /// Until `shutdown`; open connections end with it.
@@ -99,6 +102,7 @@ pub async fn run(
         runtime,
         notifier: Notifier::new().map_err(ServerError::Notifier)?,
         pod_log_dir: Arc::new(config.pod_log_dir),
+        shutdown: shutdown.clone(),
     };
     let address = config
         .listener
@@ -134,8 +138,12 @@ fn router(shared: Shared) -> Router {
         .route(
             "/containerLogs/{namespace}/{pod}/{container}",
             get(container_logs::get),
+        )
+        .route(
+            "/exec/{namespace}/{pod}/{container}",
+            get(exec::run).post(exec::run),
         );
-    for later in ["/exec", "/attach", "/portForward", "/run"] {
+    for later in ["/attach", "/portForward", "/run"] {
         router = router.route(&format!("{later}/{{*rest}}"), any(not_yet));
     }
     router
@@ -189,7 +197,8 @@ async fn not_yet(request: Request) -> Response {
         None => path,
     };
     let version = env!("CARGO_PKG_VERSION");
-    let words = format!("{what} is not part of vetch {version} yet: a later version brings it\n");
+    // No colon: kubectl would read a line with one as a Status in YAML, and show its message, which is none.
+    let words = format!("{what} is not part of vetch {version} yet, a later version brings it\n");
     text(StatusCode::NOT_IMPLEMENTED, words)
 }
 

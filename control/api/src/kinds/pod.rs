@@ -31,6 +31,7 @@ pub const ROW: Resource = Resource {
     categories: &["all"],
     storage_prefix: "pods",
     subresources: &[
+        Subresource::stream("attach", "PodAttachOptions"),
         Subresource {
             name: "binding",
             kind: SubresourceKind::Binding,
@@ -47,6 +48,7 @@ pub const ROW: Resource = Resource {
             version: "v1",
             object_kind: "Eviction",
         },
+        Subresource::stream("exec", "PodExecOptions"),
         Subresource {
             name: "log",
             kind: SubresourceKind::Log,

@@ -130,6 +130,33 @@ static DELETE: [Parameter; 3] = [
     ),
 ];
 
+static STREAM: [Parameter; 5] = [
+    text(
+        "container",
+        "The container of the pod. Defaults to only container if there is only one container in the pod.",
+    ),
+    flag(
+        "stderr",
+        "If true, the standard error stream is redirected for this call.",
+    ),
+    flag(
+        "stdin",
+        "If true, the standard input stream is redirected for this call. Defaults to false.",
+    ),
+    flag(
+        "stdout",
+        "If true, the standard output stream is redirected for this call.",
+    ),
+    flag(
+        "tty",
+        "If true, a TTY is allocated for the call. Defaults to false.",
+    ),
+];
+static COMMAND: Parameter = text(
+    "command",
+    "The remote command to execute, an argument each. Not executed within a shell.",
+);
+
 static LOG: [Parameter; 9] = [
     text(
         "container",
@@ -400,7 +427,7 @@ fn connect(row: &Resource, sub: &Subresource, method: &'static str) -> Operation
 }
 
 fn subresource(row: &Resource, sub: &Subresource, verb: &str) -> Option<Operation> {
-    if let SubresourceKind::Proxy = sub.kind {
+    if let SubresourceKind::Proxy | SubresourceKind::Stream = sub.kind {
         let method = match verb {
             "create" => "post",
             "update" => "put",
@@ -409,7 +436,14 @@ fn subresource(row: &Resource, sub: &Subresource, verb: &str) -> Option<Operatio
             "delete" => "delete",
             _ => return None,
         };
-        return Some(connect(row, sub, method));
+        let mut operation = connect(row, sub, method);
+        if let SubresourceKind::Stream = sub.kind {
+            operation.query.extend(STREAM.iter());
+            if sub.name == "exec" {
+                operation.query.push(&COMMAND);
+            }
+        }
+        return Some(operation);
     }
     let schema = schema_of(row, sub);
     let named = |mut operation: Operation| {

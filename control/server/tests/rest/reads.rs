@@ -115,6 +115,16 @@ async fn discovery_names_every_row() {
     ] {
         assert!(names.contains(&name), "{names:?}");
     }
+    for (name, kind) in [
+        ("pods/attach", "PodAttachOptions"),
+        ("pods/exec", "PodExecOptions"),
+    ] {
+        let resources = core.body["resources"].as_array().unwrap();
+        let wanted = json!({
+            "name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": ["create", "get"],
+        });
+        assert!(resources.contains(&wanted), "{name}");
+    }
     let accept =
         "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     let groups = cluster

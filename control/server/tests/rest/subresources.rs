@@ -118,3 +118,21 @@ async fn a_pod_is_bound_once() {
         .await
         .expect(405);
 }
+
+#[tokio::test]
+async fn who_runs_something_in_a_pod_may_create() {
+    let mut cluster = cluster().await;
+    cluster.post(PODS, pod("p")).await.expect(201);
+    // May get, and nothing else.
+    cluster.client = vetch_server::client(&cluster.router, "reader", &[]);
+    for method in ["GET", "POST"] {
+        for sub in ["exec", "attach"] {
+            let path = format!("{PODS}/p/{sub}?command=ls&stdout=true");
+            let refused = cluster.call(method, &path, &[], Value::Null).await;
+            let message = format!(
+                "pods \"p\" is forbidden: User \"reader\" cannot create resource \"pods/{sub}\" in API group \"\" in the namespace \"default\""
+            );
+            assert_eq!((refused.code, refused.message()), (403, message.as_str()));
+        }
+    }
+}

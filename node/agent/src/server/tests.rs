@@ -252,6 +252,28 @@ async fn logs_and_why_there_are_none() {
 }
 
 #[tokio::test]
+async fn where_nothing_can_be_run() {
+    let kubelet = Kubelet::start().await;
+    for (path, status, words) in [
+        (
+            "/exec/shop/web/app?command=ls",
+            400,
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ),
+        ("/exec/shop/none/app?output=1", 404, "pod does not exist"),
+        // It ended.
+        (
+            "/exec/shop/web/app?output=1",
+            500,
+            "container not found (\"app\")",
+        ),
+    ] {
+        let answer = kubelet.admin(path).await;
+        assert_eq!(answer, (status, words.to_owned()), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn the_rest_of_the_api() {
     let kubelet = Kubelet::start().await;
     assert_eq!(kubelet.admin("/healthz").await, (200, "ok".into()));
@@ -260,7 +282,6 @@ async fn the_rest_of_the_api() {
     assert_eq!((status, &pods["kind"]), (200, &json!("PodList")));
     assert_eq!(pods["items"][0]["metadata"]["name"], "web");
     for (path, what) in [
-        ("/exec/shop/web/app", "exec"),
         ("/attach/shop/web/app", "attach"),
         ("/portForward/shop/web", "port-forward"),
     ] {

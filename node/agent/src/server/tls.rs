@@ -63,7 +63,7 @@ pub fn config(
 /// Until dropped.
 pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router: Router) {
     let acceptor = TlsAcceptor::from(tls);
-    // Dropped with this: no connection outlives the server.
+    // Dropped with this: no connection outlives the server. One whose protocol was changed is its handler's.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -116,6 +116,6 @@ async fn connection(
         // Followers of logs that vanished without a word end with their connection.
         .keep_alive_interval(Some(Duration::from_secs(30)));
     builder
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await
 }

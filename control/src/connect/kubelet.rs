@@ -1,0 +1,194 @@
+//! From a pod to one of its containers and to the kubelet that runs it.
+
+use http::StatusCode;
+use serde_json::Value;
+use vetch_identity::{Usage, Wanted};
+use vetch_server::Server;
+use vetch_server::request::Target;
+use vetch_server::status::{Result, Status};
+
+/// Who the API server is to kubelets: kubeadm's name, in the group that may do everything there.
+pub const KUBELET_CLIENT: Wanted = Wanted {
+    file: "apiserver-kubelet-client",
+    common_name: "kube-apiserver-kubelet-client",
+    organization: Some("system:masters"),
+    usage: Usage::Client,
+};
+const KUBELET_PORT: u64 = 10250;
+
+/// A container of a pod.
+#[derive(Debug)]
+pub struct Located {
+    pub container: String,
+    /// `None`: the pod has no node yet.
+    pub kubelet: Option<Kubelet>,
+}
+
+#[derive(Debug)]
+pub struct Kubelet {
+    pub node: String,
+    /// `address:port`
+    pub host: String,
+}
+
+/// `asked`: the container's name, where the client gives one.
+pub async fn locate(server: &Server, target: &Target, asked: Option<&str>) -> Result<Located> {
+    let name = target.name.as_deref().unwrap_or_default();
+    let pod = server
+        .find("", "pods", target.namespace.as_deref(), name)
+        .await?
+        .ok_or_else(|| Status::not_found(target.resource, name))?;
+    let container = container(&pod.value, asked).map_err(Status::bad_request)?;
+    let node_name = pod.value["spec"]["nodeName"].as_str().unwrap_or_default();
+    if node_name.is_empty() {
+        return Ok(Located {
+            container,
+            kubelet: None,
+        });
+    }
+    let node = server.find("", "nodes", None, node_name).await?;
+    let Some(node) = node else {
+        return Err(Status::not_found(server.row("", "nodes")?, node_name));
+    };
+    let host = kubelet(&node.value)
+        .ok_or_else(|| unreachable("no preferred addresses found; known addresses: []"))?;
+    Ok(Located {
+        container,
+        kubelet: Some(Kubelet {
+            node: node_name.to_owned(),
+            host,
+        }),
+    })
+}
+
+/// Kubernetes gives a failed request to a kubelet no reason, so that its own words are all there is to read.
+pub fn unreachable(words: impl Into<String>) -> Status {
+    Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", words)
+}
+
+/// Where the node's kubelet listens.
+fn kubelet(node: &Value) -> Option<String> {
+    let addresses = node["status"]["addresses"].as_array()?;
+    let of = |kind: &str| {
+        addresses
+            .iter()
+            .find(|address| address["type"] == kind)
+            .and_then(|address| address["address"].as_str())
+    };
+    let address = of("InternalIP")
+        .or_else(|| of("ExternalIP"))
+        .or_else(|| of("Hostname"))?;
+    let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+        .as_u64()
+        .unwrap_or(KUBELET_PORT);
+    Some(match address.contains(':') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
+    })
+}
+
+/// The container asked for, or the pod's only one. The error is a BadRequest's message.
+fn container(pod: &Value, asked: Option<&str>) -> Result<String, String> {
+    let names = |list: &str| -> Vec<&str> {
+        pod["spec"][list]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|container| container["name"].as_str())
+            .collect()
+    };
+    let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    let (apps, inits, debug) = (
+        names("containers"),
+        names("initContainers"),
+        names("ephemeralContainers"),
+    );
+    if let Some(asked) = asked {
+        return match apps
+            .iter()
+            .chain(&inits)
+            .chain(&debug)
+            .any(|name| *name == asked)
+        {
+            true => Ok(asked.to_owned()),
+            false => Err(format!("container {asked} is not valid for pod {pod_name}")),
+        };
+    }
+    match apps.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        [] => Err(format!(
+            "a container name must be specified for pod {pod_name}"
+        )),
+        several => {
+            let mut message = format!(
+                "a container name must be specified for pod {pod_name}, choose one of: [{}]",
+                several.join(" ")
+            );
+            for (what, others) in [("init", &inits), ("ephemeral", &debug)] {
+                if !others.is_empty() {
+                    message.push_str(&format!(
+                        " or one of the {what} containers: [{}]",
+                        others.join(" ")
+                    ));
+                }
+            }
+            Err(message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn which_container() {
+        let pod = |apps: &[&str], inits: &[&str]| {
+            let list = |names: &[&str]| -> Vec<Value> {
+                names.iter().map(|name| json!({"name": name})).collect()
+            };
+            json!({"metadata": {"name": "p"}, "spec": {"containers": list(apps), "initContainers": list(inits)}})
+        };
+        let table: [(Value, Option<&str>, Result<&str, &str>); 5] = [
+            (pod(&["a"], &["i"]), None, Ok("a")),
+            (pod(&["a"], &["i"]), Some("i"), Ok("i")),
+            (
+                pod(&["a"], &[]),
+                Some("b"),
+                Err("container b is not valid for pod p"),
+            ),
+            (
+                pod(&["a", "b"], &[]),
+                None,
+                Err("a container name must be specified for pod p, choose one of: [a b]"),
+            ),
+            (
+                pod(&["a", "b"], &["i"]),
+                None,
+                Err(
+                    "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]",
+                ),
+            ),
+        ];
+        for (pod, asked, wanted) in table {
+            assert_eq!(
+                container(&pod, asked),
+                wanted.map(str::to_owned).map_err(str::to_owned)
+            );
+        }
+    }
+
+    #[test]
+    fn where_the_kubelet_listens() {
+        let node = json!({"status": {
+            "addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 1234}},
+        }});
+        assert_eq!(kubelet(&node).as_deref(), Some("10.0.0.1:1234"));
+        let six = json!({"status": {"addresses": [{"type": "InternalIP", "address": "fd00::1"}]}});
+        assert_eq!(kubelet(&six).as_deref(), Some("[fd00::1]:10250"));
+        assert_eq!(kubelet(&json!({})), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! `kubectl exec`: processes in running containers, their streams, terminals and exit codes.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::json;
+use vetch_tests::{Cluster, Namespace, eventually};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What a run of kubectl said, and its exit code.
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    stdout: Vec<u8>,
+    stderr: String,
+}
+
+fn run(namespace: &Namespace<'_>, args: &[&str], stdin: &[u8]) -> Result<Ran> {
+    let mut child = command(namespace, args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("run kubectl")?;
+    let mut pipe = child.stdin.take().context("kubectl's stdin")?;
+    std::thread::scope(|scope| {
+        // kubectl may end before it has read all.
+        scope.spawn(move || pipe.write_all(stdin));
+        let output = child.wait_with_output()?;
+        Ok(Ran {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    })
+}
+
+fn command(namespace: &Namespace<'_>, args: &[&str]) -> Command {
+    let mut all = vec!["--namespace", &namespace.name];
+    all.extend_from_slice(args);
+    namespace.cluster.kubectl_command(&all)
+}
+
+/// A pod of two containers that do nothing, the second of which is the one meant where none is named.
+fn two(cluster: &Cluster) -> Result<Namespace<'_>> {
+    let namespace = Namespace::create(cluster, "exec")?;
+    let container = |name: &str| {
+        json!({
+            "name": name, "image": "vetch.local/echo:v1", "imagePullPolicy": "IfNotPresent",
+            "command": ["sleep", "3600"], "env": [{"name": "WHO", "value": name}],
+        })
+    };
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "two", "annotations": {"kubectl.kubernetes.io/default-container": "side"}},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container("app"), container("side")]},
+    });
+    namespace.apply(&pod.to_string())?;
+    namespace
+        .kubectl(&["wait", "--for=condition=Ready", "pod/two", "--timeout=120s"])?
+        .ok()?;
+    Ok(namespace)
+}
+
+#[test]
+fn exec_streams_and_exit_codes() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = two(&cluster)?;
+    let script = "echo $WHO; echo err >&2; exit 3";
+    for (more, who) in [(&["-c", "app"][..], "app\n"), (&[], "side\n")] {
+        let args = [&["exec", "two"], more, &["--", "sh", "-c", script]].concat();
+        let ran = run(&namespace, &args, b"")?;
+        ensure!(ran.code == Some(3), "{ran:?}");
+        ensure!(ran.stdout == who.as_bytes(), "{ran:?}");
+        let told = "err\ncommand terminated with exit code 3\n";
+        ensure!(ran.stderr.ends_with(told), "{ran:?}");
+    }
+
+    // The input ends before the output begins, and both are whole.
+    let input: String = (0..300_000).map(|line| format!("{line}\n")).collect();
+    let sort = ["exec", "-i", "two", "--", "sort", "-rn"];
+    let ran = run(&namespace, &sort, input.as_bytes())?;
+    ensure!(ran.code == Some(0), "{:?} {}", ran.code, ran.stderr);
+    let wanted: String = (0..300_000).rev().map(|line| format!("{line}\n")).collect();
+    ensure!(
+        ran.stdout == wanted.as_bytes(),
+        "{} bytes came back of {}",
+        ran.stdout.len(),
+        wanted.len()
+    );
+
+    for (args, words) in [
+        (
+            &["exec", "two", "-c", "none", "--", "ls"][..],
+            "container none is not valid for pod two",
+        ),
+        (
+            &["exec", "two", "--", "no-such-program"],
+            "exec: \"no-such-program\": executable file not found in $PATH",
+        ),
+        (&["attach", "two"], "attach is not part of vetch"),
+    ] {
+        let ran = run(&namespace, args, b"")?;
+        ensure!(ran.code == Some(1), "{ran:?}");
+        ensure!(ran.stderr.contains(words), "{ran:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn exec_has_a_terminal_of_the_clients_size() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = two(&cluster)?;
+    let inside =
+        "until [ \"$(stty size)\" = \"42 77\" ]; do sleep 0.1; done; test -t 2 && echo sized";
+    let kubectl = command(&namespace, &["exec", "-it", "two"]);
+    let words: Vec<&str> = kubectl
+        .get_args()
+        .filter_map(|word| word.to_str())
+        .collect();
+    // In a terminal of script(1): a shell that sets its size, and becomes kubectl.
+    let mut script = Command::new("script");
+    script
+        .args([
+            "-qec",
+            "stty rows 42 cols 77 && exec \"$RUN\" $WORDS -- sh -c \"$INSIDE\"",
+            "/dev/null",
+        ])
+        .env("RUN", kubectl.get_program())
+        .env("WORDS", words.join(" "))
+        .env("INSIDE", inside);
+    for (name, value) in kubectl.get_envs() {
+        script.env(name, value.context("kubectl's environment")?);
+    }
+    let output = script.stdin(Stdio::null()).output().context("run script")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{output:?}");
+    ensure!(said.contains("sized\r\n"), "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_is_killed_leaves_no_process() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = two(&cluster)?;
+    let endless = [
+        "exec",
+        "two",
+        "--",
+        "sh",
+        "-c",
+        "echo begun; exec sleep 4711",
+    ];
+    let mut client = command(&namespace, &endless)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("run kubectl")?;
+    let stdout = client.stdout.take().context("kubectl's stdout")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    ensure!(line == "begun\n", "{line:?}");
+    let processes = || -> Result<String> {
+        let ran = run(&namespace, &["exec", "two", "--", "ps"], b"")?;
+        ensure!(ran.code == Some(0), "{ran:?}");
+        Ok(String::from_utf8(ran.stdout)?)
+    };
+    let before = processes()?;
+    ensure!(before.contains("sleep 4711"), "{before}");
+    client.kill()?;
+    client.wait()?;
+    eventually(MINUTE, "the process goes with its client", || {
+        let now = processes()?;
+        if now.contains("sleep 4711") {
+            bail!("{now}");
+        }
+        Ok(())
+    })
+}
