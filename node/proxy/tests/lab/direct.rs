@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     io::{ErrorKind, Read, Write},
-    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::Arc,
     thread,
     time::Duration,
@@ -27,7 +27,7 @@ use vetch_proxy::{
 
 use crate::{
     cell::{Cell, Services, backend, service},
-    servers::TIMEOUT,
+    servers::{TIMEOUT, there_and_back},
     site::{
         Daemon, NODE, Namespace, OUTSIDE, POD_CIDR, Pod, Site, UPLINK, forwarded, maps_dir, shell,
     },
@@ -242,7 +242,7 @@ impl Served {
     fn ask(&self, client: &Namespace) {
         let (mut stream, mut accepted, from) = self.connect(client);
         assert_eq!(from, self.client);
-        exchange(&mut stream, &mut accepted);
+        there_and_back(&mut stream, &mut accepted);
         let dialled = self.dialled;
         let socket = client.run(|| {
             let any = SocketAddr::new(Address::from(dialled.ip()).any().into(), 0);
@@ -291,23 +291,6 @@ impl Served {
         }
         panic!("{length} bytes did not arrive in {attempts} attempts");
     }
-}
-
-fn exchange(stream: &mut TcpStream, accepted: &mut TcpStream) {
-    let sent: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut bytes = Vec::new();
-            accepted.read_to_end(&mut bytes).unwrap();
-            accepted.write_all(&bytes).unwrap();
-            accepted.shutdown(Shutdown::Write).unwrap();
-        });
-        stream.write_all(&sent).unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).unwrap();
-        assert!(sent == received, "{} bytes came back", received.len());
-    });
 }
 
 /// The test's own part, in the namespace of the node that is dialled.
@@ -394,7 +377,7 @@ fn a_daemon_of_another_mode_cuts_nobody() {
             }
         }
         for (mut stream, mut accepted) in open {
-            exchange(&mut stream, &mut accepted);
+            there_and_back(&mut stream, &mut accepted);
         }
     });
 }

@@ -2,8 +2,7 @@
 //! each on a link of its own behind a switch.
 
 use std::{
-    io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::OwnedFd,
     thread,
     time::{Duration, Instant},
@@ -29,7 +28,7 @@ use vetch_proxy::{
 
 use crate::{
     cell::{backend, service},
-    servers::{Server, TIMEOUT, udp_client},
+    servers::{Server, TIMEOUT, there_and_back, udp_client},
     site::{Daemon, NODE, Namespace, OUTSIDE, Site, UPLINK, shell},
 };
 
@@ -161,7 +160,6 @@ impl Town {
     }
 
     fn exchange(&self, listener: &TcpListener) {
-        let sent: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
         let node = format!("{NODE}:30053").parse().unwrap();
         let mut stream = self
             .client
@@ -173,19 +171,7 @@ impl Town {
             end.set_read_timeout(Some(TIMEOUT)).unwrap();
             end.set_write_timeout(Some(TIMEOUT)).unwrap();
         }
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut bytes = Vec::new();
-                accepted.read_to_end(&mut bytes).unwrap();
-                accepted.write_all(&bytes).unwrap();
-                accepted.shutdown(Shutdown::Write).unwrap();
-            });
-            stream.write_all(&sent).unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
-            let mut received = Vec::new();
-            stream.read_to_end(&mut received).unwrap();
-            assert!(sent == received, "{} bytes came back", received.len());
-        });
+        there_and_back(&mut stream, &mut accepted);
     }
 }
 

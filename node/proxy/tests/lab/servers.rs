@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -131,4 +131,24 @@ pub fn udp_client() -> UdpSocket {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket
+}
+
+/// A megabyte from one end of a connection to the other and back, whole. Both
+/// ends are closed for writing then.
+#[track_caller]
+pub fn there_and_back(stream: &mut TcpStream, accepted: &mut TcpStream) {
+    let sent: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut bytes = Vec::new();
+            accepted.read_to_end(&mut bytes).unwrap();
+            accepted.write_all(&bytes).unwrap();
+            accepted.shutdown(Shutdown::Write).unwrap();
+        });
+        stream.write_all(&sent).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
+        assert!(sent == received, "{} bytes came back", received.len());
+    });
 }
