@@ -43,7 +43,7 @@ mod spec;
 mod status;
 mod termination;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod text;
 mod unsupported;
 mod volumes;

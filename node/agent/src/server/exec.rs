@@ -160,25 +160,19 @@ impl session::Process for ExecProcess {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use vetch_runtime::{ContainerStatus, SandboxState};
 
     use super::*;
+    use crate::pods::testing;
 
-    fn sandbox(uid: &str, state: &str) -> SandboxStatus {
-        serde_json::from_value(json!({
-            "id": "s", "state": "Ready", "created_at": "2026-01-01T00:00:00Z",
-            "containers": [{
-                "id": format!("of-{uid}"), "name": "app", "attempt": 0, "state": state, "image": "i", "image_id": "i",
-                "created_at": "2026-01-01T00:00:00Z", "log_path": "app/0.log", "labels": {}, "annotations": {},
-            }],
-            "spec": {
-                "pod_uid": uid, "name": "web", "namespace": "shop", "attempt": 0, "hostname": "web",
-                "host_network": false, "host_ipc": false, "host_pid": false, "share_process_namespace": false,
-                "qos": "BestEffort", "resources": {}, "sysctls": {}, "labels": {}, "annotations": {},
-                "log_directory": "/logs",
-            },
-        }))
-        .unwrap()
+    fn sandbox(uid: &str, state: ContainerState) -> SandboxStatus {
+        let app = ContainerStatus {
+            id: ContainerId(format!("of-{uid}")),
+            ..testing::container("app", 0, state)
+        };
+        let mut sandbox = testing::sandbox(0, SandboxState::Ready, vec![app]);
+        sandbox.spec.pod_uid = uid.to_owned();
+        sandbox
     }
 
     #[test]
@@ -255,9 +249,9 @@ mod tests {
     fn only_what_runs_is_found() {
         // The pod before of the same name, the one that is meant, and one that ended.
         let sandboxes = [
-            sandbox("u0", "Running"),
-            sandbox("u1", "Running"),
-            sandbox("u2", "Exited"),
+            sandbox("u0", ContainerState::Running),
+            sandbox("u1", ContainerState::Running),
+            sandbox("u2", ContainerState::Exited),
         ];
         for (pod, uid, container, wanted) in [
             ("web", Some("u1"), "app", Some("of-u1")),

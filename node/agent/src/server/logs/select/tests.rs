@@ -1,6 +1,8 @@
 use serde_json::{Value, json};
+use vetch_runtime::{ContainerId, ContainerStatus, SandboxState};
 
 use super::*;
+use crate::pods::testing;
 
 /// A pod with container `app`, whose status is this.
 fn pod(status: Value) -> Pod {
@@ -143,27 +145,16 @@ fn containers_that_are_not_there() {
 }
 
 fn sandbox(uid: &str, created: i64, containers: &[(&str, u32, ContainerState)]) -> SandboxStatus {
-    let containers: Vec<Value> = containers
+    let containers = containers
         .iter()
-        .map(|(id, attempt, state)| {
-            json!({
-                "id": id, "name": "app", "attempt": attempt, "state": state, "image": "i", "image_id": "i",
-                "created_at": "2026-01-01T00:00:00Z", "log_path": format!("app/{attempt}.log"),
-                "labels": {}, "annotations": {},
-            })
-        })
-        .collect();
-    let created = jiff::Timestamp::from_second(created).unwrap();
-    serde_json::from_value(json!({
-        "id": format!("s{created}"), "state": "Ready", "created_at": created, "containers": containers,
-        "spec": {
-            "pod_uid": uid, "name": "web", "namespace": "shop", "attempt": 0, "hostname": "web",
-            "host_network": false, "host_ipc": false, "host_pid": false, "share_process_namespace": false,
-            "qos": "BestEffort", "resources": {}, "sysctls": {}, "labels": {}, "annotations": {},
-            "log_directory": "/logs",
-        },
-    }))
-    .unwrap()
+        .map(|(id, attempt, state)| ContainerStatus {
+            id: ContainerId((*id).to_owned()),
+            ..testing::container("app", *attempt, *state)
+        });
+    let mut sandbox = testing::sandbox(0, SandboxState::Ready, containers.collect());
+    sandbox.spec.pod_uid = uid.to_owned();
+    sandbox.created_at = testing::at(created);
+    sandbox
 }
 
 #[test]
