@@ -237,6 +237,7 @@ impl Machines {
             crowded: self.all().len() * qemu::PROCESSORS
                 > std::thread::available_parallelism()?.get(),
             memory_mib: MEMORY_MIB[usize::from(!machine.is_control())],
+            release: &self.state.kernel_release,
             kernel: &self.state.kernel_image,
             modules: &self.state.modules_disk,
             link_port: self.state.link_port,

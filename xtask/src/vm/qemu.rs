@@ -44,6 +44,8 @@ pub struct Hardware<'a> {
     /// Whether the machines have more processors together than this computer.
     pub crowded: bool,
     pub memory_mib: u32,
+    /// The kernel's, as `uname -r` says it.
+    pub release: &'a str,
     pub kernel: &'a Path,
     pub modules: &'a Path,
     /// The multicast port of the link between the machines, on loopback.
@@ -100,17 +102,35 @@ impl Files {
     }
 }
 
+/// What QEMU's `-cpu` is told for this kernel.
+///
+/// QEMU 7.2 gets cmpxchg16b wrong where it is not locked. The slab allocator's lists of each processor
+/// use it so since Linux 6.5 (6.12 died in five of five boots), until 7.0 has these lists no more. Since
+/// 6.19, on the other hand, eBPF's storage of sockets is had by kmalloc_nolock(), which refuses wherever
+/// cmpxchg16b is missing: `connect()` then fails for every Service. So it is there from 7.0 on.
+fn emulated_processor(release: &str) -> &'static str {
+    let major: Option<u32> = release
+        .split('.')
+        .next()
+        .and_then(|number| number.parse().ok());
+    match major {
+        Some(..7) => "max,cx16=off",
+        _ => "max",
+    }
+}
+
 /// QEMU's arguments.
 pub fn arguments(hardware: &Hardware<'_>, files: &Files) -> Vec<String> {
     let Hardware { machine, .. } = hardware;
     let (accelerator, processor) = match hardware.accelerator {
         Accelerator::Kvm => ("kvm", "host"),
-        // Without cmpxchg16b, which QEMU 7.2 gets wrong where it is not locked: the slab allocator of
-        // 6.5 and newer uses it so, and 6.12 died in five of five boots. A thread for each processor
-        // only where they run at once: where they wait for each other, one was seen to run into the
-        // breakpoint of a patch to the kernel's text that another had finished (`Oops: int3`).
-        Accelerator::Tcg if hardware.crowded => ("tcg,thread=single", "max,cx16=off"),
-        Accelerator::Tcg => ("tcg,thread=multi", "max,cx16=off"),
+        // A thread for each processor only where they run at once: where they wait for each other, one
+        // was seen to run into the breakpoint of a patch to the kernel's text that another had finished
+        // (`Oops: int3`).
+        Accelerator::Tcg if hardware.crowded => {
+            ("tcg,thread=single", emulated_processor(hardware.release))
+        }
+        Accelerator::Tcg => ("tcg,thread=multi", emulated_processor(hardware.release)),
     };
     let forwards: String = hardware
         .forwards
@@ -320,6 +340,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             crowded: false,
             memory_mib: 1024,
+            release: "6.12.1-x",
             kernel: Path::new("/k/vmlinuz"),
             modules: Path::new("/k/modules.ext4"),
             link_port: 4000,
@@ -343,5 +364,19 @@ mod tests {
             ..hardware
         };
         assert!(arguments(&crowded, &files).contains(&"tcg,thread=single".to_owned()));
+    }
+
+    #[test]
+    fn cmpxchg16b_is_there_where_the_kernel_needs_it() {
+        for (release, wanted) in [
+            ("6.1.0-39-cloud-amd64", "max,cx16=off"),
+            ("6.12.57+deb12-cloud-amd64", "max,cx16=off"),
+            ("7.0.1", "max"),
+            ("7.2.13+deb14-cloud-amd64", "max"),
+            ("10.0-rc1", "max"),
+            ("mine", "max"),
+        ] {
+            assert_eq!(emulated_processor(release), wanted, "{release}");
+        }
     }
 }
