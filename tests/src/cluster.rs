@@ -104,7 +104,10 @@ impl Cluster {
         let path = std::env::var_os(variable).with_context(|| {
             format!("{variable} names no cluster.json: run `cargo xtask test` or `cargo xtask e2e`")
         })?;
-        let path = PathBuf::from(path);
+        Cluster::at(PathBuf::from(path), lock)
+    }
+
+    fn at(path: PathBuf, lock: FlockArg) -> Result<Cluster> {
         let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
         let lock = Flock::lock(file, lock)
             .map_err(|(_, errno)| errno)
@@ -143,6 +146,43 @@ impl Cluster {
     /// Runs one of xtask's doors (`node stop node-1`, …) on this cluster.
     pub fn xtask(&self, args: &[&str]) -> Result<()> {
         xtask(&self.name, args).map(drop)
+    }
+}
+
+/// A cluster of a scenario's own, taken down with the value.
+#[derive(Debug)]
+pub struct Own {
+    cluster: Cluster,
+}
+
+impl Own {
+    /// `up` with these arguments.
+    pub fn up(name: &str, args: &[&str]) -> Result<Own> {
+        let up = [&["up", "--detach", "--fresh"], args].concat();
+        xtask(name, &up).inspect_err(|_| down(name))?;
+        let path = repository().join(format!("target/vetch-{name}/cluster.json"));
+        let cluster = Cluster::at(path, FlockArg::LockShared).inspect_err(|_| down(name))?;
+        Ok(Own { cluster })
+    }
+}
+
+impl std::ops::Deref for Own {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        down(&self.cluster.name);
+    }
+}
+
+fn down(name: &str) {
+    if let Err(error) = xtask(name, &["down", "--fresh"]) {
+        eprintln!("{error:#}");
     }
 }
 

@@ -11,6 +11,6 @@ pub mod node;
 pub mod registry;
 pub mod wait;
 
-pub use cluster::{Cluster, Node};
+pub use cluster::{Cluster, Node, Own};
 pub use kubectl::{Namespace, Output};
 pub use wait::eventually;

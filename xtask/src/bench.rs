@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::build::{self, Wanted};
 use crate::child;
-use crate::cli::UpArgs;
+use crate::cli::{NodeArgs, UpArgs};
 use crate::cluster::{Cluster, Name};
 use crate::signals::{self, Signals};
 use crate::state::State;
@@ -29,6 +29,8 @@ pub struct BenchArgs {
     /// How many nodes the cluster has.
     #[arg(long, default_value_t = 2)]
     nodes: u32,
+    #[command(flatten)]
+    more: NodeArgs,
     /// What vetch-bench is told: `service`, `pods`, `api`, `compare`, … and their arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     arguments: Vec<OsString>,
@@ -55,6 +57,7 @@ pub fn run(name: Name, args: &BenchArgs) -> Result<ExitCode> {
         fresh: true,
         max_pods: Some(MAX_PODS),
         service_proxy_name: is_given(&args.arguments, "--kube-proxy").then(|| PROXY_NAME.into()),
+        more: args.more.clone(),
         ..UpArgs::default()
     };
     let outcome = up::start(&steps, &cluster, &wishes).and_then(|state| {

@@ -133,6 +133,17 @@ pub struct UpArgs {
     /// service.kubernetes.io/service-proxy-name has this value [default: as before].
     #[arg(long, value_name = "NAME")]
     pub service_proxy_name: Option<String>,
+    #[command(flatten)]
+    pub more: NodeArgs,
+}
+
+/// What makes a node another one.
+#[derive(Clone, Debug, Default, Args)]
+pub struct NodeArgs {
+    /// A flag that vetch-node gets besides, as `--node-arg=--load-balancer-mode=dsr`; may be given several
+    /// times [default: as before].
+    #[arg(long = "node-arg", value_name = "FLAG", allow_hyphen_values = true)]
+    pub node_args: Vec<String>,
 }
 
 impl Cli {

@@ -29,6 +29,7 @@ pub struct Wishes {
     pub insecure_registries: Vec<String>,
     pub max_pods: Option<u32>,
     pub service_proxy_name: Option<String>,
+    pub node_args: Vec<String>,
 }
 
 /// What the machine already uses, this cluster's own parts left out.
@@ -164,12 +165,10 @@ pub fn decide(
         taken,
     )?;
     let etcd_peer_port = free_port(peer, ETCD_PORT, &[api_port, etcd_client_port], taken)?;
-    let mut insecure_registries = wishes.insecure_registries.clone();
-    if insecure_registries.is_empty() {
-        insecure_registries = before
-            .map(|state| state.insecure_registries.clone())
-            .unwrap_or_default();
-    }
+    let list = |wanted: &Vec<String>, has: fn(&State) -> &Vec<String>| match before {
+        Some(before) if wanted.is_empty() => has(before).clone(),
+        _ => wanted.clone(),
+    };
     let state = State {
         nodes: wishes
             .nodes
@@ -182,10 +181,13 @@ pub fn decide(
         api_port,
         etcd_client_port,
         etcd_peer_port,
-        insecure_registries,
+        insecure_registries: list(&wishes.insecure_registries, |state| {
+            &state.insecure_registries
+        }),
         max_pods: wishes.max_pods.or(before.and_then(|state| state.max_pods)),
         service_proxy_name: (wishes.service_proxy_name.clone())
             .or_else(|| before.and_then(|state| state.service_proxy_name.clone())),
+        node_args: list(&wishes.node_args, |state| &state.node_args),
     };
     check_room(&state)?;
     Ok(state)

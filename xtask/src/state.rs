@@ -29,6 +29,9 @@ pub struct State {
     /// Whose Services the nodes serve; None: those that name nobody.
     #[serde(default)]
     pub service_proxy_name: Option<String>,
+    /// What vetch-node is told besides.
+    #[serde(default)]
+    pub node_args: Vec<String>,
 }
 
 impl State {

@@ -152,6 +152,7 @@ fn choose(cluster: &Cluster, args: &UpArgs, before: Option<&State>) -> Result<St
         insecure_registries: args.insecure_registry.clone(),
         max_pods: args.max_pods,
         service_proxy_name: args.service_proxy_name.clone(),
+        node_args: args.more.node_args.clone(),
     };
     Ok(plan::decide(&cluster.name, &wishes, before, &taken)?)
 }

@@ -114,6 +114,7 @@ fn wishes_are_met() {
         insecure_registries: vec!["registry:5000".into()],
         max_pods: Some(250),
         service_proxy_name: Some("vetch".into()),
+        node_args: vec!["--load-balancer-mode=dsr".into()],
     };
     let state = Machine::empty().decide("a", &wishes, None).unwrap();
     assert_eq!(state.subnet, net("172.30.77.0/24"));
@@ -121,6 +122,8 @@ fn wishes_are_met() {
     assert_eq!(state.service_cidr, net("10.97.0.0/24"));
     assert_eq!((state.nodes, state.api_port), (2, 16477));
     assert_eq!(state.max_pods, Some(250));
+    assert_eq!(state.insecure_registries, ["registry:5000"]);
+    assert_eq!(state.node_args, ["--load-balancer-mode=dsr"]);
     // The same wishes once more are no change; none at all neither.
     assert_eq!(
         Machine::empty().decide("a", &wishes, Some(&state)),

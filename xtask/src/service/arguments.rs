@@ -79,6 +79,7 @@ pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<V
     if let Some(count) = state.max_pods {
         arguments.extend(["--max-pods".to_owned(), count.to_string()]);
     }
+    arguments.extend_from_slice(&state.node_args);
     Ok(arguments)
 }
 
@@ -117,6 +118,7 @@ mod tests {
             insecure_registries: vec!["registry:5000".into()],
             max_pods: Some(250),
             service_proxy_name: Some("vetch".into()),
+            node_args: vec!["--xdp=auto".into()],
         }
     }
 
@@ -166,6 +168,7 @@ mod tests {
             "--insecure-registry registry:5000",
             "--service-proxy-name vetch",
             "--max-pods 250",
+            "--xdp=auto",
         ] {
             assert!(second.contains(part), "{second}");
         }
