@@ -43,16 +43,16 @@ pub fn connectors(
     for key in stream::KEYS {
         all.insert(key, Connector::Forward(stream.clone()));
     }
+    let proxy = Arc::new(proxy::Proxy::new(kubelet_client.clone())?);
+    for key in proxy::KEYS {
+        all.insert(key, Connector::Forward(proxy.clone()));
+    }
     let log = log::PodLog::new(kubelet_client)?;
     all.insert("pods/log", Connector::Answer(Arc::new(log)));
     let token = token::Token::new(access.tokens().clone());
     all.insert("serviceaccounts/token", Connector::Answer(Arc::new(token)));
     for (key, answer) in review::answers(access) {
         all.insert(key, Connector::Answer(answer));
-    }
-    let proxy = Arc::new(proxy::Proxy::new()?);
-    for key in proxy::KEYS {
-        all.insert(key, Connector::Forward(proxy.clone()));
     }
     Ok(all)
 }

@@ -86,6 +86,20 @@ impl Server {
         }
         Ok(self.store.get(&key).await?)
     }
+
+    /// All objects of a namespace, as fresh as etcd.
+    pub async fn all(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+    ) -> Result<Vec<Arc<Object>>> {
+        let row = self.row(group, plural)?;
+        let cache = self.cache(row)?;
+        cache.wait_for(self.store.current_revision().await?).await?;
+        let prefix = format!("{}{namespace}/", storage_prefix(row));
+        Ok(cache.list(&prefix).objects)
+    }
 }
 
 /// The object in the row's own version.

@@ -7,6 +7,8 @@ use vetch_server::Server;
 use vetch_server::request::Target;
 use vetch_server::status::{Result, Status};
 
+use crate::admission::{list, text};
+
 /// Who the API server is to kubelets: kubeadm's name, in the group that may do everything there.
 pub const KUBELET_CLIENT: Wanted = Wanted {
     file: "apiserver-kubelet-client",
@@ -14,7 +16,7 @@ pub const KUBELET_CLIENT: Wanted = Wanted {
     organization: Some("system:masters"),
     usage: Usage::Client,
 };
-const KUBELET_PORT: u64 = 10250;
+const KUBELET_PORT: u16 = 10250;
 
 /// A container of a pod.
 #[derive(Debug)]
@@ -50,8 +52,11 @@ pub async fn locate(server: &Server, target: &Target, asked: Option<&str>) -> Re
     let Some(node) = node else {
         return Err(Status::not_found(server.row("", "nodes")?, node_name));
     };
-    let host = kubelet(&node.value)
-        .ok_or_else(|| unreachable("no preferred addresses found; known addresses: []"))?;
+    let (address, port) = listens(&node.value)?;
+    let host = match address.contains(':') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
+    };
     Ok(Located {
         container,
         kubelet: Some(Kubelet {
@@ -66,25 +71,22 @@ pub fn unreachable(words: impl Into<String>) -> Status {
     Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", words)
 }
 
-/// Where the node's kubelet listens.
-fn kubelet(node: &Value) -> Option<String> {
-    let addresses = node["status"]["addresses"].as_array()?;
+/// Where the node's kubelet listens: at an address or a name, and a port.
+pub fn listens(node: &Value) -> Result<(&str, u16)> {
+    let addresses = list(node, "/status/addresses");
     let of = |kind: &str| {
         addresses
             .iter()
             .find(|address| address["type"] == kind)
-            .and_then(|address| address["address"].as_str())
+            .map(|address| text(address, "/address"))
     };
     let address = of("InternalIP")
         .or_else(|| of("ExternalIP"))
-        .or_else(|| of("Hostname"))?;
-    let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
-        .as_u64()
-        .unwrap_or(KUBELET_PORT);
-    Some(match address.contains(':') {
-        true => format!("[{address}]:{port}"),
-        false => format!("{address}:{port}"),
-    })
+        .or_else(|| of("Hostname"))
+        .ok_or_else(|| unreachable("no preferred addresses found; known addresses: []"))?;
+    let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
+    let port = port.and_then(|port| u16::try_from(port).ok());
+    Ok((address, port.unwrap_or(KUBELET_PORT)))
 }
 
 /// The container asked for, or the pod's only one. The error is a BadRequest's message.
@@ -186,9 +188,10 @@ mod tests {
             "addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.0.0.1"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 1234}},
         }});
-        assert_eq!(kubelet(&node).as_deref(), Some("10.0.0.1:1234"));
+        assert_eq!(listens(&node).unwrap(), ("10.0.0.1", 1234));
         let six = json!({"status": {"addresses": [{"type": "InternalIP", "address": "fd00::1"}]}});
-        assert_eq!(kubelet(&six).as_deref(), Some("[fd00::1]:10250"));
-        assert_eq!(kubelet(&json!({})), None);
+        assert_eq!(listens(&six).unwrap(), ("fd00::1", 10250));
+        let words = "no preferred addresses found; known addresses: []";
+        assert_eq!(listens(&json!({})).unwrap_err().message, words);
     }
 }

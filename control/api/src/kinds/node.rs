@@ -22,7 +22,10 @@ pub const ROW: Resource = Resource {
     short_names: &["no"],
     namespaced: false,
     storage_prefix: "minions",
-    subresources: &[Subresource::status("", "v1", "Node")],
+    subresources: &[
+        Subresource::proxy("NodeProxyOptions"),
+        Subresource::status("", "v1", "Node"),
+    ],
     decode: typed::<Typed>,
     default: |node| {
         if let Some(status) = node.get_mut("status")

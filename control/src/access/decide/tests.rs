@@ -153,6 +153,8 @@ fn a_node_may_nothing_else() {
             "node 'a' cannot patch 'b', only its own Node object",
         ),
         ("delete /nodes - a", ""),
+        ("get /nodes/proxy - a", ""),
+        ("create /nodes/proxy - a", ""),
         ("list /pods - -", NARROW),
         ("watch /pods ns - spec.nodeName=b", NARROW),
         ("watch /pods ns - spec.nodeName!=a", NARROW),

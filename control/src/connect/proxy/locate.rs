@@ -1,4 +1,4 @@
-//! Which server a pod's or a service's proxy leads to.
+//! Which server a pod's, a service's or a node's proxy leads to.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,6 +7,7 @@ use serde_json::Value;
 use vetch_server::status::{Result, Status};
 
 use crate::admission::{list, text};
+use crate::connect::kubelet;
 
 /// `[SCHEME:]NAME[:PORT]`; the port may be empty.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,11 +17,21 @@ pub struct Asked<'a> {
     pub port: &'a str,
 }
 
-/// A server in a pod.
+/// A server in a pod or on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub https: bool,
     pub address: SocketAddr,
+}
+
+/// A server on a node, which may be known by a name of DNS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnNode<'a> {
+    pub https: bool,
+    pub host: &'a str,
+    pub port: u16,
+    /// It is shown the API server's own certificate.
+    pub is_kubelet: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -40,24 +51,31 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// Where this address is allowed to be asked.
-    fn place(&self, address: &str, port: u16) -> Result<Place> {
-        let ip = address.parse().ok().filter(is_global);
-        let ip = ip.ok_or_else(|| Status::bad_request("address not allowed"))?;
+    /// Where this address is asked.
+    pub fn place(&self, address: &str, port: u16) -> Result<Place> {
+        let ip = address.parse().map_err(|_| not_allowed())?;
         Ok(Place {
             https: self.https,
-            address: SocketAddr::new(ip, port),
+            address: allowed(SocketAddr::new(ip, port))?,
         })
     }
 }
 
-/// A pod may say that its address is the API server's own loopback: nobody is led there.
-fn is_global(ip: &IpAddr) -> bool {
+/// A pod or a node may say that its address is the API server's own loopback: nobody is led there.
+pub fn allowed(address: SocketAddr) -> Result<SocketAddr> {
+    let ip = address.ip();
     let link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
     };
-    !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || link_local)
+    if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || link_local {
+        return Err(not_allowed());
+    }
+    Ok(address)
+}
+
+fn not_allowed() -> Status {
+    Status::bad_request("address not allowed")
 }
 
 /// The pod's address, and its first port where none is asked for.
@@ -65,25 +83,45 @@ pub fn pod(pod: &Value, asked: &Asked<'_>) -> Result<Place> {
     let first = || {
         let containers = list(pod, "/spec/containers").iter();
         let mut ports = containers.flat_map(|container| list(container, "/ports"));
-        ports.next()?["containerPort"].as_u64()
+        u16::try_from(ports.next()?["containerPort"].as_u64()?).ok()
     };
     let port = match asked.port {
         "" => first().unwrap_or(if asked.https { 443 } else { 80 }),
-        port => port
-            .parse()
-            .map_err(|_| Status::bad_request(format!("a pod's port is a number, not {port:?}")))?,
+        port => number("pod", port)?,
     };
-    let port =
-        u16::try_from(port).map_err(|_| Status::bad_request(format!("there is no port {port}")))?;
     asked.place(text(pod, "/status/podIP"), port)
 }
 
-/// The ready endpoints of the service's port: by number or by name, the nameless one where none is asked for.
-pub fn service(
+/// The kubelet where no port or its own is asked for; it is asked over HTTPS, whatever the client says.
+pub fn node<'a>(node: &'a Value, asked: &Asked<'_>) -> Result<OnNode<'a>> {
+    let (host, own) = kubelet::listens(node)?;
+    let port = match asked.port {
+        "" => own,
+        port => number("node", port)?,
+    };
+    let is_kubelet = port == own;
+    Ok(OnNode {
+        https: is_kubelet || asked.https,
+        host,
+        port,
+        is_kubelet,
+    })
+}
+
+fn number(of: &str, port: &str) -> Result<u16> {
+    let number: u64 = port
+        .parse()
+        .map_err(|_| Status::bad_request(format!("a {of}'s port is a number, not {port:?}")))?;
+    u16::try_from(number).map_err(|_| Status::bad_request(format!("there is no port {number}")))
+}
+
+/// The ready endpoints of the service's port: by number or by name, the nameless one where none is asked for. Those of
+/// the service's first address family, of another only where that has none (kubernetes/kubernetes#134860).
+pub fn service<'a>(
     service: &Value,
-    endpoints: Option<&Value>,
+    slices: &[&'a Value],
     asked: &Asked<'_>,
-) -> Result<Vec<Place>> {
+) -> Result<Vec<(&'a str, u16)>> {
     let name = match asked.port.parse::<u64>() {
         Err(_) => asked.port,
         Ok(number) => {
@@ -98,17 +136,30 @@ pub fn service(
             text(port, "/name")
         }
     };
+    let first = text(service, "/spec/ipFamilies/0");
+    let is_first = |slice: &Value| first.is_empty() || text(slice, "/addressType") == first;
+    let (own, others): (Vec<&Value>, Vec<&Value>) =
+        slices.iter().copied().partition(|slice| is_first(slice));
+    let places = ready(&own, name);
+    Ok(match places.is_empty() {
+        true => ready(&others, name),
+        false => places,
+    })
+}
+
+fn ready<'a>(slices: &[&'a Value], port: &str) -> Vec<(&'a str, u16)> {
     let mut places = Vec::new();
-    for subset in endpoints.map_or(&[][..], |own| list(own, "/subsets")) {
-        let ports = list(subset, "/ports").iter();
-        let named = ports.filter(|port| text(port, "/name") == name);
-        for port in named.filter_map(|port| u16::try_from(port["port"].as_u64()?).ok()) {
-            for address in list(subset, "/addresses") {
-                places.push(asked.place(text(address, "/ip"), port)?);
-            }
-        }
+    for slice in slices {
+        let mut ports = list(slice, "/ports").iter();
+        let number = ports
+            .find(|own| text(own, "/name") == port)
+            .and_then(|own| u16::try_from(own["port"].as_u64()?).ok());
+        let Some(number) = number else { continue };
+        let endpoints = list(slice, "/endpoints").iter();
+        let ready = endpoints.filter(|own| own["conditions"]["ready"] != false);
+        places.extend(ready.map(|own| (text(own, "/addresses/0"), number)));
     }
-    Ok(places)
+    places
 }
 
 pub fn no_endpoints(service: &str) -> Status {
@@ -124,125 +175,4 @@ pub fn unavailable(message: String) -> Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn names_have_a_scheme_and_a_port() {
-        let asked = |https, name, port| Some(Asked { https, name, port });
-        for (text, wanted) in [
-            ("web", asked(false, "web", "")),
-            ("web:80", asked(false, "web", "80")),
-            ("http:web:80", asked(false, "web", "80")),
-            ("https:web:", asked(true, "web", "")),
-            ("https:web:tls", asked(true, "web", "tls")),
-            ("ftp:web:80", None),
-            (":80", None),
-            ("a:b:c:d", None),
-        ] {
-            assert_eq!(Asked::parse(text), wanted, "{text}");
-        }
-    }
-
-    fn found(place: &Result<Place>) -> Result<String, (u16, String)> {
-        match place {
-            Ok(place) => Ok(format!("{} {}", place.https, place.address)),
-            Err(status) => Err((status.code.as_u16(), status.message.clone())),
-        }
-    }
-
-    #[test]
-    fn a_pod_is_asked_at_its_address() {
-        let object = |ip: &str| {
-            json!({
-                "spec": {"containers": [{"name": "a"}, {"ports": [{"containerPort": 8080}, {"containerPort": 9}]}]},
-                "status": {"podIP": ip},
-            })
-        };
-        let bare = json!({"spec": {"containers": [{"name": "a"}]}, "status": {"podIP": "fd00::1"}});
-        let refused = |message: &str| Err((400, message.to_owned()));
-        for (object, asked, wanted) in [
-            (object("10.0.0.1"), "p", Ok("false 10.0.0.1:8080")),
-            (object("10.0.0.1"), "p:90", Ok("false 10.0.0.1:90")),
-            (bare.clone(), "p", Ok("false [fd00::1]:80")),
-            (bare.clone(), "https:p:", Ok("true [fd00::1]:443")),
-            (object(""), "p", Err("address not allowed")),
-            (object("127.0.0.1"), "p", Err("address not allowed")),
-            (object("169.254.0.1"), "p", Err("address not allowed")),
-            (object("::1"), "p", Err("address not allowed")),
-            (
-                object("10.0.0.1"),
-                "p:web",
-                Err("a pod's port is a number, not \"web\""),
-            ),
-            (object("10.0.0.1"), "p:65536", Err("there is no port 65536")),
-        ] {
-            let place = pod(&object, &Asked::parse(asked).unwrap());
-            let wanted = wanted.map(str::to_owned).or_else(refused);
-            assert_eq!(found(&place), wanted, "{asked}");
-        }
-    }
-
-    #[test]
-    fn a_service_is_asked_at_the_ready_endpoints_of_a_port() {
-        let web = json!({"spec": {"ports": [{"name": "http", "port": 80}, {"name": "tls", "port": 443}]}});
-        let bare = json!({"spec": {"ports": [{"port": 80}]}});
-        let endpoints = |names: [&str; 2]| {
-            json!({"subsets": [
-                {
-                    "addresses": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}],
-                    "notReadyAddresses": [{"ip": "10.0.0.3"}],
-                    "ports": [{"name": names[0], "port": 8080}, {"name": names[1], "port": 8443}],
-                },
-                {"notReadyAddresses": [{"ip": "10.0.0.4"}], "ports": [{"name": names[0], "port": 8080}]},
-            ]})
-        };
-        let both = endpoints(["http", "tls"]);
-        for (object, endpoints, asked, wanted) in [
-            (
-                &web,
-                Some(&both),
-                "web:http",
-                Ok(vec!["10.0.0.1:8080", "10.0.0.2:8080"]),
-            ),
-            (
-                &web,
-                Some(&both),
-                "web:443",
-                Ok(vec!["10.0.0.1:8443", "10.0.0.2:8443"]),
-            ),
-            (&web, Some(&both), "web", Ok(vec![])),
-            (&web, Some(&both), "web:none", Ok(vec![])),
-            (&web, None, "web:http", Ok(vec![])),
-            (
-                &web,
-                Some(&both),
-                "web:81",
-                Err("no service port 81 found for service \"web\""),
-            ),
-            (
-                &bare,
-                Some(&endpoints(["", "x"])),
-                "web",
-                Ok(vec!["10.0.0.1:8080", "10.0.0.2:8080"]),
-            ),
-            (
-                &bare,
-                Some(&endpoints(["", "x"])),
-                "web:80",
-                Ok(vec!["10.0.0.1:8080", "10.0.0.2:8080"]),
-            ),
-        ] {
-            let places = service(object, endpoints, &Asked::parse(asked).unwrap());
-            let places: Result<Vec<String>, String> = places
-                .map(|all| all.iter().map(|own| own.address.to_string()).collect())
-                .map_err(|status| status.message);
-            let wanted = wanted
-                .map(|all| all.into_iter().map(str::to_owned).collect())
-                .map_err(str::to_owned);
-            assert_eq!(places, wanted, "{asked}");
-        }
-    }
-}
+mod tests;
