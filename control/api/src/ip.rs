@@ -1,5 +1,7 @@
 //! Addresses and networks in fields that are older than strict parsing: what is wrong with them, in Kubernetes' words.
 
+pub mod warnings;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -27,26 +29,40 @@ pub fn network<'a>(text: &str, mut known: impl Iterator<Item = &'a str>) -> Opti
     if known.any(|old| old == text) {
         return None;
     }
-    let Some((ip, length)) = text.split_once('/') else {
+    let Some(Lax { ip, bits, strict }) = lax(text) else {
         return Some(NETWORK);
     };
-    let strict = ip.parse::<IpAddr>().ok();
-    let lax = strict.or_else(|| with_leading_zeros(ip).map(IpAddr::V4));
-    let longest = lax.map_or(0, |ip| if ip.is_ipv4() { 32 } else { 128 });
-    let bits = decimal(length).and_then(|bits| u8::try_from(bits).ok());
-    let (Some(_), Some(bits)) = (lax, bits.filter(|bits| *bits <= longest)) else {
-        return Some(NETWORK);
-    };
-    let Some(strict) = strict.filter(|_| length == "0" || !length.starts_with('0')) else {
+    if !strict {
         return Some("must not have leading 0s in IP or prefix length");
-    };
-    match (strict, IpNet::new(strict, bits)) {
+    }
+    match (ip, IpNet::new(ip, bits)) {
         (IpAddr::V6(ip), _) if ip.to_ipv4_mapped().is_some() => {
             Some("must not have an IPv4-mapped IPv6 address")
         }
         (_, Ok(net)) if net == net.trunc() => None,
         _ => Some("must not have bits set beyond the prefix length"),
     }
+}
+
+/// A network as software reads it that takes leading zeros.
+struct Lax {
+    ip: IpAddr,
+    bits: u8,
+    /// There are none.
+    strict: bool,
+}
+
+fn lax(text: &str) -> Option<Lax> {
+    let (ip, length) = text.split_once('/')?;
+    let strict = ip.parse().ok();
+    let lax = strict.or_else(|| with_leading_zeros(ip).map(IpAddr::V4))?;
+    let longest = if lax.is_ipv4() { 32 } else { 128 };
+    let bits = decimal(length).and_then(|bits| u8::try_from(bits).ok())?;
+    (bits <= longest).then_some(Lax {
+        ip: lax,
+        bits,
+        strict: strict.is_some() && (length == "0" || !length.starts_with('0')),
+    })
 }
 
 /// Why nobody outside the machine can be meant by this address.

@@ -76,6 +76,8 @@ pub(crate) const BASE: Resource = Resource {
     validate_create: |o: &Value| meta::validate(o, true, crate::names::subdomain),
     validate_update: meta::validate_update,
     validate_status: meta::validate_update,
+    warn: None,
+    deprecated: None,
     selectable_fields: |_| Vec::new(),
     columns: print::NAME_AGE,
     cells: print::name_age,
@@ -126,6 +128,11 @@ mod tests {
             (row.prepare_create)(&mut empty.clone());
             (row.prepare_update)(&mut empty.clone(), &empty);
             (row.validate_update)(&empty, &empty);
+            if let Some(warn) = row.warn {
+                for of in [warn.create, warn.update, warn.status] {
+                    assert_eq!(of(&empty), [""; 0], "{}", row.kind);
+                }
+            }
         }
     }
 }

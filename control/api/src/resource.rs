@@ -34,6 +34,10 @@ pub struct Resource {
     pub validate_create: fn(&Value) -> Vec<FieldError>,
     pub validate_update: fn(new: &Value, old: &Value) -> Vec<FieldError>,
     pub validate_status: fn(new: &Value, old: &Value) -> Vec<FieldError>,
+    /// What a client is warned of that writes such an object; it is written all the same.
+    pub warn: Option<Warn>,
+    /// What every client of the kind is warned of, whatever it asks.
+    pub deprecated: Option<&'static str>,
     /// Fields a fieldSelector may name, with their value in this object (metadata.name/namespace are always there).
     pub selectable_fields: fn(&Value) -> Vec<(&'static str, String)>,
     pub columns: &'static [Column],
@@ -55,6 +59,15 @@ pub struct Resource {
     pub schema: &'static str,
     /// Registers the type's schema.
     pub types: fn(&mut SchemaGenerator),
+}
+
+/// Warnings, by what is done; each sees the valid object as it is written.
+#[derive(Clone, Copy)]
+pub struct Warn {
+    pub create: fn(&Value) -> Vec<String>,
+    pub update: fn(&Value) -> Vec<String>,
+    /// Of the status subresource.
+    pub status: fn(&Value) -> Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +131,7 @@ pub enum SubresourceKind {
     Log,
     /// serviceaccounts/token
     Token,
-    /// pods/proxy, services/proxy: what follows in the path is another server's.
+    /// pods/proxy, services/proxy, nodes/proxy: what follows in the path is another server's.
     Proxy,
     /// pods/exec, pods/attach: a connection that changes its protocol, to the kubelet.
     Stream,

@@ -1,18 +1,15 @@
 //! Request bodies: media type, strict decoding, and the words for what is wrong with them.
 
-use axum::response::Response;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use serde_json::Value;
 use vetch_api::resource::{Decoded, Resource};
 
 use crate::request::Query;
 use crate::status::{Result, Status};
+use crate::warnings::Warnings;
 
 /// How much of a body is shown to a client that sent nonsense.
 const SHOWN: usize = 30;
-
-/// What strict decoding found, for the client that asked to be warned.
-pub(crate) type Warnings = Vec<String>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Strictness {
@@ -54,7 +51,7 @@ pub(crate) fn json_only(headers: &HeaderMap) -> Result<()> {
     }
 }
 
-/// A whole object of this kind.
+/// A whole object of this kind, and what strict decoding found, where the client asked to be warned.
 pub(crate) fn decode(resource: &Resource, query: &Query, body: &[u8]) -> Result<(Value, Warnings)> {
     let strictness = Strictness::parse(query)?;
     let (value, duplicates) = vetch_api::decode::json(body).map_err(|cause| {
@@ -151,16 +148,6 @@ fn summary(body: &[u8]) -> String {
     }
 }
 
-pub(crate) fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
-    for warning in warnings {
-        let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
-            response.headers_mut().append(header::WARNING, value);
-        }
-    }
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,16 +198,5 @@ mod tests {
             " \"\" is invalid: patch: Invalid value: \"{\\\"spec\\\":{\\\"foo\\\":1}}\": strict decoding error: unknown field \"spec.foo\""
         );
         assert_eq!(status.code.as_u16(), 422);
-    }
-
-    #[test]
-    fn a_warning_is_a_header() {
-        let query = Query::default();
-        let (_, warnings) = decode(pods(), &query, br#"{"spec":{"foo":1}}"#).unwrap();
-        let response = with_warnings(Response::default(), &warnings);
-        assert_eq!(
-            response.headers()[header::WARNING],
-            r#"299 - "unknown field \"spec.foo\"""#
-        );
     }
 }

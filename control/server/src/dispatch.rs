@@ -17,6 +17,7 @@ use crate::read::json_response;
 use crate::request::{Query, Target};
 use crate::state::Server;
 use crate::status::{Result, Status, details};
+use crate::warnings::with_warnings;
 use crate::write::Request;
 use crate::{discovery, health, impersonate, openapi, read, watch};
 
@@ -113,7 +114,14 @@ async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response>
     if let Some(Connector::Answer(connector)) = connector {
         return connector.call(server, call).await;
     }
-    resource(server, &call, &parts.headers).await
+    let answer = resource(server, &call, &parts.headers).await;
+    match call.target.resource.deprecated {
+        None => answer,
+        Some(words) => {
+            let answer = answer.unwrap_or_else(|status| status.into_response());
+            Ok(with_warnings(answer, &[words.to_owned()]))
+        }
+    }
 }
 
 /// `pods/log`, or `authentication.k8s.io/selfsubjectreviews`.

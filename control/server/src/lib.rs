@@ -26,6 +26,7 @@ mod state;
 pub mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod warnings;
 mod watch;
 mod write;
 

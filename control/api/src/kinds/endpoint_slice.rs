@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 use super::endpoints::with_more;
 use crate::decode::typed;
 use crate::field::Path;
+use crate::ip::warnings::address;
 use crate::print::{AGE, NAME, age, column, name};
 use crate::registry::BASE;
-use crate::resource::{FieldError, Resource};
+use crate::resource::{FieldError, Resource, Warn};
 use crate::schema::register;
 use crate::value::ValueExt;
 use crate::{meta, names};
@@ -15,6 +16,12 @@ const MAX_ENDPOINTS: usize = 1000;
 const MAX_PORTS: usize = 20_000;
 const MAX_ADDRESSES: usize = 100;
 const ADDRESS_TYPES: &[&str] = &["FQDN", "IPv4", "IPv6"];
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Their addresses are canonical.
+const CONTROLLERS: [&str; 2] = [
+    "endpointslice-controller.k8s.io",
+    "endpointslicemirroring-controller.k8s.io",
+];
 
 pub const ROW: Resource = Resource {
     group: "discovery.k8s.io",
@@ -54,6 +61,18 @@ pub const ROW: Resource = Resource {
         validate(new, &mut errors);
         errors
     },
+    warn: Some(Warn {
+        create: |slice| {
+            let mut told = Vec::new();
+            if slice.str_at("/addressType") == "FQDN" {
+                told.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+            }
+            told.extend(warnings(slice));
+            told
+        },
+        update: warnings,
+        status: |_| Vec::new(),
+    }),
     columns: &[
         NAME,
         column(
@@ -149,6 +168,24 @@ fn validate(slice: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+fn warnings(slice: &Value) -> Vec<String> {
+    let mut told = Vec::new();
+    let manager = slice
+        .pointer("/metadata/labels")
+        .map(|own| &own[MANAGED_BY]);
+    if manager.is_some_and(|own| CONTROLLERS.iter().any(|known| own == known)) {
+        return told;
+    }
+    for (i, endpoint) in slice.list_at("/endpoints").iter().enumerate() {
+        let at = Path::new("endpoints").index(i).child("addresses");
+        let addresses = endpoint.list_at("/addresses").iter();
+        for (j, text) in addresses.filter_map(Value::as_str).enumerate() {
+            told.extend(address(&at.index(j), text));
+        }
+    }
+    told
+}
+
 fn ports(slice: &Value) -> String {
     let all: Vec<String> = slice
         .list_at("/ports")
@@ -194,5 +231,29 @@ mod tests {
             ["s", "IPv4", "80,x", "10.0.0.1,10.0.0.2", "<unknown>"]
         );
         assert_eq!(ports(&json!({})), "<unset>");
+    }
+
+    #[test]
+    fn addresses_of_people_are_told_of() {
+        let told = "endpoints[0].addresses[1]: IPv6 address \"2001:DB8::1\" should be in RFC 5952 canonical format (\"2001:db8::1\")";
+        let deprecated = "spec.addressType: FQDN endpoints are deprecated";
+        let table: [(&str, &[&str], &str, &[&str], &[&str]); 3] = [
+            (
+                "IPv6",
+                &["2001:db8::1", "2001:DB8::1"],
+                "me",
+                &[told],
+                &[told],
+            ),
+            ("IPv6", &["2001:DB8::1"], CONTROLLERS[0], &[], &[]),
+            ("FQDN", &["a.example"], "me", &[deprecated], &[]),
+        ];
+        let warn = ROW.warn.expect("it warns");
+        for (kind, addresses, manager, create, update) in table {
+            let slice = json!({"metadata": {"labels": {MANAGED_BY: manager}}, "addressType": kind,
+                "endpoints": [{"addresses": addresses}]});
+            assert_eq!((warn.create)(&slice), create, "{slice}");
+            assert_eq!((warn.update)(&slice), update, "{slice}");
+        }
     }
 }

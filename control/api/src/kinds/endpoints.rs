@@ -3,16 +3,19 @@ use serde_json::Value;
 
 use crate::decode::typed;
 use crate::field::Path;
+use crate::ip::warnings::address;
 use crate::meta;
 use crate::names;
 use crate::print::{AGE, NAME, age, column, name};
 use crate::registry::BASE;
-use crate::resource::{FieldError, Resource};
+use crate::resource::{FieldError, Resource, Warn};
 use crate::schema::register;
 use crate::value::ValueExt;
 
 /// How many are shown before `+ N more...`.
 const SHOWN: usize = 3;
+/// Whose addresses are taken from pods, where they are canonical.
+const MANAGED_BY: (&str, &str) = ("endpoints.kubernetes.io/managed-by", "endpoint-controller");
 
 pub const ROW: Resource = Resource {
     kind: "Endpoints",
@@ -38,6 +41,12 @@ pub const ROW: Resource = Resource {
         validate_subsets(new, &mut errors);
         errors
     },
+    warn: Some(Warn {
+        create: warnings,
+        update: warnings,
+        status: |_| Vec::new(),
+    }),
+    deprecated: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
     columns: &[
         NAME,
         column(
@@ -109,6 +118,24 @@ fn validate_subsets(endpoints: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+fn warnings(endpoints: &Value) -> Vec<String> {
+    let mut told = Vec::new();
+    let labels = endpoints.pointer("/metadata/labels");
+    if labels.is_some_and(|labels| labels[MANAGED_BY.0] == MANAGED_BY.1) {
+        return told;
+    }
+    for (i, subset) in endpoints.list_at("/subsets").iter().enumerate() {
+        for key in ["addresses", "notReadyAddresses"] {
+            let at = Path::new("subsets").index(i).child(key);
+            let list = subset.get(key).and_then(Value::as_array);
+            for (j, own) in list.into_iter().flatten().enumerate() {
+                told.extend(address(&at.index(j).child("ip"), own.str_at("/ip")));
+            }
+        }
+    }
+    told
+}
+
 fn listed(endpoints: &Value) -> String {
     let subsets = endpoints.list_at("/subsets");
     if subsets.is_empty() {
@@ -155,5 +182,21 @@ mod tests {
         assert_eq!(listed(&json!({})), "<none>");
         assert_eq!(of(&["10.0.0.1", "::1"]), "10.0.0.1:80,[::1]:80");
         assert_eq!(of(&["a", "b", "c", "d", "e"]), "a:80,b:80,c:80 + 2 more...");
+    }
+
+    #[test]
+    fn addresses_of_people_are_told_of() {
+        let mut endpoints = json!({"metadata": {}, "subsets": [
+            {"addresses": [{"ip": "192.0.2.1"}]},
+            {"notReadyAddresses": [{"ip": "2001:db8::1"}, {"ip": "2001:DB8::1"}]},
+        ]});
+        assert_eq!(
+            warnings(&endpoints),
+            [
+                "subsets[1].notReadyAddresses[1].ip: IPv6 address \"2001:DB8::1\" should be in RFC 5952 canonical format (\"2001:db8::1\")",
+            ]
+        );
+        endpoints["metadata"]["labels"] = json!({MANAGED_BY.0: MANAGED_BY.1});
+        assert_eq!(warnings(&endpoints), [""; 0]);
     }
 }

@@ -4,6 +4,7 @@
 mod columns;
 mod update;
 mod validation;
+mod warnings;
 
 use k8s_openapi::api::core::v1::Service as Typed;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 pub use self::validation::addresses::cluster_ips;
 use crate::decode::typed;
 use crate::registry::BASE;
-use crate::resource::{Resource, Subresource};
+use crate::resource::{Resource, Subresource, Warn};
 use crate::schema::register;
 use crate::value::ValueExt;
 
@@ -33,6 +34,11 @@ pub const ROW: Resource = Resource {
     validate_create: validation::create,
     validate_update: validation::update,
     validate_status: validation::status,
+    warn: Some(Warn {
+        create: warnings::of,
+        update: warnings::of,
+        status: warnings::of_status,
+    }),
     selectable_fields: |service| {
         vec![
             (

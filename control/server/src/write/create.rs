@@ -12,14 +12,15 @@ use super::{
     ATTEMPTS, Request, ensure_metadata, generate, refuse_invalid, set_namespace, timestamp, written,
 };
 use crate::admission::{Operation, admit};
-use crate::body::{decode, with_warnings};
+use crate::body::decode;
 use crate::read::object_response;
 use crate::status::{Result, Status, from_store};
+use crate::warnings::{of_written, with_warnings};
 
 impl Request<'_> {
     pub(crate) async fn create(&self, body: &Bytes) -> Result<Response> {
         let resource = self.target.resource;
-        let (object, warnings) = decode(resource, self.query, body)?;
+        let (object, mut warnings) = decode(resource, self.query, body)?;
         let version = object["metadata"]["resourceVersion"]
             .as_str()
             .unwrap_or_default();
@@ -29,6 +30,7 @@ impl Request<'_> {
             return Err(Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", message));
         }
         let object = self.create_object(object).await?;
+        warnings.extend(of_written(self, StatusCode::CREATED, &object));
         let response = object_response(
             StatusCode::CREATED,
             resource,

@@ -13,11 +13,12 @@ use super::{
     ATTEMPTS, Base, Request, ensure_metadata, is_finished, refuse_invalid, set_namespace, written,
 };
 use crate::admission::{Effects, Operation, admit};
-use crate::body::{decode, decode_patched, with_warnings};
+use crate::body::{decode, decode_patched};
 use crate::patch::Patch;
 use crate::read::object_response;
 use crate::state::presented;
 use crate::status::{Result, Status, from_store};
+use crate::warnings::{of_written, with_warnings};
 
 /// What a change may do beyond replacing an object at the version it names.
 #[derive(Clone, Copy, Default)]
@@ -37,7 +38,7 @@ enum Outcome {
 impl Request<'_> {
     pub(crate) async fn update(&self, body: &Bytes) -> Result<Response> {
         let resource = self.target.resource;
-        let (mut object, warnings) = decode(resource, self.query, body)?;
+        let (mut object, mut warnings) = decode(resource, self.query, body)?;
         let name = self.name();
         match object["metadata"]["name"].as_str().unwrap_or_default() {
             "" => {
@@ -58,6 +59,7 @@ impl Request<'_> {
             any_version: false,
         };
         let (code, stored) = self.change(|_| Ok(object.clone()), allow).await?;
+        warnings.extend(of_written(self, code, &stored));
         let response = object_response(code, resource, &stored, self.form, self.include());
         Ok(with_warnings(response, &warnings))
     }
@@ -86,6 +88,7 @@ impl Request<'_> {
                 },
             )
             .await?;
+        warnings.extend(of_written(self, code, &stored));
         let response = object_response(code, resource, &stored, self.form, self.include());
         Ok(with_warnings(response, &warnings))
     }
