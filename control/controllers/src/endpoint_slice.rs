@@ -2,18 +2,20 @@
 
 pub mod desired;
 pub mod plan;
+mod topology;
 pub mod write;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client};
 
-use self::desired::{Place, annotated, desired};
+use self::desired::{Group, Place, PortSet, annotated, desired};
 use self::plan::plan;
+use self::topology::Outcome;
 use crate::error::Result;
 use crate::events::{Note, Recorder};
 use crate::informer::{Change, Informer};
@@ -23,7 +25,7 @@ use crate::pending::Pending;
 use crate::pod;
 use crate::queue::Queue;
 use crate::service::trigger::Triggers;
-use crate::service::{self, families, selects, touched};
+use crate::service::{self, Family, families, selects, touched};
 use crate::worker::{Next, Reconcile};
 
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -40,6 +42,8 @@ pub struct EndpointSliceController {
     slices: Arc<Informer<EndpointSlice>>,
     pending: Arc<Pending>,
     triggers: Triggers,
+    /// Services whose endpoints have hints by the share of their zone.
+    hinted: Mutex<HashSet<ObjectKey>>,
 }
 
 impl EndpointSliceController {
@@ -77,6 +81,9 @@ impl EndpointSliceController {
             for key in moved(change, &pods, &services) {
                 keys.add(key);
             }
+            for key in weighed(change, &services) {
+                keys.add(key);
+            }
         });
         EndpointSliceController {
             client,
@@ -87,7 +94,49 @@ impl EndpointSliceController {
             slices: informers.endpoint_slices.clone(),
             pending,
             triggers: Triggers::default(),
+            hinted: Mutex::default(),
         }
+    }
+
+    /// Adds the hints that follow from all endpoints of a family, and tells people where these begin and end.
+    fn hint(
+        &self,
+        key: &ObjectKey,
+        service: &Service,
+        existing: &[Arc<EndpointSlice>],
+        wanted: &mut BTreeMap<Family, BTreeMap<PortSet, Group>>,
+    ) {
+        let is_auto = topology::is_auto(service);
+        let shares = is_auto
+            .then(|| topology::shares(&self.nodes.all()))
+            .flatten();
+        let mut outcomes = Vec::new();
+        for (family, groups) in wanted {
+            let outcome = match is_auto {
+                false => Outcome::Unasked,
+                true => match topology::hint(groups, existing, shares.as_ref()) {
+                    Ok(()) => Outcome::Given,
+                    Err(why) => Outcome::Refused(why),
+                },
+            };
+            outcomes.push((*family, outcome));
+        }
+        let mut hinted = self.hinted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (has, notes) = topology::told(hinted.contains(key), &outcomes);
+        match has {
+            true => hinted.insert(key.clone()),
+            false => hinted.remove(key),
+        };
+        for note in notes {
+            self.events.record(service, note);
+        }
+    }
+
+    fn forget(&self, key: &ObjectKey) {
+        self.pending.forget(key);
+        self.triggers.forget(key);
+        let mut hinted = self.hinted.lock().unwrap_or_else(PoisonError::into_inner);
+        hinted.remove(key);
     }
 }
 
@@ -168,6 +217,21 @@ fn moved(
     keys
 }
 
+/// Services whose hints follow from the nodes' capacity, where that has changed.
+fn weighed(change: &Change<Node>, services: &Informer<Service>) -> Vec<ObjectKey> {
+    let capacity = |node: &Option<Arc<Node>>| {
+        let (zone, cpu) = topology::capacity(node.as_deref()?)?;
+        Some((zone.to_owned(), cpu))
+    };
+    if capacity(&change.old) == capacity(&change.new) {
+        return Vec::new();
+    }
+    let services = services.all();
+    let auto = services.iter().filter(|service| topology::is_auto(service));
+    auto.map(|service| ObjectKey::of(service.as_ref()))
+        .collect()
+}
+
 impl Reconcile for EndpointSliceController {
     type Key = ObjectKey;
 
@@ -176,8 +240,7 @@ impl Reconcile for EndpointSliceController {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next> {
         let Some(service) = self.services.get(key) else {
             // Its slices have it as their owner and are collected.
-            self.pending.forget(key);
-            self.triggers.forget(key);
+            self.forget(key);
             return Ok(Next::OnChange);
         };
         if service::selector(&service).is_none() {
@@ -199,10 +262,11 @@ impl Reconcile for EndpointSliceController {
             let node = self.nodes.get(&ObjectKey::new("", name))?;
             Some(place(&node))
         };
-        let wanted: BTreeMap<_, _> = families(&service)
+        let mut wanted: BTreeMap<_, _> = families(&service)
             .into_iter()
             .map(|family| (family, desired(&service, &pods, family, node)))
             .collect();
+        self.hint(key, &service, &existing, &mut wanted);
         let mut changes = plan(&service, &existing, wanted);
         for slice in changes.create.iter_mut().chain(&mut changes.update) {
             slice.metadata.annotations = annotated(slice.metadata.annotations.take(), since);

@@ -8,6 +8,7 @@ use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForNode, ForZone,
 };
 
+use super::topology;
 use crate::key::{name_of, namespace_of};
 use crate::pod;
 use crate::service::{self, Family, LAST_CHANGE};
@@ -122,7 +123,8 @@ fn endpoint(service: &Service, pod: &Pod, family: Family, place: Place) -> Optio
     })
 }
 
-/// spec.trafficDistribution as the proxies read it: an endpoint is meant for its own zone or node.
+/// spec.trafficDistribution as the proxies read it: an endpoint is meant for its own zone or node. The annotation for
+/// hints by the zones' shares goes before it.
 fn hints(
     service: &Service,
     ready: bool,
@@ -131,7 +133,10 @@ fn hints(
 ) -> Option<EndpointHints> {
     let wanted = service::spec(service)?.traffic_distribution.as_deref()?;
     let same_node = wanted == "PreferSameNode";
-    if !ready || !(same_node || ["PreferClose", "PreferSameZone"].contains(&wanted)) {
+    if !ready
+        || topology::is_auto(service)
+        || !(same_node || ["PreferClose", "PreferSameZone"].contains(&wanted))
+    {
         return None;
     }
     let zones = zone.map(|zone| vec![ForZone { name: zone.into() }]);

@@ -170,6 +170,17 @@ fn hints_are_what_is_known_of_an_endpoint_that_is_ready() {
 }
 
 #[test]
+fn the_annotation_goes_before_the_traffic_distribution() {
+    for (annotation, hinted) in [("Auto", false), ("Disabled", true)] {
+        let mut web = service(json!({"trafficDistribution": "PreferSameZone"}));
+        let key = "service.kubernetes.io/topology-mode".to_owned();
+        web.metadata.annotations = Some([(key, annotation.to_owned())].into());
+        let endpoint = only(&web, pod("a", |_| {}), Family::V4).remove(0);
+        assert_eq!(endpoint.hints.is_some(), hinted, "{annotation}");
+    }
+}
+
+#[test]
 fn labels_are_the_services_and_the_managers() {
     let all = |spec| serde_json::to_value(labels(&service(spec))).expect("json");
     assert_eq!(
