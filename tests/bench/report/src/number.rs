@@ -15,7 +15,8 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// Three digits that count, more only where they stand before the point.
+/// Three digits that count, more only where they stand before the point, fewer where more than three would stand
+/// behind it. What is nothing in these has no sign.
 pub fn value(number: f64) -> String {
     let size = number.abs();
     let sign = if number < 0.0 { "−" } else { "" };
@@ -26,8 +27,8 @@ pub fn value(number: f64) -> String {
         s if s == 0.0 || s >= 99.95 => 0,
         s if s >= 9.995 => 1,
         s if s >= 0.9995 => 2,
-        s if s >= 0.01 => 3,
-        _ => return format!("{number:.2e}"),
+        s if s >= 0.0005 => 3,
+        _ => return "0.000".to_owned(),
     };
     format!("{sign}{size:.decimals$}")
 }
@@ -96,7 +97,12 @@ mod tests {
     fn values_keep_three_digits() {
         for (number, wanted) in [
             (0.0, "0"),
-            (0.004, "4.00e-3"),
+            (0.004, "0.004"),
+            (-0.00406, "−0.004"),
+            (0.0006, "0.001"),
+            (0.0004, "0.000"),
+            (-0.0004, "0.000"),
+            (0.0096, "0.010"),
             (0.25, "0.250"),
             (1.0, "1.00"),
             (9.999, "10.0"),
