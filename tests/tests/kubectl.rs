@@ -364,6 +364,43 @@ fn malformed_manifests_are_refused_in_kubernetes_words() -> Result<()> {
 }
 
 #[test]
+fn kubectl_prints_warnings() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "warnings")?;
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "web",
+            "annotations": {"service.kubernetes.io/topology-aware-hints": "Auto"},
+        },
+        "spec": {
+            "clusterIP": "None", "externalIPs": ["192.0.2.1"], "trafficDistribution": "PreferClose",
+            "ports": [{"port": 80}],
+        },
+    });
+    let args = ["apply", "--namespace", &namespace.name];
+    let applied = cluster.kubectl_stdin(&args, &service.to_string())?;
+    ensure!(applied.success, "{}", applied.stderr);
+    for words in [
+        "Warning: annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead",
+        "Warning: spec.externalIPs is ignored for headless services",
+        "Warning: spec.externalIPs is deprecated",
+        "Warning: spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
+    ] {
+        ensure!(applied.stderr.contains(words), "{}", applied.stderr);
+    }
+    let listed = namespace.kubectl(&["get", "endpoints"])?;
+    let words =
+        "Warning: v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
+    ensure!(
+        listed.success && listed.stderr.contains(words),
+        "{}",
+        listed.stderr
+    );
+    Ok(())
+}
+
+#[test]
 fn status_codes_are_kubernetes() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = Namespace::create(&cluster, "codes")?;
@@ -380,6 +417,41 @@ fn status_codes_are_kubernetes() -> Result<()> {
         "{}",
         verbose.stderr
     );
+    Ok(())
+}
+
+#[test]
+fn nodes_are_reached_through_the_api_server() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "nodes-proxy")?;
+    namespace.apply(&talker("here", "exec sleep 3600"))?;
+    wait_running(&namespace, "here")?;
+    let node = namespace.field("pod/here", "/spec/nodeName")?;
+    let node = node.as_str().context("a node's name")?;
+    let ask = |path: &str| cluster.kubectl(&["get", "--raw", &format!("/api/v1/nodes/{path}")]);
+    // The kubelet's port is the one without a number; the service proxy has no TLS.
+    for (name, path, words) in [
+        (node.to_owned(), "healthz", "ok"),
+        (format!("{node}:10250"), "healthz", "ok"),
+        (format!("https:{node}:"), "pods", "\"kind\":\"PodList\""),
+        (format!("{node}:10256"), "healthz", "lastUpdated"),
+    ] {
+        let said = ask(&format!("{name}/proxy/{path}"))?.ok()?;
+        ensure!(said.contains(words), "{name} {path}: {said}");
+    }
+    let pods = ask(&format!("{node}/proxy/pods"))?.ok()?;
+    ensure!(pods.contains("\"name\":\"here\""), "{pods}");
+    for (path, words) in [
+        ("none/proxy/healthz".to_owned(), "nodes \"none\" not found"),
+        (
+            format!("{node}/proxy/nothing"),
+            "could not find the requested resource",
+        ),
+        (format!("{node}:9/proxy/healthz"), "connection refused"),
+    ] {
+        let said = ask(&path)?.refused()?;
+        ensure!(said.contains(words), "{path}: {said}");
+    }
     Ok(())
 }
 

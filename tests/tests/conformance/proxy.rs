@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use vetch_tests::{Cluster, Namespace, eventually};
+use vetch_tests::{Cluster, Namespace};
 
-use crate::fixture::{ECHO, MINUTE, all_ports, apply, ready, server, service, wait_endpoints};
+use crate::fixture::{ECHO, all_ports, apply, ready, server, service, wait_endpoints};
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
@@ -77,10 +77,6 @@ fn serve<'a>(cluster: &'a Cluster, prefix: &str) -> Result<Namespace<'a>> {
     )?;
     ready(&namespace, &["one"])?;
     wait_endpoints(&namespace, "web", &[("one", 8080)])?;
-    // The Endpoints are another controller's.
-    eventually(MINUTE, "the endpoints are there", || {
-        namespace.field("endpoints/web", "/subsets/0/addresses/0/ip")
-    })?;
     Ok(namespace)
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{EndpointAddress, Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{
     Cluster, NAMESPACE, check, cluster, config, create, eventually, eventually_gone, merge,
 };
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, event};
 
 async fn slices(cluster: &Cluster, service: &str) -> Vec<EndpointSlice> {
     let of = format!("kubernetes.io/service-name={service}");
@@ -340,4 +342,66 @@ async fn slices_of_a_family_come_and_go_with_it() {
         check(seen == [plain.clone()], seen)
     })
     .await;
+}
+
+/// How many ready endpoints are for each zone; those without a hint are for `""`.
+async fn hinted(cluster: &Cluster, service: &str) -> BTreeMap<String, usize> {
+    let mut zones = BTreeMap::new();
+    for slice in slices(cluster, service).await {
+        for endpoint in slice.endpoints.into_iter().flatten() {
+            let hints = endpoint.hints.and_then(|hints| hints.for_zones);
+            let zone = hints.map_or_else(String::new, |zones| zones[0].name.clone());
+            *zones.entry(zone).or_default() += 1;
+        }
+    }
+    zones
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topology_mode_auto_spreads_endpoints_over_zones() {
+    let cluster = cluster(config()).await;
+    let nodes: Api<Node> = cluster.all();
+    let _nodes = Nodes::start(&cluster, &["n1", "n2"]).await;
+    let zone = async |node: &str, zone: &str| {
+        let label = json!({"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}});
+        merge(&nodes, node, label).await;
+        let patch = Patch::Merge(json!({"status": {"allocatable": {"cpu": "2"}}}));
+        let parameters = PatchParams::default();
+        nodes.patch_status(node, &parameters, &patch).await.unwrap();
+    };
+    // All of a deployment's pods have names of one length, which is how these nodes get them: all or none.
+    cluster.deploy("web", 4, Value::Null).await;
+    cluster.serve("web").await;
+    wait_for(&cluster, "web", (4, 0)).await;
+    let services: Api<Service> = cluster.api(NAMESPACE);
+    let mode = async |mode: Value| {
+        let annotation = json!({"service.kubernetes.io/topology-mode": mode});
+        let annotated = json!({"metadata": {"annotations": annotation}});
+        merge(&services, "web", annotated).await;
+    };
+    let expect = async |zones: &[(&str, usize)]| {
+        let zones = zones
+            .iter()
+            .map(|(zone, count)| ((*zone).to_owned(), *count));
+        let wanted: BTreeMap<String, usize> = zones.collect();
+        eventually(&format!("endpoints are for {wanted:?}"), async || {
+            let seen = hinted(&cluster, "web").await;
+            check(seen == wanted, seen)
+        })
+        .await;
+    };
+    mode("Auto".into()).await;
+    let told = event(&cluster, "TopologyAwareHintsDisabled", "web").await;
+    let words = "Insufficient Node information: allocatable CPU or zone not specified on one or more nodes, addressType: IPv4";
+    assert_eq!(told.message.as_deref(), Some(words));
+    expect(&[("", 4)]).await;
+
+    // The service is woken by what is said of its nodes.
+    zone("n1", "a").await;
+    zone("n2", "b").await;
+    expect(&[("a", 2), ("b", 2)]).await;
+    let told = event(&cluster, "TopologyAwareHintsEnabled", "web").await;
+    assert_eq!(told.type_.as_deref(), Some("Normal"));
+    mode(Value::Null).await;
+    expect(&[("", 4)]).await;
 }

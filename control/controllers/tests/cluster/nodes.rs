@@ -196,7 +196,7 @@ async fn wait_for(cluster: &Cluster, name: &str, ready: &str, taints: &[&str]) {
     .await;
 }
 
-async fn event(cluster: &Cluster, reason: &str, about: &str) -> Event {
+pub async fn event(cluster: &Cluster, reason: &str, about: &str) -> Event {
     let api: Api<Event> = cluster.api(NAMESPACE);
     let what = format!("an event {reason} about {about}");
     eventually(&what, async || {

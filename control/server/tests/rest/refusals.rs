@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::cluster::{DEPLOYMENTS, MAPS, PODS, cluster, deployment, map, pod};
+use crate::cluster::{Answer, DEPLOYMENTS, MAPS, PODS, cluster, deployment, map, pod};
 
 #[tokio::test]
 async fn refusals_are_worded_as_in_kubernetes() {
@@ -264,4 +264,62 @@ async fn unknown_fields_warn_where_that_is_wanted() {
         refused.message(),
         " \"\" is invalid: patch: Invalid value: \"{\\\"foo\\\":1}\": strict decoding error: unknown field \"foo\""
     );
+}
+
+#[tokio::test]
+async fn what_is_written_is_warned_of_by_its_kind() {
+    let cluster = cluster().await;
+    let told = |answer: &Answer| -> Vec<String> {
+        let all = answer.headers.get_all("warning").iter();
+        let texts = all.map(|own| own.to_str().unwrap().to_owned());
+        texts.collect()
+    };
+    let services = "/api/v1/namespaces/default/services";
+    let mut service = json!({
+        "metadata": {"name": "a"}, "foo": 1,
+        "spec": {"clusterIP": "None", "externalIPs": ["192.0.2.1"], "ports": [{"port": 80}]},
+    });
+    let ignored = "299 - \"spec.externalIPs is ignored for headless services\"";
+    let deprecated = "299 - \"spec.externalIPs is deprecated\"";
+    let unknown = "299 - \"unknown field \\\"foo\\\"\"";
+    let made = cluster.post(services, service.clone()).await.expect(201);
+    assert_eq!(told(&made), [unknown, ignored, deprecated]);
+    service["metadata"]["resourceVersion"] = made.version().into();
+    let a = format!("{services}/a");
+    let quiet = format!("{a}?fieldValidation=Ignore&dryRun=All");
+    let put = cluster.put(&quiet, service).await.expect(200);
+    assert_eq!(told(&put), [ignored, deprecated]);
+    // A status has warnings of its own.
+    let ip = json!({"status": {"loadBalancer": {"ingress": [{"ip": "2001:DB8::1"}]}}});
+    let balanced = json!({"metadata": {"name": "b"},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{"port": 80, "nodePort": 30000}]}});
+    cluster.post(services, balanced).await.expect(201);
+    let patched = cluster
+        .patch(&format!("{services}/b/status"), "merge-patch", ip)
+        .await
+        .expect(200);
+    let canonical = "299 - \"status.loadBalancer.ingress[0]: IPv6 address \\\"2001:DB8::1\\\" should be in RFC 5952 canonical format (\\\"2001:db8::1\\\")\"";
+    assert_eq!(told(&patched), [canonical]);
+    let none = json!({"spec": {"externalIPs": null}});
+    let patched = cluster.patch(&a, "merge-patch", none).await.expect(200);
+    assert_eq!(told(&patched), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_deprecated_kind_is_told_of_whatever_is_asked() {
+    let cluster = cluster().await;
+    let words =
+        "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\"";
+    let all = "/api/v1/namespaces/default/endpoints";
+    let one = "/api/v1/namespaces/default/endpoints/a";
+    for (method, path, body, code) in [
+        ("GET", one, Value::Null, 404),
+        ("POST", all, json!({"metadata": {"name": "a"}}), 201),
+        ("GET", all, Value::Null, 200),
+        ("PUT", one, json!({"metadata": {"name": "a"}}), 200),
+        ("DELETE", one, Value::Null, 200),
+    ] {
+        let answer = cluster.call(method, path, &[], body).await.expect(code);
+        assert_eq!(answer.headers["warning"], words, "{method} {path}");
+    }
 }
