@@ -43,7 +43,6 @@ pub enum NetnsError {
     },
 }
 
-/// 5.14
 #[derive(Clone, Copy)]
 struct NetnsCookie;
 
@@ -56,8 +55,9 @@ nix::getsockopt_impl!(
 );
 
 /// The number of the calling thread's network namespace, by which programs in
-/// the kernel know it: never used twice while the machine is up.
-fn cookie() -> io::Result<u64> {
+/// the kernel know it (`SO_NETNS_COOKIE`, 5.14): never used twice while the
+/// machine is up.
+pub fn netns_cookie() -> io::Result<u64> {
     let any = socket(
         AddressFamily::Inet,
         SockType::Datagram,
@@ -143,7 +143,7 @@ impl Netns {
         let runtime = tokio::runtime::Handle::current();
         let opened = self.run(|| {
             let _context = runtime.enter();
-            Ok((open()?, cookie()?))
+            Ok((open()?, netns_cookie()?))
         })?;
         opened.map_err(|source| NetnsError::Socket {
             path: self.path.clone(),

@@ -25,6 +25,7 @@ use aya::{
 use tokio::sync::watch;
 use tracing::{debug, info};
 use vetch_ebpf_common::{Address, Pod};
+use vetch_network::netns_cookie;
 
 mod clsact;
 mod driver;
@@ -40,9 +41,7 @@ pub use plan::{Kind, Program};
 pub use tables::{TableError, pods};
 pub use xdp::Xdp;
 
-use crate::{
-    ProxyConfig, announce::Uplink, netlink::Netlink, programs::maps_dir, proxy::chain, sys,
-};
+use crate::{ProxyConfig, announce::Uplink, netlink::Netlink, programs::maps_dir, proxy::chain};
 use clsact::Slot;
 use links::NodeLinks;
 use plan::{Found, Place, Step, plan};
@@ -193,7 +192,7 @@ impl Hooks {
         Ok(Self {
             kind: config.kind,
             netlink: Netlink::open().map_err(look)?,
-            netns: sys::netns_cookie().map_err(HooksError::Netns)?,
+            netns: netns_cookie().map_err(HooksError::Netns)?,
             programs,
             tables: Writer::open(&maps_dir(&config.pin_dir))?,
             node: NodeLinks::default(),
@@ -362,7 +361,7 @@ impl Hooks {
     }
 
     fn step(&mut self, step: Step) -> Result<(), HooksError> {
-        if sys::netns_cookie().map_err(HooksError::Netns)? != self.netns {
+        if netns_cookie().map_err(HooksError::Netns)? != self.netns {
             return Err(HooksError::WrongNetns);
         }
         let (place, done, word) = match step {

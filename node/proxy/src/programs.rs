@@ -35,6 +35,7 @@ use nix::{
 };
 use tracing::{debug, info};
 use vetch_ebpf_common::{Address, BackendKey, LAYOUT, Live, MAX_NEXT_HOPS, maps, variables};
+use vetch_network::netns_cookie;
 
 use crate::{LoadBalancerMode, ProxyConfig, sys};
 use at_cgroup::{AtCgroup, AttachError};
@@ -124,7 +125,7 @@ impl Programs {
         let object = vetch_ebpf_object::object().ok_or(ProgramsError::NoPrograms)?;
         let (pin_dir, cgroup) = (config.pin_dir.as_path(), config.cgroup.as_path());
         require_bpffs(pin_dir)?;
-        let netns = sys::netns_cookie().map_err(ProgramsError::Netns)?;
+        let netns = netns_cookie().map_err(ProgramsError::Netns)?;
         let node = |v4: bool| {
             let own = config.node_ips.iter().find(|ip| ip.is_ipv4() == v4);
             own.map_or([0; 4], |ip| Address::from(*ip).bits())

@@ -10,7 +10,6 @@
 use std::{
     ffi::CString,
     io,
-    net::{Ipv4Addr, UdpSocket},
     ops::Deref,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -90,8 +89,6 @@ impl Drop for Words {
     }
 }
 
-/// include/uapi/asm-generic/socket.h; not in libc for every target.
-const SO_NETNS_COOKIE: libc::c_int = 71;
 const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
@@ -331,26 +328,6 @@ pub fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     Ok(info)
-}
-
-/// The cookie of the calling thread's network namespace (5.14).
-pub fn netns_cookie() -> io::Result<u64> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    let (mut cookie, mut len) = (0_u64, size_of::<u64>() as libc::socklen_t);
-    // SAFETY: the value and its length are ours, alive, and of the size told.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(cookie)
 }
 
 /// How many keys a map has, without a look at its values. At most `max`: a key

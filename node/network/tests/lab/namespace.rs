@@ -146,10 +146,7 @@ impl Namespace {
 
     /// `SO_NETNS_COOKIE`.
     pub fn cookie(&self) -> u64 {
-        self.run(|| {
-            let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-            nix::sys::socket::getsockopt(&socket, NetnsCookie).unwrap()
-        })
+        self.run(|| vetch_network::netns_cookie().unwrap())
     }
 
     pub async fn add_address(&self, link: &str, address: Ipv4Addr) {
@@ -198,17 +195,6 @@ impl Namespace {
         netlink.route().del(route).execute().await.unwrap();
     }
 }
-
-#[derive(Clone, Copy)]
-struct NetnsCookie;
-
-nix::getsockopt_impl!(
-    NetnsCookie,
-    libc::SOL_SOCKET,
-    libc::SO_NETNS_COOKIE,
-    u64,
-    nix::sys::socket::sockopt::GetStruct<u64>
-);
 
 async fn link(netlink: &Handle, name: &str) -> netlink_packet_route::link::LinkMessage {
     let found = netlink
