@@ -1,7 +1,7 @@
 //! What the programs tell of single calls and packets, through the ring
 //! buffer `EVENTS`.
 
-use crate::{Address, Endpoint, Reason};
+use crate::{Address, Endpoint, Reason, names::names};
 
 /// One record. What is not known is zero.
 #[repr(C)]
@@ -29,29 +29,9 @@ pub struct Event {
 
 const _: () = assert!(size_of::<Event>() == 64);
 
-macro_rules! names {
-    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $name:ident = $number:literal $text:literal,)* }) => {
-        $(#[$doc])*
-        #[repr(u8)]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $type {
-            $($(#[$variant_doc])* $name = $number,)*
-        }
-
-        impl $type {
-            pub const ALL: &[Self] = &[$(Self::$name),*];
-
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text,)*
-                }
-            }
-        }
-    };
-}
-
 names! {
     /// What a record tells of. A reader leaves out those it does not know.
+    #[repr(u8)]
     EventKind {
         /// A packet that was dropped without words.
         Drop = 1 "drop",
@@ -63,6 +43,7 @@ names! {
 
 names! {
     /// Where the program is that tells it.
+    #[repr(u8)]
     Site {
         Connect = 0 "connect",
         Sendmsg = 1 "sendmsg",

@@ -25,6 +25,7 @@ mod frontend;
 mod ip_header;
 mod latency;
 mod memory;
+mod names;
 mod neighbour;
 mod next_hop;
 mod reason;

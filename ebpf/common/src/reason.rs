@@ -1,58 +1,43 @@
 //! Why a call or a packet did not get through.
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $number:literal $text:literal,)*) => {
-        /// Indices of the counters in the map `REASONS`.
-        #[repr(u32)]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Reason {
-            $($(#[$doc])* $name = $number,)*
-        }
+use crate::names::names;
 
-        impl Reason {
-            pub const ALL: &[Self] = &[$(Self::$name),*];
-
-            /// As metrics and events name it.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text,)*
-                }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// Refused: the service has no endpoints.
-    NoEndpoints = 0 "no-endpoints",
-    /// Dropped: policy Local, endpoints elsewhere only.
-    NoLocalEndpoints = 1 "no-local-endpoints",
-    /// Refused: an address of a service, but none of its ports.
-    UnknownPort = 2 "unknown-port",
-    /// Dropped: the client is in none of `loadBalancerSourceRanges`.
-    SourceRange = 3 "source-range",
-    /// Refused: a service-port changed faster than its backend could be read.
-    Torn = 4 "torn",
-    /// Refused: the relation of a socket to its service could not be kept.
-    Memory = 5 "memory",
-    /// Dropped: every source port tried is taken.
-    SourcePorts = 6 "source-ports",
-    /// Dropped: the packet ends before its headers do, or they contradict it.
-    Malformed = 7 "malformed",
-    /// Dropped: a later fragment of a datagram whose first was not seen.
-    Fragment = 8 "fragment",
-    /// Dropped: a port-changing service of a protocol whose checksum covers
-    /// what cannot be recomputed (SCTP).
-    Unsupported = 9 "unsupported",
-    /// Dropped: a flow could not be recorded.
-    FlowTable = 10 "flow-table",
-    /// Dropped: of another node's load balancer, for nobody that is known here;
-    /// or it has no hop left to another node.
-    Tunnel = 11 "tunnel",
-    /// Refused: longer than the way to the backend's node lets pass.
-    TooLong = 12 "too-long",
-    /// Dropped: from a pod, with an IPv6 address that is not its own.
-    Source = 13 "source",
+names! {
+    /// Indices of the counters in the map `REASONS`.
+    #[repr(u32)]
+    #[derive(PartialOrd, Ord, Hash)]
+    Reason {
+        /// Refused: the service has no endpoints.
+        NoEndpoints = 0 "no-endpoints",
+        /// Dropped: policy Local, endpoints elsewhere only.
+        NoLocalEndpoints = 1 "no-local-endpoints",
+        /// Refused: an address of a service, but none of its ports.
+        UnknownPort = 2 "unknown-port",
+        /// Dropped: the client is in none of `loadBalancerSourceRanges`.
+        SourceRange = 3 "source-range",
+        /// Refused: a service-port changed faster than its backend could be read.
+        Torn = 4 "torn",
+        /// Refused: the relation of a socket to its service could not be kept.
+        Memory = 5 "memory",
+        /// Dropped: every source port tried is taken.
+        SourcePorts = 6 "source-ports",
+        /// Dropped: the packet ends before its headers do, or they contradict it.
+        Malformed = 7 "malformed",
+        /// Dropped: a later fragment of a datagram whose first was not seen.
+        Fragment = 8 "fragment",
+        /// Dropped: a port-changing service of a protocol whose checksum covers
+        /// what cannot be recomputed (SCTP).
+        Unsupported = 9 "unsupported",
+        /// Dropped: a flow could not be recorded.
+        FlowTable = 10 "flow-table",
+        /// Dropped: of another node's load balancer, for nobody that is known here;
+        /// or it has no hop left to another node.
+        Tunnel = 11 "tunnel",
+        /// Refused: longer than the way to the backend's node lets pass.
+        TooLong = 12 "too-long",
+        /// Dropped: from a pod, with an IPv6 address that is not its own.
+        Source = 13 "source",
+    }
 }
 
 impl Reason {

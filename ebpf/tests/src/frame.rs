@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use vetch_ebpf_common::{Protocol, State};
+
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 const SCTP: u8 = 132;
@@ -79,6 +81,20 @@ pub struct Quote {
     pub frame: Frame,
     /// Bytes behind its IP header, and options or extensions.
     pub bytes: usize,
+}
+
+/// What asks for a TCP connection.
+pub fn syn(src: &str, dst: &str) -> Frame {
+    Frame::tcp(src, dst, State::SYN)
+}
+
+/// What a conversation begins with.
+pub fn opening(protocol: Protocol, src: &str, dst: &str) -> Frame {
+    match protocol {
+        Protocol::Tcp => syn(src, dst),
+        Protocol::Udp => Frame::udp(src, dst),
+        Protocol::Sctp => Frame::new(src, dst, Body::Sctp),
+    }
 }
 
 impl Frame {

@@ -22,7 +22,7 @@ use nix::{
 use vetch_ebpf_common::{
     self as kernel, Address, BackendKey, Endpoint, Event, Flow, Frontend, FrontendKey, NextHop,
     Pod, Protocol, Reason, ServiceWord, Slot, SourceRange, Sweep, Terms, Traffic, Tuple, Uplink,
-    maps, variables,
+    addresses, maps, variables,
 };
 
 use crate::{Frame, namespace::ip_command};
@@ -314,6 +314,13 @@ impl Lab {
         self.hash(maps::ADDRESSES)
             .insert(Raw(ip(address)), Raw(flags), 0)
             .unwrap();
+    }
+
+    /// The node's, in the map of addresses.
+    pub fn own_addresses(&mut self) {
+        for node in [NODE_V4, NODE_V6] {
+            self.address(node, addresses::NODE);
+        }
     }
 
     /// Where pods of another node are; `prefix` as of an IPv6 range.

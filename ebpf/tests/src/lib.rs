@@ -9,7 +9,7 @@ mod namespace;
 
 pub use driver::pass_at_driver;
 pub use expect::{At, To};
-pub use frame::{Body, Fragment, Frame, Quote};
+pub use frame::{Body, Fragment, Frame, Quote, opening, syn};
 pub use lab::{
     DROP, Lab, NODE_V4, NODE_V6, Options, Outcome, PASS, POD_1, POD_2, REDIRECT, Raw, Service,
     UPLINK, XDP_PASS, XDP_TX, endpoint, ip, mac, peer_mac, tuple,

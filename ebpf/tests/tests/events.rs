@@ -3,9 +3,9 @@
 use vetch_ebpf_common::{
     Event, EventKind, Frontend,
     Protocol::{Tcp, Udp},
-    Reason, Site, State, addresses,
+    Reason, Site, addresses,
 };
-use vetch_ebpf_tests::{At, Body, Frame, Lab, POD_1, POD_2, Service, UPLINK, endpoint};
+use vetch_ebpf_tests::{At, Body, Frame, Lab, POD_1, POD_2, Service, UPLINK, endpoint, syn};
 
 const ONE: At = At("from_pod", POD_1);
 const NET: At = At("from_net", UPLINK);
@@ -33,10 +33,6 @@ fn lab() -> Lab {
         Frontend::EXTERNAL | Frontend::SOURCE_RANGES,
     );
     lab
-}
-
-fn syn(src: &str, dst: &str) -> Frame {
-    Frame::tcp(src, dst, State::SYN)
 }
 
 #[test]

@@ -2,10 +2,8 @@
 
 use vetch_ebpf_common::{Pod, Reason};
 use vetch_ebpf_tests::{
-    Body, Fragment, Frame, Lab, Outcome, PASS, POD_1, POD_2, REDIRECT, UPLINK, mac, peer_mac,
+    Body, Fragment, Frame, Lab, Outcome, PASS, POD_1, POD_2, REDIRECT, UPLINK, mac, peer_mac, syn,
 };
-
-const SYN: u8 = 2;
 
 struct Case {
     description: &'static str,
@@ -27,14 +25,13 @@ fn from(program: &'static str, ifindex: u32) -> impl Fn(&'static str, Frame, Opt
 }
 
 fn cases() -> Vec<Case> {
-    let tcp = |src, dst| Frame::tcp(src, dst, SYN);
     let pod = from("from_pod", POD_1);
     let net = from("from_net", UPLINK);
     let (one, two, by_stack) = ("10.1.0.1:40000", "10.1.0.2:80", "10.1.0.3:80");
     let far = "10.2.0.1:40000";
     let (one6, two6, far6) = ("[fd00::1]:40000", "[fd00::2]:80", "[fd01::1]:40000");
     vec![
-        pod("tcp", tcp(one, two), Some(POD_2)),
+        pod("tcp", syn(one, two), Some(POD_2)),
         pod("udp", Frame::udp(one, two), Some(POD_2)),
         pod("sctp", Frame::new(one, two, Body::Sctp), Some(POD_2)),
         pod("ping", Frame::new(one, two, Body::Echo), Some(POD_2)),
@@ -43,7 +40,7 @@ fn cases() -> Vec<Case> {
             Frame::new(one, two, Body::Other { protocol: 47 }),
             Some(POD_2),
         ),
-        pod("tcp over IPv6", tcp(one6, two6), Some(POD_2)),
+        pod("tcp over IPv6", syn(one6, two6), Some(POD_2)),
         pod(
             "ping over IPv6",
             Frame::new(one6, two6, Body::Echo),
@@ -53,7 +50,7 @@ fn cases() -> Vec<Case> {
             "IPv4 options",
             Frame {
                 options: vec![1; 40],
-                ..tcp(one, two)
+                ..syn(one, two)
             },
             Some(POD_2),
         ),
@@ -61,7 +58,7 @@ fn cases() -> Vec<Case> {
             "IPv6 extension headers",
             Frame {
                 extensions: vec![(0, 8), (60, 264)],
-                ..tcp(one6, two6)
+                ..syn(one6, two6)
             },
             Some(POD_2),
         ),
@@ -84,29 +81,29 @@ fn cases() -> Vec<Case> {
             },
             Some(POD_2),
         ),
-        pod("to itself", tcp(one, "10.1.0.1:80"), Some(POD_1)),
-        pod("elsewhere", tcp(one, far), None),
-        pod("elsewhere over IPv6", tcp(one6, far6), None),
-        pod("with another pod's address", tcp("10.1.0.2:80", two), None),
-        pod("with nobody's address", tcp("10.1.0.9:80", two), None),
-        pod("to a pod by the stack", tcp(one, by_stack), None),
-        from("from_pod", POD_2)("from a pod by the stack", tcp("10.1.0.3:80", one), None),
+        pod("to itself", syn(one, "10.1.0.1:80"), Some(POD_1)),
+        pod("elsewhere", syn(one, far), None),
+        pod("elsewhere over IPv6", syn(one6, far6), None),
+        pod("with another pod's address", syn("10.1.0.2:80", two), None),
+        pod("with nobody's address", syn("10.1.0.9:80", two), None),
+        pod("to a pod by the stack", syn(one, by_stack), None),
+        from("from_pod", POD_2)("from a pod by the stack", syn("10.1.0.3:80", one), None),
         pod(
             "with a VLAN tag",
             Frame {
                 vlans: vec![5],
-                ..tcp(one, two)
+                ..syn(one, two)
             },
             None,
         ),
-        net("tcp", tcp(far, two), Some(POD_2)),
-        net("tcp over IPv6", tcp(far6, two6), Some(POD_2)),
-        net("to a pod by the stack", tcp(far, by_stack), None),
-        net("with a pod's address", tcp(one, two), None),
-        net("elsewhere", tcp(far, "10.3.0.1:80"), None),
+        net("tcp", syn(far, two), Some(POD_2)),
+        net("tcp over IPv6", syn(far6, two6), Some(POD_2)),
+        net("to a pod by the stack", syn(far, by_stack), None),
+        net("with a pod's address", syn(one, two), None),
+        net("elsewhere", syn(far, "10.3.0.1:80"), None),
         Case {
-            frame: tcp(far, two).macs([2, 9, 9, 9, 9, 9], peer_mac(UPLINK)),
-            ..net("for another link address", tcp(far, two), None)
+            frame: syn(far, two).macs([2, 9, 9, 9, 9, 9], peer_mac(UPLINK)),
+            ..net("for another link address", syn(far, two), None)
         },
     ]
 }

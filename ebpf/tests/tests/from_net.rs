@@ -7,10 +7,9 @@ use vetch_ebpf_common::{
 };
 use vetch_ebpf_tests::{
     At, Body, Frame, Lab, NODE_V4, NODE_V6, PASS, POD_1, POD_2, Service, To, UPLINK, endpoint, ip,
-    tuple,
+    opening, syn, tuple,
 };
 
-const SYN: u8 = State::SYN;
 const NET: At = At("from_net", UPLINK);
 const OUT: At = At("to_net", UPLINK);
 const POD: At = At("from_pod", POD_2);
@@ -40,23 +39,9 @@ fn node(mut lab: Lab) -> Lab {
     ] {
         lab.pod(address, ifindex, flags);
     }
-    for node in [NODE_V4, NODE_V6] {
-        lab.address(node, addresses::NODE);
-    }
+    lab.own_addresses();
     lab.address("198.51.100.1", addresses::SERVICE);
     lab
-}
-
-fn syn(src: &str, dst: &str) -> Frame {
-    Frame::tcp(src, dst, SYN)
-}
-
-fn of(protocol: Protocol, src: &str, dst: &str) -> Frame {
-    match protocol {
-        Tcp => syn(src, dst),
-        Udp => Frame::udp(src, dst),
-        Sctp => Frame::new(src, dst, Body::Sctp),
-    }
 }
 
 /// A NodePort, which is at every address of the node, with one backend.
@@ -79,8 +64,8 @@ fn a_pod_of_this_node_sees_the_client() {
     ] {
         for protocol in [Tcp, Udp] {
             node_port(&mut lab, number, protocol, backend);
-            let out = of(protocol, client, at);
-            let back = of(protocol, backend, client);
+            let out = opening(protocol, client, at);
+            let back = opening(protocol, backend, client);
             for time in ["first", "next"] {
                 let rewritten = out.clone().dst(backend);
                 lab.expect(NET, &format!("{time} {out:?}"), &out, INTO_POD, &rewritten);
@@ -133,7 +118,7 @@ fn a_backend_elsewhere_sees_the_node() {
     ] {
         for protocol in [Tcp, Udp] {
             node_port(&mut lab, number, protocol, backend);
-            let out = of(protocol, client, at);
+            let out = opening(protocol, client, at);
             lab.run("from_net", UPLINK, &out);
             let to = lab.flow(&tuple(client, at, protocol)).to;
             assert_eq!(to.src, ip(node));
@@ -143,10 +128,10 @@ fn a_backend_elsewhere_sees_the_node() {
                 true => format!("{node}:{port}"),
                 false => format!("[{node}]:{port}"),
             };
-            let rewritten = of(protocol, &node, backend);
+            let rewritten = opening(protocol, &node, backend);
             lab.expect(NET, "question", &out, To::Stack, &rewritten);
-            let back = of(protocol, backend, &node);
-            let rewritten = of(protocol, at, client);
+            let back = opening(protocol, backend, &node);
+            let rewritten = opening(protocol, at, client);
             lab.expect(NET, "answer", &back, To::Link, &rewritten);
         }
     }

@@ -2,14 +2,14 @@
 
 use vetch_ebpf_common::{
     Frontend, Pod,
-    Protocol::{self, Sctp, Tcp, Udp},
-    Reason, State, Terms, addresses,
+    Protocol::{Sctp, Tcp, Udp},
+    Reason, Terms, addresses,
 };
 use vetch_ebpf_tests::{
-    At, Body, DROP, Frame, Lab, NODE_V4, NODE_V6, POD_1, POD_2, Service, To, endpoint, ip, tuple,
+    At, Body, DROP, Frame, Lab, NODE_V4, NODE_V6, POD_1, POD_2, Service, To, endpoint, ip, opening,
+    syn, tuple,
 };
 
-const SYN: u8 = State::SYN;
 const ONE: At = At("from_pod", POD_1);
 const TWO: At = At("from_pod", POD_2);
 const INTO_ONE: To = To::Pod(POD_1);
@@ -36,18 +36,6 @@ fn lab() -> Lab {
     lab
 }
 
-fn syn(src: &str, dst: &str) -> Frame {
-    Frame::tcp(src, dst, SYN)
-}
-
-fn of(protocol: Protocol, src: &str, dst: &str) -> Frame {
-    match protocol {
-        Tcp => syn(src, dst),
-        Udp => Frame::udp(src, dst),
-        Sctp => Frame::new(src, dst, Body::Sctp),
-    }
-}
-
 #[test]
 fn there_and_back() {
     let mut lab = lab();
@@ -58,8 +46,8 @@ fn there_and_back() {
     ] {
         for (protocol, backend) in [(Tcp, backend), (Udp, backend), (Sctp, same_port)] {
             lab.simple_service(1, vip, protocol, backend);
-            let out = of(protocol, client, vip);
-            let back = of(protocol, backend, client);
+            let out = opening(protocol, client, vip);
+            let back = opening(protocol, backend, client);
             for time in ["first", "next"] {
                 let rewritten = out.clone().dst(backend);
                 lab.expect(ONE, &format!("{time} {out:?}"), &out, INTO_TWO, &rewritten);
@@ -351,7 +339,7 @@ fn hairpin() {
         for protocol in [Tcp, Udp] {
             lab.simple_service(number, vip, protocol, backend);
             // The port is any of the range: a first packet finds it out.
-            let out = of(protocol, client, vip);
+            let out = opening(protocol, client, vip);
             lab.run("from_pod", POD_1, &out);
             let to = lab.flow(&tuple(client, vip, protocol)).to;
             assert_eq!(to.src, ip(node));
@@ -361,10 +349,10 @@ fn hairpin() {
                 true => format!("{node}:{port}"),
                 false => format!("[{node}]:{port}"),
             };
-            let rewritten = of(protocol, &node, backend);
+            let rewritten = opening(protocol, &node, backend);
             lab.expect(ONE, "question", &out, INTO_ONE, &rewritten);
-            let back = of(protocol, backend, &node);
-            let rewritten = of(protocol, vip, client);
+            let back = opening(protocol, backend, &node);
+            let rewritten = opening(protocol, vip, client);
             lab.expect(ONE, "answer", &back, INTO_ONE, &rewritten);
         }
     }

@@ -7,11 +7,10 @@ use vetch_ebpf_common::{
     Reason, State, Terms, addresses,
 };
 use vetch_ebpf_tests::{
-    At, Body, Fragment, Frame, Lab, NODE_V4, NODE_V6, Outcome, POD_1, POD_2, Quote, Service, To,
-    UPLINK, XDP_PASS, XDP_TX, ip, mac, peer_mac, tuple,
+    At, Body, Fragment, Frame, Lab, Outcome, POD_1, POD_2, Quote, Service, To, UPLINK, XDP_PASS,
+    XDP_TX, ip, mac, peer_mac, syn, tuple,
 };
 
-const SYN: u8 = State::SYN;
 const ACK: u8 = State::ACK;
 const WIRE: &str = "from_wire";
 const NET: At = At("from_net", UPLINK);
@@ -66,9 +65,7 @@ fn lab() -> Lab {
 fn node(mut lab: Lab) -> Lab {
     lab.pod("10.1.0.1", POD_1, 0);
     lab.pod("10.1.0.2", POD_2, 0);
-    for node in [NODE_V4, NODE_V6] {
-        lab.address(node, addresses::NODE);
-    }
+    lab.own_addresses();
     lab.address("198.51.100.1", addresses::SERVICE);
     lab.uplink(UPLINK, 1500);
     for (number, any, backend) in [(1, "0.0.0.0:30080", FAR), (2, "[::]:30080", FAR6)] {
@@ -112,10 +109,6 @@ fn passes_bytes(lab: &Lab, what: &str, ifindex: u32, bytes: &[u8]) {
 #[track_caller]
 fn passes(lab: &Lab, what: &str, frame: &Frame) {
     passes_bytes(lab, what, UPLINK, &arrived(frame).bytes());
-}
-
-fn syn(src: &str, dst: &str) -> Frame {
-    Frame::tcp(src, dst, SYN)
 }
 
 fn counted(lab: &Lab) -> Vec<(Reason, u64)> {

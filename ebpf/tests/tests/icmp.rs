@@ -3,10 +3,12 @@
 
 use vetch_ebpf_common::{
     Frontend,
-    Protocol::{self, Sctp, Tcp, Udp},
-    State, addresses,
+    Protocol::{Sctp, Tcp, Udp},
+    addresses,
 };
-use vetch_ebpf_tests::{At, Body, Frame, Lab, NODE_V4, POD_1, POD_2, Quote, To, UPLINK, ip, tuple};
+use vetch_ebpf_tests::{
+    At, Body, Frame, Lab, NODE_V4, POD_1, POD_2, Quote, To, UPLINK, ip, opening, tuple,
+};
 
 const ONE: At = At("from_pod", POD_1);
 const TWO: At = At("from_pod", POD_2);
@@ -24,14 +26,6 @@ fn lab() -> Lab {
     }
     lab.address(NODE_V4, addresses::NODE);
     lab
-}
-
-fn of(protocol: Protocol, src: &str, dst: &str) -> Frame {
-    match protocol {
-        Tcp => Frame::tcp(src, dst, State::SYN),
-        Udp => Frame::udp(src, dst),
-        Sctp => Frame::new(src, dst, Body::Sctp),
-    }
 }
 
 /// That a packet is too big for the next link; `bytes` of it are quoted.
@@ -73,9 +67,9 @@ fn about_a_question() {
         let [client_host, backend_host, vip_host] = host;
         for protocol in [Tcp, Udp] {
             lab.simple_service(number, vip, protocol, backend);
-            lab.run("from_pod", POD_1, &of(protocol, client, vip));
-            let sent = of(protocol, client, vip);
-            let seen = of(protocol, client, backend);
+            lab.run("from_pod", POD_1, &opening(protocol, client, vip));
+            let sent = opening(protocol, client, vip);
+            let seen = opening(protocol, client, backend);
             // 8 bytes end before TCP's checksum and have UDP's.
             for bytes in [8, 16, 18, 200] {
                 let error = too_big(backend_host, client_host, &seen, bytes);
@@ -115,9 +109,9 @@ fn about_an_answer() {
     let (client, vip, backend) = ("10.1.0.1:40000", "10.96.0.1:80", "10.1.0.2:8080");
     for protocol in [Tcp, Udp] {
         lab.simple_service(1, vip, protocol, backend);
-        lab.run("from_pod", POD_1, &of(protocol, client, vip));
-        let seen = of(protocol, vip, client);
-        let sent = of(protocol, backend, client);
+        lab.run("from_pod", POD_1, &opening(protocol, client, vip));
+        let seen = opening(protocol, vip, client);
+        let sent = opening(protocol, backend, client);
         let error = too_big("10.1.0.1:0", "10.96.0.1:0", &seen, 64);
         let rewritten = too_big("10.1.0.1:0", "10.1.0.2:0", &sent, 64);
         lab.expect(ONE, "by the client", &error, To::Pod(POD_2), &rewritten);
@@ -131,14 +125,14 @@ fn about_a_packet_of_the_nodes_address() {
     let (client, at, backend) = ("192.0.2.1:40000", "192.168.0.10:30080", "10.2.0.7:8080");
     lab.simple_service(1, "0.0.0.0:30080", Tcp, backend);
     lab.frontend("0.0.0.0:30080", Tcp, 1, Frontend::EXTERNAL);
-    let sent = of(Tcp, client, at);
+    let sent = opening(Tcp, client, at);
     lab.run("from_net", UPLINK, &sent);
     let to = lab.flow(&tuple(client, at, Tcp)).to;
     assert_eq!(to.src, ip(NODE_V4));
     let node = format!("{NODE_V4}:{}", u16::from_be_bytes(to.sport));
     let node_host = format!("{NODE_V4}:0");
 
-    let seen = of(Tcp, &node, backend);
+    let seen = opening(Tcp, &node, backend);
     let error = too_big("10.2.0.1:0", &node_host, &seen, 64);
     let rewritten = too_big("10.2.0.1:0", "192.0.2.1:0", &sent, 64);
     lab.expect(
@@ -152,9 +146,9 @@ fn about_a_packet_of_the_nodes_address() {
     let rewritten = too_big(&node_host, "192.0.2.1:0", &sent, 64);
     lab.expect(NET, "by the backend", &error, To::Link, &rewritten);
 
-    let answer = of(Tcp, backend, &node);
+    let answer = opening(Tcp, backend, &node);
     lab.run("from_net", UPLINK, &answer);
-    let seen = of(Tcp, at, client);
+    let seen = opening(Tcp, at, client);
     let error = too_big("192.0.2.1:0", &node_host, &seen, 64);
     let rewritten = too_big(&node_host, "10.2.0.7:0", &answer, 64);
     lab.expect(NET, "by the client", &error, To::Stack, &rewritten);
@@ -183,7 +177,7 @@ fn with_headers_of_all_kinds() {
             Tcp,
             Frame {
                 options: vec![1; 8],
-                ..of(Tcp, client, vip)
+                ..opening(Tcp, client, vip)
             },
         ),
         (
@@ -196,10 +190,10 @@ fn with_headers_of_all_kinds() {
             Tcp,
             Frame {
                 extensions: vec![(60, 16)],
-                ..of(Tcp, "[fd00::1]:40000", "[fd96::1]:80")
+                ..opening(Tcp, "[fd00::1]:40000", "[fd96::1]:80")
             },
         ),
-        ("SCTP", Sctp, of(Sctp, client, vip)),
+        ("SCTP", Sctp, opening(Sctp, client, vip)),
     ] {
         lab.run("from_pod", POD_1, &quote);
         let (router, client_host, backend) = match (quote.src.is_ipv4(), protocol) {
@@ -225,7 +219,7 @@ fn with_headers_of_all_kinds() {
 #[test]
 fn about_other_packets() {
     let lab = lab();
-    let seen = of(Tcp, "10.1.0.1:40000", "10.1.0.2:8080");
+    let seen = opening(Tcp, "10.1.0.1:40000", "10.1.0.2:8080");
     let error = too_big("10.1.0.2:0", "10.1.0.1:0", &seen, 64);
     lab.expect(TWO, "between pods", &error, To::Pod(POD_1), &error);
     let error = too_big("203.0.113.1:0", "192.168.0.10:0", &seen, 64);
@@ -241,10 +235,10 @@ fn no_flow_lives_by_errors() {
     let mut lab = lab();
     let (client, vip, backend) = ("10.1.0.1:40000", "10.96.0.1:80", "10.1.0.2:8080");
     lab.simple_service(1, vip, Udp, backend);
-    lab.run("from_pod", POD_1, &of(Udp, client, vip));
+    lab.run("from_pod", POD_1, &opening(Udp, client, vip));
     lab.flows_age(5);
     let before = lab.flows();
-    let seen = of(Udp, client, backend);
+    let seen = opening(Udp, client, backend);
     let error = too_big("10.1.0.2:0", "10.1.0.1:0", &seen, 64);
     lab.run("from_pod", POD_2, &error);
     assert_eq!(lab.flows(), before);

@@ -6,7 +6,7 @@ use vetch_ebpf_common::{
     Protocol::{self, Tcp, Udp},
     State, Terms, maps,
 };
-use vetch_ebpf_tests::{At, Body, Frame, Lab, POD_1, POD_2, Raw, Service, endpoint};
+use vetch_ebpf_tests::{At, Body, Frame, Lab, POD_1, POD_2, Raw, Service, endpoint, syn};
 
 const SYN: u8 = State::SYN;
 const ACK: u8 = State::ACK;
@@ -65,7 +65,7 @@ fn client(port: u16) -> String {
 /// Who gets the first packet of a client with this port.
 fn dial(lab: &Lab, protocol: Protocol, port: u16) -> &'static str {
     let frame = match protocol {
-        Tcp => Frame::tcp(&client(port), VIP, SYN),
+        Tcp => syn(&client(port), VIP),
         _ => Frame::udp(&client(port), VIP),
     };
     let At(program, ifindex) = ONE;

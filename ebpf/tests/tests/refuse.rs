@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 
 use vetch_ebpf_common::{Reason, addresses};
-use vetch_ebpf_tests::{Body, DROP, Fragment, Frame, Lab, POD_1, REDIRECT, UPLINK, mac, peer_mac};
+use vetch_ebpf_tests::{
+    Body, DROP, Fragment, Frame, Lab, POD_1, REDIRECT, UPLINK, mac, peer_mac, syn,
+};
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -180,7 +182,7 @@ fn who_is_not_one_host_is_told_nothing() {
         ("[::1]:40000", "[fd96::1]:9"),
         ("[ff02::1]:40000", "[fd96::1]:9"),
     ] {
-        for frame in [Frame::udp(client, port), Frame::tcp(client, port, SYN)] {
+        for frame in [Frame::udp(client, port), syn(client, port)] {
             let frame = frame.macs(mac(UPLINK), peer_mac(UPLINK));
             check(&lab, "from_net", UPLINK, client, &frame, &Silence);
         }

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use vetch_ebpf_common::{
     Affinity, AffinityKey, Flow, FragmentKey, FragmentPorts, Frontend, Phase,
     Protocol::{self, Tcp, Udp},
-    Reason, State, Sweep, Terms, Tuple, addresses, maps,
+    Reason, State, Sweep, Terms, Tuple, maps,
 };
 use vetch_ebpf_tests::{
-    At, Frame, Lab, NODE_V4, NODE_V6, Options, POD_1, POD_2, Raw, Service, To, UPLINK, endpoint,
-    ip, tuple,
+    At, Frame, Lab, Options, POD_1, POD_2, Raw, Service, To, UPLINK, endpoint, ip, syn, tuple,
 };
 
 const SYN: u8 = State::SYN;
@@ -31,9 +30,7 @@ fn lab() -> Lab {
 fn node(mut lab: Lab) -> Lab {
     lab.pod("10.1.0.1", POD_1, 0);
     lab.pod("10.1.0.2", POD_2, 0);
-    for node in [NODE_V4, NODE_V6] {
-        lab.address(node, addresses::NODE);
-    }
+    lab.own_addresses();
     lab.simple_service(1, VIP, Tcp, BACKEND);
     lab.simple_service(1, VIP, Udp, BACKEND);
     lab.serving(1, BACKEND, true);
@@ -55,7 +52,7 @@ fn boot_time() -> u64 {
 fn talk(lab: &Lab, protocol: Protocol, port: u16, answered: bool) -> Tuple {
     let (question, answer) = match protocol {
         Tcp => (
-            Frame::tcp(&client(port), VIP, SYN),
+            syn(&client(port), VIP),
             Frame::tcp(BACKEND, &client(port), SYN | ACK),
         ),
         _ => (
@@ -276,7 +273,7 @@ fn eight_ports_in_a_full_table_are_eight_conversations() {
         for n in eight.clone() {
             assert_ne!(send(&lab, n, SYN), vetch_ebpf_tests::DROP, "{n}");
         }
-        let ninth = Frame::tcp(&outside(round * 9 + 8), NODE_PORT, SYN);
+        let ninth = syn(&outside(round * 9 + 8), NODE_PORT);
         lab.expect_dropped(NET, "the ninth", &ninth);
         assert_eq!(lab.reason(Reason::SourcePorts), u64::from(round) + 1);
         // Closed, a port is another's.

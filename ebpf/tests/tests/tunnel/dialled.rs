@@ -13,7 +13,7 @@ fn a_backend_elsewhere_gets_the_packet_as_it_came() {
         let verdict = if link == 0 { PASS } else { REDIRECT };
         for (number, client, vip, far, node) in BOTH {
             for protocol in [Tcp, Udp] {
-                let question = of(protocol, client, vip);
+                let question = opening(protocol, client, vip);
                 for time in ["first", "next"] {
                     let what = format!("{time} {question:?}");
                     goes_on(&lab, &what, &question, node, far, verdict);
@@ -47,7 +47,7 @@ fn a_backend_elsewhere_gets_the_packet_as_it_came() {
 fn a_node_port_and_a_wrong_checksum() {
     let mut lab = lab();
     service(&mut lab, 5, "0.0.0.0:30080", Tcp, FAR);
-    let question = Frame::tcp(CLIENT, "192.168.0.10:30080", SYN);
+    let question = syn(CLIENT, "192.168.0.10:30080");
     goes_on(&lab, "node port", &question, NODE_V4, FAR, REDIRECT);
     const CHECKSUM: usize = 14 + 20 + 16;
     let mut bytes = arrived(&question).bytes();
@@ -63,7 +63,7 @@ fn a_node_port_and_a_wrong_checksum() {
 #[test]
 fn the_outer_header_has_the_class_of_service() {
     let lab = lab();
-    let mut bytes = arrived(&Frame::tcp(CLIENT6, VIP6, SYN)).bytes();
+    let mut bytes = arrived(&syn(CLIENT6, VIP6)).bytes();
     // Expedited, and both ends know of congestion.
     bytes[14] |= 0xb;
     bytes[15] |= 0xa0;
@@ -77,7 +77,7 @@ fn the_outer_header_has_the_class_of_service() {
 #[test]
 fn who_is_answered_by_the_way_that_the_question_came() {
     let source = |lab: &mut Lab, client: &str, vip: &str, protocol| {
-        let outcome = lab.run("from_net", UPLINK, &of(protocol, client, vip));
+        let outcome = lab.run("from_net", UPLINK, &opening(protocol, client, vip));
         assert_eq!(outcome.verdict, REDIRECT, "{client} {vip}");
         let flow = lab.flow(&tuple(client, vip, protocol));
         assert!(!flow.is_direct(), "{client} {vip}");
@@ -231,7 +231,7 @@ fn one_without_a_hop_left_goes_nowhere() {
     let lab = lab();
     let last = Frame {
         ttl: 1,
-        ..Frame::tcp(CLIENT, VIP, SYN)
+        ..syn(CLIENT, VIP)
     };
     lab.expect_dropped(NET, "no hop", &last);
     assert_eq!(counted(&lab), [(Reason::Tunnel, 1)]);
@@ -244,7 +244,7 @@ fn a_half_without_another_is_swept_like_the_rest() {
     lab.serving(1, FAR, true);
     let phase = |lab: &mut Lab, protocol| lab.flow(&tuple(CLIENT, VIP, protocol)).state.phase();
     for protocol in [Tcp, Udp] {
-        let question = of(protocol, CLIENT, VIP);
+        let question = opening(protocol, CLIENT, VIP);
         goes_on(&lab, "asks", &question, NODE_V4, FAR, REDIRECT);
         assert_eq!(phase(&mut lab, protocol), Phase::New);
     }
@@ -322,7 +322,7 @@ fn errors_about_the_tunnel_are_told_to_the_client() {
             (40, "[2001:db8:9::1]:0", [2, 0], [1, 3])
         };
         for protocol in [Tcp, Udp] {
-            let question = of(protocol, client, vip);
+            let question = opening(protocol, client, vip);
             goes_on(&lab, "question", &question, node, far, REDIRECT);
             let sent = wrapped(node, far, &older(&question));
             for (what, said, mtu, told) in [
@@ -347,7 +347,7 @@ fn errors_about_the_tunnel_are_told_to_the_client() {
             // Too little of it, and of a conversation that is none.
             let short = error(router, &host(node), too_long, 1400, &sent, header + 3);
             lab.expect_untouched(NET, "short", &short);
-            let other = of(protocol, &client.replace("40000", "40001"), vip);
+            let other = opening(protocol, &client.replace("40000", "40001"), vip);
             let other = wrapped(node, far, &other);
             let none = error(router, &host(node), too_long, 1400, &other, header + 8);
             lab.expect_untouched(NET, "none", &none);

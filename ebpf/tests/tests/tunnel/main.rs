@@ -11,7 +11,7 @@ use vetch_ebpf_common::{
 };
 use vetch_ebpf_tests::{
     At, Body, Fragment, Frame, Lab, NODE_V4, NODE_V6, Options, Outcome, PASS, POD_1, POD_2, Quote,
-    REDIRECT, To, UPLINK, XDP_PASS, ip, mac, peer_mac, tuple,
+    REDIRECT, To, UPLINK, XDP_PASS, ip, mac, opening, peer_mac, syn, tuple,
 };
 
 const SYN: u8 = State::SYN;
@@ -43,9 +43,7 @@ fn lab_with(options: Options) -> Lab {
     lab.pod("10.1.0.1", POD_1, 0);
     lab.pod("10.1.0.2", POD_2, 0);
     lab.pod("fd00::2", POD_2, 0);
-    for node in [NODE_V4, NODE_V6] {
-        lab.address(node, addresses::NODE);
-    }
+    lab.own_addresses();
     for peer in [PEER, PEER6] {
         lab.address(peer, addresses::PEER);
     }
@@ -71,14 +69,6 @@ fn lab() -> Lab {
 fn service(lab: &mut Lab, number: u32, vip: &str, protocol: Protocol, backend: &str) {
     lab.simple_service(number, vip, protocol, backend);
     lab.frontend(vip, protocol, number, Frontend::EXTERNAL);
-}
-
-fn of(protocol: Protocol, src: &str, dst: &str) -> Frame {
-    match protocol {
-        Tcp => Frame::tcp(src, dst, SYN),
-        Udp => Frame::udp(src, dst),
-        Sctp => Frame::new(src, dst, Body::Sctp),
-    }
 }
 
 fn segment(src: &str, dst: &str, flags: u8, payload: usize) -> Frame {

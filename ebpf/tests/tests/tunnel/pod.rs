@@ -15,10 +15,10 @@ fn a_pod_of_this_node_answers_the_client() {
     for (client, dialled, pod, peer) in ours {
         for protocol in [Tcp, Udp] {
             for time in ["first", "next"] {
-                let question = of(protocol, client, dialled);
+                let question = opening(protocol, client, dialled);
                 let what = format!("{time} {question:?}");
                 into_pod(&lab, &what, &question, peer, pod);
-                let answer = of(protocol, pod, client);
+                let answer = opening(protocol, pod, client);
                 let told = answer.clone().src(dialled);
                 lab.expect(POD, &what, &answer, To::Link, &told);
             }
@@ -116,7 +116,7 @@ fn tunnels_with_nothing_to_know_inside() {
     assert_eq!(counted(&lab), [(Reason::Tunnel, all.len() as u64)]);
     assert_eq!(lab.flows().len(), 0);
     // A conversation that is known needs no port.
-    into_pod(&lab, "first", &Frame::tcp(CLIENT, VIP, SYN), PEER, HERE);
+    into_pod(&lab, "first", &syn(CLIENT, VIP), PEER, HERE);
     let data = segment(CLIENT, VIP, ACK, 9);
     let in_segments = Frame {
         ttl: 128,
@@ -138,7 +138,7 @@ fn the_node_that_was_dialled_says_where() {
     let answer = Frame::udp(elsewhere, CLIENT);
     lab.expect(POD, "of it", &answer, To::Link, &answer.clone().src(VIP));
     // And so where the node itself had been dialled before.
-    let other = Frame::tcp(CLIENT, VIP, SYN);
+    let other = syn(CLIENT, VIP);
     goes_on(&lab, "by itself", &other, NODE_V4, FAR, REDIRECT);
     into_pod(&lab, "by a peer", &other, PEER, HERE);
     assert_eq!(lab.flows().len(), 4);
@@ -149,8 +149,8 @@ fn the_node_that_was_dialled_says_where() {
 fn two_conversations_with_one_backend() {
     let mut lab = lab();
     let others = "198.51.100.2:80";
-    into_pod(&lab, "first", &Frame::tcp(CLIENT, VIP, SYN), PEER, HERE);
-    let second = Frame::tcp(CLIENT, others, SYN);
+    into_pod(&lab, "first", &syn(CLIENT, VIP), PEER, HERE);
+    let second = syn(CLIENT, others);
     lab.run("from_net", UPLINK, &wrapped(PEER, HERE, &second));
     let to = lab.flow(&tuple(CLIENT, others, Tcp)).to;
     let port = u16::from_be_bytes(to.sport);
@@ -179,14 +179,7 @@ fn errors_about_answers_find_the_pod() {
         };
         Frame::new("203.0.113.1:0", from, body)
     };
-    goes_on(
-        &lab,
-        "question",
-        &Frame::tcp(CLIENT, VIP, SYN),
-        NODE_V4,
-        FAR,
-        REDIRECT,
-    );
+    goes_on(&lab, "question", &syn(CLIENT, VIP), NODE_V4, FAR, REDIRECT);
     let told = error("198.51.100.1:0", segment(VIP, CLIENT, ACK, 1400));
     goes_on(
         &lab,
@@ -198,7 +191,7 @@ fn errors_about_answers_find_the_pod() {
     );
 
     let lab = lab_with(Options::default());
-    into_pod(&lab, "question", &Frame::tcp(CLIENT, VIP, SYN), PEER, HERE);
+    into_pod(&lab, "question", &syn(CLIENT, VIP), PEER, HERE);
     let outcome = lab.run("from_net", UPLINK, &wrapped(PEER, HERE, &told));
     let known = error("10.1.0.2:0", segment(HERE, CLIENT, ACK, 1400));
     let known = known.macs(peer_mac(POD_2), mac(POD_2));
