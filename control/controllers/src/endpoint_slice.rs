@@ -140,13 +140,16 @@ impl EndpointSliceController {
     }
 }
 
-/// The service a slice of this manager belongs to.
-fn service_key(slice: &EndpointSlice, manager: &str) -> Option<ObjectKey> {
-    let labels = slice.metadata.labels.as_ref()?;
-    let name = labels
-        .get(SERVICE_NAME)
-        .filter(|_| labels.get(MANAGED_BY).is_some_and(|own| own == manager))?;
+/// The service a slice belongs to, whoever manages it.
+pub fn of_service(slice: &EndpointSlice) -> Option<ObjectKey> {
+    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
     Some(ObjectKey::new(namespace_of(slice), name))
+}
+
+fn is_kept_by(slice: &EndpointSlice, manager: &str) -> bool {
+    let labels = slice.metadata.labels.as_ref();
+    let own = labels.and_then(|labels| labels.get(MANAGED_BY));
+    own.is_some_and(|own| own == manager)
 }
 
 /// Wakes the service whose slice was changed by somebody else, or has been waited for.
@@ -157,7 +160,7 @@ pub fn slice_changed(
     queue: &Queue<ObjectKey>,
 ) {
     for slice in change.each() {
-        let Some(key) = service_key(slice, manager) else {
+        let Some(key) = of_service(slice).filter(|_| is_kept_by(slice, manager)) else {
             continue;
         };
         match &change.new {
@@ -176,11 +179,13 @@ pub fn slices_of(
     manager: &str,
     pending: &Pending,
 ) -> Vec<Arc<EndpointSlice>> {
-    slices.select(&key.namespace, |slice| {
-        service_key(slice, manager).as_ref() == Some(key)
-            && !is_deleted(slice)
-            && !pending.is_deleted(key, uid_of(slice))
-    })
+    let mut own = slices.of(key);
+    own.retain(|slice| {
+        is_kept_by(slice, manager)
+            && !is_deleted(slice.as_ref())
+            && !pending.is_deleted(key, uid_of(slice.as_ref()))
+    });
+    own
 }
 
 fn place(node: &Node) -> Place {

@@ -1,6 +1,6 @@
 //! A cache of one kind, fed by one watch, that tells its listeners what changed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -70,8 +70,13 @@ impl Mark {
     }
 }
 
+/// Whom an object belongs to, of its own namespace.
+type Owner<K> = fn(&K) -> Option<ObjectKey>;
+
 struct State<K> {
     objects: BTreeMap<String, BTreeMap<String, Arc<K>>>,
+    /// By their owner and their names.
+    owned: HashMap<ObjectKey, BTreeMap<String, Arc<K>>>,
     revision: u64,
     lists_begun: u64,
     /// `lists_begun` when the last complete list began.
@@ -80,15 +85,26 @@ struct State<K> {
 
 pub struct Informer<K> {
     state: RwLock<State<K>>,
+    owner: Owner<K>,
     listeners: RwLock<Vec<Listener<K>>>,
     synced: watch::Sender<bool>,
 }
 
 impl<K> Default for Informer<K> {
+    /// Of objects that belong to nobody.
     fn default() -> Informer<K> {
+        Informer::owned_by(|_| None)
+    }
+}
+
+impl<K> Informer<K> {
+    /// Finds objects by their owner as well, in a time that does not grow with the namespace.
+    pub fn owned_by(owner: Owner<K>) -> Informer<K> {
         Informer {
+            owner,
             state: RwLock::new(State {
                 objects: BTreeMap::new(),
+                owned: HashMap::new(),
                 revision: 0,
                 lists_begun: 0,
                 listed: 0,
@@ -135,6 +151,14 @@ where
                 .into_iter()
                 .flat_map(BTreeMap::values);
             objects.filter(|object| wanted(object)).cloned().collect()
+        })
+    }
+
+    /// What belongs to this owner.
+    pub fn of(&self, owner: &ObjectKey) -> Vec<Arc<K>> {
+        self.read(|state| {
+            let objects = state.owned.get(owner).into_iter();
+            objects.flat_map(BTreeMap::values).cloned().collect()
         })
     }
 
@@ -214,11 +238,14 @@ where
         let key = ObjectKey::of(&object);
         let new = Arc::new(object);
         let old = self.write(|state| {
-            state
-                .objects
-                .entry(key.namespace)
-                .or_default()
-                .insert(key.name, new.clone())
+            let old = self.take(state, &key);
+            if let Some(owner) = (self.owner)(&new) {
+                let owned = state.owned.entry(owner).or_default();
+                owned.insert(key.name.clone(), new.clone());
+            }
+            let objects = state.objects.entry(key.namespace).or_default();
+            objects.insert(key.name, new.clone());
+            old
         });
         if old
             .as_ref()
@@ -253,7 +280,7 @@ where
         let key = ObjectKey::of(&object);
         let old = self.write(|state| {
             state.revision = state.revision.max(revision_of(&object));
-            take(state, &key)
+            self.take(state, &key)
         });
         let last = Arc::new(object);
         self.tell(&Change {
@@ -269,12 +296,29 @@ where
             .filter(|object| !listed.contains(&ObjectKey::of(object.as_ref())))
             .collect();
         for object in gone {
-            self.write(|state| take(state, &ObjectKey::of(object.as_ref())));
+            self.write(|state| self.take(state, &ObjectKey::of(object.as_ref())));
             self.tell(&Change {
                 old: Some(object),
                 new: None,
             });
         }
+    }
+
+    fn take(&self, state: &mut State<K>, key: &ObjectKey) -> Option<Arc<K>> {
+        let objects = state.objects.get_mut(&key.namespace)?;
+        let old = objects.remove(&key.name);
+        if objects.is_empty() {
+            state.objects.remove(&key.namespace);
+        }
+        if let Some(owner) = old.as_deref().and_then(self.owner)
+            && let Some(owned) = state.owned.get_mut(&owner)
+        {
+            owned.remove(&key.name);
+            if owned.is_empty() {
+                state.owned.remove(&owner);
+            }
+        }
+        old
     }
 
     fn tell(&self, change: &Change<K>) {
@@ -295,15 +339,6 @@ where
     fn write<T>(&self, f: impl FnOnce(&mut State<K>) -> T) -> T {
         f(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-fn take<K>(state: &mut State<K>, key: &ObjectKey) -> Option<Arc<K>> {
-    let objects = state.objects.get_mut(&key.namespace)?;
-    let old = objects.remove(&key.name);
-    if objects.is_empty() {
-        state.objects.remove(&key.namespace);
-    }
-    old
 }
 
 #[cfg(test)]
@@ -365,6 +400,37 @@ mod tests {
             *seen.lock().expect("no panic"),
             [(false, true), (true, false), (false, true)]
         );
+    }
+
+    #[test]
+    fn objects_are_found_by_their_owner_as_long_as_they_have_it() {
+        let owned = |name: &str, owner: Option<&str>| {
+            let mut object = object(name, name, "1");
+            let label = |owner: &str| [("owner".to_owned(), owner.to_owned())].into();
+            object.metadata.labels = owner.map(label);
+            object
+        };
+        let informer = Informer::owned_by(|object: &ConfigMap| {
+            let labels = object.metadata.labels.as_ref()?;
+            Some(ObjectKey::new("default", labels.get("owner")?))
+        });
+        let of = |owner: &str| -> Vec<String> {
+            let objects = informer.of(&ObjectKey::new("default", owner));
+            let names = objects
+                .iter()
+                .filter_map(|object| object.metadata.name.clone());
+            names.collect()
+        };
+        informer.apply(owned("b", Some("x")));
+        informer.apply(owned("a", Some("x")));
+        informer.apply(owned("c", None));
+        assert_eq!((of("x"), of("y")), (vec!["a".into(), "b".into()], vec![]));
+        informer.apply(owned("a", Some("y")));
+        assert_eq!((of("x"), of("y")), (vec!["b".into()], vec!["a".into()]));
+        informer.apply(owned("a", None));
+        informer.remove(owned("b", Some("x")));
+        assert!(informer.read(|state| state.owned.is_empty()));
+        assert_eq!(informer.all().len(), 2);
     }
 
     #[test]

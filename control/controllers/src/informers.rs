@@ -14,13 +14,14 @@ use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::endpoint_slice::of_service;
 use crate::informer::{Change, Informer};
 use crate::key::ObjectKind;
 
 /// Where nodes keep their heartbeats.
 pub const NODE_LEASES: &str = "kube-node-lease";
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Informers {
     pub config_maps: Arc<Informer<ConfigMap>>,
     pub deployments: Arc<Informer<Deployment>>,
@@ -35,6 +36,26 @@ pub struct Informers {
     pub service_accounts: Arc<Informer<ServiceAccount>>,
     pub service_cidrs: Arc<Informer<ServiceCIDR>>,
     pub services: Arc<Informer<Service>>,
+}
+
+impl Default for Informers {
+    fn default() -> Informers {
+        Informers {
+            config_maps: Arc::default(),
+            deployments: Arc::default(),
+            endpoint_slices: Arc::new(Informer::owned_by(of_service)),
+            endpoints: Arc::default(),
+            ip_addresses: Arc::default(),
+            namespaces: Arc::default(),
+            node_leases: Arc::default(),
+            nodes: Arc::default(),
+            pods: Arc::default(),
+            replica_sets: Arc::default(),
+            service_accounts: Arc::default(),
+            service_cidrs: Arc::default(),
+            services: Arc::default(),
+        }
+    }
 }
 
 impl Informers {

@@ -26,12 +26,12 @@ use self::assign::{Assignment, Problem, Wish, assign};
 use self::ledger::{Ledger, Owner, Right};
 use self::pool::Pool;
 pub use self::pool::{AddressRange, RangeError};
-use crate::endpoint_slice::SERVICE_NAME;
+use crate::endpoint_slice::of_service;
 use crate::error::{Attempt as _, Result, found};
 use crate::events::{Note, Recorder};
 use crate::informer::{Change, Informer};
 use crate::informers::Informers;
-use crate::key::{ObjectKey, name_of, namespace_of};
+use crate::key::{ObjectKey, name_of};
 use crate::queue::Queue;
 use crate::service::{self, Family, families};
 use crate::worker::{Next, Reconcile};
@@ -185,11 +185,6 @@ fn slice_changed(
     }
 }
 
-fn of_service(slice: &EndpointSlice) -> Option<ObjectKey> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
-    Some(ObjectKey::new(namespace_of(slice), name))
-}
-
 fn node_changed(
     change: &Change<Node>,
     services: &Informer<Service>,
@@ -278,9 +273,7 @@ impl LoadBalancers {
     ) -> Option<String> {
         let address = *addresses.first()?;
         let slices = match is_local(service) {
-            true => self.slices.select(&key.namespace, |slice| {
-                of_service(slice).as_ref() == Some(key)
-            }),
+            true => self.slices.of(key),
             false => Vec::new(),
         };
         let local = is_local(service).then(|| local_nodes(&slices));
