@@ -143,21 +143,30 @@ pub fn is_stuck(ctx: &TcContext, work: &Work) -> bool {
 /// Whether its sender wants no part of the stack.
 #[inline(always)]
 fn may_skip_stack(ctx: &TcContext, hook: Hook, packet: &Packet) -> bool {
-    let by_stack = pod(&packet.src).is_some_and(|source| source.flags & Pod::BY_STACK != 0);
-    !by_stack && is_genuine(ctx, hook, packet)
+    is_sent(ctx, hook, packet, Pod::BY_STACK)
 }
 
 /// A pod that sends with another's address, and a packet from the network with
 /// a pod's, are left to the stack, whose reverse path filter judges them.
 #[inline(always)]
 fn is_genuine(ctx: &TcContext, hook: Hook, packet: &Packet) -> bool {
+    is_sent(ctx, hook, packet, 0)
+}
+
+/// By whom its source says, and not by a pod with any of these flags. One lookup:
+/// every packet from pod to pod pays for it.
+#[inline(always)]
+fn is_sent(ctx: &TcContext, hook: Hook, packet: &Packet, unwanted: u32) -> bool {
     // With a tag it is no frame for a pod or another link.
     if packet.ip.l3 != ETH_HEADER || has_tag(ctx) {
         return false;
     }
+    let source = pod(&packet.src);
     match hook {
-        Hook::Pod => is_behind(ctx, &packet.src),
-        Hook::Net | Hook::Node => pod(&packet.src).is_none(),
+        Hook::Pod => {
+            source.is_some_and(|pod| pod.ifindex == ifindex(ctx) && pod.flags & unwanted == 0)
+        }
+        Hook::Net | Hook::Node => source.is_none(),
     }
 }
 
