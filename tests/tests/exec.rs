@@ -1,4 +1,5 @@
-//! `kubectl exec`: processes in running containers, their streams, terminals and exit codes.
+//! `kubectl exec`, by WebSockets and by SPDY alone: processes in running containers, their streams, terminals and exit
+//! codes.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
@@ -18,8 +19,9 @@ struct Ran {
     stderr: String,
 }
 
-fn run(namespace: &Namespace<'_>, args: &[&str], stdin: &[u8]) -> Result<Ran> {
-    let mut child = command(namespace, args)
+fn run(way: Way<'_>, args: &[&str], stdin: &[u8]) -> Result<Ran> {
+    let mut child = way
+        .command(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -38,10 +40,32 @@ fn run(namespace: &Namespace<'_>, args: &[&str], stdin: &[u8]) -> Result<Ran> {
     })
 }
 
-fn command(namespace: &Namespace<'_>, args: &[&str]) -> Command {
-    let mut all = vec!["--namespace", &namespace.name];
-    all.extend_from_slice(args);
-    namespace.cluster.kubectl_command(&all)
+/// How kubectl speaks with the containers of a namespace.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    namespace: &'a Namespace<'a>,
+    web_sockets: bool,
+}
+
+impl<'a> Way<'a> {
+    /// SPDY is what kubectl before 1.31 spoke.
+    fn both(namespace: &'a Namespace<'a>) -> [Way<'a>; 2] {
+        [true, false].map(|web_sockets| Way {
+            namespace,
+            web_sockets,
+        })
+    }
+
+    fn command(self, args: &[&str]) -> Command {
+        let mut all = vec!["--namespace", &self.namespace.name];
+        all.extend_from_slice(args);
+        let mut command = self.namespace.cluster.kubectl_command(&all);
+        command.env(
+            "KUBECTL_REMOTE_COMMAND_WEBSOCKETS",
+            self.web_sockets.to_string(),
+        );
+        command
+    }
 }
 
 /// A pod of two containers that do nothing, the second of which is the one meant where none is named.
@@ -69,10 +93,17 @@ fn two(cluster: &Cluster) -> Result<Namespace<'_>> {
 fn exec_streams_and_exit_codes() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = two(&cluster)?;
+    for way in Way::both(&namespace) {
+        streams_and_exit_codes(way).with_context(|| format!("WebSockets: {}", way.web_sockets))?;
+    }
+    Ok(())
+}
+
+fn streams_and_exit_codes(way: Way<'_>) -> Result<()> {
     let script = "echo $WHO; echo err >&2; exit 3";
     for (more, who) in [(&["-c", "app"][..], "app\n"), (&[], "side\n")] {
         let args = [&["exec", "two"], more, &["--", "sh", "-c", script]].concat();
-        let ran = run(&namespace, &args, b"")?;
+        let ran = run(way, &args, b"")?;
         ensure!(ran.code == Some(3), "{ran:?}");
         ensure!(ran.stdout == who.as_bytes(), "{ran:?}");
         let told = "err\ncommand terminated with exit code 3\n";
@@ -82,7 +113,7 @@ fn exec_streams_and_exit_codes() -> Result<()> {
     // The input ends before the output begins, and both are whole.
     let input: String = (0..300_000).map(|line| format!("{line}\n")).collect();
     let sort = ["exec", "-i", "two", "--", "sort", "-rn"];
-    let ran = run(&namespace, &sort, input.as_bytes())?;
+    let ran = run(way, &sort, input.as_bytes())?;
     ensure!(ran.code == Some(0), "{:?} {}", ran.code, ran.stderr);
     let wanted: String = (0..300_000).rev().map(|line| format!("{line}\n")).collect();
     ensure!(
@@ -103,7 +134,7 @@ fn exec_streams_and_exit_codes() -> Result<()> {
         ),
         (&["attach", "two"], "attach is not part of vetch"),
     ] {
-        let ran = run(&namespace, args, b"")?;
+        let ran = run(way, args, b"")?;
         ensure!(ran.code == Some(1), "{ran:?}");
         ensure!(ran.stderr.contains(words), "{ran:?}");
     }
@@ -114,9 +145,16 @@ fn exec_streams_and_exit_codes() -> Result<()> {
 fn exec_has_a_terminal_of_the_clients_size() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = two(&cluster)?;
+    for way in Way::both(&namespace) {
+        terminal(way).with_context(|| format!("WebSockets: {}", way.web_sockets))?;
+    }
+    Ok(())
+}
+
+fn terminal(way: Way<'_>) -> Result<()> {
     let inside =
         "until [ \"$(stty size)\" = \"42 77\" ]; do sleep 0.1; done; test -t 2 && echo sized";
-    let kubectl = command(&namespace, &["exec", "-it", "two"]);
+    let kubectl = way.command(&["exec", "-it", "two"]);
     let words: Vec<&str> = kubectl
         .get_args()
         .filter_map(|word| word.to_str())
@@ -146,6 +184,13 @@ fn exec_has_a_terminal_of_the_clients_size() -> Result<()> {
 fn a_client_that_is_killed_leaves_no_process() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = two(&cluster)?;
+    for way in Way::both(&namespace) {
+        killed(way).with_context(|| format!("WebSockets: {}", way.web_sockets))?;
+    }
+    Ok(())
+}
+
+fn killed(way: Way<'_>) -> Result<()> {
     let endless = [
         "exec",
         "two",
@@ -154,7 +199,8 @@ fn a_client_that_is_killed_leaves_no_process() -> Result<()> {
         "-c",
         "echo begun; exec sleep 4711",
     ];
-    let mut client = command(&namespace, &endless)
+    let mut client = way
+        .command(&endless)
         .stdout(Stdio::piped())
         .spawn()
         .context("run kubectl")?;
@@ -163,7 +209,7 @@ fn a_client_that_is_killed_leaves_no_process() -> Result<()> {
     BufReader::new(stdout).read_line(&mut line)?;
     ensure!(line == "begun\n", "{line:?}");
     let processes = || -> Result<String> {
-        let ran = run(&namespace, &["exec", "two", "--", "ps"], b"")?;
+        let ran = run(way, &["exec", "two", "--", "ps"], b"")?;
         ensure!(ran.code == Some(0), "{ran:?}");
         Ok(String::from_utf8(ran.stdout)?)
     };

@@ -133,7 +133,7 @@ pub enum SubresourceKind {
     Token,
     /// pods/proxy, services/proxy, nodes/proxy: what follows in the path is another server's.
     Proxy,
-    /// pods/exec, pods/attach: a connection that changes its protocol, to the kubelet.
+    /// pods/exec, pods/attach, pods/portforward: a connection that changes its protocol, to the kubelet.
     Stream,
     /// namespaces/finalize
     Finalize,

@@ -1,11 +1,14 @@
 //! From a pod to one of its containers and to the kubelet that runs it.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde_json::Value;
 use vetch_identity::{Usage, Wanted};
 use vetch_server::Server;
 use vetch_server::request::Target;
 use vetch_server::status::{Result, Status};
+use vetch_store::Object;
 
 use crate::admission::{list, text};
 
@@ -35,18 +38,29 @@ pub struct Kubelet {
 
 /// `asked`: the container's name, where the client gives one.
 pub async fn locate(server: &Server, target: &Target, asked: Option<&str>) -> Result<Located> {
-    let name = target.name.as_deref().unwrap_or_default();
-    let pod = server
-        .find("", "pods", target.namespace.as_deref(), name)
-        .await?
-        .ok_or_else(|| Status::not_found(target.resource, name))?;
+    let pod = pod(server, target).await?;
     let container = container(&pod.value, asked).map_err(Status::bad_request)?;
-    let node_name = pod.value["spec"]["nodeName"].as_str().unwrap_or_default();
+    let kubelet = kubelet_of(server, &pod.value).await?;
+    Ok(Located { container, kubelet })
+}
+
+/// The kubelet of a pod as a whole; `None`: it has no node yet.
+pub async fn locate_pod(server: &Server, target: &Target) -> Result<Option<Kubelet>> {
+    let pod = pod(server, target).await?;
+    kubelet_of(server, &pod.value).await
+}
+
+async fn pod(server: &Server, target: &Target) -> Result<Arc<Object>> {
+    let name = target.name.as_deref().unwrap_or_default();
+    let found = server.find("", "pods", target.namespace.as_deref(), name);
+    let found = found.await?;
+    found.ok_or_else(|| Status::not_found(target.resource, name))
+}
+
+async fn kubelet_of(server: &Server, pod: &Value) -> Result<Option<Kubelet>> {
+    let node_name = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     if node_name.is_empty() {
-        return Ok(Located {
-            container,
-            kubelet: None,
-        });
+        return Ok(None);
     }
     let node = server.find("", "nodes", None, node_name).await?;
     let Some(node) = node else {
@@ -57,13 +71,10 @@ pub async fn locate(server: &Server, target: &Target, asked: Option<&str>) -> Re
         true => format!("[{address}]:{port}"),
         false => format!("{address}:{port}"),
     };
-    Ok(Located {
-        container,
-        kubelet: Some(Kubelet {
-            node: node_name.to_owned(),
-            host,
-        }),
-    })
+    Ok(Some(Kubelet {
+        node: node_name.to_owned(),
+        host,
+    }))
 }
 
 /// Kubernetes gives a failed request to a kubelet no reason, so that its own words are all there is to read.

@@ -1,5 +1,9 @@
-//! pods/exec and pods/attach: the kubelet of the pod's node speaks with the client, over a connection whose protocol
-//! both agree on; the API server finds the container and carries the bytes.
+//! pods/exec, pods/attach and pods/portforward: the kubelet of the pod's node speaks with the client, over a connection
+//! whose protocol both agree on; the API server finds the container and carries the bytes.
+//!
+//! Kubernetes' own translates: v5 of the remote command protocol, and SPDY within a WebSocket, into SPDY as kubelets
+//! spoke it before WebSockets. Here both ends have to know what is asked for, as Vetch's nodes do, and kubelets since 1.36
+//! (ExtendWebSocketsToKubelet). An older kubelet refuses it, and kubectl then asks for SPDY, which is carried as well.
 
 use std::sync::Arc;
 
@@ -20,7 +24,7 @@ use super::proxy::Place;
 use super::{carry, headers};
 
 /// What this answers.
-pub const KEYS: [&str; 2] = ["pods/exec", "pods/attach"];
+pub const KEYS: [&str; 3] = ["pods/exec", "pods/attach", "pods/portforward"];
 
 pub struct Streams {
     tls: Arc<ClientConfig>,
@@ -42,21 +46,30 @@ impl Streams {
             return Err(Status::method_not_allowed());
         }
         let query = Query::parse(request.uri());
-        let located = kubelet::locate(server, &target, query.text("container")).await?;
+        let namespace = target.namespace.as_deref().unwrap_or_default();
         let name = target.name.as_deref().unwrap_or_default();
-        let kubelet = located.kubelet.ok_or_else(|| {
+        let written = request.uri().query().unwrap_or_default();
+        let subresource = target.subresource.map_or("", |sub| sub.name);
+        let (kubelet, path) = match subresource {
+            "portforward" => {
+                let kubelet = kubelet::locate_pod(server, &target).await?;
+                let path = format!("/portForward/{namespace}/{name}{}", ports(written));
+                (kubelet, path)
+            }
+            _ => {
+                let located = kubelet::locate(server, &target, query.text("container")).await?;
+                let container = located.container;
+                let options = passed_on(written, &query);
+                let path = format!("/{subresource}/{namespace}/{name}/{container}?{options}");
+                (located.kubelet, path)
+            }
+        };
+        let kubelet = kubelet.ok_or_else(|| {
             Status::bad_request(format!("pod {name} does not have a host assigned"))
         })?;
         if headers::upgrade(request.headers()).is_none() {
             return Err(Status::bad_request("Upgrade request required"));
         }
-        let path = format!(
-            "/{}/{}/{name}/{}?{}",
-            target.subresource.map_or("", |sub| sub.name),
-            target.namespace.as_deref().unwrap_or_default(),
-            located.container,
-            passed_on(request.uri().query().unwrap_or_default(), &query),
-        );
         let failed = |why: String| unreachable(format!("error dialing backend: {why}"));
         let found = tokio::net::lookup_host(&kubelet.host).await;
         let address = found
@@ -93,6 +106,18 @@ fn passed_on(written: &str, query: &Query) -> String {
     flags.chain(commands).collect::<Vec<_>>().join("&")
 }
 
+/// Which ports a client of the oldest protocol for port-forward means, as the kubelet has them. Others say it later.
+fn ports(written: &str) -> String {
+    let ports: Vec<&str> = written
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("ports="))
+        .collect();
+    match ports.is_empty() {
+        true => String::new(),
+        false => format!("?port={}", ports.join(",")),
+    }
+}
+
 impl Forward for Streams {
     fn forward<'a>(
         &'a self,
@@ -119,6 +144,13 @@ mod tests {
         ] {
             let query = Query::parse(&format!("/?{written}").parse().unwrap());
             assert_eq!(passed_on(written, &query), wanted, "{written}");
+        }
+        for (written, wanted) in [
+            ("", ""),
+            ("x=1", ""),
+            ("ports=80&x=1&ports=443", "?port=80,443"),
+        ] {
+            assert_eq!(ports(written), wanted, "{written}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! pods/exec and pods/attach: who is led nowhere is told why, and what the kubelet is asked. What is carried once both
+//! pods/exec, pods/attach and pods/portforward: who is led nowhere is told why, and what the kubelet is asked. What is carried once both
 //! have changed the protocol is asked of the carrier, and of the real kubectl.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -42,6 +42,12 @@ async fn the_kubelet_is_asked_in_its_own_words() {
             "/exec/default/p/c?output=1&tty=1&command=sh",
         ),
         ("GET", "attach?stdout=true", "/attach/default/p/c?output=1"),
+        ("GET", "portforward", "/portForward/default/p"),
+        (
+            "POST",
+            "portforward?ports=80&ports=443",
+            "/portForward/default/p?port=80,443",
+        ),
     ] {
         let (pieces, script) = mpsc::unbounded_channel();
         pieces.send(words).unwrap();
@@ -85,6 +91,13 @@ async fn who_is_led_nowhere_is_told_why() {
             "pending/attach",
             400,
             "a container name must be specified for pod pending, choose one of: [a b]",
+        ),
+        // Its containers share their ports.
+        (
+            "POST",
+            "pending/portforward",
+            400,
+            "pod pending does not have a host assigned",
         ),
         (
             "GET",

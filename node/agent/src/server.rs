@@ -1,4 +1,5 @@
-//! The kubelet's API, as far as it goes: health, this node's pods, their logs, processes run in their containers.
+//! The kubelet's API, as far as it goes: health, this node's pods, their logs, processes run in their containers,
+//! connections to their ports.
 //!
 //! Nobody is answered without a name: a certificate of the cluster's authority
 //! or a token that the API server knows. What they may do is the API server's
@@ -9,10 +10,14 @@ mod cache;
 pub mod certificate;
 mod container_logs;
 mod exec;
+mod find;
 mod logs;
 mod pods;
+mod port_forward;
 mod tls;
+mod upgrade;
 mod user;
+mod web_socket;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -143,7 +148,11 @@ fn router(shared: Shared) -> Router {
             "/exec/{namespace}/{pod}/{container}",
             get(exec::run).post(exec::run),
         );
-    for later in ["/attach", "/portForward", "/run"] {
+    for path in ["{namespace}/{pod}", "{namespace}/{pod}/{uid}"] {
+        let forward = get(port_forward::run).post(port_forward::run);
+        router = router.route(&format!("/portForward/{path}"), forward);
+    }
+    for later in ["/attach", "/run"] {
         router = router.route(&format!("{later}/{{*rest}}"), any(not_yet));
     }
     router
@@ -191,11 +200,8 @@ async fn list_pods(State(shared): State<Shared>) -> Response {
 
 async fn not_yet(request: Request) -> Response {
     let path = request.uri().path();
-    let what = match path.trim_start_matches('/').split('/').next() {
-        Some("portForward") => "port-forward",
-        Some(name) => name,
-        None => path,
-    };
+    let what = path.trim_start_matches('/').split('/').next();
+    let what = what.unwrap_or(path);
     let version = env!("CARGO_PKG_VERSION");
     // No colon: kubectl would read a line with one as a Status in YAML, and show its message, which is none.
     let words = format!("{what} is not part of vetch {version} yet, a later version brings it\n");

@@ -35,7 +35,7 @@ mod sysctl;
 pub use attached::{PodOptions, Pods};
 pub use ipam::IpamError;
 pub use link::LinkError;
-pub use netns::{NetnsError, netns_cookie};
+pub use netns::{NetnsError, netns_cookie, tcp_socket};
 pub use sysctl::SysctlError;
 
 use attached::{Attached, Sandbox};

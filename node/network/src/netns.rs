@@ -19,7 +19,7 @@ use nix::{
 use rtnetlink::{
     Handle, MulticastGroup, packet_core::NetlinkMessage, proto::Connection, sys::SocketAddr,
 };
-use tokio::task::AbortHandle;
+use tokio::{net::TcpSocket, task::AbortHandle};
 
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
@@ -65,6 +65,24 @@ pub fn netns_cookie() -> io::Result<u64> {
         None,
     )?;
     Ok(getsockopt(&any, NetnsCookie)?)
+}
+
+/// A TCP socket of the network namespace at `path`, not connected yet. Whoever connects it does so from there.
+///
+/// # Errors
+/// Where the namespace is gone, or has no IPv6 and a socket of it is asked for.
+pub fn tcp_socket(path: &Path, ipv6: bool) -> Result<TcpSocket, NetnsError> {
+    let family = match ipv6 {
+        true => AddressFamily::Inet6,
+        false => AddressFamily::Inet,
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let made = Netns::open(path)?.run(|| socket(family, SockType::Stream, flags, None))?;
+    let made = made.map_err(|errno| NetnsError::Socket {
+        path: path.into(),
+        source: errno.into(),
+    })?;
+    Ok(TcpSocket::from_std_stream(made.into()))
 }
 
 /// An open network namespace: the file keeps it alive.

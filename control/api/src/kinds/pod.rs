@@ -57,6 +57,7 @@ pub const ROW: Resource = Resource {
             version: "v1",
             object_kind: "Pod",
         },
+        Subresource::stream("portforward", "PodPortForwardOptions"),
         Subresource::proxy("PodProxyOptions"),
         Subresource::status("", "v1", "Pod"),
     ],

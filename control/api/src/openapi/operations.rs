@@ -156,6 +156,10 @@ static COMMAND: Parameter = text(
     "command",
     "The remote command to execute, an argument each. Not executed within a shell.",
 );
+static PORTS: Parameter = number(
+    "ports",
+    "List of ports to forward. Required when using WebSockets without a tunnel.",
+);
 
 static LOG: [Parameter; 9] = [
     text(
@@ -438,7 +442,10 @@ fn subresource(row: &Resource, sub: &Subresource, verb: &str) -> Option<Operatio
         };
         let mut operation = connect(row, sub, method);
         if let SubresourceKind::Stream = sub.kind {
-            operation.query.extend(STREAM.iter());
+            match sub.name {
+                "portforward" => operation.query.push(&PORTS),
+                _ => operation.query.extend(STREAM.iter()),
+            }
             if sub.name == "exec" {
                 operation.query.push(&COMMAND);
             }

@@ -118,6 +118,7 @@ async fn discovery_names_every_row() {
     for (name, kind) in [
         ("pods/attach", "PodAttachOptions"),
         ("pods/exec", "PodExecOptions"),
+        ("pods/portforward", "PodPortForwardOptions"),
     ] {
         let resources = core.body["resources"].as_array().unwrap();
         let wanted = json!({

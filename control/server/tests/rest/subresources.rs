@@ -126,7 +126,7 @@ async fn who_runs_something_in_a_pod_may_create() {
     // May get, and nothing else.
     cluster.client = vetch_server::client(&cluster.router, "reader", &[]);
     for method in ["GET", "POST"] {
-        for sub in ["exec", "attach"] {
+        for sub in ["exec", "attach", "portforward"] {
             let path = format!("{PODS}/p/{sub}?command=ls&stdout=true");
             let refused = cluster.call(method, &path, &[], Value::Null).await;
             let message = format!(

@@ -274,6 +274,25 @@ async fn where_nothing_can_be_run() {
 }
 
 #[tokio::test]
+async fn where_nothing_can_be_forwarded_to() {
+    let kubelet = Kubelet::start().await;
+    for (path, status, words) in [
+        ("/portForward/shop/none", 404, "pod does not exist"),
+        ("/portForward/shop/web/u0", 404, "pod not found"),
+        // It has no sandbox.
+        ("/portForward/shop/web", 500, "pod not found (\"web_shop\")"),
+        (
+            "/portForward/shop/web/u1",
+            500,
+            "pod not found (\"web_shop\")",
+        ),
+    ] {
+        let answer = kubelet.admin(path).await;
+        assert_eq!(answer, (status, words.to_owned()), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn the_rest_of_the_api() {
     let kubelet = Kubelet::start().await;
     assert_eq!(kubelet.admin("/healthz").await, (200, "ok".into()));
@@ -281,10 +300,7 @@ async fn the_rest_of_the_api() {
     let pods: Value = serde_json::from_str(&pods).unwrap();
     assert_eq!((status, &pods["kind"]), (200, &json!("PodList")));
     assert_eq!(pods["items"][0]["metadata"]["name"], "web");
-    for (path, what) in [
-        ("/attach/shop/web/app", "attach"),
-        ("/portForward/shop/web", "port-forward"),
-    ] {
+    for (path, what) in [("/attach/shop/web/app", "attach"), ("/run/a/b/c", "run")] {
         let (status, words) = kubelet.admin(path).await;
         assert_eq!(status, 501, "{path}");
         assert!(

@@ -2,3 +2,4 @@
 
 mod namespace;
 mod pods;
+mod sockets;

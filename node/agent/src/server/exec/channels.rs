@@ -3,6 +3,7 @@
 //! `v4.channel.k8s.io` is that; `v5.channel.k8s.io` (KEP-4006) adds a message for the end of a channel, so that the
 //! process's input may end before its output.
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -21,27 +22,23 @@ pub enum Protocol {
     V5,
 }
 
+pub const V4: &str = "v4.channel.k8s.io";
+pub const V5: &str = "v5.channel.k8s.io";
+
 impl Protocol {
-    pub const ALL: [Protocol; 2] = [Protocol::V5, Protocol::V4];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Protocol::V4 => "v4.channel.k8s.io",
-            Protocol::V5 => "v5.channel.k8s.io",
+    /// By one of the names above.
+    pub fn named(name: &str) -> Protocol {
+        match name {
+            V5 => Protocol::V5,
+            _ => Protocol::V4,
         }
-    }
-
-    /// The first of the client's that is known.
-    pub fn choose(asked: &[&str]) -> Option<Protocol> {
-        let known = |name: &&str| Protocol::ALL.into_iter().find(|own| own.name() == *name);
-        asked.iter().find_map(known)
     }
 }
 
 /// What a client's message is about.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Told<'a> {
-    Input(&'a [u8]),
+pub enum Told {
+    Input(Bytes),
     EndOfInput,
     Resize(Size),
     /// A channel it has nothing to say on, or what cannot be read: left alone, as Kubernetes does.
@@ -56,9 +53,9 @@ pub struct Size {
     pub height: u16,
 }
 
-pub fn read(protocol: Protocol, message: &[u8]) -> Told<'_> {
+pub fn read(protocol: Protocol, message: &Bytes) -> Told {
     match (message.split_first(), protocol) {
-        (Some((&STDIN, bytes)), _) => Told::Input(bytes),
+        (Some((&STDIN, _)), _) => Told::Input(message.slice(1..)),
         (Some((&RESIZE, bytes)), _) => match serde_json::from_slice(bytes) {
             Ok(size) => Told::Resize(size),
             Err(_) => Told::Nothing,
@@ -93,30 +90,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clients_first_choice_counts() {
-        for (asked, wanted) in [
-            (&["v5.channel.k8s.io"][..], Some(Protocol::V5)),
-            (
-                &["v4.channel.k8s.io", "v5.channel.k8s.io"],
-                Some(Protocol::V4),
-            ),
-            (
-                &["v6.channel.k8s.io", "v5.channel.k8s.io"],
-                Some(Protocol::V5),
-            ),
-            (&["v4.base64.channel.k8s.io"], None),
-            (&[], None),
-        ] {
-            assert_eq!(Protocol::choose(asked), wanted, "{asked:?}");
-        }
-    }
-
-    #[test]
     fn messages() {
         let size = |width, height| Told::Resize(Size { width, height });
+        let input = |bytes| Told::Input(Bytes::from_static(bytes));
         for (message, v4, v5) in [
-            (&b"\x00abc"[..], Told::Input(b"abc"), Told::Input(b"abc")),
-            (b"\x00", Told::Input(b""), Told::Input(b"")),
+            (&b"\x00abc"[..], input(b"abc"), input(b"abc")),
+            (b"\x00", input(b""), input(b"")),
             (b"\xff\x00", Told::Nothing, Told::EndOfInput),
             (b"\xff\x01", Told::Nothing, Told::Nothing),
             (b"\xff", Told::Nothing, Told::Nothing),
@@ -129,8 +108,9 @@ mod tests {
             (b"\x01x", Told::Nothing, Told::Nothing),
             (b"", Told::Nothing, Told::Nothing),
         ] {
-            assert_eq!(read(Protocol::V4, message), v4, "{message:?}");
-            assert_eq!(read(Protocol::V5, message), v5, "{message:?}");
+            let message = Bytes::from_static(message);
+            assert_eq!(read(Protocol::V4, &message), v4, "{message:?}");
+            assert_eq!(read(Protocol::V5, &message), v5, "{message:?}");
         }
     }
 

@@ -1,36 +1,39 @@
-//! One process and its client, from the handshake to the last byte.
+//! One process and its client, to the last byte.
 //!
 //! Both directions hold at most a message each: a client that does not read holds up the process by its full pipe, a
 //! process that does not read holds up the client by the full connection. The status comes after all the process has
 //! written. A client that goes away takes the process with it: a terminal is hung up, and what is left is killed.
+//!
+//! How the client is spoken to is [`Speak`]'s and [`Hear`]'s to know.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt as _, StreamExt as _};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, interval_at, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio::time::{Instant, interval_at};
+use tokio_tungstenite::tungstenite;
+use vetch_spdy::Closed;
 
-use super::channels::{self, ERROR, Protocol, STDERR, STDOUT, Told};
+use super::channels::{self, ERROR, Told};
 use super::options::Options;
 use super::stdio::{self, Ends, Input, Output};
 
-/// Of a client's message: golang.org/x/net/websocket's, which kubelets use.
-const MESSAGE_LIMIT: usize = 32 << 20;
-const READ_BUFFER: usize = 32 * 1024;
 /// A client that vanished without a word is found out by what it does not acknowledge.
 const PING: Duration = Duration::from_secs(30);
-/// How long a client has to close its end: closed before, with what it has sent still unread, its connection would be
-/// reset and its output lost.
-const LINGER: Duration = Duration::from_secs(10);
 /// What a pipe holds at most, pipe(7): one of the process's children may go on filling it.
 const REST: usize = 1 << 20;
+
+/// The client went away before the end.
+#[derive(Debug, thiserror::Error)]
+pub enum Gone {
+    #[error("it left")]
+    Left,
+    #[error("it did not open its streams in time")]
+    Streams,
+    #[error(transparent)]
+    WebSocket(#[from] tungstenite::Error),
+    #[error(transparent)]
+    Spdy(#[from] Closed),
+}
 
 /// Killed when dropped.
 pub trait Process: Send {
@@ -38,29 +41,32 @@ pub trait Process: Send {
     fn wait(&mut self) -> impl Future<Output = Result<i32, String>> + Send;
 }
 
-type Sink<S> = SplitSink<WebSocketStream<S>, Message>;
+/// To the client.
+pub trait Speak: Send {
+    /// A message of `channels`: a channel's number, and bytes.
+    fn say(&mut self, message: Vec<u8>) -> impl Future<Output = Result<(), Gone>> + Send;
 
-/// The error: the client went away before the end.
-pub async fn serve<S, P, F>(
-    stream: S,
-    protocol: Protocol,
+    /// Says something that has to be acknowledged, where nothing below does it.
+    fn ping(&mut self) -> impl Future<Output = Result<(), Gone>> + Send;
+}
+
+/// From the client.
+pub trait Hear: Send {
+    /// `None` when it is gone. May be dropped and called again.
+    fn hear(&mut self) -> impl Future<Output = Option<Told>> + Send;
+}
+
+/// Its last word is the status.
+pub async fn serve<P, F>(
+    speaker: &mut impl Speak,
+    client: &mut impl Hear,
     options: &Options,
     start: impl FnOnce([OwnedFd; 3]) -> F,
-) -> Result<(), Error>
+) -> Result<(), Gone>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
     P: Process,
     F: Future<Output = Result<P, String>>,
 {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        // What is sent goes out at once.
-        .write_buffer_size(0)
-        .max_message_size(Some(MESSAGE_LIMIT))
-        .max_frame_size(Some(MESSAGE_LIMIT));
-    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-    let (mut sink, mut client) = socket.split();
-    greet(&mut sink, options).await?;
     let outcome = match stdio::open(options) {
         Err(error) => Err(error.to_string()),
         Ok((ends, theirs)) => match start(theirs).await {
@@ -72,62 +78,22 @@ where
                     stderr,
                 } = ends;
                 tokio::select! {
-                    outcome = speak(&mut sink, [stdout, stderr], &mut process) => outcome?,
-                    () = listen(&mut client, protocol, &mut input) => {
-                        return Err(Error::ConnectionClosed);
-                    }
+                    outcome = speak(speaker, [stdout, stderr], &mut process) => outcome?,
+                    () = listen(client, &mut input) => return Err(Gone::Left),
                 }
             }
         },
     };
     let status = channels::status(outcome).to_string();
-    send(&mut sink, [&[ERROR], status.as_bytes()].concat()).await?;
-    let close = CloseFrame {
-        code: CloseCode::Normal,
-        reason: "".into(),
-    };
-    sink.send(Message::Close(Some(close))).await?;
-    let gone = async move {
-        while let Some(Ok(_)) = client.next().await {}
-        if let Ok(mut socket) = sink.reunite(client) {
-            let _ = socket.get_mut().shutdown().await;
-        }
-    };
-    // Then the connection is closed all the same.
-    let _ = timeout(LINGER, gone).await;
-    Ok(())
-}
-
-/// Tells the client that it is heard, as the kubelet does: an empty message on the lowest channel it reads.
-async fn greet<S>(sink: &mut Sink<S>, options: &Options) -> Result<(), Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let channel = match (options.stdout, options.stderr) {
-        (true, _) => STDOUT,
-        (_, true) => STDERR,
-        _ => ERROR,
-    };
-    send(sink, vec![channel]).await
-}
-
-async fn send<S>(sink: &mut Sink<S>, message: Vec<u8>) -> Result<(), Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    sink.send(Message::Binary(message.into())).await
+    speaker.say([&[ERROR], status.as_bytes()].concat()).await
 }
 
 /// Sends what the process writes until it has ended; returns how.
-async fn speak<S, P>(
-    sink: &mut Sink<S>,
+async fn speak<P: Process>(
+    speaker: &mut impl Speak,
     [mut stdout, mut stderr]: [Option<Output>; 2],
     process: &mut P,
-) -> Result<Result<i32, String>, Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    P: Process,
-{
+) -> Result<Result<i32, String>, Gone> {
     let mut ping = interval_at(Instant::now() + PING, PING);
     let outcome = loop {
         let (output, message) = tokio::select! {
@@ -135,13 +101,13 @@ where
             message = next(&stdout) => (&mut stdout, message),
             message = next(&stderr) => (&mut stderr, message),
             _ = ping.tick() => {
-                sink.send(Message::Ping(Bytes::new())).await?;
+                speaker.ping().await?;
                 continue;
             }
         };
         match message {
             Some(message) if output.as_ref().is_some_and(|output| output.wanted) => {
-                send(sink, message).await?;
+                speaker.say(message).await?;
             }
             Some(_) => {}
             // It may run on.
@@ -155,7 +121,7 @@ where
         {
             left = left.saturating_sub(message.len());
             if output.wanted {
-                send(sink, message).await?;
+                speaker.say(message).await?;
             }
         }
     }
@@ -169,26 +135,13 @@ async fn next(output: &Option<Output>) -> Option<Vec<u8>> {
     }
 }
 
-/// Passes on what the client says until it is gone. Pings are answered on the way.
-async fn listen<S>(
-    client: &mut SplitStream<WebSocketStream<S>>,
-    protocol: Protocol,
-    input: &mut Input,
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    while let Some(Ok(message)) = client.next().await {
-        if message.is_close() {
-            return;
-        }
-        if !(message.is_binary() || message.is_text()) {
-            continue;
-        }
-        let bytes = message.into_data();
-        match channels::read(protocol, &bytes) {
+/// Passes on what the client says until it is gone.
+async fn listen(client: &mut impl Hear, input: &mut Input) {
+    while let Some(told) = client.hear().await {
+        match told {
             Told::Input(bytes) => {
                 if let Some(stdin) = &input.stdin
-                    && stdin.write_all(bytes).await.is_err()
+                    && stdin.write_all(&bytes).await.is_err()
                 {
                     // The process reads no more.
                     input.stdin = None;
@@ -200,6 +153,3 @@ async fn listen<S>(
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

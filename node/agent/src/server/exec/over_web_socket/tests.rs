@@ -1,37 +1,24 @@
 //! Processes of this machine, and a client of the same library at the other end of a narrow connection.
 
-use std::os::unix::process::ExitStatusExt as _;
-
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
-use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::super::testing::{options, run};
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(15);
 /// What the connection holds: less than a test says.
 const NARROW: usize = 16 * 1024;
 
-struct Local {
-    child: Child,
-    _dropped: oneshot::Sender<()>,
-}
-
-impl Process for Local {
-    async fn wait(&mut self) -> Result<i32, String> {
-        let status = self.child.wait().await.map_err(|error| error.to_string())?;
-        let signal = status.signal().unwrap_or_default();
-        Ok(status.code().unwrap_or(128 + signal))
-    }
-}
-
 type Socket = WebSocketStream<DuplexStream>;
 
 struct Session {
     socket: Socket,
-    served: JoinHandle<Result<(), Error>>,
+    served: JoinHandle<Result<(), Gone>>,
     /// Says so when the process is given up.
     dropped: oneshot::Receiver<()>,
 }
@@ -39,27 +26,10 @@ struct Session {
 impl Session {
     async fn start(protocol: Protocol, flags: &[&str], command: &[&str]) -> Session {
         let (ours, theirs) = tokio::io::duplex(NARROW);
-        let flags = flags.iter().map(|&flag| (flag.to_owned(), "1".to_owned()));
-        let words = command
-            .iter()
-            .map(|&word| ("command".to_owned(), word.to_owned()));
-        let options = Options::parse(flags.chain(words).collect()).unwrap();
+        let options = options(flags, command);
         let (sender, dropped) = oneshot::channel();
         let served = tokio::spawn(async move {
-            let start = |[stdin, stdout, stderr]: [OwnedFd; 3]| {
-                let child = Command::new(&options.command[0])
-                    .args(&options.command[1..])
-                    .stdin(stdin)
-                    .stdout(stdout)
-                    .stderr(stderr)
-                    .kill_on_drop(true)
-                    .spawn();
-                let started = child.map(|child| Local {
-                    child,
-                    _dropped: sender,
-                });
-                async move { started.map_err(|error| error.to_string()) }
-            };
+            let start = run(&options.command, sender);
             serve(theirs, protocol, &options, start).await
         });
         Session {
@@ -109,7 +79,7 @@ fn success() -> Value {
 
 #[tokio::test]
 async fn streams_apart_and_then_the_exit_code() {
-    for protocol in Protocol::ALL {
+    for protocol in [Protocol::V5, Protocol::V4] {
         let script = "echo out; echo err >&2; exit 3";
         let session = Session::start(protocol, &["output", "error"], &["sh", "-c", script]).await;
         let (out, err, status) = session.rest().await;
