@@ -238,13 +238,15 @@ where
         let key = ObjectKey::of(&object);
         let new = Arc::new(object);
         let old = self.write(|state| {
-            let old = self.take(state, &key);
+            let objects = state.objects.entry(key.namespace).or_default();
+            let old = objects.insert(key.name.clone(), new.clone());
+            if let Some(old) = &old {
+                self.disown(state, old, &key.name);
+            }
             if let Some(owner) = (self.owner)(&new) {
                 let owned = state.owned.entry(owner).or_default();
-                owned.insert(key.name.clone(), new.clone());
+                owned.insert(key.name, new.clone());
             }
-            let objects = state.objects.entry(key.namespace).or_default();
-            objects.insert(key.name, new.clone());
             old
         });
         if old
@@ -306,19 +308,23 @@ where
 
     fn take(&self, state: &mut State<K>, key: &ObjectKey) -> Option<Arc<K>> {
         let objects = state.objects.get_mut(&key.namespace)?;
-        let old = objects.remove(&key.name);
+        let old = objects.remove(&key.name)?;
         if objects.is_empty() {
             state.objects.remove(&key.namespace);
         }
-        if let Some(owner) = old.as_deref().and_then(self.owner)
+        self.disown(state, &old, &key.name);
+        Some(old)
+    }
+
+    fn disown(&self, state: &mut State<K>, old: &K, name: &str) {
+        if let Some(owner) = (self.owner)(old)
             && let Some(owned) = state.owned.get_mut(&owner)
         {
-            owned.remove(&key.name);
+            owned.remove(name);
             if owned.is_empty() {
                 state.owned.remove(&owner);
             }
         }
-        old
     }
 
     fn tell(&self, change: &Change<K>) {
