@@ -2,6 +2,8 @@
 
 pub mod desired;
 pub mod plan;
+#[cfg(test)]
+mod testing;
 mod topology;
 pub mod write;
 

@@ -251,10 +251,18 @@ async fn logs_and_why_there_are_none() {
     );
 }
 
+/// What the kubelet answers at each of these paths.
+async fn refused(table: &[(&str, u16, &str)]) {
+    let kubelet = Kubelet::start().await;
+    for (path, status, words) in table {
+        let answer = kubelet.admin(path).await;
+        assert_eq!(answer, (*status, (*words).to_owned()), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn where_nothing_can_be_run() {
-    let kubelet = Kubelet::start().await;
-    for (path, status, words) in [
+    refused(&[
         (
             "/exec/shop/web/app?command=ls",
             400,
@@ -267,16 +275,13 @@ async fn where_nothing_can_be_run() {
             500,
             "container not found (\"app\")",
         ),
-    ] {
-        let answer = kubelet.admin(path).await;
-        assert_eq!(answer, (status, words.to_owned()), "{path}");
-    }
+    ])
+    .await;
 }
 
 #[tokio::test]
 async fn where_nothing_can_be_forwarded_to() {
-    let kubelet = Kubelet::start().await;
-    for (path, status, words) in [
+    refused(&[
         ("/portForward/shop/none", 404, "pod does not exist"),
         ("/portForward/shop/web/u0", 404, "pod not found"),
         // It has no sandbox.
@@ -286,10 +291,8 @@ async fn where_nothing_can_be_forwarded_to() {
             500,
             "pod not found (\"web_shop\")",
         ),
-    ] {
-        let answer = kubelet.admin(path).await;
-        assert_eq!(answer, (status, words.to_owned()), "{path}");
-    }
+    ])
+    .await;
 }
 
 #[tokio::test]

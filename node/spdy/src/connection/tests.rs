@@ -25,6 +25,15 @@ fn start() -> (Client, Server) {
     (Client::new(ours), Server { incoming, served })
 }
 
+/// With one stream open, whose number is 1.
+async fn with_stream() -> (Client, Server, Stream) {
+    let (mut client, mut server) = start();
+    client.open(1, &[]).await;
+    client.accepted(1).await;
+    let stream = server.next().await;
+    (client, server, stream)
+}
+
 impl Server {
     async fn next(&mut self) -> Stream {
         let next = timeout(LIMIT, self.incoming.next());
@@ -129,10 +138,7 @@ async fn much_goes_both_ways_at_once() {
 
 #[tokio::test]
 async fn who_does_not_listen_holds_up_the_client_and_not_the_answers() {
-    let (mut client, mut server) = start();
-    client.open(1, &[]).await;
-    client.accepted(1).await;
-    let stream = server.next().await;
+    let (mut client, _server, stream) = with_stream().await;
     // More than the stream, the connection's piece and the pipe hold.
     let mut bytes = BytesMut::new();
     client
@@ -150,10 +156,7 @@ async fn who_does_not_listen_holds_up_the_client_and_not_the_answers() {
 
 #[tokio::test]
 async fn a_reset_is_known_to_both_halves() {
-    let (mut client, mut server) = start();
-    client.open(1, &[]).await;
-    client.accepted(1).await;
-    let mut stream = server.next().await;
+    let (mut client, _server, mut stream) = with_stream().await;
     client.say(data(1, false, b"a")).await;
     client.say(reset(1, Reset::CANCEL)).await;
     timeout(LIMIT, stream.output.closed())
@@ -182,10 +185,7 @@ async fn what_is_not_wanted_is_reset_and_the_rest_goes_on() {
 
 #[tokio::test]
 async fn a_client_that_is_gone_takes_its_streams_with_it() {
-    let (mut client, mut server) = start();
-    client.open(1, &[]).await;
-    client.accepted(1).await;
-    let mut stream = server.next().await;
+    let (client, mut server, mut stream) = with_stream().await;
     drop(client);
     assert_eq!(stream.input.read().await, Err(Closed));
     timeout(LIMIT, stream.output.closed())

@@ -1,28 +1,12 @@
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointPort};
+use k8s_openapi::api::discovery::v1::EndpointPort;
 use serde_json::json;
 
 use super::*;
+use crate::endpoint_slice::testing::endpoint;
 
 fn service() -> Service {
     let service = json!({"metadata": {"namespace": "d", "name": "web", "uid": "u"}, "spec": {"clusterIP": "10.96.0.1"}});
     serde_json::from_value(service).expect("a service")
-}
-
-fn endpoint(number: usize, ready: bool) -> Endpoint {
-    Endpoint {
-        addresses: vec![format!("10.0.{}.{}", number / 256, number % 256)],
-        conditions: Some(EndpointConditions {
-            ready: Some(ready),
-            ..EndpointConditions::default()
-        }),
-        target_ref: Some(ObjectReference {
-            namespace: Some("d".into()),
-            name: Some(format!("p{number:04}")),
-            ..ObjectReference::default()
-        }),
-        ..Endpoint::default()
-    }
 }
 
 fn group(port: i32, numbers: impl IntoIterator<Item = usize>) -> (PortSet, Group) {

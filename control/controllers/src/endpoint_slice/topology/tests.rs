@@ -1,26 +1,17 @@
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointPort};
+use k8s_openapi::api::discovery::v1::EndpointPort;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
 
 use super::*;
+use crate::endpoint_slice::testing;
 
 fn endpoint(number: usize, zone: &str, ready: bool) -> Endpoint {
     Endpoint {
-        addresses: vec![format!("10.0.{}.{}", number / 256, number % 256)],
-        conditions: Some(EndpointConditions {
-            ready: Some(ready),
-            ..EndpointConditions::default()
-        }),
-        target_ref: Some(ObjectReference {
-            name: Some(format!("p{number:04}")),
-            ..ObjectReference::default()
-        }),
         zone: (!zone.is_empty()).then(|| zone.to_owned()),
-        ..Endpoint::default()
+        ..testing::endpoint(number, ready)
     }
 }
 
