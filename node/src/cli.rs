@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use vetch_proxy::{Frontend, LoadBalancerMode, Xdp};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
@@ -47,6 +48,8 @@ pub enum Command {
     /// Has this kernel's verifier look at every program of this build, with its whole log; nothing is
     /// attached, and no daemon is needed
     Verify(VerifyArgs),
+    /// Only the runtime and its pod network, behind a CRI socket: for a kubelet, crictl or critest
+    Cri(CriArgs),
     /// Ends a node whose daemon is stopped: kills its pods and removes all it left on the machine
     Cleanup(CleanupArgs),
 }
@@ -117,6 +120,48 @@ pub struct Places {
     pub mount_namespace: Option<PathBuf>,
 }
 
+/// What the runtime is given, whoever asks it for pods.
+#[derive(Debug, Args)]
+pub struct RuntimeArgs {
+    /// The supervisor of pods [default: vetch-shim beside this program]
+    #[arg(long, value_name = "FILE", env = "VETCH_SHIM")]
+    pub shim: Option<PathBuf>,
+    /// Pull images through this network namespace
+    #[arg(long, value_name = "PATH", env = "VETCH_PULL_NETNS")]
+    pub pull_netns: Option<PathBuf>,
+    /// A registry that speaks plain HTTP
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "VETCH_INSECURE_REGISTRY",
+        value_delimiter = ','
+    )]
+    pub insecure_registry: Vec<String>,
+    /// Where clients of the Container Runtime Interface connect [default: RUN_DIR/cri.sock]
+    #[arg(long, value_name = "PATH", env = "VETCH_CRI_SOCKET")]
+    pub cri_socket: Option<PathBuf>,
+}
+
+/// A runtime without a node: who asks it by its socket says which pods there are.
+#[derive(Debug, Args)]
+pub struct CriArgs {
+    /// An address of this node by which other nodes reach it
+    #[arg(long, value_name = "IP", env = "VETCH_NODE_IP")]
+    pub node_ip: IpAddr,
+    /// Where pods get their addresses from, until a client says otherwise
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "VETCH_POD_CIDR",
+        value_delimiter = ','
+    )]
+    pub pod_cidr: Vec<IpNet>,
+    #[command(flatten)]
+    pub places: Places,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
 #[derive(Debug, Args)]
 pub struct DaemonArgs {
     /// Names the API server, and who this node is to it
@@ -133,20 +178,8 @@ pub struct DaemonArgs {
     /// Logs of containers
     #[arg(long, env = "VETCH_POD_LOG_DIR", default_value = "/var/log/pods")]
     pub pod_log_dir: PathBuf,
-    /// The supervisor of pods [default: vetch-shim beside this program]
-    #[arg(long, value_name = "FILE", env = "VETCH_SHIM")]
-    pub shim: Option<PathBuf>,
-    /// Pull images through this network namespace
-    #[arg(long, value_name = "PATH", env = "VETCH_PULL_NETNS")]
-    pub pull_netns: Option<PathBuf>,
-    /// A registry that speaks plain HTTP
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "VETCH_INSECURE_REGISTRY",
-        value_delimiter = ','
-    )]
-    pub insecure_registry: Vec<String>,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
     /// The port of the kubelet API
     #[arg(long, env = "VETCH_KUBELET_PORT", default_value_t = 10250)]
     pub kubelet_port: u16,
@@ -334,7 +367,7 @@ mod tests {
         let labels = cli.daemon.labels();
         assert_eq!(labels["zone"], "a");
         assert_eq!(labels["disk"], "ssd");
-        assert_eq!(cli.daemon.insecure_registry.len(), 2);
+        assert_eq!(cli.daemon.runtime.insecure_registry.len(), 2);
         assert_eq!(cli.daemon.uplink, ["eth0", "eth1"]);
         assert_eq!(cli.daemon.xdp, Xdp::Native);
         assert_eq!(parse(&NEEDED).unwrap().daemon.xdp, Xdp::Off);
@@ -385,6 +418,18 @@ mod tests {
             panic!("{cli:?}");
         };
         assert_eq!((args.follow, args.maps.output), (true, Output::Json));
+        let cri = [
+            "vetch-node",
+            "cri",
+            "--node-ip",
+            "10.0.0.1",
+            "--pod-cidr",
+            "10.1.0.0/24",
+        ];
+        let Some(Command::Cri(args)) = parse(&cri).unwrap().command else {
+            panic!("{cri:?}");
+        };
+        assert_eq!((args.pod_cidr.len(), args.runtime.cri_socket), (1, None));
         let cli = parse(&["vetch-node", "cleanup", "--run-dir", "/r"]).unwrap();
         let Some(Command::Cleanup(args)) = cli.command else {
             panic!("{cli:?}");

@@ -13,52 +13,80 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustix::fs::{FlockOperation, flock};
 use tracing::info;
 
-use crate::cli::{DaemonArgs, Places};
+use crate::cli::{CriArgs, DaemonArgs, Places};
 use crate::{cgroup, check, filesystems, logging, mount_namespace};
 
 pub fn main(args: DaemonArgs) -> Result<()> {
     check::root()?;
     check::kernel()?;
-    let shim = check::shim(args.shim.as_deref())?;
+    let shim = check::shim(args.runtime.shim.as_deref())?;
     let kubeconfig = read_kubeconfig(&args)?;
-    logging::start();
-    let places = absolute(&args.places)?;
-
-    // No thread before this.
-    let own_namespace = enter_namespace(&places)?;
-    for dir in [&places.run_dir, &places.root_dir, &args.pod_log_dir] {
-        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-    }
-    let _lock = lock(&places.run_dir)?;
-    cgroup::leave_root(&places.cgroup_root)?;
-    let can_lower_oom_score = oom::protect_this_process();
+    let ready = prepare(&args.places, &[&args.pod_log_dir])?;
     let kubelet = listen(args.node_ip, args.kubelet_port)?;
-
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("start the async runtime")?;
-    let result = tokio.block_on(async {
-        info!(
-            version = env!("CARGO_PKG_VERSION"),
-            pid = std::process::id(),
-            own_mount_namespace = own_namespace,
-            "vetch-node starts"
-        );
+    block_on(async {
         let config =
             kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
                 .await
                 .context("the kubeconfig is not usable")?;
         parts::run(parts::Setup {
             args,
-            places,
+            places: ready.places.clone(),
             shim,
             config,
             kubelet,
-            can_lower_oom_score,
+            can_lower_oom_score: ready.can_lower_oom_score,
         })
         .await
-    });
+    })
+}
+
+/// The runtime alone, behind its socket.
+pub fn cri(args: CriArgs) -> Result<()> {
+    check::root()?;
+    check::kernel()?;
+    let shim = check::shim(args.runtime.shim.as_deref())?;
+    let ready = prepare(&args.places, &[])?;
+    block_on(parts::run_cri(args, ready.places.clone(), shim))
+}
+
+/// What must be so before there is a thread, and as long as the daemon lives.
+struct Ready {
+    places: Places,
+    can_lower_oom_score: bool,
+    _lock: File,
+}
+
+fn prepare(places: &Places, more_dirs: &[&Path]) -> Result<Ready> {
+    logging::start();
+    let places = absolute(places)?;
+    // No thread before this.
+    let own_namespace = enter_namespace(&places)?;
+    let dirs = [places.run_dir.as_path(), &places.root_dir];
+    for dir in dirs.iter().chain(more_dirs) {
+        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+    }
+    let lock = lock(&places.run_dir)?;
+    cgroup::leave_root(&places.cgroup_root)?;
+    let can_lower_oom_score = oom::protect_this_process();
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        own_mount_namespace = own_namespace,
+        "vetch-node starts"
+    );
+    Ok(Ready {
+        places,
+        can_lower_oom_score,
+        _lock: lock,
+    })
+}
+
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
+    let result = tokio.block_on(work);
     // Blocking work that hangs (a dead disk) must not keep the process.
     tokio.shutdown_background();
     result

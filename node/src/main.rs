@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Some(Command::Maps(args)) => maps::main(&args),
         Some(Command::Drops(args)) => drops::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
+        Some(Command::Cri(args)) => daemon::cri(args),
         Some(Command::Cleanup(args)) => cleanup::main(&args),
     };
     match outcome {

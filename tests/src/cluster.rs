@@ -32,11 +32,19 @@ pub struct Node {
     pub name: String,
     pub address: String,
     pub log: PathBuf,
+    /// Of a node in namespaces.
+    pub sockets: Option<Sockets>,
     #[serde(flatten)]
     pub(crate) place: Place,
     /// Commands run as a container's, not as the node's own.
     #[serde(skip)]
     pub(crate) container: Option<Container>,
+}
+
+/// Where a node listens, as this machine reaches it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Sockets {
+    pub cri: PathBuf,
 }
 
 /// A container of a node: pod's uid, and its own id.

@@ -85,6 +85,8 @@ pub struct Node {
 pub struct Sockets {
     /// The kubelet API, reachable from this machine.
     pub kubelet: String,
+    /// Where clients of the Container Runtime Interface connect, on this machine too.
+    pub cri: PathBuf,
 }
 
 pub fn of(cluster: &Cluster, state: &State) -> Description {
@@ -111,9 +113,10 @@ pub fn of(cluster: &Cluster, state: &State) -> Description {
             log: cluster.log(&part),
             pod_logs: paths.pod_logs,
             root_dir: paths.root,
-            run_dir: paths.run,
+            run_dir: paths.run.clone(),
             sockets: Sockets {
                 kubelet: format!("https://{address}:{KUBELET_PORT}"),
+                cri: paths.run.join("cri.sock"),
             },
             name,
         }

@@ -49,7 +49,6 @@ mod unsupported;
 mod volumes;
 mod worker;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -114,11 +113,7 @@ pub async fn run(
             source,
         })?;
     }
-    let sandboxes = runtime.list().await;
-    let live: HashMap<String, Option<PathBuf>> = sandboxes
-        .into_iter()
-        .map(|sandbox| (sandbox.id.0, sandbox.netns))
-        .collect();
+    let live = runtime.netns_by_sandbox().await;
     network.retain(&live).await.map_err(Error::Network)?;
 
     let node: Arc<str> = config.node_name.as_str().into();

@@ -112,6 +112,10 @@ impl Ipam {
             .collect();
     }
 
+    pub fn has_cidrs(&self) -> bool {
+        !self.cidrs.is_empty()
+    }
+
     pub fn get(&self, sandbox_id: &str) -> Option<&Record> {
         self.records.get(sandbox_id)
     }

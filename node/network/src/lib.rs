@@ -153,6 +153,11 @@ impl Network {
         Ok(())
     }
 
+    /// Whether new sandboxes get addresses, as long as there are some.
+    pub async fn has_pod_cidrs(&self) -> bool {
+        self.inner.ipam(|ipam| ipam.has_cidrs()).await
+    }
+
     /// Routes the peers' pods via their nodes and forgets vanished peers.
     /// What could not be routed to is tried again by [`Network::keep`].
     pub async fn set_peers(&self, peers: &[Peer]) -> Result<(), Error> {

@@ -49,12 +49,10 @@ pub fn decide(
     hostname: &str,
     places: Places,
 ) -> Result<Bundle, Error> {
-    let paths = |list: &[&str]| {
-        if spec.privileged {
-            Vec::new()
-        } else {
-            list.iter().map(|path| (*path).to_owned()).collect()
-        }
+    let paths = |given: &Option<Vec<String>>, usual: &[&str]| match given {
+        _ if spec.privileged => Vec::new(),
+        Some(given) => given.clone(),
+        None => usual.iter().map(|path| (*path).to_owned()).collect(),
     };
     Ok(Bundle {
         cgroup: places.cgroup,
@@ -65,10 +63,15 @@ pub fn decide(
         env: env(spec, image, hostname),
         cwd: cwd(spec, image),
         user: User {
-            image: image.user.clone(),
+            image: spec
+                .run_as_user_name
+                .as_ref()
+                .unwrap_or(&image.user)
+                .clone(),
             uid: spec.run_as_user,
             gid: spec.run_as_group,
             groups: spec.supplemental_groups.clone(),
+            only_given_groups: spec.only_given_groups,
         },
         mounts: mounts(&spec.mounts),
         capabilities: capability::mask(
@@ -85,8 +88,8 @@ pub fn decide(
         stdin: spec.stdin,
         oom_score_adj: Some(spec.resources.oom_score_adj.unwrap_or(0)),
         log: places.log,
-        masked_paths: paths(&MASKED),
-        readonly_paths: paths(&READ_ONLY),
+        masked_paths: paths(&spec.masked_paths, &MASKED),
+        readonly_paths: paths(&spec.readonly_paths, &READ_ONLY),
     })
 }
 
@@ -143,6 +146,7 @@ fn mounts(mounts: &[Mount]) -> Vec<BindMount> {
             source: mount.host_path.clone(),
             target: Path::new("/").join(&mount.container_path),
             readonly: mount.readonly,
+            recursive_readonly: mount.recursive_readonly,
             propagation: match mount.propagation {
                 Propagation::Private => ShimPropagation::Private,
                 Propagation::HostToContainer => ShimPropagation::HostToContainer,
@@ -222,6 +226,7 @@ mod tests {
             host_path: "/h".into(),
             container_path: path.into(),
             readonly: false,
+            recursive_readonly: false,
             propagation: Propagation::Private,
         };
         let got = mounts(&[mount("/a/b/c"), mount("rel"), mount("/a"), mount("/a/b")]);

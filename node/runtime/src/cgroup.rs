@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use crate::Error;
@@ -15,6 +15,8 @@ use crate::types::{QosClass, Resources};
 
 /// What Kubernetes' limits need.
 const WANTED: [&str; 3] = ["cpu", "memory", "pids"];
+/// Only counts.
+const USEFUL: [&str; 1] = ["io"];
 
 #[derive(Debug)]
 pub struct CgroupTree {
@@ -67,6 +69,14 @@ impl CgroupTree {
         class.join(format!("pod{uid}"))
     }
 
+    /// Whatever `path` says, it is not above the root.
+    pub fn below(&self, path: &Path) -> PathBuf {
+        let parts = path
+            .components()
+            .filter(|part| matches!(part, Component::Normal(_)));
+        parts.fold(self.root.clone(), |path, part| path.join(part))
+    }
+
     /// Makes it and its parents, which hand the controllers on.
     pub fn make(&self, path: &Path) -> Result<(), Error> {
         let mut current = self.root.clone();
@@ -109,9 +119,10 @@ impl CgroupTree {
 }
 
 fn choose(offered: &str) -> (Vec<&'static str>, Vec<String>) {
-    let (enabled, missing): (Vec<_>, Vec<_>) = WANTED
-        .into_iter()
-        .partition(|wanted| offered.split_whitespace().any(|name| name == *wanted));
+    let offers = |wanted: &str| offered.split_whitespace().any(|name| name == wanted);
+    let (enabled, missing): (Vec<_>, Vec<_>) = WANTED.into_iter().partition(|name| offers(name));
+    let useful = USEFUL.into_iter().filter(|name| offers(name));
+    let enabled = enabled.into_iter().chain(useful).collect();
     (enabled, missing.into_iter().map(str::to_owned).collect())
 }
 
@@ -210,7 +221,7 @@ mod tests {
     fn controllers_that_are_missing_are_named() {
         assert_eq!(
             choose("cpuset cpu io memory pids\n"),
-            (vec!["cpu", "memory", "pids"], vec![])
+            (vec!["cpu", "memory", "pids", "io"], vec![])
         );
         assert_eq!(
             choose("hugetlb"),
@@ -264,6 +275,9 @@ mod tests {
             (QosClass::BestEffort, "/c/kubepods/besteffort/podu"),
         ] {
             assert_eq!(tree.pod(qos, "u"), Path::new(want));
+        }
+        for (parent, want) in [("/a/b", "/c/a/b"), ("a/../../b", "/c/a/b"), ("/", "/c")] {
+            assert_eq!(tree.below(Path::new(parent)), Path::new(want));
         }
     }
 }

@@ -26,13 +26,14 @@ mod pull;
 mod reference;
 mod unpack;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::record;
+use crate::stats::DiskUsage;
 use crate::types::{ImageStatus, RegistryAuth};
 use index::Index;
 
@@ -71,6 +72,8 @@ struct Inner {
     unpacking: layer::Unpacking,
     /// There may be some that could not be collected while layers were in use.
     garbage: AtomicBool,
+    /// Of unpacked layers, by diff id.
+    sizes: Mutex<BTreeMap<String, DiskUsage>>,
 }
 
 /// An image and its layers' diff ids, lowest first.
@@ -115,6 +118,7 @@ impl ImageStore {
                 dir,
                 unpacking: layer::Unpacking::default(),
                 garbage: AtomicBool::new(false),
+                sizes: Mutex::default(),
             }),
         })
     }
@@ -201,6 +205,31 @@ impl ImageStore {
             outcome
         })
         .await
+    }
+
+    /// Of all layers. Each is counted once, since it does not change.
+    pub(crate) fn usage(&self) -> Result<DiskUsage, crate::Error> {
+        let layers = self.read_index().layers();
+        let mut known = self
+            .inner
+            .sizes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.retain(|layer, _| layers.contains(layer));
+        let mut sum = DiskUsage::default();
+        for layer in layers {
+            let size = match known.get(&layer) {
+                Some(size) => *size,
+                None => {
+                    let size = crate::stats::disk_usage(&self.layer_dir(&layer))?;
+                    known.insert(layer, size);
+                    size
+                }
+            };
+            sum.bytes += size.bytes;
+            sum.inodes += size.inodes;
+        }
+        Ok(sum)
     }
 
     fn after_use(&self) -> Result<(), ImageError> {

@@ -61,6 +61,7 @@ mod record;
 mod runtime;
 mod shim;
 mod signal;
+mod stats;
 mod status;
 pub mod types;
 
@@ -68,4 +69,8 @@ pub use devices::DeviceError;
 pub use error::{Chain, Error};
 pub use images::{ImageError, ImageStore};
 pub use runtime::{ExecProcess, Runtime};
+pub use stats::{
+    ContainerUsage, Counters, CpuUsage, DiskUsage, IoUsage, LinkUsage, MemoryUsage, Pressure,
+    ProcessUsage, SandboxUsage, Throttling, Usage,
+};
 pub use types::*;

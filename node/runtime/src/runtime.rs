@@ -10,7 +10,7 @@ mod exec;
 mod sandbox;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,7 +28,7 @@ use crate::types::*;
 pub use exec::ExecProcess;
 
 const SANDBOX_DIR: &str = "sandboxes";
-const WRITABLE_DIR: &str = "containers";
+pub(crate) const WRITABLE_DIR: &str = "containers";
 
 #[derive(Clone)]
 pub struct Runtime {
@@ -110,6 +110,11 @@ impl Runtime {
         &self.inner.images
     }
 
+    /// Where images and what containers write are.
+    pub fn root_dir(&self) -> &Path {
+        &self.inner.config.root_dir
+    }
+
     /// From memory, cheap.
     pub async fn list(&self) -> Vec<SandboxStatus> {
         self.sandboxes()
@@ -119,10 +124,31 @@ impl Runtime {
             .collect()
     }
 
+    /// Each sandbox's network namespace, none in the node's: for who keeps the pods' links.
+    pub async fn netns_by_sandbox(&self) -> HashMap<String, Option<PathBuf>> {
+        let sandboxes = self.list().await.into_iter();
+        sandboxes
+            .map(|sandbox| (sandbox.id.0, sandbox.netns))
+            .collect()
+    }
+
     pub async fn sandbox(&self, id: &SandboxId) -> Option<SandboxStatus> {
         self.sandboxes()
             .get(id)
             .map(|sandbox| self.status(id, sandbox))
+    }
+
+    /// What was asked for, and what became of it.
+    pub fn container(
+        &self,
+        id: &ContainerId,
+    ) -> Option<(SandboxId, ContainerSpec, ContainerStatus)> {
+        self.sandboxes().iter().find_map(|(sandbox_id, sandbox)| {
+            let container = sandbox.containers.get(id)?;
+            let observed = container.observed.as_ref();
+            let status = container_status(id, &container.record, observed, sandbox.supervised);
+            Some((sandbox_id.clone(), container.record.spec.clone(), status))
+        })
     }
 
     pub fn subscribe(&self) -> broadcast::Receiver<RuntimeEvent> {
@@ -195,12 +221,15 @@ impl Runtime {
             .join(&id.0)
     }
 
-    fn writable_dir(&self, id: &ContainerId) -> PathBuf {
+    pub(crate) fn writable_dir(&self, id: &ContainerId) -> PathBuf {
         self.inner.config.root_dir.join(WRITABLE_DIR).join(&id.0)
     }
 
-    fn pod_cgroup(&self, spec: &SandboxSpec) -> PathBuf {
-        self.inner.cgroups.pod(spec.qos, &spec.pod_uid)
+    pub(crate) fn pod_cgroup(&self, spec: &SandboxSpec) -> PathBuf {
+        match &spec.cgroup_parent {
+            Some(parent) => self.inner.cgroups.below(parent),
+            None => self.inner.cgroups.pod(spec.qos, &spec.pod_uid),
+        }
     }
 
     fn shim_cgroup(&self, id: &SandboxId, spec: &SandboxSpec) -> PathBuf {
@@ -223,15 +252,15 @@ impl Runtime {
         }
     }
 
+    pub(crate) fn container_cgroup(&self, id: &ContainerId) -> Option<PathBuf> {
+        let sandboxes = self.sandboxes();
+        let mut all = sandboxes.values();
+        all.find_map(|sandbox| Some(sandbox.containers.get(id)?.record.cgroup.clone()))
+    }
+
     fn find_container(&self, id: &ContainerId) -> Option<(SandboxId, ContainerStatus)> {
-        self.sandboxes().iter().find_map(|(sandbox_id, sandbox)| {
-            let container = sandbox.containers.get(id)?;
-            let observed = container.observed.as_ref();
-            Some((
-                sandbox_id.clone(),
-                container_status(id, &container.record, observed, sandbox.supervised),
-            ))
-        })
+        self.container(id)
+            .map(|(sandbox, _, status)| (sandbox, status))
     }
 
     /// Work that is carried through even if who asked for it goes away.

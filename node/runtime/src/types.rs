@@ -48,8 +48,20 @@ pub struct Resources {
     pub oom_score_adj: Option<i32>,
 }
 
+/// Who made a sandbox, and ends it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owner {
+    /// The node's own pod workers.
+    #[default]
+    Node,
+    /// A client of the CRI socket.
+    Cri,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SandboxSpec {
+    #[serde(default)]
+    pub owner: Owner,
     pub pod_uid: String,
     pub name: String,
     pub namespace: String,
@@ -62,6 +74,10 @@ pub struct SandboxSpec {
     /// One PID namespace for all containers of the pod.
     pub share_process_namespace: bool,
     pub qos: QosClass,
+    /// Below the runtime's cgroup root, instead of the place by class and uid. Its client's: made if
+    /// it is missing, and left.
+    #[serde(default)]
+    pub cgroup_parent: Option<PathBuf>,
     pub resources: Resources,
     pub sysctls: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
@@ -83,6 +99,9 @@ pub struct Mount {
     pub host_path: PathBuf,
     pub container_path: PathBuf,
     pub readonly: bool,
+    /// With all that is mounted below.
+    #[serde(default)]
+    pub recursive_readonly: bool,
     pub propagation: Propagation,
 }
 
@@ -104,14 +123,25 @@ pub struct ContainerSpec {
     pub env: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
     pub run_as_user: Option<u32>,
+    /// By the container's /etc/passwd, instead of the image's; a number is the first choice.
+    #[serde(default)]
+    pub run_as_user_name: Option<String>,
     pub run_as_group: Option<u32>,
     pub supplemental_groups: Vec<u32>,
+    /// Leave out what the container's /etc/group says (supplementalGroupsPolicy: Strict).
+    #[serde(default)]
+    pub only_given_groups: bool,
     /// Names without CAP_ prefix, as Kubernetes writes them; `ALL` is known.
     pub capabilities_add: Vec<String>,
     pub capabilities_drop: Vec<String>,
     pub privileged: bool,
     pub no_new_privs: bool,
     pub readonly_rootfs: bool,
+    /// Instead of the usual ones below /proc and /sys.
+    #[serde(default)]
+    pub masked_paths: Option<Vec<String>>,
+    #[serde(default)]
+    pub readonly_paths: Option<Vec<String>>,
     pub tty: bool,
     pub stdin: bool,
     pub resources: Resources,
@@ -243,13 +273,17 @@ pub(crate) mod tests_support {
             env: vec![],
             mounts: vec![],
             run_as_user: None,
+            run_as_user_name: None,
             run_as_group: None,
             supplemental_groups: vec![],
+            only_given_groups: false,
             capabilities_add: vec![],
             capabilities_drop: vec![],
             privileged: false,
             no_new_privs: false,
             readonly_rootfs: false,
+            masked_paths: None,
+            readonly_paths: None,
             tty: false,
             stdin: false,
             resources: Resources::default(),

@@ -93,6 +93,9 @@ pub struct User {
     pub gid: Option<u32>,
     /// Added to the groups /etc/group lists for the user.
     pub groups: Vec<u32>,
+    /// Those alone, whatever /etc/group lists.
+    #[serde(default)]
+    pub only_given_groups: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -100,6 +103,8 @@ pub struct BindMount {
     pub source: PathBuf,
     pub target: PathBuf,
     pub readonly: bool,
+    #[serde(default)]
+    pub recursive_readonly: bool,
     pub propagation: Propagation,
 }
 
@@ -125,6 +130,8 @@ pub enum Request {
         signal: i32,
         all: bool,
     },
+    /// Writes on to a new file at the log's path, after somebody has moved the old one. → `Done`
+    ReopenLog { container: String },
     /// Comes with three descriptors: stdin, stdout, stderr.
     /// → `Started` or `Failed`, then `Exited`. Closing the connection kills it.
     Exec(Exec),

@@ -1,6 +1,6 @@
 //! Runtime, network, proxy and agent, until a signal or the first failure.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,15 +11,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vetch_agent::AgentConfig;
+use vetch_cri::CriConfig;
 use vetch_network::{Network, NetworkConfig};
 use vetch_proxy::{ProxyConfig, SNAT_PORTS, TableSizes};
 use vetch_runtime::{Runtime, RuntimeConfig};
 
 use super::network_dir;
-use crate::cli::{DaemonArgs, Places};
+use crate::cli::{CriArgs, DaemonArgs, Places, RuntimeArgs};
 
 /// For parts to end after a signal.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+
+type Parts = JoinSet<Result<()>>;
 
 pub struct Setup {
     pub args: DaemonArgs,
@@ -51,24 +54,8 @@ pub async fn run(setup: Setup) -> Result<()> {
     info!(node = node_name, address = %node_ip, server = %config.cluster_url, "joining");
     let client = super::client::connect(&config)?;
 
-    let runtime = Runtime::open(RuntimeConfig {
-        root_dir: places.root_dir.clone(),
-        run_dir: places.run_dir.clone(),
-        cgroup_root: places.cgroup_root.clone(),
-        shim,
-        pull_netns: args.pull_netns,
-        insecure_registries: args.insecure_registry,
-    })
-    .await
-    .context("open the runtime")?;
-    let network = Network::open(NetworkConfig {
-        node_name: node_name.clone(),
-        node_ip,
-        state_dir: network_dir(&places),
-        mtu: None,
-    })
-    .await
-    .context("open the pod network")?;
+    let cri = cri_config(&places, &args.runtime, false);
+    let (runtime, network) = open(&places, shim, args.runtime, node_name.clone(), node_ip).await?;
 
     let shutdown = CancellationToken::new();
     let proxy = ProxyConfig {
@@ -102,12 +89,81 @@ pub async fn run(setup: Setup) -> Result<()> {
         can_lower_oom_score,
         table_pressure,
     };
-    let mut parts = JoinSet::new();
+    let mut parts = Parts::new();
     let (own, pods, stop) = (client.clone(), network.pods(), shutdown.clone());
     parts.spawn(async move {
         let result = vetch_proxy::run(own, proxy, pods, pressure, stop).await;
         result.context("the service proxy")
     });
+    spawn_network(&mut parts, &network, &shutdown);
+    spawn_cri(&mut parts, cri, &runtime, &network, &shutdown);
+    let stop = shutdown.clone();
+    parts.spawn(async move {
+        let result = vetch_agent::run(client, agent, runtime, network, stop).await;
+        result.context("the agent")
+    });
+    until_signal(parts, shutdown).await
+}
+
+/// The runtime and its network, whose pods clients of the socket make and end.
+pub async fn run_cri(args: CriArgs, places: Places, shim: PathBuf) -> Result<()> {
+    // Installed already is as good: it is this one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cri = cri_config(&places, &args.runtime, true);
+    let node_name = nix::unistd::gethostname().context("the machine's name")?;
+    let node_name = node_name.to_string_lossy().into_owned();
+    let (runtime, network) = open(&places, shim, args.runtime, node_name, args.node_ip).await?;
+    let retained = network.retain(&runtime.netns_by_sandbox().await).await;
+    retained.context("what an earlier daemon attached")?;
+    let told = network.set_pod_cidrs(&args.pod_cidr).await;
+    told.context("--pod-cidr")?;
+
+    let shutdown = CancellationToken::new();
+    let mut parts = Parts::new();
+    spawn_network(&mut parts, &network, &shutdown);
+    spawn_cri(&mut parts, cri, &runtime, &network, &shutdown);
+    until_signal(parts, shutdown).await
+}
+
+fn cri_config(places: &Places, args: &RuntimeArgs, takes_pod_cidr: bool) -> CriConfig {
+    let socket = args.cri_socket.clone();
+    CriConfig {
+        socket: socket.unwrap_or_else(|| places.run_dir.join("cri.sock")),
+        run_dir: places.run_dir.clone(),
+        log_dir: places.root_dir.join("cri-logs"),
+        takes_pod_cidr,
+    }
+}
+
+async fn open(
+    places: &Places,
+    shim: PathBuf,
+    args: RuntimeArgs,
+    node_name: String,
+    node_ip: IpAddr,
+) -> Result<(Runtime, Network)> {
+    let runtime = Runtime::open(RuntimeConfig {
+        root_dir: places.root_dir.clone(),
+        run_dir: places.run_dir.clone(),
+        cgroup_root: places.cgroup_root.clone(),
+        shim,
+        pull_netns: args.pull_netns,
+        insecure_registries: args.insecure_registry,
+    })
+    .await
+    .context("open the runtime")?;
+    let network = Network::open(NetworkConfig {
+        node_name,
+        node_ip,
+        state_dir: network_dir(places),
+        mtu: None,
+    })
+    .await
+    .context("open the pod network")?;
+    Ok((runtime, network))
+}
+
+fn spawn_network(parts: &mut Parts, network: &Network, shutdown: &CancellationToken) {
     let (kept, stop) = (network.clone(), shutdown.clone());
     parts.spawn(async move {
         tokio::select! {
@@ -115,12 +171,24 @@ pub async fn run(setup: Setup) -> Result<()> {
             result = kept.keep() => result.map(|never| match never {}).context("the pod network"),
         }
     });
-    let stop = shutdown.clone();
-    parts.spawn(async move {
-        let result = vetch_agent::run(client, agent, runtime, network, stop).await;
-        result.context("the agent")
-    });
+}
 
+fn spawn_cri(
+    parts: &mut Parts,
+    config: CriConfig,
+    runtime: &Runtime,
+    network: &Network,
+    shutdown: &CancellationToken,
+) {
+    let (runtime, network, stop) = (runtime.clone(), network.clone(), shutdown.clone());
+    parts.spawn(async move {
+        let result = vetch_cri::run(config, runtime, network, stop).await;
+        result.context("the CRI service")
+    });
+}
+
+/// Or until the first part ends by itself.
+async fn until_signal(mut parts: Parts, shutdown: CancellationToken) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     tokio::select! {

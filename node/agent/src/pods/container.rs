@@ -12,7 +12,7 @@ use super::env::expand_by;
 use super::security::Effective;
 use super::spec;
 
-pub use mounts::{Wanted as WantedMount, wanted as wanted_mounts};
+pub use mounts::{Wanted as WantedMount, is_recursive_readonly, wanted as wanted_mounts};
 
 /// Labels as CRI clients have them.
 pub const POD_NAME: &str = "io.kubernetes.pod.name";
@@ -79,13 +79,17 @@ pub fn container_spec(pod: &Pod, container: &Container, parts: Parts) -> Contain
         working_dir: container.working_dir.clone(),
         mounts: parts.mounts,
         run_as_user: parts.security.run_as_user,
+        run_as_user_name: None,
         run_as_group: parts.security.run_as_group,
         supplemental_groups: parts.security.supplemental_groups,
+        only_given_groups: parts.security.only_given_groups,
         capabilities_add: parts.security.capabilities_add,
         capabilities_drop: parts.security.capabilities_drop,
         privileged: parts.security.privileged,
         no_new_privs: parts.security.no_new_privs,
         readonly_rootfs: parts.security.readonly_rootfs,
+        masked_paths: None,
+        readonly_paths: None,
         tty: container.tty.unwrap_or(false),
         stdin: container.stdin.unwrap_or(false),
         resources: parts.resources,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
-use vetch_runtime::SandboxSpec;
+use vetch_runtime::{Owner, SandboxSpec};
 
 use super::container::pod_labels;
 use super::resources;
@@ -32,6 +32,7 @@ pub fn sandbox_spec(pod: &Pod, attempt: u32, hostname: String, log_root: &Path) 
         .iter()
         .flat_map(|context| context.sysctls.iter().flatten());
     SandboxSpec {
+        owner: Owner::Node,
         pod_uid: spec::uid(pod).to_owned(),
         name: spec::name(pod).to_owned(),
         namespace: spec::namespace(pod).to_owned(),
@@ -42,6 +43,7 @@ pub fn sandbox_spec(pod: &Pod, attempt: u32, hostname: String, log_root: &Path) 
         host_pid: own.host_pid.unwrap_or(false),
         share_process_namespace: own.share_process_namespace.unwrap_or(false),
         qos,
+        cgroup_parent: None,
         resources: resources::pod(pod, qos),
         sysctls: sysctls
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))

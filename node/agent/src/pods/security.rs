@@ -13,6 +13,8 @@ pub struct Effective {
     pub run_as_user: Option<u32>,
     pub run_as_group: Option<u32>,
     pub supplemental_groups: Vec<u32>,
+    /// supplementalGroupsPolicy: Strict (KEP-3619).
+    pub only_given_groups: bool,
     pub capabilities_add: Vec<String>,
     pub capabilities_drop: Vec<String>,
     pub privileged: bool,
@@ -81,6 +83,8 @@ pub fn effective(
         supplemental_groups: groups
             .map(|id| number("supplementalGroups", id))
             .collect::<Result<_, _>>()?,
+        only_given_groups: of_pod.and_then(|context| context.supplemental_groups_policy.as_deref())
+            == Some("Strict"),
         capabilities_add: named(|all| &all.add),
         capabilities_drop: named(|all| &all.drop),
         privileged: own.privileged.unwrap_or(false),

@@ -67,6 +67,7 @@ pub fn sandbox(
     SandboxStatus {
         id: SandboxId(format!("s{attempt}")),
         spec: SandboxSpec {
+            owner: vetch_runtime::Owner::Node,
             pod_uid: "u".to_owned(),
             name: "web".to_owned(),
             namespace: "shop".to_owned(),
@@ -77,6 +78,7 @@ pub fn sandbox(
             host_pid: false,
             share_process_namespace: false,
             qos: QosClass::BestEffort,
+            cgroup_parent: None,
             resources: Resources::default(),
             sysctls: Default::default(),
             labels: Default::default(),

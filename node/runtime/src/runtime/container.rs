@@ -183,7 +183,7 @@ impl Runtime {
         match status.state {
             ContainerState::Running => {}
             ContainerState::Created | ContainerState::Exited => return Ok(()),
-            ContainerState::Unknown => return self.kill_unsupervised(&sandbox, id).await,
+            ContainerState::Unknown => return self.kill_unsupervised(id).await,
         }
         let dead = |runtime: &Runtime| {
             runtime
@@ -228,18 +228,13 @@ impl Runtime {
                 message,
             }),
             Ok(other) => Err(unexpected(sandbox, &other)),
-            Err(Error::ShimGone(_)) => self.kill_unsupervised(sandbox, id).await,
+            Err(Error::ShimGone(_)) => self.kill_unsupervised(id).await,
             Err(error) => Err(error),
         }
     }
 
-    async fn kill_unsupervised(&self, sandbox: &SandboxId, id: &ContainerId) -> Result<(), Error> {
-        let path = self
-            .sandboxes()
-            .get(sandbox)
-            .and_then(|sandbox| sandbox.containers.get(id))
-            .map(|container| container.record.cgroup.clone());
-        let Some(path) = path else {
+    async fn kill_unsupervised(&self, id: &ContainerId) -> Result<(), Error> {
+        let Some(path) = self.container_cgroup(id) else {
             return Ok(());
         };
         cgroup::kill(&path)?;
@@ -247,6 +242,26 @@ impl Runtime {
             Ok(())
         } else {
             Err(Error::WouldNotDie(id.clone()))
+        }
+    }
+
+    /// For a log that somebody has moved away: the next lines are in a new file.
+    pub async fn reopen_log(&self, id: &ContainerId) -> Result<(), Error> {
+        let (sandbox, status) = self.find(id)?;
+        if status.state != ContainerState::Running {
+            return Err(Error::WrongState {
+                id: id.clone(),
+                state: state_name(status.state),
+                wanted: "running",
+            });
+        }
+        let request = Request::ReopenLog {
+            container: id.0.clone(),
+        };
+        match self.ask(&sandbox, &request, KILL_TIMEOUT).await? {
+            Reply::Done => Ok(()),
+            Reply::Failed { message } => Err(Error::Shim { sandbox, message }),
+            other => Err(unexpected(&sandbox, &other)),
         }
     }
 

@@ -203,7 +203,9 @@ impl Runtime {
         }
         let pod = self.pod_cgroup(&status.spec);
         cgroup::remove(&self.shim_cgroup(id, &status.spec))?;
-        cgroup::remove_if_unused(&pod);
+        if status.spec.cgroup_parent.is_none() {
+            cgroup::remove_if_unused(&pod);
+        }
         record::remove_tree(&self.dir(id))?;
         let removed = self.sandboxes().remove(id);
         if let Some(watcher) = removed.and_then(|sandbox| sandbox.watcher) {

@@ -7,6 +7,7 @@ use vetch_runtime::*;
 
 pub fn sandbox(logs: &Path, name: &str) -> SandboxSpec {
     SandboxSpec {
+        owner: Owner::Node,
         pod_uid: format!("uid-{name}"),
         name: name.into(),
         namespace: "default".into(),
@@ -17,6 +18,7 @@ pub fn sandbox(logs: &Path, name: &str) -> SandboxSpec {
         host_pid: false,
         share_process_namespace: false,
         qos: QosClass::Burstable,
+        cgroup_parent: None,
         resources: Resources::default(),
         sysctls: Default::default(),
         labels: [("io.kubernetes.pod.name".to_owned(), name.to_owned())].into(),
@@ -53,13 +55,17 @@ pub fn shell(script: &str) -> ContainerSpec {
         env: Vec::new(),
         mounts: Vec::new(),
         run_as_user: None,
+        run_as_user_name: None,
         run_as_group: None,
         supplemental_groups: Vec::new(),
+        only_given_groups: false,
         capabilities_add: Vec::new(),
         capabilities_drop: Vec::new(),
         privileged: false,
         no_new_privs: false,
         readonly_rootfs: false,
+        masked_paths: None,
+        readonly_paths: None,
         tty: false,
         stdin: false,
         resources: Resources::default(),
@@ -80,6 +86,7 @@ pub fn bind(host: &Path, container: &str) -> Mount {
         host_path: host.into(),
         container_path: container.into(),
         readonly: false,
+        recursive_readonly: false,
         propagation: Propagation::Private,
     }
 }

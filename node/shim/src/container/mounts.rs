@@ -51,10 +51,13 @@ pub fn prepare_bind(mount: &BindMount, opens_nodes: bool) -> Result<OwnedFd, Fai
         Propagation::Bidirectional => libc::MS_SHARED,
     };
     sys::mount_setattr(&tree, true, 0, propagation).context(step)?;
-    // Only the top mount: Kubernetes' readOnly is not recursive.
+    // Only the top mount: Kubernetes' readOnly is not recursive by itself.
     let mut set = 0;
     if mount.readonly {
         set |= libc::MOUNT_ATTR_RDONLY;
+    }
+    if mount.recursive_readonly {
+        sys::mount_setattr(&tree, true, libc::MOUNT_ATTR_RDONLY, 0).context(step)?;
     }
     if !opens_nodes {
         set |= libc::MOUNT_ATTR_NODEV;

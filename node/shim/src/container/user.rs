@@ -116,7 +116,7 @@ fn decide(user: &User, passwd: &str, group: &str) -> Result<Identity, Failure> {
         (None, None) => account.as_ref().map_or(0, |account| account.gid),
     };
     let mut all: Vec<u32> = user.groups.clone();
-    if let Some(account) = &account {
+    if let Some(account) = account.as_ref().filter(|_| !user.only_given_groups) {
         all.extend(
             groups(group)
                 .filter(|group| group.members.split(',').any(|name| name == account.name))
@@ -150,7 +150,18 @@ mod tests {
             uid,
             gid,
             groups: groups.into(),
+            only_given_groups: false,
         }
+    }
+
+    #[test]
+    fn strict_groups_are_the_given_ones() {
+        let strict = User {
+            only_given_groups: true,
+            ..user("web", None, None, &[7])
+        };
+        let identity = decide(&strict, PASSWD, GROUP).unwrap();
+        assert_eq!((identity.gid, identity.groups), (34, vec![7]));
     }
 
     #[test]

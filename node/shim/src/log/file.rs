@@ -35,6 +35,12 @@ impl LogFile {
         })
     }
 
+    /// After somebody has moved the file away.
+    pub fn reopen(&mut self) -> io::Result<()> {
+        *self = LogFile::open(&self.path)?;
+        Ok(())
+    }
+
     /// A full disk loses lines; it must not stop the container.
     pub fn write(&mut self, entries: &[u8]) {
         let rotated = if self.size >= MAX_SIZE {

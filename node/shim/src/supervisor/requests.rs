@@ -46,6 +46,9 @@ impl Supervisor {
             } => self
                 .kill(&container, signal, all)
                 .map(|()| Some(Reply::Done)),
+            Request::ReopenLog { container } => {
+                self.reopen_log(&container).map(|()| Some(Reply::Done))
+            }
             Request::Exec(exec) => self.exec(id, &exec, fds).map(|()| None),
             Request::Shutdown => {
                 self.stop(Some(id));
@@ -117,6 +120,14 @@ impl Supervisor {
             },
             None => Ok(()),
         }
+    }
+
+    fn reopen_log(&mut self, container: &str) -> Result<(), Failure> {
+        let running = self
+            .running
+            .get_mut(container)
+            .ok_or_else(|| Failure("the container is not running".into()))?;
+        running.log.reopen().context(|| "reopening the log".into())
     }
 
     /// Answered when the child has exec'd or failed, again when it exits.

@@ -20,10 +20,6 @@ pub enum MountError {
     SubPath(String),
     #[error("invalid MountPropagation mode: \"{0}\"")]
     Propagation(String),
-    #[error(
-        "failed to resolve recursive read-only mode: volume \"{0}\" requested recursive read-only mode, but it is not supported by the runtime"
-    )]
-    RecursiveReadOnly(String),
     #[error("block device \"{0}\" (volumeDevices) is not supported by this node")]
     Device(String),
 }
@@ -37,6 +33,7 @@ pub struct Wanted {
     pub sub_path: Option<PathBuf>,
     pub container_path: PathBuf,
     pub readonly: bool,
+    pub recursive_readonly: bool,
     pub propagation: Propagation,
 }
 
@@ -55,19 +52,24 @@ pub fn wanted(
                 volume: mount.name.clone(),
                 container: container.name.clone(),
             })?;
-            if mount.recursive_read_only.as_deref() == Some("Enabled") {
-                return Err(MountError::RecursiveReadOnly(mount.name.clone()));
-            }
             Ok(Wanted {
                 volume: mount.name.clone(),
                 source: volume.path.clone(),
                 sub_path: sub_path(mount, env)?,
                 container_path: Path::new("/").join(&mount.mount_path),
                 readonly: volume.read_only || mount.read_only.unwrap_or(false),
+                recursive_readonly: is_recursive_readonly(mount),
                 propagation: propagation(mount)?,
             })
         })
         .collect()
+}
+
+/// Whether what is mounted below is read-only too (KEP-3857): wished for where it is possible, it
+/// is so, as every kernel that runs here can (5.12).
+pub fn is_recursive_readonly(mount: &VolumeMount) -> bool {
+    let wish = mount.recursive_read_only.as_deref();
+    mount.read_only == Some(true) && matches!(wish, Some("Enabled" | "IfPossible"))
 }
 
 fn propagation(mount: &VolumeMount) -> Result<Propagation, MountError> {
@@ -137,6 +139,7 @@ mod tests {
             sub_path: None,
             container_path: "/m".into(),
             readonly: false,
+            recursive_readonly: false,
             propagation: Propagation::Private,
         };
         for (mount, want) in [
@@ -188,7 +191,18 @@ mod tests {
             ),
             (
                 json!({"name": "a", "mountPath": "/m", "readOnly": true, "recursiveReadOnly": "Enabled"}),
-                Err(MountError::RecursiveReadOnly("a".into())),
+                Ok(Wanted {
+                    readonly: true,
+                    recursive_readonly: true,
+                    ..base.clone()
+                }),
+            ),
+            (
+                json!({"name": "a", "mountPath": "/m", "readOnly": true, "recursiveReadOnly": "Disabled"}),
+                Ok(Wanted {
+                    readonly: true,
+                    ..base.clone()
+                }),
             ),
         ] {
             assert_eq!(make(mount.clone()), want, "{mount}");

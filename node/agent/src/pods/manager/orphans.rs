@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use vetch_runtime::SandboxStatus;
+use vetch_runtime::{Owner, SandboxStatus};
 
 use crate::pods::context::Context;
 use crate::pods::termination::MIN_GRACE;
@@ -25,7 +25,7 @@ pub async fn end(context: &Arc<Context>, pods: &BTreeSet<String>, tasks: &mut Jo
     for sandbox in context.runtime.list().await {
         let uid = &sandbox.spec.pod_uid;
         with_sandbox.insert(uid.clone());
-        if !pods.contains(uid) {
+        if !pods.contains(uid) && sandbox.spec.owner == Owner::Node {
             tracing::info!(
                 sandbox = %sandbox.id,
                 pod = sandbox.spec.name,

@@ -9,7 +9,7 @@ use vetch_runtime::{ContainerState as Seen, ContainerStatus as SeenStatus};
 
 use super::previous::container_id;
 use super::{Inputs, Waiting};
-use crate::pods::container::IMAGE_REF;
+use crate::pods::container::{IMAGE_REF, is_recursive_readonly};
 use crate::pods::{restart, spec};
 
 const LOST: &str = "ContainerStatusUnknown";
@@ -290,7 +290,10 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
             mount_path: mount.mount_path.clone(),
             name: mount.name.clone(),
             read_only: read_only.then_some(true),
-            recursive_read_only: read_only.then(|| "Disabled".to_owned()),
+            recursive_read_only: read_only.then(|| {
+                let recursive = is_recursive_readonly(mount);
+                if recursive { "Enabled" } else { "Disabled" }.to_owned()
+            }),
             ..VolumeMountStatus::default()
         }
     });

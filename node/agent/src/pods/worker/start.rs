@@ -292,6 +292,7 @@ impl Files {
                 container_path: target.into(),
                 // The kubelet leaves hosts writable.
                 readonly: self.readonly_rootfs && target != "/etc/hosts",
+                recursive_readonly: false,
                 propagation: Propagation::Private,
             });
         }
@@ -301,6 +302,7 @@ impl Files {
                 host_path: file.clone(),
                 container_path: path.clone(),
                 readonly: false,
+                recursive_readonly: false,
                 propagation: Propagation::Private,
             });
         }
@@ -336,6 +338,7 @@ impl Files {
             host_path,
             container_path: mount.container_path,
             readonly: mount.readonly,
+            recursive_readonly: mount.recursive_readonly,
             propagation: mount.propagation,
         })
     }

@@ -1,0 +1,215 @@
+//! From a client's ContainerConfig to the container the runtime is asked for.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use k8s_cri::v1::security_profile::ProfileType;
+use k8s_cri::v1::{
+    ContainerConfig, LinuxContainerSecurityContext, Mount as CriMount, MountPropagation,
+    NamespaceMode, SecurityProfile, SupplementalGroupsPolicy,
+};
+use tonic::Status;
+use vetch_runtime::{ContainerSpec, Mount, Propagation, SandboxSpec};
+
+use crate::error::unsupported;
+use crate::resources;
+use crate::sandbox::pid_mode;
+
+/// `image_id` is of the image that the config names.
+///
+/// # Errors
+/// `InvalidArgument` for what cannot be, `Unimplemented` for what is not done here.
+pub fn spec(
+    config: &ContainerConfig,
+    image_id: &str,
+    sandbox: &SandboxSpec,
+) -> Result<ContainerSpec, Status> {
+    let invalid = |words: &str| Status::invalid_argument(format!("config: {words}"));
+    let metadata = config
+        .metadata
+        .as_ref()
+        .ok_or_else(|| invalid("metadata is missing"))?;
+    if metadata.name.is_empty() {
+        return Err(invalid("metadata.name is empty"));
+    }
+    if !config.devices.is_empty() || !config.cdi_devices.is_empty() {
+        return Err(unsupported("devices are"));
+    }
+    let linux = config.linux.clone().unwrap_or_default();
+    let security = linux.security_context.unwrap_or_default();
+    check_pid_namespace(&security, sandbox)?;
+    check_app_armor(&security)?;
+    let user = user(&security)?;
+    let capabilities = security.capabilities.unwrap_or_default();
+    if !capabilities.add_ambient_capabilities.is_empty() {
+        return Err(unsupported("add_ambient_capabilities is"));
+    }
+    let image = config.image.clone().unwrap_or_default();
+    let log_path = match config.log_path.as_str() {
+        "" => PathBuf::from(&metadata.name).join(format!("{}.log", metadata.attempt)),
+        path => path.into(),
+    };
+    Ok(ContainerSpec {
+        name: metadata.name.clone(),
+        attempt: metadata.attempt,
+        image_id: image_id.to_owned(),
+        image: match image.user_specified_image.as_str() {
+            "" => image.image,
+            named => named.to_owned(),
+        },
+        command: config.command.clone(),
+        args: config.args.clone(),
+        working_dir: Some(config.working_dir.clone()).filter(|dir| !dir.is_empty()),
+        env: config
+            .envs
+            .iter()
+            .map(|pair| (pair.key.clone(), pair.value.clone()))
+            .collect(),
+        mounts: config.mounts.iter().map(mount).collect::<Result<_, _>>()?,
+        run_as_user: user.id,
+        run_as_user_name: user.name,
+        run_as_group: user.group,
+        supplemental_groups: user.groups,
+        only_given_groups: security.supplemental_groups_policy
+            == SupplementalGroupsPolicy::Strict as i32,
+        capabilities_add: capabilities.add_capabilities,
+        capabilities_drop: capabilities.drop_capabilities,
+        privileged: security.privileged,
+        no_new_privs: security.no_new_privs,
+        readonly_rootfs: security.readonly_rootfs,
+        masked_paths: Some(security.masked_paths),
+        readonly_paths: Some(security.readonly_paths),
+        tty: config.tty,
+        stdin: config.stdin,
+        resources: resources::wanted(linux.resources.as_ref())?,
+        labels: config.labels.clone().into_iter().collect(),
+        annotations: config.annotations.clone().into_iter().collect(),
+        log_path,
+        stop_signal: None,
+    })
+}
+
+/// The sandbox has said whether its containers share one.
+fn check_pid_namespace(
+    security: &LinuxContainerSecurityContext,
+    sandbox: &SandboxSpec,
+) -> Result<(), Status> {
+    let Some(options) = &security.namespace_options else {
+        return Ok(());
+    };
+    let mode = pid_mode(options)?;
+    let of_sandbox = match (sandbox.host_pid, sandbox.share_process_namespace) {
+        (true, _) => NamespaceMode::Node,
+        (false, true) => NamespaceMode::Pod,
+        (false, false) => NamespaceMode::Container,
+    };
+    if mode == of_sandbox {
+        return Ok(());
+    }
+    Err(unsupported(&format!(
+        "pid namespace mode {} in a sandbox of mode {} is",
+        mode.as_str_name(),
+        of_sandbox.as_str_name()
+    )))
+}
+
+fn check_app_armor(security: &LinuxContainerSecurityContext) -> Result<(), Status> {
+    let localhost =
+        |profile: &SecurityProfile| profile.profile_type == ProfileType::Localhost as i32;
+    if security.apparmor.as_ref().is_some_and(localhost) {
+        return Err(unsupported("an AppArmor profile of type Localhost is"));
+    }
+    Ok(())
+}
+
+struct User {
+    id: Option<u32>,
+    name: Option<String>,
+    group: Option<u32>,
+    groups: Vec<u32>,
+}
+
+fn user(security: &LinuxContainerSecurityContext) -> Result<User, Status> {
+    let number = |field: &str, value: i64| {
+        u32::try_from(value)
+            .map_err(|_| Status::invalid_argument(format!("{field} {value} is not an id")))
+    };
+    let id = security
+        .run_as_user
+        .map(|user| number("run_as_user", user.value));
+    let name = Some(security.run_as_username.clone()).filter(|name| !name.is_empty());
+    let group = security
+        .run_as_group
+        .map(|group| number("run_as_group", group.value));
+    if group.is_some() && id.is_none() && name.is_none() {
+        return Err(Status::invalid_argument(
+            "run_as_group is given without run_as_user or run_as_username",
+        ));
+    }
+    let groups = security.supplemental_groups.iter();
+    Ok(User {
+        id: id.transpose()?,
+        name,
+        group: group.transpose()?,
+        groups: groups
+            .map(|group| number("supplemental_groups", *group))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn mount(mount: &CriMount) -> Result<Mount, Status> {
+    let path = &mount.container_path;
+    let invalid = |words: &str| Status::invalid_argument(format!("mount at {path:?}: {words}"));
+    if path.is_empty() {
+        return Err(invalid("container_path is empty"));
+    }
+    if mount
+        .image
+        .as_ref()
+        .is_some_and(|image| !image.image.is_empty())
+    {
+        return Err(unsupported("a mount of an image is"));
+    }
+    if mount.host_path.is_empty() {
+        return Err(invalid("host_path is empty"));
+    }
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return Err(unsupported("a mount with mapped ids is"));
+    }
+    let propagation = match MountPropagation::try_from(mount.propagation) {
+        Ok(MountPropagation::PropagationPrivate) => Propagation::Private,
+        Ok(MountPropagation::PropagationHostToContainer) => Propagation::HostToContainer,
+        Ok(MountPropagation::PropagationBidirectional) => Propagation::Bidirectional,
+        Err(_) => return Err(invalid("unknown propagation")),
+    };
+    if mount.recursive_read_only && !mount.readonly {
+        return Err(invalid("recursive_read_only needs readonly"));
+    }
+    if mount.recursive_read_only && propagation != Propagation::Private {
+        return Err(invalid("recursive_read_only needs PROPAGATION_PRIVATE"));
+    }
+    Ok(Mount {
+        host_path: mount.host_path.clone().into(),
+        container_path: path.into(),
+        readonly: mount.readonly,
+        recursive_readonly: mount.recursive_read_only,
+        propagation,
+    })
+}
+
+/// Directories that are mounted and not there, as other runtimes make them.
+pub fn make_missing(mounts: &[Mount]) -> Result<(), Status> {
+    let made = |path: &Path| match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(path),
+        _ => Ok(()),
+    };
+    mounts.iter().try_for_each(|mount| {
+        made(&mount.host_path).map_err(|error| {
+            Status::unknown(format!("making {}: {error}", mount.host_path.display()))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+use k8s_cri::v1::{
+    Capability, ContainerMetadata, Device, ImageSpec, Int64Value, LinuxContainerConfig,
+    NamespaceOption,
+};
+use tonic::Code;
+use vetch_runtime::{Owner, QosClass, Resources};
+
+use super::*;
+
+fn sandbox() -> SandboxSpec {
+    SandboxSpec {
+        owner: Owner::Cri,
+        pod_uid: "u".into(),
+        name: "web".into(),
+        namespace: "shop".into(),
+        attempt: 0,
+        hostname: "web".into(),
+        host_network: false,
+        host_ipc: false,
+        host_pid: false,
+        share_process_namespace: true,
+        qos: QosClass::BestEffort,
+        cgroup_parent: None,
+        resources: Resources::default(),
+        sysctls: Default::default(),
+        labels: Default::default(),
+        annotations: Default::default(),
+        log_directory: "/l".into(),
+    }
+}
+
+fn config() -> ContainerConfig {
+    ContainerConfig {
+        metadata: Some(ContainerMetadata {
+            name: "app".into(),
+            attempt: 3,
+        }),
+        image: Some(ImageSpec {
+            image: "sha256:1".into(),
+            user_specified_image: "busybox".into(),
+            ..ImageSpec::default()
+        }),
+        ..ContainerConfig::default()
+    }
+}
+
+fn secured(change: impl FnOnce(&mut LinuxContainerSecurityContext)) -> ContainerConfig {
+    let mut security = LinuxContainerSecurityContext::default();
+    change(&mut security);
+    ContainerConfig {
+        linux: Some(LinuxContainerConfig {
+            security_context: Some(security),
+            ..LinuxContainerConfig::default()
+        }),
+        ..config()
+    }
+}
+
+fn mounting(change: impl FnOnce(&mut CriMount)) -> ContainerConfig {
+    let mut mount = CriMount {
+        host_path: "/h".into(),
+        container_path: "/c".into(),
+        ..CriMount::default()
+    };
+    change(&mut mount);
+    ContainerConfig {
+        mounts: vec![mount],
+        ..config()
+    }
+}
+
+fn made(config: &ContainerConfig) -> Result<ContainerSpec, Code> {
+    spec(config, "sha256:1", &sandbox()).map_err(|refused| refused.code())
+}
+
+#[test]
+fn what_a_client_says() {
+    let made = made(&config()).unwrap();
+    assert_eq!((made.name.as_str(), made.attempt), ("app", 3));
+    assert_eq!(
+        (made.image.as_str(), made.image_id.as_str()),
+        ("busybox", "sha256:1")
+    );
+    assert_eq!(made.log_path, Path::new("app/3.log"));
+    assert_eq!(made.working_dir, None);
+    // Its lists of paths count, also when they are empty.
+    assert_eq!(made.masked_paths, Some(vec![]));
+}
+
+#[test]
+fn who_runs() {
+    let id = |value| Some(Int64Value { value });
+    let config = secured(|security| {
+        security.run_as_user = id(5);
+        security.run_as_group = id(6);
+        security.supplemental_groups = vec![7];
+        security.supplemental_groups_policy = SupplementalGroupsPolicy::Strict.into();
+    });
+    let spec = made(&config).unwrap();
+    assert_eq!((spec.run_as_user, spec.run_as_group), (Some(5), Some(6)));
+    assert_eq!(
+        (spec.supplemental_groups, spec.only_given_groups),
+        (vec![7], true)
+    );
+    let named = secured(|security| security.run_as_username = "www".into());
+    assert_eq!(
+        made(&named).unwrap().run_as_user_name.as_deref(),
+        Some("www")
+    );
+    for wrong in [
+        secured(|security| security.run_as_group = id(6)),
+        secured(|security| security.run_as_user = id(-1)),
+        secured(|security| security.supplemental_groups = vec![1 << 40]),
+    ] {
+        assert_eq!(
+            made(&wrong).unwrap_err(),
+            Code::InvalidArgument,
+            "{wrong:?}"
+        );
+    }
+}
+
+#[test]
+fn mounts() {
+    let config = mounting(|mount| {
+        mount.readonly = true;
+        mount.recursive_read_only = true;
+    });
+    let mount = made(&config).unwrap().mounts.remove(0);
+    assert!(mount.readonly && mount.recursive_readonly);
+    for (wrong, code) in [
+        (
+            mounting(|mount| mount.recursive_read_only = true),
+            Code::InvalidArgument,
+        ),
+        (
+            mounting(|mount| {
+                mount.readonly = true;
+                mount.recursive_read_only = true;
+                mount.propagation = MountPropagation::PropagationBidirectional.into();
+            }),
+            Code::InvalidArgument,
+        ),
+        (
+            mounting(|mount| mount.propagation = 9),
+            Code::InvalidArgument,
+        ),
+        (
+            mounting(|mount| mount.container_path.clear()),
+            Code::InvalidArgument,
+        ),
+        (
+            mounting(|mount| mount.host_path.clear()),
+            Code::InvalidArgument,
+        ),
+        (
+            mounting(|mount| mount.uid_mappings = vec![Default::default()]),
+            Code::Unimplemented,
+        ),
+    ] {
+        assert_eq!(made(&wrong).unwrap_err(), code, "{wrong:?}");
+    }
+}
+
+#[test]
+fn what_is_not_done_is_refused() {
+    let pid = |mode: NamespaceMode| {
+        secured(|security| {
+            security.namespace_options = Some(NamespaceOption {
+                pid: mode.into(),
+                ..NamespaceOption::default()
+            });
+        })
+    };
+    assert!(made(&pid(NamespaceMode::Pod)).is_ok());
+    for wrong in [
+        pid(NamespaceMode::Container),
+        pid(NamespaceMode::Node),
+        secured(|security| {
+            security.apparmor = Some(SecurityProfile {
+                profile_type: ProfileType::Localhost.into(),
+                localhost_ref: "localhost/x".into(),
+            });
+        }),
+        secured(|security| {
+            security.capabilities = Some(Capability {
+                add_ambient_capabilities: vec!["CHOWN".into()],
+                ..Capability::default()
+            });
+        }),
+        ContainerConfig {
+            devices: vec![Device::default()],
+            ..config()
+        },
+    ] {
+        assert_eq!(made(&wrong).unwrap_err(), Code::Unimplemented, "{wrong:?}");
+    }
+    let nameless = ContainerConfig {
+        metadata: None,
+        ..config()
+    };
+    assert_eq!(made(&nameless).unwrap_err(), Code::InvalidArgument);
+}
+
+#[test]
+fn what_is_mounted_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a/b");
+    let config = mounting(|mount| mount.host_path = path.display().to_string());
+    let mounts = made(&config).unwrap().mounts;
+    make_missing(&mounts).unwrap();
+    make_missing(&mounts).unwrap();
+    assert!(path.is_dir());
+}

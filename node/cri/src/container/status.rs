@@ -1,0 +1,122 @@
+//! From what the runtime knows of a container to CRI's messages.
+
+use std::collections::HashMap;
+
+use k8s_cri::v1::{
+    Container, ContainerMetadata, ContainerResources, ContainerState as CriState, ContainerStatus,
+    ImageSpec, Mount as CriMount, MountPropagation,
+};
+use serde_json::json;
+use vetch_runtime::{
+    ContainerSpec, ContainerState, ContainerStatus as Observed, Mount, Propagation, SandboxId,
+    SandboxSpec,
+};
+
+use crate::filter::to_map;
+use crate::{nanos, resources};
+
+pub fn state(container: &Observed) -> i32 {
+    match container.state {
+        ContainerState::Created => CriState::ContainerCreated,
+        ContainerState::Running => CriState::ContainerRunning,
+        ContainerState::Exited => CriState::ContainerExited,
+        ContainerState::Unknown => CriState::ContainerUnknown,
+    }
+    .into()
+}
+
+pub fn metadata(spec: &ContainerSpec) -> ContainerMetadata {
+    ContainerMetadata {
+        name: spec.name.clone(),
+        attempt: spec.attempt,
+    }
+}
+
+pub fn labels(spec: &ContainerSpec) -> HashMap<String, String> {
+    to_map(&spec.labels)
+}
+
+fn image(spec: &ContainerSpec) -> ImageSpec {
+    ImageSpec {
+        image: spec.image_id.clone(),
+        user_specified_image: spec.image.clone(),
+        ..ImageSpec::default()
+    }
+}
+
+pub fn listed(sandbox: &SandboxId, spec: &ContainerSpec, container: &Observed) -> Container {
+    Container {
+        id: container.id.0.clone(),
+        pod_sandbox_id: sandbox.0.clone(),
+        metadata: Some(metadata(spec)),
+        image: Some(image(spec)),
+        image_ref: spec.image_id.clone(),
+        state: state(container),
+        created_at: nanos(container.created_at),
+        labels: labels(spec),
+        annotations: to_map(&spec.annotations),
+        image_id: spec.image_id.clone(),
+    }
+}
+
+/// Times of what has not happened are 0.
+pub fn whole(spec: &ContainerSpec, container: &Observed, sandbox: &SandboxSpec) -> ContainerStatus {
+    ContainerStatus {
+        id: container.id.0.clone(),
+        metadata: Some(metadata(spec)),
+        state: state(container),
+        created_at: nanos(container.created_at),
+        started_at: container.started_at.map_or(0, nanos),
+        finished_at: container.finished_at.map_or(0, nanos),
+        exit_code: container.exit_code.unwrap_or(0),
+        image: Some(image(spec)),
+        image_ref: spec.image_id.clone(),
+        reason: container.reason.clone().unwrap_or_default(),
+        message: container.message.clone().unwrap_or_default(),
+        labels: labels(spec),
+        annotations: to_map(&spec.annotations),
+        mounts: spec.mounts.iter().map(mount).collect(),
+        log_path: sandbox
+            .log_directory
+            .join(&spec.log_path)
+            .display()
+            .to_string(),
+        resources: Some(ContainerResources {
+            linux: Some(resources::report(&spec.resources)),
+            windows: None,
+        }),
+        image_id: spec.image_id.clone(),
+        // The container's own files say who it is, and the runtime does not tell what they said.
+        user: None,
+    }
+}
+
+fn mount(mount: &Mount) -> CriMount {
+    let propagation = match mount.propagation {
+        Propagation::Private => MountPropagation::PropagationPrivate,
+        Propagation::HostToContainer => MountPropagation::PropagationHostToContainer,
+        Propagation::Bidirectional => MountPropagation::PropagationBidirectional,
+    };
+    CriMount {
+        container_path: mount.container_path.display().to_string(),
+        host_path: mount.host_path.display().to_string(),
+        readonly: mount.readonly,
+        recursive_read_only: mount.recursive_readonly,
+        propagation: propagation.into(),
+        ..CriMount::default()
+    }
+}
+
+/// For people: `crictl inspect`.
+pub fn info(
+    sandbox: &SandboxId,
+    spec: &ContainerSpec,
+    container: &Observed,
+) -> HashMap<String, String> {
+    let info = json!({
+        "sandboxID": sandbox,
+        "pid": container.pid,
+        "config": spec,
+    });
+    [("info".to_owned(), info.to_string())].into()
+}

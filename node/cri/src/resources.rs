@@ -1,0 +1,122 @@
+//! Limits: CRI has cgroup v1's numbers, the runtime v2's.
+
+use k8s_cri::v1::LinuxContainerResources;
+use tonic::Status;
+use vetch_runtime::Resources;
+
+use crate::error::unsupported;
+
+/// The kernel's own when none is given: 100 ms.
+const DEFAULT_PERIOD: u64 = 100_000;
+
+/// Zero is "not given".
+///
+/// # Errors
+/// `Unimplemented` for what would be left out.
+pub fn wanted(given: Option<&LinuxContainerResources>) -> Result<Resources, Status> {
+    let Some(given) = given else {
+        return Ok(Resources::default());
+    };
+    if !given.cpuset_cpus.is_empty() || !given.cpuset_mems.is_empty() {
+        return Err(unsupported("cpuset: cpuset_cpus and cpuset_mems are"));
+    }
+    if given.hugepage_limits.iter().any(|limit| limit.limit > 0) {
+        return Err(unsupported("hugepage_limits are"));
+    }
+    if let Some(file) = given.unified.keys().next() {
+        return Err(unsupported(&format!("unified ({file}) is")));
+    }
+    let period = u64::try_from(given.cpu_period).unwrap_or(0);
+    let period = if period == 0 { DEFAULT_PERIOD } else { period };
+    let oom_score_adj = i32::try_from(given.oom_score_adj)
+        .map_err(|_| Status::invalid_argument("oom_score_adj is out of range"))?;
+    Ok(Resources {
+        cpu_weight: u64::try_from(given.cpu_shares)
+            .ok()
+            .filter(|shares| *shares > 0)
+            .map(weight),
+        cpu_max: (given.cpu_quota != 0).then_some((given.cpu_quota, period)),
+        memory_max: (given.memory_limit_in_bytes != 0).then_some(given.memory_limit_in_bytes),
+        pids_max: None,
+        oom_score_adj: Some(oom_score_adj),
+    })
+}
+
+/// What is reported back; shares are the ones nearest to the weight.
+pub fn report(resources: &Resources) -> LinuxContainerResources {
+    let (cpu_quota, period) = resources.cpu_max.unwrap_or_default();
+    LinuxContainerResources {
+        cpu_period: i64::try_from(period).unwrap_or(i64::MAX),
+        cpu_quota,
+        cpu_shares: resources.cpu_weight.map_or(0, shares),
+        memory_limit_in_bytes: resources.memory_max.unwrap_or_default(),
+        oom_score_adj: resources.oom_score_adj.unwrap_or_default().into(),
+        ..LinuxContainerResources::default()
+    }
+}
+
+/// cgroup v1's 2–262144 onto v2's 1–10000, linearly, as KEP-2254 has it and kubelets count.
+fn weight(shares: u64) -> u64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
+}
+
+fn shares(weight: u64) -> i64 {
+    let shares = 2 + (weight.clamp(1, 10_000) - 1) * 262_142 / 9_999;
+    // At most 262144.
+    i64::try_from(shares).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_weights() {
+        for (shares, want) in [
+            (2, 1),
+            (1024, 39),
+            (262_144, 10_000),
+            (0, 1),
+            (1 << 30, 10_000),
+        ] {
+            assert_eq!(weight(shares), want, "{shares}");
+        }
+        for weight in [1, 39, 10_000] {
+            let back = u64::try_from(shares(weight)).unwrap();
+            assert!(super::weight(back).abs_diff(weight) <= 1, "{weight}");
+        }
+    }
+
+    #[test]
+    fn zero_is_not_given() {
+        let given = LinuxContainerResources::default();
+        let none = Resources {
+            oom_score_adj: Some(0),
+            ..Resources::default()
+        };
+        assert_eq!(wanted(Some(&given)).unwrap(), none);
+        assert_eq!(wanted(None).unwrap(), Resources::default());
+        let given = LinuxContainerResources {
+            cpu_quota: 50_000,
+            memory_limit_in_bytes: 1 << 20,
+            oom_score_adj: -998,
+            ..given
+        };
+        let got = wanted(Some(&given)).unwrap();
+        assert_eq!(got.cpu_max, Some((50_000, DEFAULT_PERIOD)));
+        assert_eq!(got.memory_max, Some(1 << 20));
+        assert_eq!(got.oom_score_adj, Some(-998));
+        assert_eq!(report(&got).cpu_quota, 50_000);
+    }
+
+    #[test]
+    fn what_would_be_left_out_is_refused() {
+        let given = LinuxContainerResources {
+            cpuset_cpus: "0-1".into(),
+            ..LinuxContainerResources::default()
+        };
+        let refused = wanted(Some(&given)).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unimplemented);
+        assert!(refused.message().contains("cpuset"), "{refused}");
+    }
+}

@@ -1,0 +1,261 @@
+//! From a client's PodSandboxConfig to the sandbox the runtime is asked for.
+
+use std::path::{Component, Path, PathBuf};
+
+use k8s_cri::v1::{NamespaceMode, NamespaceOption, PodSandboxConfig, UserNamespace};
+use tonic::Status;
+use vetch_runtime::{Owner, QosClass, SandboxSpec};
+
+use crate::error::unsupported;
+use crate::resources;
+
+/// This runtime's one handler, beside the empty name.
+const HANDLER: &str = "vetch";
+
+pub fn check_handler(name: &str) -> Result<(), Status> {
+    if name.is_empty() || name == HANDLER {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "no runtime for {name:?} is configured"
+    )))
+}
+
+/// `logs` is for those that name no log directory.
+///
+/// # Errors
+/// `InvalidArgument` for what cannot be, `Unimplemented` for what is not done here.
+pub fn spec(config: &PodSandboxConfig, logs: &Path) -> Result<SandboxSpec, Status> {
+    let invalid = |words: &str| Status::invalid_argument(format!("config: {words}"));
+    let metadata = config
+        .metadata
+        .as_ref()
+        .ok_or_else(|| invalid("metadata is missing"))?;
+    if metadata.name.is_empty() {
+        return Err(invalid("metadata.name is empty"));
+    }
+    // It names a cgroup.
+    if !is_file_name(&metadata.uid) {
+        return Err(invalid("metadata.uid must be the name of a directory"));
+    }
+    if let Some(port) = config.port_mappings.iter().find(|port| port.host_port > 0) {
+        return Err(unsupported(&format!(
+            "host_port {} of port_mappings is",
+            port.host_port
+        )));
+    }
+    let linux = config.linux.clone().unwrap_or_default();
+    let security = linux.security_context.unwrap_or_default();
+    let namespaces = security.namespace_options.unwrap_or_default();
+    check_user_namespace(namespaces.userns_options.as_ref())?;
+    let host = |mode: i32| mode == NamespaceMode::Node as i32;
+    let pid = pid_mode(&namespaces)?;
+    let host_network = host(namespaces.network);
+    let cgroup_parent = Some(linux.cgroup_parent).filter(|path| !path.is_empty());
+    let hostname = match config.hostname.as_str() {
+        // As other runtimes do: a pod's name may be none for a host.
+        "" => node_name(),
+        name => name.to_owned(),
+    };
+    Ok(SandboxSpec {
+        owner: Owner::Cri,
+        pod_uid: metadata.uid.clone(),
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        attempt: metadata.attempt,
+        hostname,
+        host_network,
+        host_ipc: host(namespaces.ipc),
+        host_pid: pid == NamespaceMode::Node,
+        share_process_namespace: pid == NamespaceMode::Pod,
+        qos: QosClass::BestEffort,
+        cgroup_parent: cgroup_parent.map(PathBuf::from),
+        resources: resources::wanted(linux.resources.as_ref())?,
+        sysctls: linux.sysctls.into_iter().collect(),
+        labels: config.labels.clone().into_iter().collect(),
+        annotations: config.annotations.clone().into_iter().collect(),
+        log_directory: match config.log_directory.as_str() {
+            "" => logs.join(format!("{}_{}", metadata.uid, metadata.attempt)),
+            path => absolute(path).ok_or_else(|| invalid("log_directory is not absolute"))?,
+        },
+    })
+}
+
+/// The log directory of a sandbox whose client named none.
+pub fn own_log_dir<'a>(spec: &'a SandboxSpec, logs: &Path) -> Option<&'a Path> {
+    let dir = spec.log_directory.as_path();
+    (spec.owner == Owner::Cri && dir.starts_with(logs)).then_some(dir)
+}
+
+pub fn pid_mode(namespaces: &NamespaceOption) -> Result<NamespaceMode, Status> {
+    NamespaceMode::try_from(namespaces.pid).map_err(|_| {
+        Status::invalid_argument(format!("unknown pid namespace mode {}", namespaces.pid))
+    })
+}
+
+/// Only the node's own is there.
+fn check_user_namespace(wanted: Option<&UserNamespace>) -> Result<(), Status> {
+    let Some(wanted) = wanted else {
+        return Ok(());
+    };
+    match NamespaceMode::try_from(wanted.mode) {
+        Ok(NamespaceMode::Node) => Ok(()),
+        Ok(NamespaceMode::Pod) => Err(unsupported("a user namespace of the pod's own is")),
+        _ => Err(Status::invalid_argument(
+            "userns_options: the mode must be POD or NODE",
+        )),
+    }
+}
+
+fn is_file_name(text: &str) -> bool {
+    let mut parts = Path::new(text).components();
+    matches!(
+        (parts.next(), parts.next()),
+        (Some(Component::Normal(_)), None)
+    ) && !text.contains('/')
+}
+
+fn absolute(path: &str) -> Option<PathBuf> {
+    path.starts_with('/').then(|| path.into())
+}
+
+fn node_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_cri::v1::{
+        LinuxPodSandboxConfig, LinuxSandboxSecurityContext, PodSandboxMetadata, PortMapping,
+    };
+    use tonic::Code;
+
+    use super::*;
+
+    fn config() -> PodSandboxConfig {
+        PodSandboxConfig {
+            metadata: Some(PodSandboxMetadata {
+                name: "web".into(),
+                uid: "u1".into(),
+                namespace: "shop".into(),
+                attempt: 2,
+            }),
+            ..PodSandboxConfig::default()
+        }
+    }
+
+    fn with_namespaces(options: NamespaceOption) -> PodSandboxConfig {
+        PodSandboxConfig {
+            linux: Some(LinuxPodSandboxConfig {
+                security_context: Some(LinuxSandboxSecurityContext {
+                    namespace_options: Some(options),
+                    ..LinuxSandboxSecurityContext::default()
+                }),
+                ..LinuxPodSandboxConfig::default()
+            }),
+            ..config()
+        }
+    }
+
+    #[test]
+    fn namespaces() {
+        use NamespaceMode::{Container, Node, Pod};
+        for (network, pid, ipc, want) in [
+            (Pod, Container, Pod, [false, false, false, false]),
+            (Node, Node, Node, [true, true, true, false]),
+            (Pod, Pod, Pod, [false, false, false, true]),
+        ] {
+            let config = with_namespaces(NamespaceOption {
+                network: network as i32,
+                pid: pid as i32,
+                ipc: ipc as i32,
+                ..NamespaceOption::default()
+            });
+            let spec = spec(&config, Path::new("/l")).unwrap();
+            let got = [
+                spec.host_network,
+                spec.host_pid,
+                spec.host_ipc,
+                spec.share_process_namespace,
+            ];
+            assert_eq!(got, want, "{network:?} {pid:?} {ipc:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_has_a_place() {
+        let made = spec(&config(), Path::new("/l")).unwrap();
+        assert_eq!(made.hostname, node_name());
+        assert_eq!(made.log_directory, Path::new("/l/u1_2"));
+        assert_eq!(
+            own_log_dir(&made, Path::new("/l")),
+            Some(Path::new("/l/u1_2"))
+        );
+        assert_eq!((made.owner, made.cgroup_parent), (Owner::Cri, None));
+        let mut config = config();
+        config.log_directory = "/var/log/pods/x".into();
+        let made = spec(&config, Path::new("/l")).unwrap();
+        assert_eq!(own_log_dir(&made, Path::new("/l")), None);
+    }
+
+    #[test]
+    fn refusals() {
+        let change = |change: fn(&mut PodSandboxConfig)| {
+            let mut config = config();
+            change(&mut config);
+            config
+        };
+        let users = |mode: NamespaceMode| {
+            with_namespaces(NamespaceOption {
+                userns_options: Some(UserNamespace {
+                    mode: mode as i32,
+                    ..UserNamespace::default()
+                }),
+                ..NamespaceOption::default()
+            })
+        };
+        let uid = |uid: &str| {
+            let mut config = config();
+            config.metadata.as_mut().unwrap().uid = uid.into();
+            config
+        };
+        for (config, code) in [
+            (
+                change(|config| config.metadata = None),
+                Code::InvalidArgument,
+            ),
+            (uid(""), Code::InvalidArgument),
+            (uid(".."), Code::InvalidArgument),
+            (uid("a/b"), Code::InvalidArgument),
+            (
+                change(|config| config.log_directory = "logs".into()),
+                Code::InvalidArgument,
+            ),
+            (
+                change(|config| {
+                    config.port_mappings = vec![PortMapping {
+                        container_port: 80,
+                        host_port: 8080,
+                        ..PortMapping::default()
+                    }];
+                }),
+                Code::Unimplemented,
+            ),
+            (users(NamespaceMode::Pod), Code::Unimplemented),
+            (users(NamespaceMode::Container), Code::InvalidArgument),
+            (users(NamespaceMode::Target), Code::InvalidArgument),
+        ] {
+            let refused = spec(&config, Path::new("/l")).unwrap_err();
+            assert_eq!(refused.code(), code, "{refused}");
+        }
+        assert!(spec(&users(NamespaceMode::Node), Path::new("/l")).is_ok());
+        assert!(check_handler("vetch").is_ok());
+        assert_eq!(
+            check_handler("gvisor").unwrap_err().code(),
+            Code::InvalidArgument
+        );
+    }
+}
