@@ -84,6 +84,7 @@ pub fn decide(
         tty: spec.tty,
         stdin: spec.stdin,
         oom_score_adj: Some(spec.resources.oom_score_adj.unwrap_or(0)),
+        pid_target: spec.pid_target.as_ref().map(|target| target.0.clone()),
         log: places.log,
         masked_paths: paths(&MASKED),
         readonly_paths: paths(&READ_ONLY),

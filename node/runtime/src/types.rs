@@ -114,6 +114,9 @@ pub struct ContainerSpec {
     pub readonly_rootfs: bool,
     pub tty: bool,
     pub stdin: bool,
+    /// A running container of the same sandbox whose PID namespace it joins.
+    #[serde(default)]
+    pub pid_target: Option<ContainerId>,
     pub resources: Resources,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
@@ -252,6 +255,7 @@ pub(crate) mod tests_support {
             readonly_rootfs: false,
             tty: false,
             stdin: false,
+            pid_target: None,
             resources: Resources::default(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
