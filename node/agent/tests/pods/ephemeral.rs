@@ -124,6 +124,35 @@ fn a_target_has_to_run_and_the_pod_ends_without_waiting() {
 }
 
 #[test]
+fn it_does_not_wait_for_init_containers_but_its_target_may() {
+    on_a_node(async |lab, cluster, _| {
+        let mut spec = app("exec sleep 4321");
+        spec["initContainers"] = json!([shell("init", "exec sleep 4321")]);
+        cluster.create("begins", spec).await;
+        add(cluster, "begins", debugger("exit 0", "app")).await;
+        let words = "unable to find target container app";
+        cluster
+            .wait("begins", words, |pod| {
+                let waiting = &added(pod, "debugger")["state"]["waiting"];
+                waiting["reason"] == "CreateContainerConfigError" && waiting["message"] == words
+            })
+            .await;
+        add(cluster, "begins", shell("early", "exec sleep 4321")).await;
+        let pod = cluster
+            .wait("begins", "one without a target", |pod| {
+                added(pod, "early")["state"]["running"].is_object()
+            })
+            .await;
+        assert_eq!(pod["status"]["phase"], "Pending");
+        let init = &pod["status"]["initContainerStatuses"][0];
+        assert!(init["state"]["terminated"].is_null(), "{init:#}");
+        cluster.delete("begins").await;
+        cluster.gone("begins").await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
 fn where_processes_are_shared_it_is_among_all_of_them() {
     on_a_node(async |lab, cluster, _| {
         let mut spec = app("exec sleep 4321");
