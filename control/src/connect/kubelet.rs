@@ -164,7 +164,9 @@ mod tests {
             };
             json!({"metadata": {"name": "p"}, "spec": {"containers": list(apps), "initContainers": list(inits)}})
         };
-        let table: [(Value, Option<&str>, Result<&str, &str>); 5] = [
+        let mut debugged = pod(&["a", "b"], &[]);
+        debugged["spec"]["ephemeralContainers"] = json!([{"name": "d"}]);
+        let table: [(Value, Option<&str>, Result<&str, &str>); 7] = [
             (pod(&["a"], &["i"]), None, Ok("a")),
             (pod(&["a"], &["i"]), Some("i"), Ok("i")),
             (
@@ -182,6 +184,14 @@ mod tests {
                 None,
                 Err(
                     "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]",
+                ),
+            ),
+            (debugged.clone(), Some("d"), Ok("d")),
+            (
+                debugged,
+                None,
+                Err(
+                    "a container name must be specified for pod p, choose one of: [a b] or one of the ephemeral containers: [d]",
                 ),
             ),
         ];

@@ -22,6 +22,7 @@ mod context;
 mod datapath;
 mod downward;
 mod env;
+mod ephemeral;
 mod etc;
 mod events;
 mod image;

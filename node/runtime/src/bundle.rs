@@ -87,6 +87,7 @@ pub fn decide(
         tty: spec.tty,
         stdin: spec.stdin,
         oom_score_adj: Some(spec.resources.oom_score_adj.unwrap_or(0)),
+        pid_target: spec.pid_target.as_ref().map(|target| target.0.clone()),
         log: places.log,
         masked_paths: paths(&spec.masked_paths, &MASKED),
         readonly_paths: paths(&spec.readonly_paths, &READ_ONLY),

@@ -19,6 +19,9 @@ pub enum Error {
         state: &'static str,
         wanted: &'static str,
     },
+    /// Whose processes a container was to join.
+    #[error("invalid target container: {0}")]
+    Target(String),
     #[error("image {0} is not in the store")]
     ImageNotFound(String),
     #[error("no command specified")]

@@ -144,6 +144,9 @@ pub struct ContainerSpec {
     pub readonly_paths: Option<Vec<String>>,
     pub tty: bool,
     pub stdin: bool,
+    /// A running container of the same sandbox whose PID namespace it joins.
+    #[serde(default)]
+    pub pid_target: Option<ContainerId>,
     pub resources: Resources,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
@@ -286,6 +289,7 @@ pub(crate) mod tests_support {
             readonly_paths: None,
             tty: false,
             stdin: false,
+            pid_target: None,
             resources: Resources::default(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),

@@ -37,11 +37,13 @@ pub fn read_bundle(container: &str) -> Result<Bundle, Failure> {
         .map_err(|error| Failure(format!("reading {}: {error}", path.display())))
 }
 
+/// `target`: the first process of the container whose PID namespace it joins.
 pub fn start(
     container: &str,
     bundle: &Bundle,
     config: &ShimConfig,
     sandbox: &Sandbox,
+    target: Option<&OwnedFd>,
 ) -> Result<Launched, Failure> {
     let rootfs = Path::new(CONTAINER_DIR).join(container).join(ROOTFS_DIR);
     let shm = Path::new(if config.host_ipc { "/dev/shm" } else { SHM_DIR });
@@ -51,11 +53,12 @@ pub fn start(
         let (stdio, stdout, stderr, stdin) = pipes(bundle.stdin)?;
         (Some(stdio), Some((stdout, stderr)), stdin)
     };
+    let pod_init = sandbox.pod_init.as_ref().map(|(_, pidfd)| pidfd);
+    let pid_namespace = target.or(pod_init).map(AsFd::as_fd);
     let mut flags = libc::CLONE_NEWNS;
-    if !config.host_pid && sandbox.pod_init.is_none() {
+    if !config.host_pid && pid_namespace.is_none() {
         flags |= libc::CLONE_NEWPID;
     }
-    let pid_namespace = sandbox.pod_init.as_ref().map(|(_, pidfd)| pidfd.as_fd());
     let job = Job::Start {
         rootfs: &rootfs,
         shm,

@@ -71,6 +71,9 @@ pub struct Bundle {
     /// Keep standard input open; without it, it is /dev/null.
     pub stdin: bool,
     pub oom_score_adj: Option<i32>,
+    /// The running container of this sandbox whose PID namespace it joins.
+    #[serde(default)]
+    pub pid_target: Option<String>,
     pub log: PathBuf,
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,

@@ -5,6 +5,7 @@ mod affinity;
 mod columns;
 mod container;
 pub(crate) mod defaults;
+mod ephemeral;
 mod qos;
 pub(crate) mod spec;
 mod update;
@@ -41,6 +42,17 @@ pub const ROW: Resource = Resource {
             object_kind: "Binding",
         },
         Subresource {
+            name: "ephemeralcontainers",
+            kind: SubresourceKind::Part {
+                prepare: ephemeral::prepare,
+                validate: ephemeral::validate,
+            },
+            verbs: &["get", "patch", "update"],
+            group: "",
+            version: "v1",
+            object_kind: "Pod",
+        },
+        Subresource {
             name: "eviction",
             kind: SubresourceKind::Eviction,
             verbs: &["create"],
@@ -73,6 +85,7 @@ pub const ROW: Resource = Resource {
             &crate::field::Path::new("spec"),
             false,
         ));
+        errors.extend(ephemeral::validate_create(pod));
         errors
     },
     validate_update: update::validate,

@@ -120,6 +120,99 @@ async fn a_pod_is_bound_once() {
 }
 
 #[tokio::test]
+async fn ephemeral_containers_are_added_and_stay() {
+    let cluster = cluster().await;
+    let made = cluster.post(PODS, pod("p")).await.expect(201);
+    let path = format!("{PODS}/p/ephemeralcontainers");
+    let container = |name: &str| json!({"name": name, "image": "i:1", "targetContainerName": "c"});
+
+    // As kubectl debug does it.
+    let patch = json!({"spec": {
+        "ephemeralContainers": [container("one")], "$setElementOrder/ephemeralContainers": [{"name": "one"}],
+        "terminationGracePeriodSeconds": 7,
+    }});
+    let patched = cluster
+        .patch(&path, "strategic-merge-patch", patch)
+        .await
+        .expect(200);
+    assert_eq!(patched.body["metadata"]["generation"], 2);
+    let spec = &patched.body["spec"];
+    assert_eq!(
+        spec["ephemeralContainers"][0]["imagePullPolicy"],
+        "IfNotPresent"
+    );
+    assert_eq!(
+        spec["terminationGracePeriodSeconds"],
+        made.body["spec"]["terminationGracePeriodSeconds"]
+    );
+
+    let mut whole = patched.body.clone();
+    let list = whole["spec"]["ephemeralContainers"].as_array_mut().unwrap();
+    list.push(container("two"));
+    whole["metadata"]["labels"] = json!({"not": "here"});
+    let put = cluster.put(&path, whole.clone()).await.expect(200);
+    assert_eq!(put.body["metadata"]["generation"], 3);
+    assert_eq!(put.body["metadata"].get("labels"), None);
+    let stale = cluster.put(&path, whole.clone()).await.expect(409);
+    assert!(stale.message().contains("the object has been modified"));
+    let read = cluster.get(&path).await.expect(200);
+    assert_eq!(
+        (&read.body["kind"], &read.body["spec"]),
+        (&json!("Pod"), &put.body["spec"])
+    );
+    let add =
+        json!([{"op": "add", "path": "/spec/ephemeralContainers/-", "value": container("three")}]);
+    let added = cluster.patch(&path, "json-patch", add).await.expect(200);
+    let list = added.body["spec"]["ephemeralContainers"]
+        .as_array()
+        .unwrap();
+    assert_eq!(list.len(), 3);
+
+    for (patch, words) in [
+        (
+            json!([container("one")]),
+            "existing ephemeral containers \"two\" may not be removed",
+        ),
+        (
+            json!([{"name": "one", "image": "other:1"}]),
+            "existing ephemeral containers \"one\" may not be changed",
+        ),
+        (
+            json!([{"name": "one", "image": "i:1", "ports": [{"containerPort": 1}]}]),
+            "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container",
+        ),
+    ] {
+        let patch = json!({"spec": {"ephemeralContainers": patch}});
+        let refused = cluster.patch(&path, "merge-patch", patch).await.expect(422);
+        assert!(refused.message().contains(words), "{}", refused.message());
+    }
+    // By no other way.
+    let plain = json!({"spec": {"ephemeralContainers": [container("four")]}});
+    let refused = cluster
+        .patch(&format!("{PODS}/p"), "strategic-merge-patch", plain)
+        .await
+        .expect(422);
+    let words = "pod updates may not change fields other than";
+    assert!(refused.message().contains(words), "{}", refused.message());
+    let mut born_with = pod("q");
+    born_with["spec"]["ephemeralContainers"] = json!([container("one")]);
+    let refused = cluster.post(PODS, born_with).await.expect(422);
+    assert_eq!(
+        refused.message(),
+        "Pod \"q\" is invalid: spec.ephemeralContainers: Forbidden: cannot be set on create"
+    );
+    cluster
+        .patch(
+            &format!("{PODS}/none/ephemeralcontainers"),
+            "merge-patch",
+            json!({}),
+        )
+        .await
+        .expect(404);
+    cluster.post(&path, json!({})).await.expect(405);
+}
+
+#[tokio::test]
 async fn who_runs_something_in_a_pod_may_create() {
     let mut cluster = cluster().await;
     cluster.post(PODS, pod("p")).await.expect(201);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
-use vetch_runtime::{ContainerSpec, ImageStatus, Mount, Resources};
+use vetch_runtime::{ContainerId, ContainerSpec, ImageStatus, Mount, Resources};
 
 use super::env::expand_by;
 use super::security::Effective;
@@ -45,6 +45,8 @@ pub struct Parts {
     pub mounts: Vec<Mount>,
     pub security: Effective,
     pub resources: Resources,
+    /// The container whose PID namespace it joins.
+    pub target: Option<ContainerId>,
     /// Of the termination message, where one is mounted.
     pub message_file: Option<PathBuf>,
 }
@@ -92,6 +94,7 @@ pub fn container_spec(pod: &Pod, container: &Container, parts: Parts) -> Contain
         readonly_paths: None,
         tty: container.tty.unwrap_or(false),
         stdin: container.stdin.unwrap_or(false),
+        pid_target: parts.target.filter(|_| spec::isolates_processes(pod)),
         resources: parts.resources,
         labels,
         annotations,
@@ -136,6 +139,7 @@ mod tests {
             mounts: vec![],
             security: Effective::default(),
             resources: Resources::default(),
+            target: Some(ContainerId("t".into())),
             message_file: Some("/m".into()),
         };
         let made = container_spec(&pod, &spec::containers(&pod)[0], parts);
@@ -148,5 +152,6 @@ mod tests {
         assert_eq!(made.labels[POD_UID], "u");
         assert_eq!(made.annotations[IMAGE_REF], "echo@sha256:2");
         assert_eq!(made.annotations[MESSAGE_PATH], "/m");
+        assert_eq!(made.pid_target, Some(ContainerId("t".into())));
     }
 }

@@ -18,8 +18,8 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::spec;
 use super::text::chain;
+use super::{ephemeral, spec};
 use spam::SpamFilter;
 
 const COMPONENT: &str = "kubelet";
@@ -92,7 +92,13 @@ impl Recorder {
         let init = spec::init_containers(pod)
             .iter()
             .any(|init| init.name == container);
-        let list = if init { "initContainers" } else { "containers" };
+        let list = if init {
+            "initContainers"
+        } else if ephemeral::is_one(pod, container) {
+            "ephemeralContainers"
+        } else {
+            "containers"
+        };
         teller.about.field_path = Some(format!("spec.{list}{{{container}}}"));
         teller
     }
@@ -229,7 +235,10 @@ mod tests {
     fn an_event_as_the_kubelet_writes_it() {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "web", "namespace": "shop", "uid": "u", "resourceVersion": "7"},
-            "spec": {"containers": [{"name": "app"}], "initContainers": [{"name": "init"}]},
+            "spec": {
+                "containers": [{"name": "app"}], "initContainers": [{"name": "init"}],
+                "ephemeralContainers": [{"name": "debugger"}],
+            },
         }))
         .unwrap();
         let (sender, mut receiver) = mpsc::channel(8);
@@ -237,7 +246,9 @@ mod tests {
         recorder
             .container(&pod, "app")
             .normal("Started", "Container started");
-        recorder.container(&pod, "init").warning("Failed", "words");
+        for name in ["init", "debugger"] {
+            recorder.container(&pod, name).warning("Failed", "words");
+        }
         let mut message = receiver.try_recv().unwrap();
         message.at = Timestamp::from_second(1).unwrap();
         let written = serde_json::to_value(event(&message, "node-1")).unwrap();
@@ -256,10 +267,12 @@ mod tests {
                 "count": 1, "firstTimestamp": "1970-01-01T00:00:01Z", "lastTimestamp": "1970-01-01T00:00:01Z",
             })
         );
-        let about = receiver.try_recv().unwrap().occurrence.about;
-        assert_eq!(
-            about.field_path.as_deref(),
-            Some("spec.initContainers{init}")
-        );
+        for path in [
+            "spec.initContainers{init}",
+            "spec.ephemeralContainers{debugger}",
+        ] {
+            let about = receiver.try_recv().unwrap().occurrence.about;
+            assert_eq!(about.field_path.as_deref(), Some(path));
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! it. No IO, no clock.
 
 mod containers;
+mod ephemeral;
 mod init;
 mod sandbox;
 mod sweep;
@@ -155,6 +156,7 @@ pub fn plan(observed: &Observed<'_>) -> Plan {
     if !sandbox::add(observed, &mut plan) {
         return plan;
     }
+    ephemeral::add(observed, &mut plan);
     match init::add(observed, &mut plan) {
         init::Progress::Done => containers::add(observed, &mut plan),
         init::Progress::Pending => {}

@@ -45,6 +45,15 @@ pub fn wanted(
     }
 }
 
+/// The same of an ephemeral container: no policy starts it a second time.
+pub fn wanted_once(pod: &Pod, seen: Option<&ContainerStatus>, past: Option<i32>) -> bool {
+    let ran = match seen {
+        Some(status) => status.state != ContainerState::Created,
+        None => past.is_some(),
+    };
+    !ran && !spec::is_deleted(pod)
+}
+
 /// Stands for the exit code of a container that was lost.
 pub const LOST: i32 = 137;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 
-use super::spec;
+use super::{ephemeral, spec};
 
 /// What is known of an object at one moment.
 #[derive(Debug, Default)]
@@ -93,7 +93,8 @@ pub struct References {
 
 pub fn references(pod: &Pod) -> References {
     let mut found = References::default();
-    for container in spec::all_containers(pod) {
+    let added = ephemeral::containers(pod);
+    for container in spec::all_containers(pod).chain(&added) {
         for source in container.env_from.iter().flatten() {
             let config_map = source.config_map_ref.as_ref();
             found.config_maps.extend(config_map.map(|r| r.name.clone()));
@@ -153,6 +154,9 @@ mod tests {
                 {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s2", "key": "k"}}},
                 {"name": "C", "value": "x"},
             ]}],
+            "ephemeralContainers": [{"name": "e", "envFrom": [{"configMapRef": {"name": "c5"}}], "env": [
+                {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s5", "key": "k"}}},
+            ]}],
             "volumes": [
                 {"name": "v1", "configMap": {"name": "c3"}},
                 {"name": "v2", "secret": {"secretName": "s3"}},
@@ -161,12 +165,12 @@ mod tests {
             ],
         }}))
         .unwrap();
-        let names = |names: [&str; 4]| names.map(str::to_owned).into();
+        let names = |names: [&str; 5]| names.map(str::to_owned).into();
         assert_eq!(
             references(&pod),
             References {
-                config_maps: names(["c1", "c2", "c3", "c4"]),
-                secrets: names(["s1", "s2", "s3", "s4"]),
+                config_maps: names(["c1", "c2", "c3", "c4", "c5"]),
+                secrets: names(["s1", "s2", "s3", "s4", "s5"]),
                 pull_secrets: ["p".to_owned()].into(),
             }
         );

@@ -1,8 +1,11 @@
 //! Reading a pod's spec: defaults filled in, so that no caller repeats them.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
+
+use super::ephemeral;
 
 /// An empty one stands for a missing spec, which no server sends.
 static NO_SPEC: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
@@ -46,13 +49,20 @@ pub fn init_containers(pod: &Pod) -> &[Container] {
     spec(pod).init_containers.as_deref().unwrap_or_default()
 }
 
-/// Init containers first, in the order of the spec.
+/// Those the pod is made of: init containers first, in the order of the spec.
 pub fn all_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     init_containers(pod).iter().chain(containers(pod))
 }
 
 pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     all_containers(pod).find(|container| container.name == name)
+}
+
+/// An ephemeral one as well.
+pub fn any_container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
+    let added = || ephemeral::containers(pod).into_iter();
+    let own = container(pod, name).map(Cow::Borrowed);
+    own.or_else(|| added().find(|own| own.name == name).map(Cow::Owned))
 }
 
 /// An init container that goes on running beside the others.
@@ -62,6 +72,12 @@ pub fn is_sidecar(container: &Container) -> bool {
 
 pub fn host_network(pod: &Pod) -> bool {
     spec(pod).host_network.unwrap_or(false)
+}
+
+/// Containers do not see each other's processes.
+pub fn isolates_processes(pod: &Pod) -> bool {
+    let own = spec(pod);
+    own.host_pid != Some(true) && own.share_process_namespace != Some(true)
 }
 
 pub fn restart_policy(pod: &Pod) -> &str {

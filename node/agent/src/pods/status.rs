@@ -16,11 +16,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::ephemeral;
 use super::probe::ProbeResults;
 use super::resources;
 use super::seen::Seen;
 use super::spec;
 
+use container::Role;
 pub use messages::{TerminationMessages, read as read_termination_message};
 pub use writer::StatusWriter;
 
@@ -71,17 +73,23 @@ pub struct Inputs<'a> {
 
 pub fn build(inputs: &Inputs<'_>) -> PodStatus {
     let pod = inputs.pod;
-    let mut init = container::statuses(inputs, spec::init_containers(pod), true);
-    let mut regular = container::statuses(inputs, spec::containers(pod), false);
-    messages::limit(&mut init, &mut regular);
-    let phase = phase_of(inputs, &init, &regular);
+    let mut init = container::statuses(inputs, spec::init_containers(pod), Role::Init);
+    let mut regular = container::statuses(inputs, spec::containers(pod), Role::Regular);
+    let added = ephemeral::containers(pod);
+    let mut added = container::statuses(inputs, &added, Role::Ephemeral);
+    messages::limit([&mut init, &mut regular, &mut added]);
+    let phase = phase_of(inputs, &init, &regular, &added);
     let (reason, message) = reason_of(inputs, &phase);
     let all: Vec<&ContainerStatus> = init.iter().chain(&regular).collect();
     let conditions = conditions::all(inputs, &phase, &all);
-    regular.sort_by(|a, b| a.name.cmp(&b.name));
+    // Only those of init containers stand in the order of the spec.
+    for list in [&mut regular, &mut added] {
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     PodStatus {
         conditions: Some(conditions),
         container_statuses: Some(regular),
+        ephemeral_container_statuses: (!added.is_empty()).then_some(added),
         init_container_statuses: (!init.is_empty()).then_some(init),
         host_ip: Some(inputs.node_ip.to_string()),
         host_ips: Some(vec![HostIP {
@@ -119,7 +127,12 @@ fn addresses(inputs: &Inputs<'_>) -> PodStatus {
     }
 }
 
-fn phase_of(inputs: &Inputs<'_>, init: &[ContainerStatus], regular: &[ContainerStatus]) -> String {
+fn phase_of(
+    inputs: &Inputs<'_>,
+    init: &[ContainerStatus],
+    regular: &[ContainerStatus],
+    added: &[ContainerStatus],
+) -> String {
     // Never out of a terminal phase.
     for known in [
         inputs.previous.phase.as_deref(),
@@ -133,8 +146,9 @@ fn phase_of(inputs: &Inputs<'_>, init: &[ContainerStatus], regular: &[ContainerS
         return "Failed".to_owned();
     }
     let found = phase::of(inputs.pod, init, regular, inputs.terminal);
-    // A pod that failed as a whole says so when all of it has ended.
-    if inputs.verdict.is_some() && spec::is_terminal(found) {
+    // A pod that failed as a whole says so when all of it has ended, and none is over while something of it runs.
+    let goes_on = inputs.verdict.is_some() || added.iter().any(phase::is_running);
+    if goes_on && spec::is_terminal(found) {
         return "Running".to_owned();
     }
     found.to_owned()

@@ -39,8 +39,8 @@ pub fn after_hook(grace: Duration, hook: Duration) -> Duration {
     grace.saturating_sub(hook).max(MIN_GRACE)
 }
 
-/// The living containers in the order they are stopped: all regular ones at
-/// once, then sidecars one by one, the last first.
+/// The living containers in the order they are stopped: all regular and
+/// ephemeral ones at once, then sidecars one by one, the last first.
 pub fn turns<'a>(pod: &Pod, alive: &[&'a ContainerStatus]) -> Vec<Vec<&'a ContainerStatus>> {
     let sidecars: Vec<&str> = spec::init_containers(pod)
         .iter()
@@ -129,9 +129,10 @@ mod tests {
             json!({
                 "initContainers": [{"name": "s1", "restartPolicy": "Always"}, {"name": "i"}, {"name": "s2", "restartPolicy": "Always"}],
                 "containers": [{"name": "a"}, {"name": "b"}],
+                "ephemeralContainers": [{"name": "d"}],
             }),
         );
-        let alive: Vec<ContainerStatus> = ["s1", "s2", "a", "b"]
+        let alive: Vec<ContainerStatus> = ["s1", "s2", "a", "b", "d"]
             .iter()
             .map(|name| testing::container(name, 0, ContainerState::Running))
             .collect();
@@ -144,7 +145,7 @@ mod tests {
                     .collect()
             })
             .collect();
-        assert_eq!(names, [vec!["a", "b"], vec!["s2"], vec!["s1"]]);
+        assert_eq!(names, [vec!["a", "b", "d"], vec!["s2"], vec!["s1"]]);
         assert!(turns(&pod, &[]).is_empty());
     }
 }

@@ -98,7 +98,6 @@ pub struct Worker {
     /// Back-offs people were told of.
     told: BTreeMap<String, (String, Timestamp)>,
     told_network: bool,
-    told_ephemeral: bool,
     verdict: Option<Verdict>,
     status: PodStatus,
     writer: StatusWriter,
@@ -178,7 +177,6 @@ impl Worker {
             waiting: BTreeMap::new(),
             told: BTreeMap::new(),
             told_network: false,
-            told_ephemeral: false,
             verdict: None,
             sandboxes,
             context,

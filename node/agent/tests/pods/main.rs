@@ -8,6 +8,7 @@ mod agent;
 mod cluster;
 mod config;
 mod ends;
+mod ephemeral;
 mod failures;
 mod image;
 mod lab;

@@ -35,6 +35,9 @@ impl Runtime {
         if status.state != SandboxState::Ready {
             return Err(Error::SandboxNotReady(sandbox.clone()));
         }
+        if let Some(target) = &spec.pid_target {
+            check_target(&status, target)?;
+        }
         let runtime = self.clone();
         // Goes on when the caller does not: no half-made container is left.
         tokio::task::spawn_blocking(move || {
@@ -337,6 +340,19 @@ impl Runtime {
                 message: format!("no answer within {timeout:?}"),
             }),
         }
+    }
+}
+
+/// Found now, it may still be gone when the container starts: the supervisor looks again.
+fn check_target(sandbox: &SandboxStatus, target: &ContainerId) -> Result<(), Error> {
+    let found = sandbox.containers.iter().find(|known| known.id == *target);
+    match found.map(|known| (&known.name, known.state)) {
+        Some((_, ContainerState::Running)) => Ok(()),
+        Some((name, state)) => Err(Error::Target(format!(
+            "container {name} is not running - in state {}",
+            state_name(state)
+        ))),
+        None => Err(Error::Target(format!("container {target} does not exist"))),
     }
 }
 

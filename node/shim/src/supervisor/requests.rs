@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use vetch_shim::protocol::{CONTAINER_DIR, ContainerRecord, Exec, Reply, Request};
+use vetch_shim::protocol::{Bundle, CONTAINER_DIR, ContainerRecord, Exec, Reply, Request};
 
 use super::Supervisor;
 use super::children::{Executed, Running};
@@ -74,7 +74,9 @@ impl Supervisor {
         let launched = launch::read_bundle(&container).and_then(|bundle| {
             let log = LogFile::open(&bundle.log)
                 .context(|| format!("opening log {}", bundle.log.display()))?;
-            let launched = launch::start(&container, &bundle, &self.config, &self.sandbox)?;
+            let target = self.target(&bundle)?;
+            let (config, sandbox) = (&self.config, &self.sandbox);
+            let launched = launch::start(&container, &bundle, config, sandbox, target)?;
             Ok((launched, bundle, log))
         });
         let mut record = ContainerRecord {
@@ -98,6 +100,21 @@ impl Supervisor {
                 Err(failure)
             }
         }
+    }
+
+    fn target(&self, bundle: &Bundle) -> Result<Option<&OwnedFd>, Failure> {
+        let Some(target) = &bundle.pid_target else {
+            return Ok(None);
+        };
+        match self.runs_its_program(target) {
+            Some(running) => Ok(Some(&running.pidfd)),
+            None => Err(Failure("the target container is not running".into())),
+        }
+    }
+
+    fn runs_its_program(&self, container: &str) -> Option<&Running> {
+        let running = self.running.get(container);
+        running.filter(|running| running.sync.is_none())
     }
 
     /// The daemon removes a dead container's directory; its record goes when
@@ -133,9 +150,7 @@ impl Supervisor {
     /// Answered when the child has exec'd or failed, again when it exits.
     fn exec(&mut self, connection: u64, exec: &Exec, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         let running = self
-            .running
-            .get(&exec.container)
-            .filter(|running| running.sync.is_none())
+            .runs_its_program(&exec.container)
             .ok_or_else(|| Failure("the container is not running".into()))?;
         let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds)
             .map_err(|fds| Failure(format!("exec needs 3 descriptors, got {}", fds.len())))?;

@@ -1,6 +1,7 @@
 //! Validation of containers.
 
 mod env;
+mod ephemeral;
 mod probe;
 mod resources;
 
@@ -14,7 +15,7 @@ use crate::names;
 use crate::resource::FieldError;
 use crate::value::ValueExt;
 
-/// Regular and init containers, against the names of the pod's volumes.
+/// All containers, against the names of the pod's volumes.
 pub(super) fn validate_all(
     spec: &Value,
     path: &Path,
@@ -42,21 +43,7 @@ pub(super) fn validate_all(
             }
         }
     }
-    if let Some(list) = spec.get("ephemeralContainers").and_then(Value::as_array)
-        && list.iter().any(|c| seen.contains(c.str_at("/name")))
-    {
-        for (i, container) in list.iter().enumerate() {
-            let name = container.str_at("/name");
-            if seen.contains(name) {
-                errors.push(
-                    path.child("ephemeralContainers")
-                        .index(i)
-                        .child("name")
-                        .duplicate(name),
-                );
-            }
-        }
-    }
+    ephemeral::validate(spec, path, volumes, &seen, errors);
 }
 
 fn validate(
@@ -66,6 +53,33 @@ fn validate(
     volumes: &BTreeSet<&str>,
     errors: &mut Vec<FieldError>,
 ) {
+    common(container, path, volumes, errors);
+    let restart = container.str_at("/restartPolicy");
+    if !restart.is_empty() && !["Always", "Never", "OnFailure"].contains(&restart) {
+        errors.push(
+            path.child("restartPolicy")
+                .not_supported(restart, &["Always", "Never", "OnFailure"]),
+        );
+    }
+    let sidecar = init && restart == "Always";
+    for key in [
+        "lifecycle",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+    ] {
+        if init && !sidecar && container.has(&format!("/{key}")) {
+            errors.push(
+                path.child(key)
+                    .forbidden("may not be set for init containers without restartPolicy=Always"),
+            );
+        }
+    }
+    probe::validate(container, path, errors);
+}
+
+/// What containers of every kind may say.
+fn common(container: &Value, path: &Path, volumes: &BTreeSet<&str>, errors: &mut Vec<FieldError>) {
     let name = container.str_at("/name");
     if name.is_empty() {
         errors.push(path.child("name").required(""));
@@ -99,29 +113,6 @@ fn validate(
         &["Always", "IfNotPresent", "Never"],
         errors,
     );
-
-    let restart = container.str_at("/restartPolicy");
-    if !restart.is_empty() && !["Always", "Never", "OnFailure"].contains(&restart) {
-        errors.push(
-            path.child("restartPolicy")
-                .not_supported(restart, &["Always", "Never", "OnFailure"]),
-        );
-    }
-    let sidecar = init && restart == "Always";
-    for key in [
-        "lifecycle",
-        "livenessProbe",
-        "readinessProbe",
-        "startupProbe",
-    ] {
-        if init && !sidecar && container.has(&format!("/{key}")) {
-            errors.push(
-                path.child(key)
-                    .forbidden("may not be set for init containers without restartPolicy=Always"),
-            );
-        }
-    }
-    probe::validate(container, path, errors);
     env::validate(container, path, errors);
     resources::validate(container.get("resources"), &path.child("resources"), errors);
     mounts(container, &path.child("volumeMounts"), volumes, errors);

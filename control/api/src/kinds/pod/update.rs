@@ -56,7 +56,10 @@ pub(super) fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
         munged.copy_key(old_spec, "terminationGracePeriodSeconds");
     }
     if munged != *old_spec {
-        errors.push(path.forbidden(&format!("{MAY_NOT}{}", difference(old_spec, &munged))));
+        errors.push(path.forbidden(&format!(
+            "{MAY_NOT}{}",
+            difference("PodSpec", old_spec, &munged)
+        )));
     }
     errors
 }
@@ -156,14 +159,14 @@ fn gates(new: &Value, old: &Value, path: &Path) -> Vec<FieldError> {
 }
 
 /// The first-level fields that differ, one a line.
-fn difference(old: &Value, new: &Value) -> String {
+pub(super) fn difference(kind: &str, old: &Value, new: &Value) -> String {
     let keys: std::collections::BTreeSet<&String> = [old, new]
         .iter()
         .filter_map(|v| v.as_object())
         .flat_map(|o| o.keys())
         .collect();
     let shown = |v: Option<&Value>| v.map_or("null".to_string(), ToString::to_string);
-    let mut out = String::from("  core.PodSpec{\n");
+    let mut out = format!("  core.{kind}{{\n");
     for key in keys {
         let (before, after) = (old.get(key), new.get(key));
         if before != after {

@@ -14,11 +14,19 @@ use crate::pods::{restart, spec};
 
 const LOST: &str = "ContainerStatusUnknown";
 
-pub fn statuses(inputs: &Inputs<'_>, containers: &[Container], init: bool) -> Vec<ContainerStatus> {
-    let list = if init {
-        &inputs.previous.init_container_statuses
-    } else {
-        &inputs.previous.container_statuses
+/// What a container is to its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Init,
+    Regular,
+    Ephemeral,
+}
+
+pub fn statuses(inputs: &Inputs<'_>, containers: &[Container], role: Role) -> Vec<ContainerStatus> {
+    let list = match role {
+        Role::Init => &inputs.previous.init_container_statuses,
+        Role::Regular => &inputs.previous.container_statuses,
+        Role::Ephemeral => &inputs.previous.ephemeral_container_statuses,
     };
     containers
         .iter()
@@ -27,7 +35,7 @@ pub fn statuses(inputs: &Inputs<'_>, containers: &[Container], init: bool) -> Ve
             let old = known
                 .into_iter()
                 .find(|status| status.name == container.name);
-            status(inputs, container, old, init)
+            status(inputs, container, old, role)
         })
         .collect()
 }
@@ -36,21 +44,21 @@ fn status(
     inputs: &Inputs<'_>,
     container: &Container,
     old: Option<&ContainerStatus>,
-    init: bool,
+    role: Role,
 ) -> ContainerStatus {
     let history = inputs.seen.history(&container.name);
     let mut status = match history.first() {
         Some(latest) => seen_status(inputs, container, latest, history.get(1).copied(), old),
-        None => unseen_status(inputs, container, old, init),
+        None => unseen_status(inputs, container, old, role),
     };
     wait(
         inputs,
         container,
         history.first().copied(),
         &mut status,
-        init,
+        role,
     );
-    set_started_and_ready(inputs, container, &mut status, init);
+    set_started_and_ready(inputs, container, &mut status, role);
     status.volume_mounts = volume_mounts(container);
     status
 }
@@ -116,7 +124,7 @@ fn unseen_status(
     inputs: &Inputs<'_>,
     container: &Container,
     old: Option<&ContainerStatus>,
-    init: bool,
+    role: Role,
 ) -> ContainerStatus {
     let mut status = ContainerStatus {
         image: container.image.clone().unwrap_or_default(),
@@ -142,7 +150,7 @@ fn unseen_status(
             .as_ref()
             .is_some_and(|s| s.terminated.is_some());
         if old_state.running.is_some() && !ended_before {
-            status.last_state = Some(terminated(ContainerStateTerminated {
+            let lost = terminated(ContainerStateTerminated {
                 exit_code: restart::LOST,
                 message: Some(
                     "The container could not be located when the pod was deleted.  The container used to be Running"
@@ -150,13 +158,19 @@ fn unseen_status(
                 ),
                 reason: Some(LOST.to_owned()),
                 ..ContainerStateTerminated::default()
-            }));
+            });
+            if role == Role::Ephemeral {
+                // There is no other after it.
+                status.state = Some(lost);
+                return status;
+            }
+            status.last_state = Some(lost);
             if !spec::is_deleted(inputs.pod) {
                 status.restart_count += 1;
             }
         }
     }
-    if init && !spec::is_sidecar(container) && initialized() {
+    if role == Role::Init && !spec::is_sidecar(container) && initialized() {
         status.state = Some(terminated(ContainerStateTerminated {
             exit_code: 0,
             message: Some(
@@ -236,14 +250,18 @@ fn wait(
     container: &Container,
     latest: Option<&SeenStatus>,
     status: &mut ContainerStatus,
-    init: bool,
+    role: Role,
 ) {
     let succeeded = latest
         .is_some_and(|latest| latest.state == Seen::Exited && restart::exit_code(latest) == 0);
-    if init && succeeded && !spec::is_sidecar(container) {
+    if role == Role::Init && succeeded && !spec::is_sidecar(container) {
         return;
     }
-    if inputs.terminal || !restart::wanted(container, inputs.pod, latest, None) {
+    let wanted = match role {
+        Role::Ephemeral => restart::wanted_once(inputs.pod, latest, None),
+        _ => restart::wanted(container, inputs.pod, latest, None),
+    };
+    if inputs.terminal || !wanted {
         return;
     }
     let Some(Waiting { reason, message }) = inputs.waiting.get(&container.name) else {
@@ -261,8 +279,12 @@ fn set_started_and_ready(
     inputs: &Inputs<'_>,
     container: &Container,
     status: &mut ContainerStatus,
-    init: bool,
+    role: Role,
 ) {
+    // Nobody waits for an ephemeral one.
+    if role == Role::Ephemeral {
+        return;
+    }
     let state = status.state.as_ref();
     let running = state.is_some_and(|state| state.running.is_some());
     let latest = inputs.seen.latest(&container.name);
@@ -270,7 +292,7 @@ fn set_started_and_ready(
         .and_then(|latest| inputs.results.get(&latest.id))
         .copied()
         .unwrap_or_default();
-    if init && !spec::is_sidecar(container) {
+    if role == Role::Init && !spec::is_sidecar(container) {
         let succeeded = state
             .and_then(|state| state.terminated.as_ref())
             .is_some_and(|ended| ended.exit_code == 0);

@@ -3,8 +3,9 @@
 use serde_json::{Map, Value, json};
 
 /// What the kubelet owns of a pod's status, conditions apart.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "containerStatuses",
+    "ephemeralContainerStatuses",
     "hostIP",
     "hostIPs",
     "initContainerStatuses",

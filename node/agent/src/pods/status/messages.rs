@@ -75,13 +75,13 @@ fn line(entry: &str) -> Option<String> {
 }
 
 /// Cuts what is too long for one object.
-pub fn limit(init: &mut [ApiStatus], regular: &mut [ApiStatus]) {
-    let count = init.len() + regular.len();
+pub fn limit(lists: [&mut [ApiStatus]; 3]) {
+    let count: usize = lists.iter().map(|list| list.len()).sum();
     if count == 0 {
         return;
     }
     let most = MAX_POD / count;
-    for status in init.iter_mut().chain(regular) {
+    for status in lists.into_iter().flatten() {
         for state in [&mut status.state, &mut status.last_state] {
             let terminated = state.as_mut().and_then(|state| state.terminated.as_mut());
             if let Some(message) = terminated.and_then(|ended| ended.message.as_mut()) {

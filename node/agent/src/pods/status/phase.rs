@@ -4,7 +4,8 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 
 use crate::pods::{restart, spec};
 
-/// `terminal`: nothing will be started again, whatever the restart policy.
+/// Ephemeral containers have no part in it. `terminal`: nothing will be started
+/// again, whatever the restart policy.
 pub fn of(
     pod: &Pod,
     init: &[ContainerStatus],
@@ -112,7 +113,7 @@ fn find<'a>(statuses: &'a [ContainerStatus], name: &str) -> Option<&'a Container
     statuses.iter().find(|status| status.name == name)
 }
 
-fn is_running(status: &ContainerStatus) -> bool {
+pub fn is_running(status: &ContainerStatus) -> bool {
     status.state.as_ref().is_some_and(|s| s.running.is_some())
 }
 

@@ -48,7 +48,9 @@ fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.as_ref();
     let init = status.and_then(|status| status.init_container_statuses.as_ref());
     let regular = status.and_then(|status| status.container_statuses.as_ref());
-    init.into_iter().chain(regular).flatten()
+    let ephemeral = status.and_then(|status| status.ephemeral_container_statuses.as_ref());
+    let all = init.into_iter().chain(regular).chain(ephemeral);
+    all.flatten()
 }
 
 #[cfg(test)]

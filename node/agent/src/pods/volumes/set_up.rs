@@ -15,7 +15,7 @@ use super::{Mounted, VolumeError, empty_dir, host_path, ownership, writer};
 use crate::pods::downward::Surroundings;
 use crate::pods::quantity::{self, ResourceList};
 use crate::pods::sources::Sources;
-use crate::pods::spec;
+use crate::pods::{ephemeral, spec};
 
 /// All that the volumes of a pod are made from, at one moment.
 #[derive(Clone)]
@@ -33,7 +33,9 @@ pub struct Inputs {
 
 /// The volumes that a container mounts; others are not made.
 pub fn used(pod: &Pod) -> Vec<&Volume> {
+    let added = ephemeral::containers(pod);
     let names: BTreeSet<&str> = spec::all_containers(pod)
+        .chain(&added)
         .flat_map(|container| container.volume_mounts.iter().flatten())
         .map(|mount| mount.name.as_str())
         .collect();

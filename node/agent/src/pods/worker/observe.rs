@@ -7,6 +7,7 @@ use vetch_runtime::{ContainerState, SandboxState};
 
 use super::volumes::{self, FollowedObjects};
 use super::{Stage, Update, Worker};
+use crate::pods::sources::references;
 use crate::pods::status::{self, Waiting};
 use crate::pods::{spec, termination};
 
@@ -33,9 +34,13 @@ impl Worker {
             }
         }
         if !over {
-            let objects = FollowedObjects::of(&self.context, &self.pod, &self.inbox.waker);
-            self.objects = Arc::new(objects);
+            self.follow_objects();
         }
+    }
+
+    fn follow_objects(&mut self) {
+        let objects = FollowedObjects::of(&self.context, &self.pod, &self.inbox.waker);
+        self.objects = Arc::new(objects);
     }
 
     fn reject(&mut self, verdict: status::Verdict) {
@@ -82,7 +87,12 @@ impl Worker {
             // Another image may be one that can be had.
             self.holds.clear();
         }
+        let known = references(&self.pod);
         self.pod = pod;
+        // An ephemeral container may use others.
+        if self.stage == Stage::Running && references(&self.pod) != known {
+            self.follow_objects();
+        }
     }
 
     pub(super) fn leave_running(&mut self) {

@@ -87,7 +87,7 @@ impl Worker {
     }
 
     fn forget_pull(&mut self, container: &str) {
-        let image = spec::container(&self.pod, container).and_then(|c| c.image.clone());
+        let image = spec::any_container(&self.pod, container).and_then(|c| c.image.clone());
         if let Some(image) = image {
             self.pulls.forget(&image);
             self.pull_errors.remove(&image);
@@ -103,7 +103,7 @@ impl Worker {
         };
         let held = match failure {
             StartFailure::Image(failure) if failure.is_pull() => {
-                let image = spec::container(&self.pod, name).and_then(|c| c.image.clone());
+                let image = spec::any_container(&self.pod, name).and_then(|c| c.image.clone());
                 let image = image.unwrap_or_default();
                 self.pulls.next(&image, now, now);
                 let end = self.pulls.until_since_update(&image, now);

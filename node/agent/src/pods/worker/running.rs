@@ -12,7 +12,8 @@ use super::volumes::VolumeJob;
 use super::{Worker, clean};
 use crate::pods::plan::{self, Action, KillReason, Observed, Plan, Readiness};
 use crate::pods::status::Verdict;
-use crate::pods::{spec, termination};
+use crate::pods::volumes::used;
+use crate::pods::{ephemeral, spec, termination};
 
 impl Worker {
     pub(super) fn step_running(&mut self, now: Timestamp) {
@@ -64,9 +65,19 @@ impl Worker {
         for name in std::mem::take(&mut self.config_held) {
             self.holds.remove(&name);
         }
-        if self.volumes.is_none() {
+        if !self.has_volumes() {
             self.volumes_retry.at = None;
         }
+    }
+
+    /// All that are mounted: an ephemeral container may mount one more.
+    fn has_volumes(&self) -> bool {
+        let made = self.volumes.as_ref();
+        made.is_some_and(|made| {
+            used(&self.pod)
+                .iter()
+                .all(|volume| made.contains_key(&volume.name))
+        })
     }
 
     fn plan(&self, now: Timestamp) -> Plan {
@@ -79,7 +90,7 @@ impl Worker {
             readiness: Readiness {
                 network: *self.network_ready.borrow(),
                 addressed: !self.pod_ips.is_empty(),
-                volumes: self.volumes.is_some(),
+                volumes: self.has_volumes(),
                 sandbox_hold: self.sandbox_retry.at,
                 volumes_hold: self.volumes_retry.at,
             },
@@ -233,6 +244,7 @@ impl Worker {
             sandbox: sandbox.id.clone(),
             attempt,
             stale: stale.map(|status| status.id.clone()),
+            target: self.target(&name),
             logs: sandbox.spec.log_directory.clone(),
             dir: self.dir.clone(),
             volumes: volumes.clone(),
@@ -246,5 +258,16 @@ impl Worker {
         }
         self.holds.remove(&name);
         self.jobs.spawn(Kind::Start(name), job.run());
+    }
+
+    /// Of an ephemeral container: which one its target is now.
+    fn target(&self, name: &str) -> Result<Option<ContainerId>, String> {
+        let Some(target) = ephemeral::target(&self.pod, name) else {
+            return Ok(None);
+        };
+        match self.seen.current(target) {
+            Some(status) => Ok(Some(status.id.clone())),
+            None => Err(format!("unable to find target container {target}")),
+        }
     }
 }

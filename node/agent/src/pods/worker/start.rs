@@ -52,6 +52,8 @@ pub struct StartJob {
     pub attempt: Option<u32>,
     /// Made by an earlier daemon and never started.
     pub stale: Option<ContainerId>,
+    /// The container whose processes it joins, or why it cannot.
+    pub target: Result<Option<ContainerId>, String>,
     pub logs: PathBuf,
     pub dir: PathBuf,
     pub volumes: Arc<MountedVolumes>,
@@ -84,9 +86,10 @@ impl StartJob {
     }
 
     async fn start(&self) -> Result<(), StartFailure> {
-        let container = spec::container(&self.pod, &self.container).ok_or_else(|| {
+        let container = spec::any_container(&self.pod, &self.container).ok_or_else(|| {
             StartFailure::Config(format!("container {} is not in the pod", self.container))
         })?;
+        let container = container.as_ref();
         let image = self.unless_stopped(self.image(container)).await?;
         let image = image.map_err(StartFailure::Image)?;
         let read = self.unless_stopped(self.read()).await?;
@@ -163,6 +166,7 @@ impl StartJob {
         (sources, services): (Sources, Option<BTreeMap<String, String>>),
     ) -> Result<ContainerSpec, String> {
         let context = &self.context;
+        let target = self.target.clone()?;
         let security = security::effective(&self.pod, container, &image.user)
             .map_err(|error| error.to_string())?;
         let services = services
@@ -206,6 +210,7 @@ impl StartJob {
             mounts: prepared.mounts,
             security,
             resources,
+            target,
             message_file: prepared.message_file,
         };
         Ok(container::container_spec(&self.pod, container, parts))

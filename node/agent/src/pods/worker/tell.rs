@@ -20,13 +20,6 @@ impl Worker {
             teller.warning("NetworkNotReady", message);
         }
         self.told_network = plan.network_missing;
-        let mut ephemeral = spec::spec(&self.pod).ephemeral_containers.iter().flatten();
-        if ephemeral.next().is_some() && !self.told_ephemeral {
-            self.told_ephemeral = true;
-            let message = "ephemeral containers are not supported by this node";
-            let teller = self.context.recorder.pod(&self.pod);
-            teller.warning("EphemeralContainersNotSupported", message);
-        }
     }
 
     fn tell_back_off(&self, backing_off: &BackingOff) {
@@ -38,9 +31,9 @@ impl Worker {
             let message = format!("Back-off restarting failed container {name} in pod {pod}");
             return teller.warning("BackOff", message);
         }
-        let image = spec::container(&self.pod, name)
-            .and_then(|container| container.image.as_deref())
-            .unwrap_or_default();
+        let container = spec::any_container(&self.pod, name);
+        let image = container.as_ref().and_then(|c| c.image.as_deref());
+        let image = image.unwrap_or_default();
         teller.normal(
             "BackOff",
             format!("Back-off pulling image {}", go_quote(image)),
