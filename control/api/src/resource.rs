@@ -119,6 +119,12 @@ pub struct Subresource {
 pub enum SubresourceKind {
     /// get/update/patch that only lets status (and metadata) change.
     Status,
+    /// get/update/patch of the object that only lets one part of it change.
+    Part {
+        /// Strategy.PrepareForUpdate: all but the part is as it was.
+        prepare: fn(new: &mut Value, old: &Value),
+        validate: fn(new: &Value, old: &Value) -> Vec<FieldError>,
+    },
     /// autoscaling/v1 Scale; paths as JSON pointers.
     Scale {
         spec: &'static str,

@@ -250,11 +250,17 @@ async fn resource(server: &Server, call: &Call, headers: &http::HeaderMap) -> Re
             json_only(headers)?;
             request.create(body).await
         }
-        ("update", None | Some(SubresourceKind::Status | SubresourceKind::Finalize)) => {
+        (
+            "update",
+            None
+            | Some(
+                SubresourceKind::Status | SubresourceKind::Part { .. } | SubresourceKind::Finalize,
+            ),
+        ) => {
             json_only(headers)?;
             request.update(body).await
         }
-        ("patch", None | Some(SubresourceKind::Status)) => {
+        ("patch", None | Some(SubresourceKind::Status | SubresourceKind::Part { .. })) => {
             request.patch(&Patch::parse(headers, body)?, body).await
         }
         ("delete", None) => {

@@ -244,6 +244,13 @@ impl Request<'_> {
                 refuse_invalid(resource, &new, &(resource.validate_status)(&new, old))?;
                 Ok((new, effects))
             }
+            Some(SubresourceKind::Part { prepare, validate }) => {
+                (resource.default)(&mut new);
+                prepare(&mut new, old);
+                let effects = admit(self.server, &attributes, &mut new).await?;
+                refuse_invalid(resource, &new, &validate(&new, old))?;
+                Ok((new, effects))
+            }
             _ => {
                 (resource.default)(&mut new);
                 let effects = admit(self.server, &attributes, &mut new).await?;
