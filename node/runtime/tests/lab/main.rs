@@ -18,3 +18,4 @@ mod registry;
 mod sandboxes;
 mod shim;
 mod specs;
+mod updates;
