@@ -36,6 +36,8 @@ pub enum PodChange {
     Added,
     /// Other labels: selectors may see it differently.
     Relabelled,
+    /// By a resize: it asks for less than before.
+    Shrunk,
     Removed,
 }
 
@@ -159,9 +161,14 @@ impl Cache {
         // Pods that are being deleted count no more in spreading.
         let relabelled =
             before.labels() != pod.labels() || before.is_terminating() != pod.is_terminating();
-        match relabelled {
-            true => PodChange::Relabelled,
-            false => PodChange::Nothing,
+        let shrunk = before
+            .requests
+            .iter()
+            .any(|(name, amount)| pod.requests.get(name) < amount);
+        match (relabelled, shrunk) {
+            (true, _) => PodChange::Relabelled,
+            (false, true) => PodChange::Shrunk,
+            (false, false) => PodChange::Nothing,
         }
     }
 
@@ -238,6 +245,32 @@ mod tests {
         assert_eq!((used(&cache, "n"), used(&cache, "m")), (0, 1000));
         assert_eq!(cache.remove_pod("a"), PodChange::Removed);
         assert_eq!(used(&cache, "m"), 0);
+    }
+
+    #[test]
+    fn a_resize_gives_room_back_when_the_node_has_it() {
+        let resized = |wants: &str, has: &str| {
+            let mut pod = Pod::clone(&pod("a", "n", "Running"));
+            let size = |cpu: &str| json!({"requests": {"cpu": cpu}});
+            pod.spec.as_mut().expect("a spec").containers[0].resources =
+                serde_json::from_value(size(wants)).expect("resources");
+            let status = json!({"phase": "Running", "containerStatuses": [{
+                "name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0, "resources": size(has),
+            }]});
+            pod.status = serde_json::from_value(status).expect("a status");
+            Arc::new(pod)
+        };
+        let mut cache = Cache::default();
+        for (wants, has, change, cpu) in [
+            ("2", "2", PodChange::Added, 2000),
+            ("1", "2", PodChange::Nothing, 2000),
+            ("1", "1", PodChange::Shrunk, 1000),
+            ("3", "1", PodChange::Nothing, 3000),
+            ("3", "3", PodChange::Nothing, 3000),
+        ] {
+            assert_eq!(cache.set_pod(&resized(wants, has)), change, "{wants} {has}");
+            assert_eq!(used(&cache, "n"), cpu, "{wants} {has}");
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub enum Event {
     PodAdded,
     /// Other labels, or its deletion began.
     PodRelabelled,
+    /// It asks for less, and has given the rest back.
+    PodShrunk,
     /// From a node, or ended.
     PodRemoved,
     NamespaceRelabelled,
@@ -28,7 +30,7 @@ pub fn may_help(event: Event, refused_by: &BTreeSet<Filter>) -> bool {
 fn helps(event: Event, filter: Filter) -> bool {
     use Event::{
         NamespaceRelabelled, NodeAdded, NodeChanged, NodeRemoved, PodAdded, PodRelabelled,
-        PodRemoved,
+        PodRemoved, PodShrunk,
     };
     let between_pods = matches!(event, PodAdded | PodRelabelled | PodRemoved);
     match (event, filter) {
@@ -42,6 +44,7 @@ fn helps(event: Event, filter: Filter) -> bool {
         // A domain that is gone may have been the emptiest.
         (NodeRemoved, Filter::PodTopologySpread) => true,
         (PodRemoved, Filter::NodeResourcesFit | Filter::NodePorts) => true,
+        (PodShrunk, Filter::NodeResourcesFit) => true,
         (NamespaceRelabelled, Filter::InterPodAffinity) => true,
         (_, Filter::PodTopologySpread | Filter::InterPodAffinity) => between_pods,
         _ => false,
@@ -65,6 +68,8 @@ mod tests {
         let table = [
             (Event::PodRemoved, Filter::NodeResourcesFit, true),
             (Event::PodAdded, Filter::NodeResourcesFit, false),
+            (Event::PodShrunk, Filter::NodeResourcesFit, true),
+            (Event::PodShrunk, Filter::NodePorts, false),
             (Event::PodAdded, Filter::InterPodAffinity, true),
             (Event::PodRelabelled, Filter::PodTopologySpread, true),
             (Event::NodeAdded, Filter::NodeAffinity, true),

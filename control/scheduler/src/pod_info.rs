@@ -51,6 +51,8 @@ impl PodInfo {
     pub fn renewed(&self, pod: Arc<Pod>) -> PodInfo {
         if self.pod.spec == pod.spec && self.pod.metadata.labels == pod.metadata.labels {
             return PodInfo {
+                // A resize goes on in the status.
+                requests: of_pod(&pod),
                 pod,
                 ..self.clone()
             };

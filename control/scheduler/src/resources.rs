@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Node, Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Node, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::quantity::amount;
@@ -120,9 +120,43 @@ fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-/// The most the pod needs at any time.
+/// The most the pod needs at any time. Of one that runs and is being resized a container counts with
+/// what it wants, was allocated or still has, whichever is the most.
 pub fn of_pod(pod: &Pod) -> Resources {
-    largest_moment(pod, requests)
+    let refused = is_resize_infeasible(pod);
+    largest_moment(pod, |container| {
+        let Some(status) = status_of(pod, container) else {
+            return requests(container);
+        };
+        let mut most = Resources::from_quantities(quantities(status.resources.as_ref()));
+        most.at_least(&Resources::from_quantities(
+            status.allocated_resources.as_ref(),
+        ));
+        // What the node never grants is not waited for.
+        if !refused {
+            most.at_least(&requests(container));
+        }
+        most
+    })
+}
+
+/// Of a container whose node tells what it has.
+fn status_of<'a>(pod: &'a Pod, container: &Container) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let init = status.init_container_statuses.iter().flatten();
+    let mut all = init.chain(status.container_statuses.iter().flatten());
+    all.find(|status| status.name == container.name && status.resources.is_some())
+}
+
+fn is_resize_infeasible(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let mut conditions = status
+        .and_then(|status| status.conditions.as_ref())
+        .into_iter()
+        .flatten();
+    conditions.any(|condition| {
+        condition.type_ == "PodResizePending" && condition.reason.as_deref() == Some("Infeasible")
+    })
 }
 
 /// The same, as scores count it.
@@ -214,6 +248,44 @@ mod tests {
             "containers": [{"name": "x", "resources": {"requests": {"cpu": "100m", "memory": "5"}}}],
         })));
         assert_eq!((wanted.cpu, wanted.memory), (1000, 5));
+    }
+
+    #[test]
+    fn a_pod_under_resize_counts_with_the_most() {
+        let refused =
+            json!([{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}]);
+        let deferred =
+            json!([{"type": "PodResizePending", "status": "True", "reason": "Deferred"}]);
+        for (wants, allocated, has, conditions, wanted) in [
+            ("2", "1", "1", &json!([]), 2000),
+            ("1", "1", "2", &json!([]), 2000),
+            ("1", "3", "2", &json!([]), 3000),
+            ("5", "2", "2", &deferred, 5000),
+            ("5", "2", "1", &refused, 2000),
+        ] {
+            let status = |name: &str| {
+                json!({
+                    "name": name, "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "allocatedResources": {"cpu": allocated}, "resources": cpu(has),
+                })
+            };
+            let object = json!({
+                "spec": {
+                    "initContainers": [{"name": "side", "restartPolicy": "Always", "resources": cpu(wants)}],
+                    "containers": [{"name": "x", "resources": cpu(wants)}, {"name": "new", "resources": cpu("1")}],
+                },
+                "status": {
+                    "conditions": conditions,
+                    "initContainerStatuses": [status("side")], "containerStatuses": [status("x")],
+                },
+            });
+            let pod: Pod = serde_json::from_value(object).expect("a pod");
+            assert_eq!(
+                of_pod(&pod).cpu,
+                2 * wanted + 1000,
+                "{wants} {allocated} {has}"
+            );
+        }
     }
 
     #[test]

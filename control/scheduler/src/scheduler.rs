@@ -317,6 +317,7 @@ impl Scheduler {
             PodChange::Nothing => {}
             PodChange::Added => self.queue.wake(Event::PodAdded),
             PodChange::Relabelled => self.queue.wake(Event::PodRelabelled),
+            PodChange::Shrunk => self.queue.wake(Event::PodShrunk),
             PodChange::Removed => self.queue.wake(Event::PodRemoved),
         }
     }

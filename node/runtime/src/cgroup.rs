@@ -18,6 +18,10 @@ const WANTED: [&str; 3] = ["cpu", "memory", "pids"];
 /// Only counts.
 const USEFUL: [&str; 1] = ["io"];
 
+const UNLIMITED: i64 = -1;
+/// The kernel's default, in microseconds.
+const CPU_PERIOD: u64 = 100_000;
+
 #[derive(Debug)]
 pub struct CgroupTree {
     root: PathBuf,
@@ -107,6 +111,11 @@ impl CgroupTree {
         Ok(())
     }
 
+    /// Of one that is in use: CPU and memory without a limit lose the one they had.
+    pub fn update(&self, path: &Path, resources: &Resources) -> Result<(), Error> {
+        self.apply(path, &without_gaps(resources))
+    }
+
     /// As the kubelet has it since 1.28: all of a container dies, not the one
     /// process that asked for too much.
     pub fn kill_whole_on_oom(&self, path: &Path) -> Result<(), Error> {
@@ -149,6 +158,15 @@ fn settings(resources: &Resources) -> Vec<(&'static str, &'static str, String)> 
     all
 }
 
+fn without_gaps(resources: &Resources) -> Resources {
+    Resources {
+        cpu_max: resources.cpu_max.or(Some((UNLIMITED, CPU_PERIOD))),
+        memory_max: resources.memory_max.or(Some(UNLIMITED)),
+        pids_max: None,
+        ..resources.clone()
+    }
+}
+
 fn limit(value: i64) -> String {
     if value < 0 {
         "max".to_owned()
@@ -164,6 +182,23 @@ pub fn kill(path: &Path) -> Result<(), Error> {
         Err(error) if !gone(&error) => Err(Error::io("writing", file)(error)),
         _ => Ok(()),
     }
+}
+
+/// Bytes of memory it cannot give back at once: all it has but for the cache of
+/// files nobody looked at lately. `None` without the memory controller.
+pub fn working_set(path: &Path) -> Option<u64> {
+    let current = fs::read_to_string(path.join("memory.current")).ok()?;
+    let stat = fs::read_to_string(path.join("memory.stat")).ok()?;
+    let current: u64 = current.trim().parse().ok()?;
+    Some(current.saturating_sub(inactive_file(&stat)))
+}
+
+fn inactive_file(stat: &str) -> u64 {
+    let mut lines = stat.lines();
+    lines
+        .find_map(|line| line.strip_prefix("inactive_file "))
+        .and_then(|bytes| bytes.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 pub fn populated(path: &Path) -> bool {
@@ -260,6 +295,30 @@ mod tests {
             settings(&unlimited),
             [("cpu", "cpu.max", "max 100000".to_owned())]
         );
+    }
+
+    #[test]
+    fn an_update_takes_limits_away() {
+        let weight = Resources {
+            cpu_weight: Some(5),
+            pids_max: Some(1),
+            ..Resources::default()
+        };
+        assert_eq!(
+            settings(&without_gaps(&weight)),
+            [
+                ("cpu", "cpu.weight", "5".to_owned()),
+                ("cpu", "cpu.max", "max 100000".to_owned()),
+                ("memory", "memory.max", "max".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn cache_that_is_not_used_is_no_working_set() {
+        let stat = "anon 4096\nfile 8192\ninactive_anon 1\ninactive_file 6000\nactive_file 2192\n";
+        assert_eq!(inactive_file(stat), 6000);
+        assert_eq!(inactive_file("anon 1\n"), 0);
     }
 
     #[test]

@@ -24,13 +24,14 @@
 //!
 //! ```text
 //! <run-dir>/sandboxes/<id>/      a tmpfs: it goes with the machine's boot
-//!   sandbox.json                 what was asked for; written first
+//!   sandbox.json                 what was asked for; written first, and anew
+//!                                with other resources
 //!   shim.json, shim.sock, …      see vetch_shim::protocol
 //!   ns/{net,ipc,uts}             the namespaces; SandboxStatus::netns is here
 //!   containers/<id>/
 //!     bundle.json, rootfs/       for the supervisor
 //!     container.json             written last, removed first: without it the
-//!                                rest is rubbish
+//!                                rest is rubbish; anew as sandbox.json
 //! <root-dir>/containers/<id>/    {upper,work}: what a container writes
 //! <root-dir>/images/             see images.rs
 //! <cgroup-root>/kubepods[/burstable|/besteffort]/pod<uid>/

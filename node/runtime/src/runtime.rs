@@ -8,6 +8,7 @@ mod adopt;
 mod container;
 mod exec;
 mod sandbox;
+mod update;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};

@@ -7,6 +7,7 @@ mod container;
 pub(crate) mod defaults;
 mod ephemeral;
 mod qos;
+mod resize;
 pub(crate) mod spec;
 mod update;
 mod volume;
@@ -71,6 +72,17 @@ pub const ROW: Resource = Resource {
         },
         Subresource::stream("portforward", "PodPortForwardOptions"),
         Subresource::proxy("PodProxyOptions"),
+        Subresource {
+            name: "resize",
+            kind: SubresourceKind::Part {
+                prepare: resize::prepare,
+                validate: resize::validate,
+            },
+            verbs: &["get", "patch", "update"],
+            group: "",
+            version: "v1",
+            object_kind: "Pod",
+        },
         Subresource::status("", "v1", "Pod"),
     ],
     decode: typed::<Typed>,

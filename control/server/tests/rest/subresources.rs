@@ -213,6 +213,76 @@ async fn ephemeral_containers_are_added_and_stay() {
 }
 
 #[tokio::test]
+async fn a_pods_resources_change_by_resize_alone() {
+    let cluster = cluster().await;
+    let mut sized = pod("p");
+    sized["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "20m", "memory": "35Mi"}});
+    let made = cluster.post(PODS, sized).await.expect(201).body;
+    let name = made["spec"]["containers"][0]["name"].clone();
+    let (main, resize) = (format!("{PODS}/p"), format!("{PODS}/p/resize"));
+    let cpu = |amount: &str| json!({"spec": {"containers": [{"name": name, "resources": {"requests": {"cpu": amount}}}]}});
+    let refused = cluster
+        .patch(&main, "strategic-merge-patch", cpu("25m"))
+        .await
+        .expect(422);
+    let words = "spec: Forbidden: pod updates may not change fields other than";
+    assert!(refused.message().contains(words), "{}", refused.message());
+
+    // The whole object: of all it says only resources are heard.
+    let mut whole = made.clone();
+    whole["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("25m");
+    whole["spec"]["containers"][0]["image"] = json!("another");
+    whole["metadata"]["labels"] = json!({"a": "b"});
+    let put = cluster.put(&resize, whole).await.expect(200).body;
+    let mut wanted = made.clone();
+    wanted["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("25m");
+    wanted["metadata"]["generation"] = json!(2);
+    wanted["metadata"]["resourceVersion"] = put["metadata"]["resourceVersion"].clone();
+    assert_eq!(put, wanted);
+    for (generation, kind, patch) in [
+        (3, "strategic-merge-patch", cpu("26m")),
+        (
+            4,
+            "json-patch",
+            json!([{"op": "replace", "path": "/spec/containers/0/resources/requests/cpu", "value": "27m"}]),
+        ),
+        // A merge patch replaces the list: each field it leaves out stays as it was, but for the resources.
+        (
+            5,
+            "merge-patch",
+            json!({"spec": {"containers": [{"name": name, "image": "x", "resources": {"requests": {"cpu": "28m", "memory": "36Mi"}}}]}}),
+        ),
+    ] {
+        let answer = cluster.patch(&resize, kind, patch).await.expect(200);
+        assert_eq!(answer.body["metadata"]["generation"], generation, "{kind}");
+    }
+    let (read, by_resize) = (cluster.get(&main).await, cluster.get(&resize).await);
+    assert_eq!(read.body, by_resize.expect(200).body);
+    assert_eq!(
+        read.body["spec"]["containers"][0]["resources"],
+        json!({"requests": {"cpu": "28m", "memory": "36Mi"}})
+    );
+
+    let removed = json!([{"op": "remove", "path": "/spec/containers/0/resources/requests/memory"}]);
+    let refused = cluster.patch(&resize, "json-patch", removed).await;
+    assert_eq!(
+        refused.expect(422).message(),
+        "Pod \"p\" is invalid: spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed"
+    );
+    for method in ["POST", "DELETE"] {
+        let none = Value::Null;
+        cluster.call(method, &resize, &[], none).await.expect(405);
+    }
+    let core = cluster.get("/api/v1").await.body;
+    let entry = json!({
+        "name": "pods/resize", "singularName": "", "namespaced": true, "kind": "Pod",
+        "verbs": ["get", "patch", "update"],
+    });
+    assert!(core["resources"].as_array().unwrap().contains(&entry));
+}
+
+#[tokio::test]
 async fn who_runs_something_in_a_pod_may_create() {
     let mut cluster = cluster().await;
     cluster.post(PODS, pod("p")).await.expect(201);

@@ -18,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::ephemeral;
 use super::probe::ProbeResults;
+use super::resize::Resizing;
 use super::resources;
 use super::seen::Seen;
 use super::spec;
@@ -60,6 +61,7 @@ pub struct Inputs<'a> {
     pub messages: &'a TerminationMessages,
     /// A container whose start is not complete: its postStart hook runs.
     pub held: Option<&'a str>,
+    pub resizing: &'a Resizing,
     pub pod_ips: &'a [IpAddr],
     pub node_ip: IpAddr,
     /// The sandbox exists and has its addresses.
@@ -146,8 +148,16 @@ fn phase_of(
         return "Failed".to_owned();
     }
     let found = phase::of(inputs.pod, init, regular, inputs.terminal);
+    // One that ended because it shall begin anew, whatever its exit code.
+    let restarted = &inputs.resizing.restarted;
+    let anew = inputs
+        .seen
+        .containers()
+        .any(|container| restarted.contains(&container.id));
     // A pod that failed as a whole says so when all of it has ended, and none is over while something of it runs.
-    let goes_on = inputs.verdict.is_some() || added.iter().any(phase::is_running);
+    let goes_on = inputs.verdict.is_some()
+        || added.iter().any(phase::is_running)
+        || (anew && !inputs.terminal);
     if goes_on && spec::is_terminal(found) {
         return "Running".to_owned();
     }

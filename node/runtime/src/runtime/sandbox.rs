@@ -118,7 +118,7 @@ impl Runtime {
         .await
     }
 
-    fn lock(&self, id: &SandboxId) -> Option<std::sync::Arc<tokio::sync::Mutex<()>>> {
+    pub(super) fn lock(&self, id: &SandboxId) -> Option<std::sync::Arc<tokio::sync::Mutex<()>>> {
         self.sandboxes().get(id).map(|sandbox| sandbox.lock.clone())
     }
 

@@ -19,3 +19,4 @@ mod sandboxes;
 mod shim;
 mod specs;
 mod targets;
+mod updates;

@@ -33,6 +33,7 @@ pub(super) fn validate_all(
             let at = path.child(list).index(i);
             let name = container.str_at("/name");
             validate(container, &at, init, volumes, errors);
+            resources::resize_policies(container, spec, &at.child("resizePolicy"), errors);
             if !name.is_empty() && !seen.insert(name) {
                 errors.push(at.child("name").duplicate(name));
             }

@@ -115,6 +115,17 @@ fn what_is_wrong_is_named() {
                 "spec.volumes[1].name: Duplicate value: \"v\"",
             ],
         ),
+        (
+            json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "x", "resizePolicy": [
+                {"resourceName": "cpu", "restartPolicy": "NotRequired"}, {"resourceName": "cpu", "restartPolicy": "RestartContainer"},
+                {"resourceName": "pids", "restartPolicy": "NotRequired"},
+            ]}]}),
+            vec![
+                "spec.containers[0].resizePolicy[1]: Duplicate value: \"cpu\"",
+                "spec.containers[0].resizePolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when `restartPolicy` is 'Never'",
+                "spec.containers[0].resizePolicy: Unsupported value: \"pids\": supported values: \"cpu\", \"memory\"",
+            ],
+        ),
     ];
     for (spec, expected) in table {
         assert_eq!(errors(&defaulted(spec.clone())), expected, "{spec}");

@@ -18,6 +18,7 @@ impl Worker {
         let over = spec::is_terminal(spec::phase(&self.pod));
         let begun = over || !self.sandboxes.is_empty() || self.status.start_time.is_some();
         if begun && !over {
+            self.recall_allocation();
             self.context.take(&self.pod);
         } else if !begun
             && !spec::is_deleted(&self.pod)
@@ -27,6 +28,9 @@ impl Worker {
             return;
         }
         if !begun {
+            if !spec::is_deleted(&self.pod) {
+                self.keep_allocation();
+            }
             let missing = &self.context.config.missing_controllers;
             let teller = self.context.recorder.pod(&self.pod);
             for (reason, message) in crate::pods::unsupported::warnings(&self.pod, missing) {
@@ -88,7 +92,7 @@ impl Worker {
             self.holds.clear();
         }
         let known = references(&self.pod);
-        self.pod = pod;
+        self.pod = self.resize.take(pod);
         // An ephemeral container may use others.
         if self.stage == Stage::Running && references(&self.pod) != known {
             self.follow_objects();
@@ -113,6 +117,7 @@ impl Worker {
             self.sandboxes.remove(&id);
         }
         self.seen = crate::pods::seen::Seen::new(sandboxes);
+        self.forget_restarted();
         self.read_messages();
         if self.pod_ips.is_empty() {
             self.find_addresses().await;
@@ -205,6 +210,7 @@ impl Worker {
             results: self.probes.results(),
             messages: &self.messages,
             held: held.as_deref(),
+            resizing: &self.resize.state,
             pod_ips: &self.pod_ips,
             node_ip: self.context.config.node_ip,
             sandbox_ready,

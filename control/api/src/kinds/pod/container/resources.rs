@@ -1,5 +1,7 @@
 //! Resource requests and limits.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::field::Path;
@@ -53,6 +55,43 @@ pub(super) fn validate(resources: Option<&Value>, path: &Path, errors: &mut Vec<
                 );
             }
             _ => {}
+        }
+    }
+}
+
+/// What a change of a resource costs the container; in a pod that never restarts it can only be nothing.
+pub(super) fn resize_policies(
+    container: &Value,
+    spec: &Value,
+    path: &Path,
+    errors: &mut Vec<FieldError>,
+) {
+    let restarts = match container.str_at("/restartPolicy") {
+        "" => spec.str_at("/restartPolicy"),
+        own => own,
+    };
+    let mut seen = BTreeSet::new();
+    for (i, policy) in container.list_at("/resizePolicy").iter().enumerate() {
+        let name = policy.str_at("/resourceName");
+        let wanted = policy.str_at("/restartPolicy");
+        if !seen.insert(name) {
+            errors.push(path.index(i).duplicate(name));
+        }
+        for (value, supported) in [
+            (name, ["cpu", "memory"]),
+            (wanted, ["NotRequired", "RestartContainer"]),
+        ] {
+            if value.is_empty() {
+                errors.push(path.required(""));
+            } else if !supported.contains(&value) {
+                errors.push(path.not_supported(value, &supported));
+            }
+        }
+        if restarts == "Never" && wanted != "NotRequired" {
+            errors.push(path.invalid(
+                wanted,
+                "must be 'NotRequired' when `restartPolicy` is 'Never'",
+            ));
         }
     }
 }

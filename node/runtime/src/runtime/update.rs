@@ -1,0 +1,180 @@
+//! Resources of pods and containers that run already, changed where they are.
+//!
+//! The kernel is written first and the record after it: cut short between the
+//! two, the record still says what was, and the same update once more arrives.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::Runtime;
+use super::container::state_name;
+use crate::record::{self, CONTAINER_FILE, SANDBOX_FILE};
+use crate::types::*;
+use crate::{Error, cgroup};
+
+impl Runtime {
+    /// CPU and memory; what `resources` does not limit has no limit afterwards.
+    /// `annotations` come beside those the container has, or replace them: what
+    /// its owner wants to know of the update later. Idempotent.
+    pub async fn update_container(
+        &self,
+        id: &ContainerId,
+        resources: Resources,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let (runtime, id) = (self.clone(), id.clone());
+        self.carry(async move {
+            let (sandbox, _) = runtime.find(&id)?;
+            let lock = runtime
+                .lock(&sandbox)
+                .ok_or_else(|| Error::SandboxNotFound(sandbox.clone()))?;
+            let _held = lock.lock().await;
+            let of = sandbox.clone();
+            let writer = runtime.clone();
+            // A limit below what is used takes the kernel its time.
+            tokio::task::spawn_blocking(move || {
+                writer.write_container(&of, &id, &resources, annotations)
+            })
+            .await??;
+            runtime.changed(&sandbox);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Of the pod as a whole, around its containers. Idempotent.
+    pub async fn update_sandbox_resources(
+        &self,
+        id: &SandboxId,
+        resources: Resources,
+    ) -> Result<(), Error> {
+        let (runtime, id) = (self.clone(), id.clone());
+        self.carry(async move {
+            let lock = runtime
+                .lock(&id)
+                .ok_or_else(|| Error::SandboxNotFound(id.clone()))?;
+            let _held = lock.lock().await;
+            let (writer, of) = (runtime.clone(), id.clone());
+            tokio::task::spawn_blocking(move || writer.write_sandbox(&of, &resources)).await??;
+            runtime.changed(&id);
+            Ok(())
+        })
+        .await
+    }
+
+    fn write_container(
+        &self,
+        sandbox: &SandboxId,
+        id: &ContainerId,
+        resources: &Resources,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let (_, status) = self.find(id)?;
+        if !matches!(
+            status.state,
+            ContainerState::Created | ContainerState::Running
+        ) {
+            return Err(Error::WrongState {
+                id: id.clone(),
+                state: state_name(status.state),
+                wanted: "created or running",
+            });
+        }
+        let known = self
+            .sandboxes()
+            .get(sandbox)
+            .and_then(|sandbox| sandbox.containers.get(id))
+            .map(|container| container.record.clone());
+        let mut record = known.ok_or_else(|| Error::ContainerNotFound(id.clone()))?;
+        self.inner.cgroups.update(&record.cgroup, resources)?;
+        record.spec.resources = changed(&record.spec.resources, resources);
+        record.spec.annotations.extend(annotations);
+        let path = self.container_dir(sandbox, id).join(CONTAINER_FILE);
+        record::write(&path, &record)?;
+        if let Some(sandbox) = self.sandboxes().get_mut(sandbox)
+            && let Some(container) = sandbox.containers.get_mut(id)
+        {
+            container.record = record;
+        }
+        Ok(())
+    }
+
+    fn write_sandbox(&self, id: &SandboxId, resources: &Resources) -> Result<(), Error> {
+        let known = self
+            .sandboxes()
+            .get(id)
+            .map(|sandbox| (sandbox.record.clone(), sandbox.supervised));
+        let (mut record, supervised) = known.ok_or_else(|| Error::SandboxNotFound(id.clone()))?;
+        if !supervised {
+            return Err(Error::SandboxNotReady(id.clone()));
+        }
+        let cgroup = self.pod_cgroup(&record.spec);
+        self.inner.cgroups.update(&cgroup, resources)?;
+        record.spec.resources = changed(&record.spec.resources, resources);
+        record::write(&self.dir(id).join(SANDBOX_FILE), &record)?;
+        if let Some(sandbox) = self.sandboxes().get_mut(id) {
+            sandbox.record = record;
+        }
+        Ok(())
+    }
+
+    /// What a container holds of memory and could not give back at once, in
+    /// bytes; `None` where nobody counts.
+    pub fn memory_of_container(&self, id: &ContainerId) -> Option<u64> {
+        let (sandbox, _) = self.find_container(id)?;
+        self.memory_in(|sandboxes| {
+            let container = sandboxes.get(&sandbox)?.containers.get(id)?;
+            Some(container.record.cgroup.clone())
+        })
+    }
+
+    /// The same of a whole pod.
+    pub fn memory_of_sandbox(&self, id: &SandboxId) -> Option<u64> {
+        self.memory_in(|sandboxes| Some(self.pod_cgroup(&sandboxes.get(id)?.record.spec)))
+    }
+
+    fn memory_in(
+        &self,
+        find: impl FnOnce(&BTreeMap<SandboxId, super::Sandbox>) -> Option<PathBuf>,
+    ) -> Option<u64> {
+        let path = find(&self.sandboxes())?;
+        cgroup::working_set(&path)
+    }
+}
+
+/// Scores and numbers of processes are not updated.
+fn changed(known: &Resources, new: &Resources) -> Resources {
+    Resources {
+        pids_max: known.pids_max,
+        oom_score_adj: known.oom_score_adj,
+        ..new.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_leaves_the_rest() {
+        let known = Resources {
+            cpu_weight: Some(1),
+            cpu_max: Some((1000, 100_000)),
+            memory_max: Some(1),
+            pids_max: Some(7),
+            oom_score_adj: Some(-5),
+        };
+        let new = Resources {
+            cpu_weight: Some(2),
+            memory_max: Some(2),
+            ..Resources::default()
+        };
+        let want = Resources {
+            cpu_max: None,
+            pids_max: known.pids_max,
+            oom_score_adj: known.oom_score_adj,
+            ..new.clone()
+        };
+        assert_eq!(changed(&known, &new), want);
+    }
+}
