@@ -67,5 +67,5 @@ pub mod types;
 pub use devices::DeviceError;
 pub use error::{Chain, Error};
 pub use images::{ImageError, ImageStore};
-pub use runtime::{ExecProcess, Runtime};
+pub use runtime::{Attachment, ExecProcess, Runtime};
 pub use types::*;

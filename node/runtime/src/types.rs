@@ -114,6 +114,9 @@ pub struct ContainerSpec {
     pub readonly_rootfs: bool,
     pub tty: bool,
     pub stdin: bool,
+    /// The input ends with that of the first client attached to it.
+    #[serde(default)]
+    pub stdin_once: bool,
     pub resources: Resources,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
@@ -252,6 +255,7 @@ pub(crate) mod tests_support {
             readonly_rootfs: false,
             tty: false,
             stdin: false,
+            stdin_once: false,
             resources: Resources::default(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),

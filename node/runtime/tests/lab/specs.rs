@@ -62,6 +62,7 @@ pub fn shell(script: &str) -> ContainerSpec {
         readonly_rootfs: false,
         tty: false,
         stdin: false,
+        stdin_once: false,
         resources: Resources::default(),
         labels: Default::default(),
         annotations: Default::default(),
