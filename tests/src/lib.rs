@@ -9,8 +9,10 @@ pub mod kubectl;
 pub mod load;
 pub mod node;
 pub mod registry;
+pub mod streams;
 pub mod wait;
 
 pub use cluster::{Cluster, Node, Own};
 pub use kubectl::{Namespace, Output};
+pub use streams::Way;
 pub use wait::eventually;

@@ -1,72 +1,15 @@
 //! `kubectl exec`, by WebSockets and by SPDY alone: processes in running containers, their streams, terminals and exit
 //! codes.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
-use vetch_tests::{Cluster, Namespace, eventually};
+use vetch_tests::{Cluster, Namespace, Way, eventually};
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// What a run of kubectl said, and its exit code.
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: Vec<u8>,
-    stderr: String,
-}
-
-fn run(way: Way<'_>, args: &[&str], stdin: &[u8]) -> Result<Ran> {
-    let mut child = way
-        .command(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("run kubectl")?;
-    let mut pipe = child.stdin.take().context("kubectl's stdin")?;
-    std::thread::scope(|scope| {
-        // kubectl may end before it has read all.
-        scope.spawn(move || pipe.write_all(stdin));
-        let output = child.wait_with_output()?;
-        Ok(Ran {
-            code: output.status.code(),
-            stdout: output.stdout,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
-    })
-}
-
-/// How kubectl speaks with the containers of a namespace.
-#[derive(Clone, Copy)]
-struct Way<'a> {
-    namespace: &'a Namespace<'a>,
-    web_sockets: bool,
-}
-
-impl<'a> Way<'a> {
-    /// SPDY is what kubectl before 1.31 spoke.
-    fn both(namespace: &'a Namespace<'a>) -> [Way<'a>; 2] {
-        [true, false].map(|web_sockets| Way {
-            namespace,
-            web_sockets,
-        })
-    }
-
-    fn command(self, args: &[&str]) -> Command {
-        let mut all = vec!["--namespace", &self.namespace.name];
-        all.extend_from_slice(args);
-        let mut command = self.namespace.cluster.kubectl_command(&all);
-        command.env(
-            "KUBECTL_REMOTE_COMMAND_WEBSOCKETS",
-            self.web_sockets.to_string(),
-        );
-        command
-    }
-}
 
 /// A pod of two containers that do nothing, the second of which is the one meant where none is named.
 fn two(cluster: &Cluster) -> Result<Namespace<'_>> {
@@ -103,7 +46,7 @@ fn streams_and_exit_codes(way: Way<'_>) -> Result<()> {
     let script = "echo $WHO; echo err >&2; exit 3";
     for (more, who) in [(&["-c", "app"][..], "app\n"), (&[], "side\n")] {
         let args = [&["exec", "two"], more, &["--", "sh", "-c", script]].concat();
-        let ran = run(way, &args, b"")?;
+        let ran = way.run(&args, b"")?;
         ensure!(ran.code == Some(3), "{ran:?}");
         ensure!(ran.stdout == who.as_bytes(), "{ran:?}");
         let told = "err\ncommand terminated with exit code 3\n";
@@ -113,7 +56,7 @@ fn streams_and_exit_codes(way: Way<'_>) -> Result<()> {
     // The input ends before the output begins, and both are whole.
     let input: String = (0..300_000).map(|line| format!("{line}\n")).collect();
     let sort = ["exec", "-i", "two", "--", "sort", "-rn"];
-    let ran = run(way, &sort, input.as_bytes())?;
+    let ran = way.run(&sort, input.as_bytes())?;
     ensure!(ran.code == Some(0), "{:?} {}", ran.code, ran.stderr);
     let wanted: String = (0..300_000).rev().map(|line| format!("{line}\n")).collect();
     ensure!(
@@ -132,9 +75,8 @@ fn streams_and_exit_codes(way: Way<'_>) -> Result<()> {
             &["exec", "two", "--", "no-such-program"],
             "exec: \"no-such-program\": executable file not found in $PATH",
         ),
-        (&["attach", "two"], "attach is not part of vetch"),
     ] {
-        let ran = run(way, args, b"")?;
+        let ran = way.run(args, b"")?;
         ensure!(ran.code == Some(1), "{ran:?}");
         ensure!(ran.stderr.contains(words), "{ran:?}");
     }
@@ -154,26 +96,7 @@ fn exec_has_a_terminal_of_the_clients_size() -> Result<()> {
 fn terminal(way: Way<'_>) -> Result<()> {
     let inside =
         "until [ \"$(stty size)\" = \"42 77\" ]; do sleep 0.1; done; test -t 2 && echo sized";
-    let kubectl = way.command(&["exec", "-it", "two"]);
-    let words: Vec<&str> = kubectl
-        .get_args()
-        .filter_map(|word| word.to_str())
-        .collect();
-    // In a terminal of script(1): a shell that sets its size, and becomes kubectl.
-    let mut script = Command::new("script");
-    script
-        .args([
-            "-qec",
-            "stty rows 42 cols 77 && exec \"$RUN\" $WORDS -- sh -c \"$INSIDE\"",
-            "/dev/null",
-        ])
-        .env("RUN", kubectl.get_program())
-        .env("WORDS", words.join(" "))
-        .env("INSIDE", inside);
-    for (name, value) in kubectl.get_envs() {
-        script.env(name, value.context("kubectl's environment")?);
-    }
-    let output = script.stdin(Stdio::null()).output().context("run script")?;
+    let output = way.in_terminal((42, 77), &["exec", "-it", "two"], inside)?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{output:?}");
     ensure!(said.contains("sized\r\n"), "{said:?}");
@@ -209,7 +132,7 @@ fn killed(way: Way<'_>) -> Result<()> {
     BufReader::new(stdout).read_line(&mut line)?;
     ensure!(line == "begun\n", "{line:?}");
     let processes = || -> Result<String> {
-        let ran = run(way, &["exec", "two", "--", "ps"], b"")?;
+        let ran = way.run(&["exec", "two", "--", "ps"], b"")?;
         ensure!(ran.code == Some(0), "{ran:?}");
         Ok(String::from_utf8(ran.stdout)?)
     };

@@ -1,11 +1,12 @@
 //! The kubelet's API, as far as it goes: health, this node's pods, their logs, processes run in their containers,
-//! connections to their ports.
+//! clients attached to them, connections to their ports.
 //!
 //! Nobody is answered without a name: a certificate of the cluster's authority
 //! or a token that the API server knows. What they may do is the API server's
 //! to say, except for system:masters.
 
 mod access;
+mod attach;
 mod cache;
 pub mod certificate;
 mod container_logs;
@@ -14,6 +15,7 @@ mod find;
 mod logs;
 mod pods;
 mod port_forward;
+mod remote_command;
 mod tls;
 mod upgrade;
 mod user;
@@ -147,15 +149,17 @@ fn router(shared: Shared) -> Router {
         .route(
             "/exec/{namespace}/{pod}/{container}",
             get(exec::run).post(exec::run),
+        )
+        .route(
+            "/attach/{namespace}/{pod}/{container}",
+            get(attach::run).post(attach::run),
         );
     for path in ["{namespace}/{pod}", "{namespace}/{pod}/{uid}"] {
         let forward = get(port_forward::run).post(port_forward::run);
         router = router.route(&format!("/portForward/{path}"), forward);
     }
-    for later in ["/attach", "/run"] {
-        router = router.route(&format!("{later}/{{*rest}}"), any(not_yet));
-    }
     router
+        .route("/run/{*rest}", any(not_yet))
         .layer(from_fn_with_state(shared.clone(), guard))
         .with_state(shared)
 }

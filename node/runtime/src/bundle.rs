@@ -86,6 +86,7 @@ pub fn decide(
         readonly_rootfs: spec.readonly_rootfs,
         tty: spec.tty,
         stdin: spec.stdin,
+        stdin_once: spec.stdin_once,
         oom_score_adj: Some(spec.resources.oom_score_adj.unwrap_or(0)),
         pid_target: spec.pid_target.as_ref().map(|target| target.0.clone()),
         log: places.log,

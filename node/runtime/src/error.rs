@@ -36,6 +36,8 @@ pub enum Error {
     Start(String),
     #[error("failed to exec in container: {0}")]
     Exec(String),
+    #[error("failed to attach to container: {0}")]
+    Attach(String),
     #[error("supervisor {shim}: {message}", shim = shim.display())]
     ShimStart { shim: PathBuf, message: String },
     #[error("supervisor of sandbox {0} does not answer")]

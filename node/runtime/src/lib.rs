@@ -69,7 +69,7 @@ pub mod types;
 pub use devices::DeviceError;
 pub use error::{Chain, Error};
 pub use images::{ImageError, ImageStore};
-pub use runtime::{ExecProcess, Runtime};
+pub use runtime::{Attachment, ExecProcess, Runtime};
 pub use stats::{
     ContainerUsage, Counters, CpuUsage, DiskUsage, IoUsage, LinkUsage, MemoryUsage, Pressure,
     ProcessUsage, SandboxUsage, Throttling, Usage,

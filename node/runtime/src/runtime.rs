@@ -5,6 +5,7 @@
 //! and by each supervisor's stream of changes after.
 
 mod adopt;
+mod attach;
 mod container;
 mod exec;
 mod sandbox;
@@ -26,6 +27,7 @@ use crate::record::{self, ContainerRecord, SandboxRecord};
 use crate::status::container_status;
 use crate::types::*;
 
+pub use attach::Attachment;
 pub use exec::ExecProcess;
 
 const SANDBOX_DIR: &str = "sandboxes";

@@ -144,6 +144,9 @@ pub struct ContainerSpec {
     pub readonly_paths: Option<Vec<String>>,
     pub tty: bool,
     pub stdin: bool,
+    /// The input ends with that of the first client attached to it.
+    #[serde(default)]
+    pub stdin_once: bool,
     /// A running container of the same sandbox whose PID namespace it joins.
     #[serde(default)]
     pub pid_target: Option<ContainerId>,
@@ -289,6 +292,7 @@ pub(crate) mod tests_support {
             readonly_paths: None,
             tty: false,
             stdin: false,
+            stdin_once: false,
             pid_target: None,
             resources: Resources::default(),
             labels: BTreeMap::new(),

@@ -146,6 +146,7 @@ fn pipes(keep_stdin: bool) -> Result<Pipes, Failure> {
     }
     let (stdin_reader, stdin) = if keep_stdin {
         let (reader, writer) = pipe()?;
+        rustix::io::ioctl_fionbio(&writer, true).context(step)?;
         (reader, Some(writer))
     } else {
         let null = OpenOptions::new()

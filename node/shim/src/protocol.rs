@@ -70,6 +70,9 @@ pub struct Bundle {
     pub tty: bool,
     /// Keep standard input open; without it, it is /dev/null.
     pub stdin: bool,
+    /// It ends with the input of the first client that has one. A terminal's never ends.
+    #[serde(default)]
+    pub stdin_once: bool,
     pub oom_score_adj: Option<i32>,
     /// The running container of this sandbox whose PID namespace it joins.
     #[serde(default)]
@@ -138,6 +141,18 @@ pub enum Request {
     /// Comes with three descriptors: stdin, stdout, stderr.
     /// → `Started` or `Failed`, then `Exited`. Closing the connection kills it.
     Exec(Exec),
+    /// Comes with three descriptors: what a client says, and where it reads the
+    /// container's stdout and stderr from now on; what it does not want is
+    /// /dev/null. → `Started` or `Failed`, then `Done` when no more is to come,
+    /// `Failed` when the client was given up. Closing the connection leaves the
+    /// container as it is.
+    Attach(Attach),
+    /// Of a container's terminal, in characters. → `Done` or `Failed`
+    Resize {
+        container: String,
+        rows: u16,
+        columns: u16,
+    },
     /// Kills every container, releases the namespaces, exits. → `Done`
     Shutdown,
 }
@@ -150,6 +165,13 @@ pub struct Exec {
     pub env: Vec<(String, String)>,
     /// The descriptors are a terminal; it becomes the controlling one.
     pub tty: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Attach {
+    pub container: String,
+    /// Whether the client has an input, whose end counts.
+    pub stdin: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

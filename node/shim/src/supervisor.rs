@@ -1,5 +1,6 @@
-//! The loop: requests, children, logs.
+//! The loop: requests, children, logs, and who is attached.
 
+mod attached;
 mod children;
 mod output;
 mod requests;
@@ -7,10 +8,11 @@ mod requests;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use vetch_shim::protocol::{Reply, SOCKET_FILE, STATE_FILE, ShimConfig, State};
@@ -18,6 +20,7 @@ use vetch_shim::protocol::{Reply, SOCKET_FILE, STATE_FILE, ShimConfig, State};
 use crate::connection::Connection;
 use crate::failure::{Context, Failure, complain};
 use crate::sandbox::{self, Sandbox};
+use attached::{Audience, Waits};
 use children::{Executed, Running};
 
 /// Signals the loop reads instead of being interrupted by them.
@@ -41,6 +44,7 @@ pub struct Supervisor {
     running: BTreeMap<String, Running>,
     /// By pid.
     execs: BTreeMap<i32, Executed>,
+    audience: Audience,
     /// Shutting down; those connections want to know when it is done.
     stopping: Option<Vec<u64>>,
 }
@@ -53,6 +57,10 @@ enum Ready {
     Sync(String),
     Output(String),
     ExecSync(i32),
+    /// Somebody attached takes more.
+    Heard(u64),
+    /// Somebody attached says more, or the container takes what was said.
+    Said(u64),
 }
 
 impl Supervisor {
@@ -75,6 +83,7 @@ impl Supervisor {
             },
             running: BTreeMap::new(),
             execs: BTreeMap::new(),
+            audience: Audience::default(),
             stopping: None,
         };
         supervisor.write_state()?;
@@ -93,8 +102,11 @@ impl Supervisor {
                     Ready::Sync(container) => self.read_sync(&container),
                     Ready::Output(container) => self.read_output(&container),
                     Ready::ExecSync(pid) => self.read_exec_sync(pid),
+                    Ready::Heard(id) => self.go_on(id),
+                    Ready::Said(id) => self.pass_input(id),
                 }
             }
+            self.give_up_slow(Instant::now());
             if self.stopping.is_some() && self.nothing_runs() {
                 return self.finish();
             }
@@ -130,7 +142,9 @@ impl Supervisor {
                 add(Ready::Sync(id.clone()), sync.as_fd(), PollFlags::IN);
             }
             for pump in &running.pumps {
-                add(Ready::Output(id.clone()), pump.fd(), PollFlags::IN);
+                if !self.audience.holds_up(id, pump.stream()) {
+                    add(Ready::Output(id.clone()), pump.fd(), PollFlags::IN);
+                }
             }
         }
         for (pid, executed) in &self.execs {
@@ -138,7 +152,24 @@ impl Supervisor {
                 add(Ready::ExecSync(*pid), sync.as_fd(), PollFlags::IN);
             }
         }
-        match poll(&mut fds, None) {
+        for (id, attached) in self.audience.iter() {
+            for pipe in attached.full() {
+                add(Ready::Heard(id), pipe, PollFlags::OUT);
+            }
+            match attached.waits() {
+                Some(Waits::Client(pipe)) => add(Ready::Said(id), pipe, PollFlags::IN),
+                Some(Waits::Container) => {
+                    let running = self.running.get(&attached.container);
+                    if let Some(input) = running.and_then(Running::input) {
+                        add(Ready::Said(id), input, PollFlags::OUT);
+                    }
+                }
+                None => {}
+            }
+        }
+        let limit = self.audience.patience(Instant::now());
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        match poll(&mut fds, limit.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
             Err(error) => return Err(error).context(|| "poll".into()),
@@ -192,6 +223,7 @@ impl Supervisor {
         {
             self.kill_exec(pid);
         }
+        self.detach(id);
     }
 
     /// Replaced atomically; what is lost with the machine need not be synced.

@@ -101,6 +101,7 @@ pub fn container_spec(pod: &Pod, container: &Container, parts: Parts) -> Contain
         readonly_paths: None,
         tty: container.tty.unwrap_or(false),
         stdin: container.stdin.unwrap_or(false),
+        stdin_once: container.stdin_once.unwrap_or(false),
         pid_target: parts.target.filter(|_| spec::isolates_processes(pod)),
         resources: parts.resources,
         labels,
@@ -123,8 +124,9 @@ mod tests {
             "metadata": {"name": "web", "namespace": "shop", "uid": "u"},
             "spec": {"containers": [{
                 "name": "app", "image": "echo:v1", "command": ["run", "$(MODE)"], "args": ["$$(MODE)", "$(NO)"],
-                "workingDir": "/w", "tty": true, "terminationMessagePolicy": "FallbackToLogsOnError",
-                "lifecycle": {"stopSignal": "SIGINT"}, "resources": {"limits": {"cpu": "1"}},
+                "workingDir": "/w", "tty": true, "stdin": true, "stdinOnce": true,
+                "terminationMessagePolicy": "FallbackToLogsOnError", "lifecycle": {"stopSignal": "SIGINT"},
+                "resources": {"limits": {"cpu": "1"}},
             }]},
         }))
         .unwrap();
@@ -155,6 +157,7 @@ mod tests {
         assert_eq!(made.log_path, PathBuf::from("app/2.log"));
         assert_eq!(made.image_id, "sha256:1");
         assert_eq!(made.stop_signal.as_deref(), Some("SIGINT"));
+        assert!(made.tty && made.stdin && made.stdin_once);
         assert_eq!(made.labels[CONTAINER_NAME], "app");
         assert_eq!(made.labels[POD_UID], "u");
         assert_eq!(made.annotations[IMAGE_REF], "echo@sha256:2");

@@ -50,19 +50,12 @@ impl<'a> Named<'a> {
     }
 
     /// The container of this name that is running.
-    pub fn container(
-        &self,
-        sandboxes: &[SandboxStatus],
-        name: &str,
-    ) -> Result<ContainerId, Refused> {
+    pub fn container(&self, sandboxes: &[SandboxStatus], name: &str) -> Option<ContainerId> {
         let of_pod = sandboxes.iter().filter(|sandbox| self.is(sandbox));
         let found = of_pod
             .flat_map(|sandbox| &sandbox.containers)
             .find(|known| known.name == name && known.state == ContainerState::Running);
-        found.map(|known| known.id.clone()).ok_or_else(|| {
-            let words = format!("container not found ({name:?})");
-            (StatusCode::INTERNAL_SERVER_ERROR, words)
-        })
+        found.map(|known| known.id.clone())
     }
 
     /// Its sandbox, where that is ready.
@@ -117,7 +110,7 @@ mod tests {
                 pod,
                 uid: uid.map(str::to_owned),
             };
-            let found = named.container(&sandboxes, name).ok();
+            let found = named.container(&sandboxes, name);
             assert_eq!(found.map(|id| id.0).as_deref(), container, "{pod} {uid:?}");
             let found = named.sandbox(&sandboxes).ok();
             let found = found.map(|sandbox| sandbox.spec.pod_uid);

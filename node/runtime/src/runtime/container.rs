@@ -319,7 +319,7 @@ impl Runtime {
             .ok_or_else(|| Error::ContainerNotFound(id.clone()))
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         sandbox: &SandboxId,
         request: &Request,

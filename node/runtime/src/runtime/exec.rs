@@ -53,14 +53,6 @@ impl Runtime {
         tty: bool,
         stdio: [OwnedFd; 3],
     ) -> Result<ExecProcess, Error> {
-        let (sandbox, status) = self.find(id)?;
-        if status.state != ContainerState::Running {
-            return Err(Error::WrongState {
-                id: id.clone(),
-                state: state_name(status.state),
-                wanted: "running",
-            });
-        }
         let request = Request::Exec(Exec {
             container: id.0.clone(),
             args: argv,
@@ -71,21 +63,44 @@ impl Runtime {
             },
             tty,
         });
+        let (connection, sandbox) = self
+            .hand_over(id, &request, stdio)
+            .await?
+            .map_err(Error::Exec)?;
+        Ok(ExecProcess {
+            connection,
+            sandbox,
+        })
+    }
+
+    /// A request with descriptors about a container that runs. The connection
+    /// stands for what was begun; the inner error is the supervisor's words.
+    pub(super) async fn hand_over(
+        &self,
+        id: &ContainerId,
+        request: &Request,
+        stdio: [OwnedFd; 3],
+    ) -> Result<Result<(ShimConnection, SandboxId), String>, Error> {
+        let (sandbox, status) = self.find(id)?;
+        if status.state != ContainerState::Running {
+            return Err(Error::WrongState {
+                id: id.clone(),
+                state: state_name(status.state),
+                wanted: "running",
+            });
+        }
         let asked = async {
             let mut connection = ShimConnection::open(&self.dir(&sandbox)).await?;
             let [stdin, stdout, stderr] = &stdio;
             connection
-                .send_with(&request, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
+                .send_with(request, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
                 .await?;
             let reply = connection.receive().await?;
             Ok::<_, std::io::Error>((connection, reply))
         };
         match asked.await {
-            Ok((connection, Some(Reply::Started { .. }))) => Ok(ExecProcess {
-                connection,
-                sandbox,
-            }),
-            Ok((_, Some(Reply::Failed { message }))) => Err(Error::Exec(message)),
+            Ok((connection, Some(Reply::Started { .. }))) => Ok(Ok((connection, sandbox))),
+            Ok((_, Some(Reply::Failed { message }))) => Ok(Err(message)),
             Ok((_, Some(other))) => Err(unexpected(&sandbox, &other)),
             Ok((_, None)) | Err(_) => Err(Error::ShimGone(sandbox)),
         }

@@ -3,6 +3,7 @@
 //! a cgroup subtree of its own, and checks that nothing is left in them.
 
 mod adopt;
+mod attach;
 mod containers;
 mod daemon;
 mod devices;

@@ -68,6 +68,7 @@ pub fn shell(script: &str) -> ContainerSpec {
         readonly_paths: None,
         tty: false,
         stdin: false,
+        stdin_once: false,
         pid_target: None,
         resources: Resources::default(),
         labels: Default::default(),

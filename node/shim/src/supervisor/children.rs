@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -10,7 +10,7 @@ use rustix::process::{WaitOptions, wait};
 use vetch_shim::protocol::{Bundle, Reply};
 
 use super::Supervisor;
-use super::output::Pump;
+use super::output::{Pump, Stream};
 use crate::container::{SAYS_CONSOLE, SAYS_ERROR};
 use crate::failure::{Context, Failure, complain};
 use crate::launch::Launched;
@@ -28,16 +28,17 @@ pub struct Running {
     error: Option<String>,
     /// Who asked for it.
     starter: u64,
-    /// Held so that the program does not see its input end.
-    _stdin: Option<OwnedFd>,
+    /// Held so that the program does not see its input end; none with a terminal.
+    pub stdin: Option<OwnedFd>,
 }
 
 impl Running {
     pub fn new(launched: Launched, bundle: Bundle, log: LogFile, starter: u64) -> Running {
         let pumps = match launched.output {
-            Some((stdout, stderr)) => {
-                vec![Pump::new(stdout, "stdout"), Pump::new(stderr, "stderr")]
-            }
+            Some((stdout, stderr)) => vec![
+                Pump::new(stdout, Stream::Stdout),
+                Pump::new(stderr, Stream::Stderr),
+            ],
             None => Vec::new(),
         };
         Running {
@@ -48,7 +49,21 @@ impl Running {
             log,
             error: None,
             starter,
-            _stdin: launched.stdin,
+            stdin: launched.stdin,
+        }
+    }
+
+    /// Of its terminal, where it has one that is open.
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        let pump = self.pumps.first().filter(|_| self.bundle.tty);
+        pump.map(Pump::fd)
+    }
+
+    /// Where its input goes, while it has one that is open.
+    pub fn input(&self) -> Option<BorrowedFd<'_>> {
+        match self.bundle.tty {
+            true => self.terminal().filter(|_| self.bundle.stdin),
+            false => self.stdin.as_ref().map(AsFd::as_fd),
         }
     }
 
@@ -133,7 +148,7 @@ impl Supervisor {
                 Said::Nothing => return,
                 Said::Console(master) => {
                     let _ = rustix::io::ioctl_fionbio(&master, true);
-                    running.pumps.push(Pump::new(master, "stdout"));
+                    running.pumps.push(Pump::new(master, Stream::Stdout));
                 }
                 Said::Error(message) => running.error = Some(message),
                 Said::End => running.sync = None,
@@ -216,6 +231,7 @@ impl Supervisor {
             complain(failure);
         }
         self.finish_output(container);
+        self.end_attached(container);
         let Some(running) = self.running.remove(container) else {
             return;
         };

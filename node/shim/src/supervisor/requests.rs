@@ -50,6 +50,14 @@ impl Supervisor {
                 self.reopen_log(&container).map(|()| Some(Reply::Done))
             }
             Request::Exec(exec) => self.exec(id, &exec, fds).map(|()| None),
+            Request::Attach(attach) => self.attach(id, attach, fds).map(Some),
+            Request::Resize {
+                container,
+                rows,
+                columns,
+            } => self
+                .resize(&container, rows, columns)
+                .map(|()| Some(Reply::Done)),
             Request::Shutdown => {
                 self.stop(Some(id));
                 Ok(None)

@@ -51,6 +51,7 @@ mod tests {
         for (method, path, verb, subresources) in [
             (Method::GET, "/containerLogs/a/b/c", "get", &["proxy"][..]),
             (Method::POST, "/exec/a/b/c", "create", &["proxy"]),
+            (Method::GET, "/attach/a/b/c", "get", &["proxy"]),
             (Method::POST, "/portForward/a/b", "create", &["proxy"]),
             (Method::GET, "/portForward/a/b/u", "get", &["proxy"]),
             (Method::GET, "/logs/x", "get", &["log"]),

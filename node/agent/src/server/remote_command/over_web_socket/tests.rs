@@ -29,7 +29,7 @@ impl Session {
         let options = options(flags, command);
         let (sender, dropped) = oneshot::channel();
         let served = tokio::spawn(async move {
-            let start = run(&options.command, sender);
+            let start = run(options.clone(), sender);
             serve(theirs, protocol, &options, start).await
         });
         Session {
@@ -99,7 +99,7 @@ async fn what_cannot_be_started_is_told_why() {
     let (_, _, status) = session.rest().await;
     assert_eq!(
         status["message"],
-        "Internal error occurred: error executing command in container: No such file or directory (os error 2)"
+        "Internal error occurred: No such file or directory (os error 2)"
     );
 }
 

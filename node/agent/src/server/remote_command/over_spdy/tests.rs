@@ -31,7 +31,7 @@ impl Session {
         let options = options(flags, command);
         let (sender, dropped) = oneshot::channel();
         let served = tokio::spawn(async move {
-            let start = run(&options.command, sender);
+            let start = run(options.clone(), sender);
             serve(theirs, &options, start).await
         });
         let mut client = testing::Client::new(ours);

@@ -1,6 +1,5 @@
 //! A session in the messages of a WebSocket.
 
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use super::channels::{self, ERROR, Protocol, STDERR, STDOUT, Told};
 use super::options::Options;
 use super::session::{self, Gone, Hear, Process, Speak};
+use super::stdio::Ends;
 use crate::server::web_socket;
 
 /// How long a client has to close its end: closed before, with what it has sent still unread, its connection would be
@@ -30,21 +30,20 @@ struct Client<S> {
 }
 
 /// `stream`: behind the handshake.
-pub async fn serve<S, P, F>(
+pub async fn serve<S, P>(
     stream: S,
     protocol: Protocol,
     options: &Options,
-    start: impl FnOnce([OwnedFd; 3]) -> F,
+    start: impl Future<Output = Result<(Ends, P), String>>,
 ) -> Result<(), Gone>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
     P: Process,
-    F: Future<Output = Result<P, String>>,
 {
     let (sink, messages) = web_socket::open(stream).await.split();
     let (mut speaker, mut client) = (Speaker(sink), Client { messages, protocol });
     speaker.say(vec![greeted(options)]).await?;
-    session::serve(&mut speaker, &mut client, options, start).await?;
+    session::serve(&mut speaker, &mut client, start).await?;
     let close = CloseFrame {
         code: CloseCode::Normal,
         reason: "".into(),

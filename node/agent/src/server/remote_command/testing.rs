@@ -1,6 +1,5 @@
 //! Processes of this machine, for tests of sessions.
 
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 
 use tokio::process::{Child, Command};
@@ -8,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::options::Options;
 use super::session::Process;
+use super::stdio::{self, Ends};
 
 pub struct Local {
     child: Child,
@@ -31,23 +31,20 @@ pub fn options(flags: &[&str], command: &[&str]) -> Options {
     Options::parse(flags.chain(words).collect()).unwrap()
 }
 
-/// Starts the command with the descriptors; `dropped` is dropped with the process.
-pub fn run(
-    command: &[String],
-    dropped: oneshot::Sender<()>,
-) -> impl FnOnce([OwnedFd; 3]) -> std::future::Ready<Result<Local, String>> {
-    move |[stdin, stdout, stderr]| {
-        let child = Command::new(&command[0])
-            .args(&command[1..])
-            .stdin(stdin)
-            .stdout(stdout)
-            .stderr(stderr)
-            .kill_on_drop(true)
-            .spawn();
-        let started = child.map(|child| Local {
-            child,
-            _dropped: dropped,
-        });
-        std::future::ready(started.map_err(|error| error.to_string()))
-    }
+/// Starts the command; `dropped` is dropped with the process.
+pub async fn run(options: Options, dropped: oneshot::Sender<()>) -> Result<(Ends, Local), String> {
+    let (ends, [stdin, stdout, stderr]) = stdio::open(&options).unwrap();
+    let child = Command::new(&options.command[0])
+        .args(&options.command[1..])
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let process = Local {
+        child,
+        _dropped: dropped,
+    };
+    Ok((ends, process))
 }

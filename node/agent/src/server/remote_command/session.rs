@@ -2,11 +2,11 @@
 //!
 //! Both directions hold at most a message each: a client that does not read holds up the process by its full pipe, a
 //! process that does not read holds up the client by the full connection. The status comes after all the process has
-//! written. A client that goes away takes the process with it: a terminal is hung up, and what is left is killed.
+//! written. A client that goes away is let go by dropping the process's handle and its streams: what exec runs goes with
+//! it, what attach is attached to goes on.
 //!
 //! How the client is spoken to is [`Speak`]'s and [`Hear`]'s to know.
 
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::time::{Instant, interval_at};
@@ -14,8 +14,7 @@ use tokio_tungstenite::tungstenite;
 use vetch_spdy::Closed;
 
 use super::channels::{self, ERROR, Told};
-use super::options::Options;
-use super::stdio::{self, Ends, Input, Output};
+use super::stdio::{Ends, Input, Output};
 
 /// A client that vanished without a word is found out by what it does not acknowledge.
 const PING: Duration = Duration::from_secs(30);
@@ -35,9 +34,9 @@ pub enum Gone {
     Spdy(#[from] Closed),
 }
 
-/// Killed when dropped.
+/// Let go of when dropped.
 pub trait Process: Send {
-    /// Its exit code, or why there is none. May be dropped and called again.
+    /// Its exit code, or in words for the client why there is none. May be dropped and called again.
     fn wait(&mut self) -> impl Future<Output = Result<i32, String>> + Send;
 }
 
@@ -56,33 +55,25 @@ pub trait Hear: Send {
     fn hear(&mut self) -> impl Future<Output = Option<Told>> + Send;
 }
 
-/// Its last word is the status.
-pub async fn serve<P, F>(
+/// Its last word is the status. `start`: our ends of the process's streams, and the process.
+pub async fn serve<P: Process>(
     speaker: &mut impl Speak,
     client: &mut impl Hear,
-    options: &Options,
-    start: impl FnOnce([OwnedFd; 3]) -> F,
-) -> Result<(), Gone>
-where
-    P: Process,
-    F: Future<Output = Result<P, String>>,
-{
-    let outcome = match stdio::open(options) {
-        Err(error) => Err(error.to_string()),
-        Ok((ends, theirs)) => match start(theirs).await {
-            Err(why) => Err(why),
-            Ok(mut process) => {
-                let Ends {
-                    mut input,
-                    stdout,
-                    stderr,
-                } = ends;
-                tokio::select! {
-                    outcome = speak(speaker, [stdout, stderr], &mut process) => outcome?,
-                    () = listen(client, &mut input) => return Err(Gone::Left),
-                }
+    start: impl Future<Output = Result<(Ends, P), String>>,
+) -> Result<(), Gone> {
+    let outcome = match start.await {
+        Err(why) => Err(why),
+        Ok((ends, mut process)) => {
+            let Ends {
+                mut input,
+                stdout,
+                stderr,
+            } = ends;
+            tokio::select! {
+                outcome = speak(speaker, [stdout, stderr], &mut process) => outcome?,
+                () = listen(client, &mut input) => return Err(Gone::Left),
             }
-        },
+        }
     };
     let status = channels::status(outcome).to_string();
     speaker.say([&[ERROR], status.as_bytes()].concat()).await
@@ -148,7 +139,7 @@ async fn listen(client: &mut impl Hear, input: &mut Input) {
                 }
             }
             Told::EndOfInput => input.end(),
-            Told::Resize(size) => input.resize(size),
+            Told::Resize(size) => input.resize(size).await,
             Told::Nothing => {}
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -90,36 +91,63 @@ pub struct Ends {
 /// What the client may say to the process.
 pub struct Input {
     pub stdin: Option<Arc<End>>,
-    terminal: Option<Arc<End>>,
+    terminal: Terminal,
 }
 
+enum Terminal {
+    None,
+    /// Its input has no end.
+    Ours(Arc<End>),
+    /// Where we have pipes to what is behind it.
+    Elsewhere(Resize),
+}
+
+type Resize = Box<dyn Fn(Size) -> BoxFuture<'static, ()> + Send + Sync>;
+
 impl Input {
-    /// A pipe ends with it; a terminal's input has no end.
+    /// A pipe ends with it.
     pub fn end(&mut self) {
-        if self.terminal.is_none() {
+        if !matches!(self.terminal, Terminal::Ours(_)) {
             self.stdin = None;
         }
     }
 
-    pub fn resize(&self, size: Size) {
-        if let Some(terminal) = &self.terminal {
-            let size = Winsize {
-                ws_row: size.height,
-                ws_col: size.width,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            };
-            // A terminal takes any size.
-            let _ = tcsetwinsize(terminal.0.get_ref(), size);
+    /// The process has a terminal, to which `resize` tells its size.
+    pub fn resized_by(
+        &mut self,
+        resize: impl Fn(Size) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) {
+        self.terminal = Terminal::Elsewhere(Box::new(resize));
+    }
+
+    pub async fn resize(&self, size: Size) {
+        match &self.terminal {
+            Terminal::None => {}
+            Terminal::Ours(terminal) => {
+                let size = Winsize {
+                    ws_row: size.height,
+                    ws_col: size.width,
+                    ws_xpixel: 0,
+                    ws_ypixel: 0,
+                };
+                // A terminal takes any size.
+                let _ = tcsetwinsize(terminal.0.get_ref(), size);
+            }
+            Terminal::Elsewhere(resize) => resize(size).await,
         }
     }
 }
 
-/// Our ends, and the process's stdin, stdout and stderr. What the client does not want is /dev/null.
+/// Our ends, and the process's stdin, stdout and stderr.
 pub fn open(options: &Options) -> io::Result<(Ends, [OwnedFd; 3])> {
-    if options.tty {
-        return terminal(options);
+    match options.tty {
+        true => terminal(options),
+        false => pipes(options),
     }
+}
+
+/// Without a terminal. What the client does not want is /dev/null.
+pub fn pipes(options: &Options) -> io::Result<(Ends, [OwnedFd; 3])> {
     let (input, stdin) = match options.stdin {
         true => {
             let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -132,7 +160,7 @@ pub fn open(options: &Options) -> io::Result<(Ends, [OwnedFd; 3])> {
     let ends = Ends {
         input: Input {
             stdin: input,
-            terminal: None,
+            terminal: Terminal::None,
         },
         stdout: out,
         stderr: err,
@@ -171,7 +199,7 @@ fn terminal(options: &Options) -> io::Result<(Ends, [OwnedFd; 3])> {
     let ends = Ends {
         input: Input {
             stdin: options.stdin.then(|| ours.clone()),
-            terminal: Some(ours.clone()),
+            terminal: Terminal::Ours(ours.clone()),
         },
         stdout: Some(Output {
             end: ours,

@@ -1,7 +1,8 @@
-//! What is to be run, and which of its streams the client wants: the kubelet's parameters.
+//! Which streams of a process the client wants, and what is to be run by exec: the kubelet's parameters.
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// Empty for attach.
     pub command: Vec<String>,
     pub stdin: bool,
     pub stdout: bool,

@@ -1,10 +1,10 @@
 //! A session in streams of SPDY, of which each is opened for a channel: `v4.channel.k8s.io` there.
 
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use futures::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -14,6 +14,7 @@ use vetch_spdy::{Headers, Incoming, Output, Stream};
 use super::channels::{ERROR, STDERR, STDOUT, Told};
 use super::options::Options;
 use super::session::{self, Gone, Hear, Process, Speak};
+use super::stdio::Ends;
 use crate::node::chain;
 
 /// The kubelet waits as long for all of them.
@@ -56,29 +57,25 @@ impl Kind {
 }
 
 /// `io`: behind the handshake. Returns when the connection is closed.
-pub async fn serve<P, F>(
+pub async fn serve<P: Process>(
     io: impl AsyncRead + AsyncWrite,
     options: &Options,
-    start: impl FnOnce([OwnedFd; 3]) -> F,
-) -> Result<(), Gone>
-where
-    P: Process,
-    F: Future<Output = Result<P, String>>,
-{
+    start: impl Future<Output = Result<(Ends, P), String>>,
+) -> Result<(), Gone> {
     let needed =
         |headers: &Headers| Kind::read(headers).is_some_and(|kind| kind.is_needed(options));
     let (connection, mut incoming) = vetch_spdy::serve(io, needed);
     let session = async move {
         let gathered = timeout(STREAMS_LIMIT, gather(&mut incoming, options)).await;
         let (mut speaker, mut client) = gathered.map_err(|_| Gone::Streams)??;
-        session::serve(&mut speaker, &mut client, options, start).await?;
+        session::serve(&mut speaker, &mut client, start).await?;
         speaker.end();
         // The streams are dropped, and the client closes the connection.
         Ok::<_, Gone>(())
     };
     let (ended, served) = tokio::join!(connection, session);
     if let Err(error) = ended {
-        debug!(error = chain(&error), "exec by SPDY");
+        debug!(error = chain(&error), "a session by SPDY");
     }
     served
 }
@@ -151,9 +148,12 @@ impl Speak for Speaker {
         }
     }
 
-    /// The connection asks by itself.
+    /// The connection asks by itself. Its end is not heard while the process takes no input.
     async fn ping(&mut self) -> Result<(), Gone> {
-        Ok(())
+        match self.error.closed().now_or_never() {
+            Some(()) => Err(Gone::Left),
+            None => Ok(()),
+        }
     }
 }
 
