@@ -119,6 +119,19 @@ impl Cri {
         reopened.map_err(error::status)
     }
 
+    /// What is not given stays.
+    pub async fn update_resources(
+        &self,
+        request: UpdateContainerResourcesRequest,
+    ) -> Result<(), Status> {
+        let known = self.find_container(&request.container_id).await?;
+        let wanted = resources::changed(&known.spec.resources, request.linux.as_ref())?;
+        let id = &known.status.id;
+        let annotations = request.annotations.into_iter().collect();
+        let updated = self.runtime.update_container(id, wanted, annotations).await;
+        updated.map_err(error::status)
+    }
+
     /// `DeadlineExceeded` when it was killed for its time; no limit where `timeout` (seconds) is 0.
     pub async fn exec_sync(&self, request: ExecSyncRequest) -> Result<ExecSyncResponse, Status> {
         let known = self.find_container(&request.container_id).await?;

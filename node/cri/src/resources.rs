@@ -42,6 +42,20 @@ pub fn wanted(given: Option<&LinuxContainerResources>) -> Result<Resources, Stat
     })
 }
 
+/// What is not given stays, and so does the score, which 0 may be or not.
+pub fn changed(
+    before: &Resources,
+    given: Option<&LinuxContainerResources>,
+) -> Result<Resources, Status> {
+    let given = wanted(given)?;
+    Ok(Resources {
+        cpu_weight: given.cpu_weight.or(before.cpu_weight),
+        cpu_max: given.cpu_max.or(before.cpu_max),
+        memory_max: given.memory_max.or(before.memory_max),
+        ..before.clone()
+    })
+}
+
 /// What is reported back; shares are the ones nearest to the weight.
 pub fn report(resources: &Resources) -> LinuxContainerResources {
     let (cpu_quota, period) = resources.cpu_max.unwrap_or_default();
@@ -107,6 +121,26 @@ mod tests {
         assert_eq!(got.memory_max, Some(1 << 20));
         assert_eq!(got.oom_score_adj, Some(-998));
         assert_eq!(report(&got).cpu_quota, 50_000);
+    }
+
+    #[test]
+    fn what_is_not_given_stays() {
+        let before = Resources {
+            cpu_weight: Some(39),
+            memory_max: Some(1 << 20),
+            oom_score_adj: Some(5),
+            ..Resources::default()
+        };
+        let given = LinuxContainerResources {
+            memory_limit_in_bytes: 1 << 21,
+            ..LinuxContainerResources::default()
+        };
+        let want = Resources {
+            memory_max: Some(1 << 21),
+            ..before.clone()
+        };
+        assert_eq!(changed(&before, Some(&given)).unwrap(), want);
+        assert_eq!(changed(&before, None).unwrap(), before);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use k8s_cri::v1::{
     NamespaceMode, SecurityProfile, SupplementalGroupsPolicy,
 };
 use tonic::Status;
-use vetch_runtime::{ContainerSpec, Mount, Propagation, SandboxSpec};
+use vetch_runtime::{ContainerId, ContainerSpec, Mount, Propagation, SandboxSpec};
 
 use crate::error::unsupported;
 use crate::resources;
@@ -38,7 +38,7 @@ pub fn spec(
     }
     let linux = config.linux.clone().unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
-    check_pid_namespace(&security, sandbox)?;
+    let pid_target = pid_target(&security, sandbox)?;
     check_app_armor(&security)?;
     let user = user(&security)?;
     let capabilities = security.capabilities.unwrap_or_default();
@@ -82,6 +82,8 @@ pub fn spec(
         readonly_paths: Some(security.readonly_paths),
         tty: config.tty,
         stdin: config.stdin,
+        stdin_once: config.stdin_once,
+        pid_target,
         resources: resources::wanted(linux.resources.as_ref())?,
         labels: config.labels.clone().into_iter().collect(),
         annotations: config.annotations.clone().into_iter().collect(),
@@ -90,13 +92,13 @@ pub fn spec(
     })
 }
 
-/// The sandbox has said whether its containers share one.
-fn check_pid_namespace(
+/// The sandbox has said whether its containers share one; one of them may join another's.
+fn pid_target(
     security: &LinuxContainerSecurityContext,
     sandbox: &SandboxSpec,
-) -> Result<(), Status> {
+) -> Result<Option<ContainerId>, Status> {
     let Some(options) = &security.namespace_options else {
-        return Ok(());
+        return Ok(None);
     };
     let mode = pid_mode(options)?;
     let of_sandbox = match (sandbox.host_pid, sandbox.share_process_namespace) {
@@ -104,14 +106,17 @@ fn check_pid_namespace(
         (false, true) => NamespaceMode::Pod,
         (false, false) => NamespaceMode::Container,
     };
-    if mode == of_sandbox {
-        return Ok(());
+    match mode {
+        _ if mode == of_sandbox => Ok(None),
+        NamespaceMode::Target if of_sandbox == NamespaceMode::Container => {
+            Ok(Some(ContainerId(options.target_id.clone())))
+        }
+        _ => Err(unsupported(&format!(
+            "pid namespace mode {} in a sandbox of mode {} is",
+            mode.as_str_name(),
+            of_sandbox.as_str_name()
+        ))),
     }
-    Err(unsupported(&format!(
-        "pid namespace mode {} in a sandbox of mode {} is",
-        mode.as_str_name(),
-        of_sandbox.as_str_name()
-    )))
 }
 
 fn check_app_armor(security: &LinuxContainerSecurityContext) -> Result<(), Status> {

@@ -168,14 +168,22 @@ fn what_is_not_done_is_refused() {
         secured(|security| {
             security.namespace_options = Some(NamespaceOption {
                 pid: mode.into(),
+                target_id: "t".into(),
                 ..NamespaceOption::default()
             });
         })
     };
     assert!(made(&pid(NamespaceMode::Pod)).is_ok());
+    let alone = SandboxSpec {
+        share_process_namespace: false,
+        ..sandbox()
+    };
+    let joined = spec(&pid(NamespaceMode::Target), "sha256:1", &alone).unwrap();
+    assert_eq!(joined.pid_target, Some(ContainerId("t".into())));
     for wrong in [
         pid(NamespaceMode::Container),
         pid(NamespaceMode::Node),
+        pid(NamespaceMode::Target),
         secured(|security| {
             security.apparmor = Some(SecurityProfile {
                 profile_type: ProfileType::Localhost.into(),
