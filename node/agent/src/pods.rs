@@ -12,6 +12,7 @@
 //! | `plan`, `termination`, `admission`, `backoff`, `restart` | decisions |
 //! | `status`, `events` | what the API server is told |
 //! | `probe`, `lifecycle` | questions and hooks |
+//! | `resize` | other resources for what runs |
 //! | `image`, `container`, `sandbox`, `datapath`, `env`, `security`, `resources`, `etc` | from the spec to what the runtime is asked for |
 //! | `volumes`, `sources`, `objects`, `downward` | volumes and what they are made from |
 
@@ -32,6 +33,7 @@ mod own_node;
 mod plan;
 mod probe;
 mod quantity;
+mod resize;
 mod resources;
 mod restart;
 mod sandbox;

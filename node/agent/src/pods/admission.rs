@@ -39,13 +39,8 @@ pub fn refusal(pod: &Pod, node: Option<&Node>, others: &[ResourceList]) -> Optio
     if !matches_node(pod, node) {
         return rejected("NodeAffinity", "Predicate NodeAffinity failed".to_owned());
     }
-    let (resource, requested, used, capacity) = shortage(pod, node, others)?;
-    rejected(
-        &format!("OutOf{resource}"),
-        format!(
-            "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
-        ),
-    )
+    let shortage = shortage(pod, node, others)?;
+    rejected(&format!("OutOf{}", shortage.resource), shortage.to_string())
 }
 
 fn forbidden_sysctl(pod: &Pod) -> Option<String> {
@@ -74,14 +69,31 @@ fn forbidden_sysctl(pod: &Pod) -> Option<String> {
     None
 }
 
-/// (resource, requested, used, capacity) of the first that does not fit.
-fn shortage(pod: &Pod, node: &Node, others: &[ResourceList]) -> Option<(String, i64, i64, i64)> {
+/// A resource of which the node has too little left.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+)]
+pub struct Shortage {
+    pub resource: String,
+    requested: i64,
+    used: i64,
+    capacity: i64,
+}
+
+/// The first that does not fit.
+pub fn shortage(pod: &Pod, node: &Node, others: &[ResourceList]) -> Option<Shortage> {
     let allocatable = node.status.as_ref()?.allocatable.as_ref()?;
     if let Some(pods) = allocatable.get("pods") {
         let (capacity, used) = (quantity::value(pods), others.len());
         let used = i64::try_from(used).unwrap_or(i64::MAX);
         if used + 1 > capacity {
-            return Some(("pods".to_owned(), 1, used, capacity));
+            return Some(Shortage {
+                resource: "pods".to_owned(),
+                requested: 1,
+                used,
+                capacity,
+            });
         }
     }
     for (name, request) in resources::pod_requests(pod) {
@@ -98,7 +110,12 @@ fn shortage(pod: &Pod, node: &Node, others: &[ResourceList]) -> Option<(String, 
             .map(|quantity| quantity::amount(&name, quantity))
             .fold(0_i64, i64::saturating_add);
         if requested > capacity.saturating_sub(used) {
-            return Some((name, requested, used, capacity));
+            return Some(Shortage {
+                resource: name,
+                requested,
+                used,
+                capacity,
+            });
         }
     }
     None

@@ -27,6 +27,9 @@ pub const MESSAGE_PATH: &str = "vetch.io/termination-message-file";
 /// What a status reports as imageID.
 pub const IMAGE_REF: &str = "vetch.io/image-ref";
 
+/// The requests and limits the container was given, as JSON.
+pub const RESOURCES: &str = "vetch.io/resources";
+
 pub fn pod_labels(pod: &Pod) -> BTreeMap<String, String> {
     [
         (POD_NAME, spec::name(pod)),
@@ -65,6 +68,10 @@ pub fn container_spec(pod: &Pod, container: &Container, parts: Parts) -> Contain
             policy.unwrap_or_else(|| "File".to_owned()),
         ),
     ]);
+    let resources = container.resources.clone().unwrap_or_default();
+    // Names and quantities always have a JSON form.
+    let resources = serde_json::to_string(&resources).unwrap_or_default();
+    annotations.insert(RESOURCES.to_owned(), resources);
     if let Some(file) = &parts.message_file {
         annotations.insert(MESSAGE_PATH.to_owned(), file.display().to_string());
     }
@@ -110,7 +117,7 @@ mod tests {
             "spec": {"containers": [{
                 "name": "app", "image": "echo:v1", "command": ["run", "$(MODE)"], "args": ["$$(MODE)", "$(NO)"],
                 "workingDir": "/w", "tty": true, "terminationMessagePolicy": "FallbackToLogsOnError",
-                "lifecycle": {"stopSignal": "SIGINT"},
+                "lifecycle": {"stopSignal": "SIGINT"}, "resources": {"limits": {"cpu": "1"}},
             }]},
         }))
         .unwrap();
@@ -144,5 +151,6 @@ mod tests {
         assert_eq!(made.labels[POD_UID], "u");
         assert_eq!(made.annotations[IMAGE_REF], "echo@sha256:2");
         assert_eq!(made.annotations[MESSAGE_PATH], "/m");
+        assert_eq!(made.annotations[RESOURCES], r#"{"limits":{"cpu":"1"}}"#);
     }
 }

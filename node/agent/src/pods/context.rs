@@ -18,6 +18,7 @@ use super::objects::Objects;
 use super::own_node::OwnNode;
 use super::probe::Prober;
 use super::quantity::ResourceList;
+use super::resize::{self, Answer};
 use super::resources::{self, HostMemory};
 use super::services::Services;
 use super::spec;
@@ -43,6 +44,8 @@ pub struct Context {
     pub memory: HostMemory,
     /// Requests of the pods the node has taken, by uid.
     taken: Mutex<HashMap<String, ResourceList>>,
+    /// Sends when that becomes less.
+    room: watch::Sender<()>,
 }
 
 /// What a [`Context`] is made of, without what it keeps itself.
@@ -65,6 +68,7 @@ impl Context {
             secrets: Objects::new(shared.client.clone()),
             memory: HostMemory::read(shared.config.can_lower_oom_score),
             taken: Mutex::default(),
+            room: watch::Sender::new(()),
             client: shared.client,
             config: shared.config,
             runtime: shared.runtime,
@@ -99,18 +103,33 @@ impl Context {
         let node = self.node.get(READ_LIMIT).await;
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = spec::uid(pod);
-        let others: Vec<ResourceList> = taken
-            .iter()
-            .filter(|(uid, _)| *uid != own)
-            .map(|(_, requests)| requests.clone())
-            .collect();
-        match admission::refusal(pod, node.as_deref(), &others) {
+        match admission::refusal(pod, node.as_deref(), &others(&taken, own)) {
             Some(verdict) => Err(verdict),
             None => {
                 taken.insert(own.to_owned(), resources::pod_requests(pod));
                 Ok(())
             }
         }
+    }
+
+    /// Grants a pod that is here what it asks for now, or says why not.
+    pub async fn resize(&self, pod: &Pod) -> Answer {
+        let node = self.node.get(READ_LIMIT).await;
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = spec::uid(pod);
+        let others = others(&taken, own);
+        let answer = resize::decide(pod, node.as_deref(), taken.get(own), &others);
+        if answer == Answer::Granted {
+            taken.insert(own.to_owned(), resources::pod_requests(pod));
+            drop(taken);
+            self.room.send_replace(());
+        }
+        answer
+    }
+
+    /// Changes when a pod may have given something back.
+    pub fn room(&self) -> watch::Receiver<()> {
+        self.room.subscribe()
     }
 
     /// A pod that is here already is not asked.
@@ -123,6 +142,13 @@ impl Context {
     /// What it had is free.
     pub fn release(&self, uid: &str) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.remove(uid);
+        if taken.remove(uid).is_some() {
+            self.room.send_replace(());
+        }
     }
+}
+
+fn others(taken: &HashMap<String, ResourceList>, own: &str) -> Vec<ResourceList> {
+    let others = taken.iter().filter(|(uid, _)| *uid != own);
+    others.map(|(_, requests)| requests.clone()).collect()
 }

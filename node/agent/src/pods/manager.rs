@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use vetch_runtime::SandboxId;
 
 use super::context::Context;
+use super::resize::Allocation;
 use super::spec;
 use super::text::chain;
 use super::worker::{Inbox, Update, Worker};
@@ -119,7 +120,11 @@ impl Manager {
         for pod in listed.values() {
             let begun = pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
             if begun && !spec::is_terminal(spec::phase(pod)) {
-                self.context.take(pod);
+                let allocated = Allocation::read(&self.context.pod_dir(pod));
+                // The worker says what went wrong.
+                let allocated = allocated.ok().flatten();
+                let granted = allocated.map(|allocated| allocated.applied(pod.clone()));
+                self.context.take(&granted.unwrap_or_else(|| pod.clone()));
             }
         }
         let uids: BTreeSet<String> = listed.keys().cloned().collect();

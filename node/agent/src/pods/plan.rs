@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use vetch_runtime::{ContainerId, SandboxId};
+use vetch_runtime::{ContainerId, ContainerState, ContainerStatus, SandboxId};
 
 use super::backoff::Backoff;
 use super::probe::ProbeResults;
@@ -35,6 +35,8 @@ pub struct Observed<'a> {
     pub pulls: &'a Backoff,
     /// What the last pull of an image came to.
     pub pull_errors: &'a BTreeMap<String, String>,
+    /// Containers that were ended for a resize: started again, however they ended.
+    pub resized: &'a BTreeSet<ContainerId>,
     /// Starts that failed, by container.
     pub holds: &'a BTreeMap<String, Hold>,
     pub busy: &'a Busy,
@@ -45,8 +47,15 @@ impl Observed<'_> {
     /// Whether a container that is not running shall be started.
     fn wants(&self, container: &Container) -> bool {
         let latest = self.seen.latest(&container.name);
+        if latest.is_some_and(|status| self.was_resized(status)) {
+            return true;
+        }
         let past = self.past.get(&container.name).copied();
         restart::wanted(container, self.pod, latest, past)
+    }
+
+    fn was_resized(&self, status: &ContainerStatus) -> bool {
+        status.state == ContainerState::Exited && self.resized.contains(&status.id)
     }
 }
 
@@ -95,6 +104,7 @@ impl Hold {
 pub enum KillReason {
     Liveness,
     Startup,
+    Resize,
     Other,
 }
 

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::probe::ProbeResults;
+use super::resize::Resizing;
 use super::resources;
 use super::seen::Seen;
 use super::spec;
@@ -58,6 +59,7 @@ pub struct Inputs<'a> {
     pub messages: &'a TerminationMessages,
     /// A container whose start is not complete: its postStart hook runs.
     pub held: Option<&'a str>,
+    pub resizing: &'a Resizing,
     pub pod_ips: &'a [IpAddr],
     pub node_ip: IpAddr,
     /// The sandbox exists and has its addresses.
@@ -133,8 +135,15 @@ fn phase_of(inputs: &Inputs<'_>, init: &[ContainerStatus], regular: &[ContainerS
         return "Failed".to_owned();
     }
     let found = phase::of(inputs.pod, init, regular, inputs.terminal);
+    // One that ended because it shall begin anew, whatever its exit code.
+    let restarted = &inputs.resizing.restarted;
+    let anew = inputs
+        .seen
+        .containers()
+        .any(|container| restarted.contains(&container.id));
     // A pod that failed as a whole says so when all of it has ended.
-    if inputs.verdict.is_some() && spec::is_terminal(found) {
+    let goes_on = inputs.verdict.is_some() || (anew && !inputs.terminal);
+    if goes_on && spec::is_terminal(found) {
         return "Running".to_owned();
     }
     found.to_owned()

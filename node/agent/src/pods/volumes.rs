@@ -6,6 +6,7 @@
 //!   volume-subpaths/<volume>/<container>/<n>  bind mounts of subPaths
 //!   containers/<container>/<hex>            termination messages
 //!   etc-hosts, etc-hostname, resolv.conf
+//!   allocated.json                          resources the pod was granted
 //! ```
 
 mod empty_dir;

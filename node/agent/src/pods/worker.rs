@@ -11,11 +11,13 @@ mod kill;
 mod make_sandbox;
 mod observe;
 mod outcome;
+mod resize;
 mod run;
 mod running;
 mod stage;
 mod start;
 mod tell;
+mod update;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +44,7 @@ use super::volumes::token::TokenStore;
 pub use clean::{network_and_sandbox as remove_orphan, remove_log_directory};
 pub use inbox::{Inbox, Update};
 use job::Jobs;
+use resize::Resize;
 use stage::Stage;
 use volumes::FollowedObjects;
 
@@ -53,8 +56,9 @@ pub struct Worker {
     context: Arc<Context>,
     inbox: Arc<Inbox>,
     network_ready: watch::Receiver<bool>,
-    /// As the API server had it last.
+    /// As the API server had it last, with the resources the node has allocated to it.
     pod: Arc<Pod>,
+    resize: Resize,
     /// The API server has it no more.
     removed: bool,
     dir: PathBuf,
@@ -146,6 +150,7 @@ impl Worker {
         let seconds = Duration::from_secs;
         Worker {
             network_ready: context.network_ready.clone(),
+            resize: Resize::new(pod.clone(), context.room()),
             dir: context.pod_dir(&pod),
             objects: Arc::new(FollowedObjects::none()),
             probes: ProbeSet::new(context.prober(), context.recorder.clone()),

@@ -6,7 +6,7 @@ use vetch_runtime::{ContainerState, ContainerStatus};
 use super::{Action, BackingOff, KillReason, Observed, Plan, crash_key};
 use crate::pods::status::Waiting;
 use crate::pods::text::{go_duration, go_quote, pod_text};
-use crate::pods::{restart, spec};
+use crate::pods::{resize, restart, spec};
 
 pub fn add(observed: &Observed<'_>, plan: &mut Plan) {
     let mut left = false;
@@ -34,6 +34,8 @@ pub fn add(observed: &Observed<'_>, plan: &mut Plan) {
 pub enum Verdict {
     Keep,
     Changed,
+    /// What it is allocated now takes another start.
+    Resized,
     Liveness,
     Startup,
 }
@@ -51,6 +53,8 @@ pub fn verdict(
         .unwrap_or_default();
     if container.image.as_deref().unwrap_or_default() != status.image {
         Verdict::Changed
+    } else if resize::needs_restart(container, status) {
+        Verdict::Resized
     } else if container.liveness_probe.is_some() && results.liveness == Some(false) {
         Verdict::Liveness
     } else if container.startup_probe.is_some() && results.startup == Some(false) {
@@ -69,11 +73,16 @@ fn kill(
     let (what, reason) = match verdict(observed, container, status) {
         Verdict::Keep => return None,
         Verdict::Changed => ("definition changed", KillReason::Other),
+        Verdict::Resized => ("resize requires restart", KillReason::Resize),
         Verdict::Liveness => ("failed liveness probe", KillReason::Liveness),
         Verdict::Startup => ("failed startup probe", KillReason::Startup),
     };
-    let again =
-        reason == KillReason::Other || restart::after_exit(container, observed.pod, restart::LOST);
+    let again = match reason {
+        // Its words say so already.
+        KillReason::Resize => false,
+        KillReason::Other => true,
+        _ => restart::after_exit(container, observed.pod, restart::LOST),
+    };
     let rest = if again { ", will be restarted" } else { "" };
     Some(Action::Kill {
         id: status.id.clone(),
@@ -154,7 +163,8 @@ fn crash_back_off(observed: &Observed<'_>, container: &Container) -> Option<Back
     let history = observed.seen.history(&container.name);
     let exited = history
         .iter()
-        .find(|status| status.state == ContainerState::Exited)?;
+        .find(|status| status.state == ContainerState::Exited)
+        .filter(|status| !observed.was_resized(status))?;
     let finished = exited.finished_at?;
     let key = crash_key(container);
     let until = observed.crashes.until(&key, finished, observed.now)?;

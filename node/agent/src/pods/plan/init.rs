@@ -95,6 +95,10 @@ fn keep(observed: &Observed<'_>, plan: &mut Plan, container: &Container) {
                     format!("Init container {name} definition changed"),
                     KillReason::Other,
                 ),
+                Verdict::Resized => (
+                    format!("Container {name} resize requires restart"),
+                    KillReason::Resize,
+                ),
                 Verdict::Liveness => (
                     format!("Init container {name} failed liveness probe"),
                     KillReason::Liveness,

@@ -18,6 +18,7 @@ struct Case {
     crashes: Backoff,
     pulls: Backoff,
     pull_errors: BTreeMap<String, String>,
+    resized: BTreeSet<ContainerId>,
     holds: BTreeMap<String, Hold>,
     busy: Busy,
     now: Timestamp,
@@ -41,6 +42,7 @@ impl Case {
             crashes: Backoff::new(seconds(10), seconds(300)),
             pulls: Backoff::new(seconds(10), seconds(300)),
             pull_errors: BTreeMap::new(),
+            resized: BTreeSet::new(),
             holds: BTreeMap::new(),
             busy: Busy::default(),
             now: at(1000),
@@ -57,6 +59,7 @@ impl Case {
             crashes: &self.crashes,
             pulls: &self.pulls,
             pull_errors: &self.pull_errors,
+            resized: &self.resized,
             holds: &self.holds,
             busy: &self.busy,
             now: self.now,
@@ -523,4 +526,51 @@ fn a_sandbox_lost_at_once_is_not_made_in_a_busy_loop() {
             (want.iter().map(|w| (*w).to_owned()).collect(), wake_at)
         );
     }
+}
+
+#[test]
+fn a_resize_that_needs_a_restart() {
+    let size = |cpu: &str| json!({"requests": {"cpu": cpu}});
+    let spec = |sidecar: bool| {
+        let policy = json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
+        let sized = |name: &str, own: Option<&str>| json!({"name": name, "image": "echo:v1", "resizePolicy": policy, "resources": size("2"), "restartPolicy": own});
+        let init = sidecar.then(|| sized("side", Some("Always")));
+        json!({
+            "restartPolicy": "OnFailure", "initContainers": Vec::from_iter(init),
+            "containers": [sized("app", None)],
+        })
+    };
+    let given = |mut status: ContainerStatus, cpu: &str| {
+        let text = size(cpu).to_string();
+        status
+            .annotations
+            .insert(crate::pods::container::RESOURCES.to_owned(), text);
+        status
+    };
+    let running = |name: &str, cpu: &str| given(container(name, 0, Running), cpu);
+    let mut case = Case::new(spec(false), vec![running("app", "1")]);
+    assert_eq!(
+        words(&case.plan()),
+        ["kill app-0: Container app resize requires restart"]
+    );
+    case.seen = seen(vec![running("app", "2")]);
+    assert_eq!(words(&case.plan()), [""; 0]);
+    let both = vec![running("side", "1"), running("app", "2")];
+    assert_eq!(
+        words(&Case::new(spec(true), both).plan()),
+        ["kill side-0: Container side resize requires restart"]
+    );
+
+    // However it ended: it is started again, and at once.
+    case.seen = seen(vec![given(exited("app", 0, 0), "1")]);
+    let ended = at(1);
+    case.crashes.next(
+        &crash_key(&case.pod.spec.as_ref().unwrap().containers[0]),
+        ended,
+        ended,
+    );
+    case.now = at(2);
+    assert!(case.plan().ended);
+    case.resized.insert(ContainerId("app-0".into()));
+    assert_eq!(words(&case.plan()), ["start app"]);
 }

@@ -7,6 +7,9 @@ use super::Inputs;
 use crate::pods::spec;
 use crate::pods::text::{go_list, go_quote};
 
+/// Those that go away when they hold no more.
+pub const RESIZING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
 struct Finding {
     kind: &'static str,
     holds: bool,
@@ -43,9 +46,26 @@ pub fn all(inputs: &Inputs<'_>, phase: &str, statuses: &[&ContainerStatus]) -> V
         containers_ready,
         Finding::new("PodScheduled", true),
     ];
-    findings
-        .into_iter()
-        .map(|finding| condition(inputs, finding))
+    let own = findings.map(|finding| condition(inputs, finding));
+    resizing(inputs).into_iter().chain(own).collect()
+}
+
+/// There while there is something to tell, and of the spec that is about.
+fn resizing(inputs: &Inputs<'_>) -> Vec<PodCondition> {
+    let [pending, in_progress] = RESIZING;
+    let told = [
+        (pending, &inputs.resizing.pending),
+        (in_progress, &inputs.resizing.in_progress),
+    ];
+    told.into_iter()
+        .filter_map(|(kind, told)| {
+            let told = told.as_ref()?;
+            let finding = Finding::new(kind, true).because(told.reason, told.message.clone());
+            Some(PodCondition {
+                observed_generation: told.generation,
+                ..condition(inputs, finding)
+            })
+        })
         .collect()
 }
 

@@ -10,7 +10,7 @@ use vetch_runtime::{ContainerState as Seen, ContainerStatus as SeenStatus};
 use super::previous::container_id;
 use super::{Inputs, Waiting};
 use crate::pods::container::IMAGE_REF;
-use crate::pods::{restart, spec};
+use crate::pods::{resize, restart, spec};
 
 const LOST: &str = "ContainerStatusUnknown";
 
@@ -90,11 +90,12 @@ fn seen_status(
                 old.last_state.clone()
             }
         });
-    let resources = container.resources.clone();
+    let allocated = container.resources.clone().unwrap_or_default();
+    // What has ended will be started with what it is allocated now.
+    let given = resize::given(latest).filter(|_| latest.state == Seen::Running);
+    let given = given.filter(|given| !resize::same(given, &allocated));
     ContainerStatus {
-        allocated_resources: resources
-            .as_ref()
-            .and_then(|resources| resources.requests.clone()),
+        allocated_resources: allocated.requests.clone(),
         container_id: Some(id),
         image: latest.image.clone(),
         image_id: latest
@@ -104,7 +105,7 @@ fn seen_status(
             .clone(),
         last_state: Some(last_state.unwrap_or_default()),
         name: container.name.clone(),
-        resources: Some(resources.unwrap_or_default()),
+        resources: Some(given.unwrap_or(allocated)),
         restart_count: i32::try_from(latest.attempt).unwrap_or(i32::MAX),
         state: Some(state),
         ..ContainerStatus::default()

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::conditions::RESIZING;
+
 /// What the kubelet owns of a pod's status, conditions apart.
 const FIELDS: [&str; 13] = [
     "containerStatuses",
@@ -49,9 +51,15 @@ pub fn patch(uid: &str, server: &Value, wanted: &Value) -> Option<Value> {
 
 fn conditions(server: &Value, wanted: &Value) -> Vec<Value> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let server = list(server);
-    let mut changed = Vec::new();
-    for new in list(wanted) {
+    let (server, wanted) = (list(server), list(wanted));
+    let has = |list: &[Value], kind: &str| list.iter().any(|own| own["type"] == kind);
+    let over = RESIZING
+        .into_iter()
+        .filter(|kind| has(&server, kind) && !has(&wanted, kind));
+    let mut changed: Vec<Value> = over
+        .map(|kind| json!({"$patch": "delete", "type": kind}))
+        .collect();
+    for new in wanted {
         let old = server.iter().find(|old| old["type"] == new["type"]);
         if old == Some(&new) {
             continue;
@@ -96,6 +104,11 @@ mod tests {
                 json!({"conditions": [{"type": "Ready", "status": "False", "reason": "r"}]}),
                 json!({"conditions": [ready("True")]}),
                 Some(json!({"conditions": [{"type": "Ready", "status": "True", "reason": null}]})),
+            ),
+            (
+                json!({"conditions": [{"type": "PodResizePending", "status": "True"}, {"type": "Mine", "status": "True"}]}),
+                json!({"conditions": []}),
+                Some(json!({"conditions": [{"$patch": "delete", "type": "PodResizePending"}]})),
             ),
             (
                 json!({"podIPs": [{"ip": "10.0.0.1"}]}),

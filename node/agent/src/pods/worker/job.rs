@@ -18,6 +18,8 @@ pub enum Kind {
     Sandbox,
     Volumes,
     Start(String),
+    /// Other resources for what runs.
+    Update,
     Kill(ContainerId),
     SweepContainer(ContainerId),
     SweepSandbox(SandboxId),
@@ -36,6 +38,10 @@ pub enum Outcome {
     /// `None` when it was stopped before it made anything.
     Volumes(Option<VolumesMade>),
     Started(Result<(), StartFailure>),
+    Updated {
+        generation: Option<i64>,
+        result: Result<(), String>,
+    },
     Killed,
     Swept,
     /// In words what went wrong.
@@ -121,7 +127,7 @@ impl Jobs {
                 Kind::SweepSandbox(id) => {
                     busy.sweeps.insert(id.0.clone());
                 }
-                Kind::End | Kind::Clean | Kind::Delete => {}
+                Kind::Update | Kind::End | Kind::Clean | Kind::Delete => {}
             }
         }
         busy

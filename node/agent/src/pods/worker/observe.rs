@@ -17,6 +17,7 @@ impl Worker {
         let over = spec::is_terminal(spec::phase(&self.pod));
         let begun = over || !self.sandboxes.is_empty() || self.status.start_time.is_some();
         if begun && !over {
+            self.recall_allocation();
             self.context.take(&self.pod);
         } else if !begun
             && !spec::is_deleted(&self.pod)
@@ -26,6 +27,9 @@ impl Worker {
             return;
         }
         if !begun {
+            if !spec::is_deleted(&self.pod) {
+                self.keep_allocation();
+            }
             let missing = &self.context.config.missing_controllers;
             let teller = self.context.recorder.pod(&self.pod);
             for (reason, message) in crate::pods::unsupported::warnings(&self.pod, missing) {
@@ -82,7 +86,7 @@ impl Worker {
             // Another image may be one that can be had.
             self.holds.clear();
         }
-        self.pod = pod;
+        self.pod = self.resize.take(pod);
     }
 
     pub(super) fn leave_running(&mut self) {
@@ -103,6 +107,7 @@ impl Worker {
             self.sandboxes.remove(&id);
         }
         self.seen = crate::pods::seen::Seen::new(sandboxes);
+        self.forget_restarted();
         self.read_messages();
         if self.pod_ips.is_empty() {
             self.find_addresses().await;
@@ -195,6 +200,7 @@ impl Worker {
             results: self.probes.results(),
             messages: &self.messages,
             held: held.as_deref(),
+            resizing: &self.resize.state,
             pod_ips: &self.pod_ips,
             node_ip: self.context.config.node_ip,
             sandbox_ready,

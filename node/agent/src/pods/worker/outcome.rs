@@ -57,6 +57,9 @@ impl Worker {
             (Kind::Start(name), Some(Outcome::Started(Err(failure)))) => {
                 self.take_start_failure(&name, failure, now);
             }
+            (Kind::Update, Some(Outcome::Updated { generation, result })) => {
+                self.take_updated(generation, result, now);
+            }
             (Kind::End, Some(Outcome::Ended(result))) => self.take_end(result, now),
             (Kind::Clean, Some(Outcome::Cleaned(result))) => self.take_clean(result, now),
             (Kind::Delete, Some(Outcome::Deleted(result))) => self.take_delete(result),

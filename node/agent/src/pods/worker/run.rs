@@ -17,6 +17,7 @@ impl Worker {
         loop {
             self.take_update();
             self.observe().await;
+            self.follow_resize().await;
             let now = Timestamp::now();
             self.step(now);
             self.publish(now);
@@ -39,11 +40,13 @@ impl Worker {
             }
         };
         let waiting_for_network = !*self.network_ready.borrow_and_update();
+        let waiting_for_room = self.resize.is_pending();
         let outcome = tokio::select! {
             () = self.inbox.waker.notified() => None,
             () = self.probes.changed() => None,
             done = self.jobs.next() => Some(done),
             Ok(()) = self.network_ready.changed(), if waiting_for_network => None,
+            Ok(()) = self.resize.room.changed(), if waiting_for_room => None,
             () = timer => None,
         };
         if let Some((kind, outcome)) = outcome {
@@ -72,11 +75,14 @@ impl Worker {
                 // Not before volumes may be tried again.
                 let held = self.volumes_retry.at.filter(|at| now < *at);
                 let renewal = renewal.map(|at| held.map_or(at, |held| at.max(held)));
-                [self.wake_at, self.deadline(), renewal]
+                let resize = self.resize.next_look(now);
+                [self.wake_at, self.deadline(), renewal, resize]
             }
-            Stage::Ending | Stage::Cleaning => [self.end_retry, None, None],
-            Stage::Deleting if !self.deleted => [now.saturating_add(DELETE_RETRY).ok(), None, None],
-            _ => [None; 3],
+            Stage::Ending | Stage::Cleaning => [self.end_retry, None, None, None],
+            Stage::Deleting if !self.deleted => {
+                [now.saturating_add(DELETE_RETRY).ok(), None, None, None]
+            }
+            _ => [None; 4],
         };
         times.into_iter().flatten().min()
     }

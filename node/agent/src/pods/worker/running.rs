@@ -45,6 +45,7 @@ impl Worker {
             }
             self.act(action, now);
         }
+        self.actuate(now);
         self.refresh_volumes(now);
     }
 
@@ -86,6 +87,7 @@ impl Worker {
             crashes: &self.crashes,
             pulls: &self.pulls,
             pull_errors: &self.pull_errors,
+            resized: &self.resize.state.restarted,
             holds: &self.holds,
             busy: &busy,
             now,
@@ -155,6 +157,9 @@ impl Worker {
             message,
             pod_ip: self.pod_ips.first().copied(),
         };
+        if reason == KillReason::Resize {
+            self.resize.state.restarted.insert(id.clone());
+        }
         self.jobs.spawn(Kind::Kill(id), async move {
             let (_sender, grace) = watch::channel(grace);
             if let Err(words) = kill.run(grace).await {
@@ -225,6 +230,8 @@ impl Worker {
         let finished = history
             .iter()
             .find(|status| status.state == ContainerState::Exited)
+            // One that we ended is no crash.
+            .filter(|status| !self.resize.state.restarted.contains(&status.id))
             .and_then(|status| status.finished_at);
         let job = StartJob {
             context: self.context.clone(),
