@@ -103,6 +103,65 @@ fn too_much_memory_is_oomkilled_and_said() -> Result<()> {
 }
 
 #[test]
+fn a_memory_limit_does_not_go_below_what_is_used() -> Result<()> {
+    let cluster = Cluster::machines()?;
+    let namespace = Namespace::create(&cluster, "shrink")?;
+    let limits =
+        |memory: &str| json!({"requests": {"memory": memory}, "limits": {"memory": memory}});
+    let mut manifest = pod("shrinks", "exec sleep 3600");
+    manifest["spec"]["containers"][0]["resources"] = limits("40Mi");
+    namespace.apply(&manifest.to_string())?;
+    let state = "/status/containerStatuses/0/state/running/startedAt";
+    eventually(MINUTE, "it runs", || namespace.field("pod/shrinks", state))?;
+    let resize = |memory: &str| {
+        let patch = json!({"spec": {"containers": [{"name": "app", "resources": limits(memory)}]}})
+            .to_string();
+        let args = [
+            "patch",
+            "pod",
+            "shrinks",
+            "--subresource",
+            "resize",
+            "--patch",
+            &patch,
+        ];
+        namespace.kubectl(&args)?.ok()
+    };
+    let has = |memory: &str| {
+        let at = "/status/containerStatuses/0/resources/limits/memory";
+        namespace.wait_field("pod/shrinks", at, &json!(memory), MINUTE)
+    };
+    resize("30Mi")?;
+    has("30Mi")?;
+    resize("10Ki")?;
+    eventually(MINUTE, "the limit is refused in words", || {
+        let found = namespace.get(&["pod/shrinks"])?;
+        let conditions = found["status"]["conditions"]
+            .as_array()
+            .context("conditions")?;
+        let told = conditions
+            .iter()
+            .find(|own| own["type"] == "PodResizeInProgress")
+            .context("no resize is in progress")?;
+        let words = told["message"].as_str().unwrap_or_default();
+        ensure!(
+            told["reason"] == "Error" && words.contains("memory limit (10240) below current usage"),
+            "{told}"
+        );
+        Ok(())
+    })?;
+    has("30Mi")?;
+    let max = ["exec", "shrinks", "--", "cat", "/sys/fs/cgroup/memory.max"];
+    let said = namespace.kubectl(&max)?.ok()?;
+    ensure!(said == "31457280\n", "memory.max: {said:?}");
+    resize("40Mi")?;
+    has("40Mi")?;
+    let restarts = namespace.field("pod/shrinks", "/status/containerStatuses/0/restartCount")?;
+    ensure!(restarts == 0, "it was restarted {restarts} times");
+    Ok(())
+}
+
+#[test]
 fn every_controller_is_handed_on_to_the_container() -> Result<()> {
     let cluster = Cluster::machines()?;
     let namespace = Namespace::create(&cluster, "quiet")?;
