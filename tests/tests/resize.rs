@@ -25,11 +25,11 @@ fn run(namespace: &Namespace<'_>, containers: Value) -> Result<()> {
         "spec": {"restartPolicy": "OnFailure", "terminationGracePeriodSeconds": 1, "containers": containers},
     });
     namespace.apply(&pod.to_string())?;
-    let limit = format!("--timeout={}s", MINUTE.as_secs());
-    namespace
-        .kubectl(&["wait", "--for=condition=Ready", "pod/web", &limit])?
-        .ok()?;
-    Ok(())
+    eventually(MINUTE, "the pod is ready", || {
+        let pod = namespace.get(&["pod/web"])?;
+        ensure!(is_ready(&pod), "{}", pod["status"]);
+        Ok(())
+    })
 }
 
 fn guaranteed(cpu: i64, memory: i64) -> Value {
@@ -67,6 +67,10 @@ fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
     list.find(|condition| condition["type"] == kind)
 }
 
+fn is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
+}
+
 /// Waits until the containers have these sizes and nothing more is to be done.
 fn resized(namespace: &Namespace<'_>, sizes: &[(&str, Value)]) -> Result<Value> {
     eventually(MINUTE, "the pod has its new size", || {
@@ -82,8 +86,7 @@ fn resized(namespace: &Namespace<'_>, sizes: &[(&str, Value)]) -> Result<Value> 
             let told = condition(&pod, kind);
             ensure!(told.is_none(), "{told:?}");
         }
-        let ready = condition(&pod, "Ready").is_some_and(|ready| ready["status"] == "True");
-        ensure!(ready, "not ready: {}", pod["status"]);
+        ensure!(is_ready(&pod), "not ready: {}", pod["status"]);
         let (wanted, seen) = (
             &pod["metadata"]["generation"],
             &pod["status"]["observedGeneration"],
@@ -127,7 +130,7 @@ fn containers_are_resized_where_they_run() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = Namespace::create(&cluster, "resize")?;
     let names = ["c1", "c2", "c3"];
-    let first = [(20, 35), (22, 37), (24, 39)];
+    let first = [(100, 35), (110, 37), (120, 39)];
     run(
         &namespace,
         names
@@ -139,8 +142,8 @@ fn containers_are_resized_where_they_run() -> Result<()> {
     let before = namespace.get(&["pod/web"])?;
     // On the whole more, on the whole less, and back.
     for step in [
-        [(25, 40), (27, 42), (19, 34)],
-        [(25, 40), (17, 32), (19, 34)],
+        [(125, 40), (135, 42), (95, 34)],
+        [(125, 40), (85, 32), (95, 34)],
         first,
     ] {
         let sizes: Vec<(&str, Value)> = names
@@ -182,13 +185,13 @@ fn limits_come_and_a_policy_costs_a_restart() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = Namespace::create(&cluster, "resize-policy")?;
     let request = |cpu: &str| json!({"requests": {"cpu": cpu}});
-    let mut anew = container("anew", request("20m"));
+    let mut anew = container("anew", request("50m"));
     anew["resizePolicy"] = json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
     run(
         &namespace,
-        json!([anew, container("stays", request("20m"))]),
+        json!([anew, container("stays", request("50m"))]),
     )?;
-    let limited = json!({"requests": {"cpu": "25m"}, "limits": {"cpu": "35m"}});
+    let limited = json!({"requests": {"cpu": "60m"}, "limits": {"cpu": "100m"}});
     let sizes = [("anew", limited.clone()), ("stays", limited)];
     resize(&namespace, &sizes)?;
     let pod = resized(&namespace, &sizes)?;
@@ -202,7 +205,7 @@ fn limits_come_and_a_policy_costs_a_restart() -> Result<()> {
     if has_controllers(&cluster, &pod)? {
         for name in ["anew", "stays"] {
             let found = cgroup(&namespace, name, "cpu.max")?;
-            ensure!(found == "3500 100000", "cpu.max of {name} is {found}");
+            ensure!(found == "10000 100000", "cpu.max of {name} is {found}");
         }
     }
     Ok(())

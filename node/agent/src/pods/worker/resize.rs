@@ -89,14 +89,14 @@ impl Worker {
             self.resize.state = Resizing::default();
             return;
         }
-        let wanted = Allocation::of(&self.resize.wanted);
-        if wanted == self.resize.allocation {
+        // What is wanted is what the worker goes by.
+        if Arc::ptr_eq(&self.resize.wanted, &self.pod) {
             self.resize.state.pending = None;
             return;
         }
         let pod = self.resize.wanted.clone();
         match self.context.resize(&pod).await {
-            Answer::Granted => self.allocate(wanted),
+            Answer::Granted => self.allocate(Allocation::of(&pod)),
             Answer::Deferred(words) => self.not_granted("Deferred", "ResizeDeferred", words),
             Answer::Infeasible(words) => self.not_granted("Infeasible", "ResizeInfeasible", words),
         }
@@ -106,13 +106,14 @@ impl Worker {
     fn allocate(&mut self, allocation: Allocation) {
         if let Err(error) = allocation.write(&self.dir) {
             tracing::warn!(pod = self.name(), "not resized: {}", chain(&error));
+            self.resize.retry.failed(Timestamp::now());
             return;
         }
         self.resize.allocation = allocation;
         let before = std::mem::replace(&mut self.pod, self.resize.wanted.clone());
         self.resize.retry.succeeded();
         self.resize.state.pending = None;
-        self.resize.state.in_progress = Some(self.told("", String::new()));
+        self.resize.state.in_progress = Some(self.begun());
         let teller = self.context.recorder.pod(&self.pod);
         teller.normal("ResizeStarted", resize::message("started", &self.pod, ""));
         // Of limits that have no effect here, those that were not there before.
@@ -140,11 +141,10 @@ impl Worker {
         self.resize.state.pending = Some(told);
     }
 
-    fn told(&self, reason: &'static str, message: String) -> Told {
+    fn begun(&self) -> Told {
         Told {
-            reason,
-            message,
             generation: self.pod.metadata.generation,
+            ..Told::default()
         }
     }
 
@@ -170,10 +170,10 @@ impl Worker {
             return;
         }
         let actuation = resize::actuation(&self.pod, &self.seen);
-        let now_told = self.told("", String::new());
+        let begun = self.begun();
         let state = &mut self.resize.state;
         if actuation.outstanding || !state.restarted.is_empty() {
-            state.in_progress.get_or_insert(now_told);
+            state.in_progress.get_or_insert(begun);
         } else if !self.jobs.is_building() && state.in_progress.take().is_some() {
             let message = resize::message("completed", &self.pod, "");
             let teller = self.context.recorder.pod(&self.pod);
@@ -209,6 +209,8 @@ impl Worker {
                     told.message.clear();
                 }
             }
+            // Of a pod on its way out.
+            Err(_) if self.stage != Stage::Running => {}
             // Of what was wanted before: what is wanted now comes next.
             Err(_) if generation != self.pod.metadata.generation => {}
             Err(words) => self.not_given(words, now),
@@ -217,8 +219,8 @@ impl Worker {
 
     fn not_given(&mut self, words: String, now: Timestamp) {
         self.resize.retry.failed(now);
-        let first = self.told("", String::new());
-        let told = self.resize.state.in_progress.get_or_insert(first);
+        let begun = self.begun();
+        let told = self.resize.state.in_progress.get_or_insert(begun);
         if told.message == words {
             return;
         }
