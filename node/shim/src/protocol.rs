@@ -74,6 +74,9 @@ pub struct Bundle {
     pub log: PathBuf,
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
+    /// Which system calls it may make; without one, all.
+    #[serde(default)]
+    pub seccomp: Option<Filter>,
 }
 
 impl Bundle {
@@ -83,6 +86,18 @@ impl Bundle {
         self.privileged || self.device_cgroup
     }
 }
+
+/// What seccomp(2) is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// SECCOMP_FILTER_FLAG_*
+    pub flags: u32,
+    pub program: Vec<Instruction>,
+}
+
+/// `struct sock_filter`: code, jt, jf, k.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instruction(pub u16, pub u8, pub u8, pub u32);
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct User {
