@@ -182,6 +182,9 @@ pub struct State {
     pub pid: i32,
     /// Its namespaces are released and nothing of it runs.
     pub stopped: bool,
+    /// It knows of `Bundle::seccomp`: one of an earlier version reads over it.
+    #[serde(default)]
+    pub sets_filters: bool,
     /// Only containers that were asked to start.
     pub containers: BTreeMap<String, ContainerRecord>,
 }
