@@ -50,7 +50,7 @@ pub fn decide(
     places: Places,
 ) -> Result<Bundle, Error> {
     let paths = |list: &[&str]| {
-        if spec.privileged {
+        if spec.privileged || spec.unmasked_proc {
             Vec::new()
         } else {
             list.iter().map(|path| (*path).to_owned()).collect()
@@ -87,6 +87,8 @@ pub fn decide(
         log: places.log,
         masked_paths: paths(&MASKED),
         readonly_paths: paths(&READ_ONLY),
+        // Who reads the profile knows.
+        seccomp: None,
     })
 }
 

@@ -86,6 +86,18 @@ pub struct Mount {
     pub propagation: Propagation,
 }
 
+/// Which system calls a container may make; CRI's SecurityProfile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// All. Privileged containers are never confined.
+    #[default]
+    Unconfined,
+    /// Those of `seccomp/default.rs`.
+    RuntimeDefault,
+    /// A file with a profile in OCI's or Docker's JSON.
+    Localhost(PathBuf),
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     pub name: String,
@@ -112,6 +124,11 @@ pub struct ContainerSpec {
     pub privileged: bool,
     pub no_new_privs: bool,
     pub readonly_rootfs: bool,
+    #[serde(default)]
+    pub seccomp: Seccomp,
+    /// Nothing of /proc and /sys is masked or made read-only.
+    #[serde(default)]
+    pub unmasked_proc: bool,
     pub tty: bool,
     pub stdin: bool,
     pub resources: Resources,
@@ -250,6 +267,8 @@ pub(crate) mod tests_support {
             privileged: false,
             no_new_privs: false,
             readonly_rootfs: false,
+            seccomp: Seccomp::Unconfined,
+            unmasked_proc: false,
             tty: false,
             stdin: false,
             resources: Resources::default(),

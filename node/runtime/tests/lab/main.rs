@@ -16,5 +16,6 @@ mod programs;
 mod pull;
 mod registry;
 mod sandboxes;
+mod seccomp;
 mod shim;
 mod specs;

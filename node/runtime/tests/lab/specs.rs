@@ -60,6 +60,8 @@ pub fn shell(script: &str) -> ContainerSpec {
         privileged: false,
         no_new_privs: false,
         readonly_rootfs: false,
+        seccomp: Seccomp::Unconfined,
+        unmasked_proc: false,
         tty: false,
         stdin: false,
         resources: Resources::default(),
