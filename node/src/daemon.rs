@@ -23,6 +23,7 @@ pub fn main(args: DaemonArgs) -> Result<()> {
     let kubeconfig = read_kubeconfig(&args)?;
     logging::start();
     let places = absolute(&args.places)?;
+    let seccomp_root = seccomp_root(&args, &places)?;
 
     // No thread before this.
     let own_namespace = enter_namespace(&places)?;
@@ -52,6 +53,7 @@ pub fn main(args: DaemonArgs) -> Result<()> {
         parts::run(parts::Setup {
             args,
             places,
+            seccomp_root,
             shim,
             config,
             kubelet,
@@ -93,6 +95,15 @@ fn absolute(places: &Places) -> Result<Places> {
             .map(absolute)
             .transpose()?,
     })
+}
+
+fn seccomp_root(args: &DaemonArgs, places: &Places) -> Result<PathBuf> {
+    match &args.seccomp_profile_root {
+        Some(given) => {
+            std::path::absolute(given).with_context(|| format!("the path {}", given.display()))
+        }
+        None => Ok(places.root_dir.join("seccomp")),
+    }
 }
 
 /// Where the node's own mount namespace is, or would be.

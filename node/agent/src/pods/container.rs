@@ -86,6 +86,8 @@ pub fn container_spec(pod: &Pod, container: &Container, parts: Parts) -> Contain
         privileged: parts.security.privileged,
         no_new_privs: parts.security.no_new_privs,
         readonly_rootfs: parts.security.readonly_rootfs,
+        seccomp: parts.security.seccomp,
+        unmasked_proc: parts.security.unmasked_proc,
         tty: container.tty.unwrap_or(false),
         stdin: container.stdin.unwrap_or(false),
         resources: parts.resources,

@@ -15,5 +15,6 @@ mod lives;
 mod measure;
 mod probes;
 mod pulls;
+mod security;
 #[path = "../../../runtime/tests/lab/shim.rs"]
 mod shim;
