@@ -180,6 +180,10 @@ pub struct DaemonArgs {
     pub pod_log_dir: PathBuf,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+    /// Where pods' seccomp profiles of type Localhost are: localhostProfile is a path below it. The
+    /// default goes with the node when it is cleaned up [default: ROOT_DIR/seccomp]
+    #[arg(long, value_name = "DIR", env = "VETCH_SECCOMP_PROFILE_ROOT")]
+    pub seccomp_profile_root: Option<PathBuf>,
     /// The port of the kubelet API
     #[arg(long, env = "VETCH_KUBELET_PORT", default_value_t = 10250)]
     pub kubelet_port: u16,
@@ -359,6 +363,8 @@ mod tests {
             "eth0,eth1",
             "--xdp",
             "native",
+            "--seccomp-profile-root",
+            "/etc/seccomp",
             "--load-balancer-mode",
             "dsr",
             "--connection-metrics",
@@ -369,6 +375,8 @@ mod tests {
         assert_eq!(labels["disk"], "ssd");
         assert_eq!(cli.daemon.runtime.insecure_registry.len(), 2);
         assert_eq!(cli.daemon.uplink, ["eth0", "eth1"]);
+        let profiles = cli.daemon.seccomp_profile_root.as_deref();
+        assert_eq!(profiles, Some("/etc/seccomp".as_ref()));
         assert_eq!(cli.daemon.xdp, Xdp::Native);
         assert_eq!(parse(&NEEDED).unwrap().daemon.xdp, Xdp::Off);
         assert!(parse(&[&NEEDED[..], &["--xdp", "on"]].concat()).is_err());

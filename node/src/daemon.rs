@@ -22,6 +22,7 @@ pub fn main(args: DaemonArgs) -> Result<()> {
     let shim = check::shim(args.runtime.shim.as_deref())?;
     let kubeconfig = read_kubeconfig(&args)?;
     let ready = prepare(&args.places, &[&args.pod_log_dir])?;
+    let seccomp_root = seccomp_root(&args, &ready.places)?;
     let kubelet = listen(args.node_ip, args.kubelet_port)?;
     block_on(async {
         let config =
@@ -31,6 +32,7 @@ pub fn main(args: DaemonArgs) -> Result<()> {
         parts::run(parts::Setup {
             args,
             places: ready.places.clone(),
+            seccomp_root,
             shim,
             config,
             kubelet,
@@ -121,6 +123,15 @@ fn absolute(places: &Places) -> Result<Places> {
             .map(absolute)
             .transpose()?,
     })
+}
+
+fn seccomp_root(args: &DaemonArgs, places: &Places) -> Result<PathBuf> {
+    match &args.seccomp_profile_root {
+        Some(given) => {
+            std::path::absolute(given).with_context(|| format!("the path {}", given.display()))
+        }
+        None => Ok(places.root_dir.join("seccomp")),
+    }
 }
 
 /// Where the node's own mount namespace is, or would be.

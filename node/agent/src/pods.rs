@@ -76,6 +76,8 @@ pub struct PodsConfig {
     /// `<root-dir>/pods`: a directory for each pod's volumes and files.
     pub pod_dir: PathBuf,
     pub pod_log_dir: PathBuf,
+    /// What a seccomp profile of type Localhost is named from.
+    pub seccomp_root: PathBuf,
     pub cluster_dns: Vec<IpAddr>,
     pub cluster_domain: String,
     /// Whether a process here may have a lower oom_score_adj than its parent.

@@ -105,7 +105,7 @@ fn named(names: &[String]) -> Result<u64, Error> {
         })
 }
 
-fn number(name: &str) -> Option<usize> {
+pub fn number(name: &str) -> Option<usize> {
     let name = name.to_ascii_uppercase();
     let name = name.strip_prefix("CAP_").unwrap_or(&name);
     NAMES.iter().position(|known| *known == name)

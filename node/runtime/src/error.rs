@@ -66,6 +66,8 @@ pub enum Error {
     #[error(transparent)]
     Devices(#[from] crate::devices::DeviceError),
     #[error(transparent)]
+    Seccomp(#[from] crate::seccomp::SeccompError),
+    #[error(transparent)]
     Image(#[from] crate::images::ImageError),
 }
 

@@ -50,6 +50,9 @@
 //! the kernel takes no program for that, no mount of a container has device nodes
 //! that open, but for the six of its /dev.
 //!
+//! Which system calls it may make a filter decides (`seccomp.rs`), which goes with
+//! the bundle and is on every process of the container, those of an exec too.
+//!
 //! Every operation may be repeated. Removal leaves nothing but the pod's logs.
 
 mod bundle;
@@ -60,6 +63,7 @@ pub mod error;
 pub mod images;
 mod record;
 mod runtime;
+mod seccomp;
 mod shim;
 mod signal;
 mod stats;
@@ -70,6 +74,7 @@ pub use devices::DeviceError;
 pub use error::{Chain, Error};
 pub use images::{ImageError, ImageStore};
 pub use runtime::{Attachment, ExecProcess, Runtime};
+pub use seccomp::{ProfileError, SeccompError};
 pub use stats::{
     ContainerUsage, Counters, CpuUsage, DiskUsage, IoUsage, LinkUsage, MemoryUsage, Pressure,
     ProcessUsage, SandboxUsage, Throttling, Usage,

@@ -105,6 +105,18 @@ pub struct Mount {
     pub propagation: Propagation,
 }
 
+/// Which system calls a container may make; CRI's SecurityProfile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// All. Privileged containers are never confined.
+    #[default]
+    Unconfined,
+    /// Those of `seccomp/default.rs`.
+    RuntimeDefault,
+    /// A file with a profile in OCI's or Docker's JSON.
+    Localhost(PathBuf),
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     pub name: String,
@@ -142,6 +154,8 @@ pub struct ContainerSpec {
     pub masked_paths: Option<Vec<String>>,
     #[serde(default)]
     pub readonly_paths: Option<Vec<String>>,
+    #[serde(default)]
+    pub seccomp: Seccomp,
     pub tty: bool,
     pub stdin: bool,
     /// The input ends with that of the first client attached to it.
@@ -290,6 +304,7 @@ pub(crate) mod tests_support {
             readonly_rootfs: false,
             masked_paths: None,
             readonly_paths: None,
+            seccomp: Seccomp::Unconfined,
             tty: false,
             stdin: false,
             stdin_once: false,

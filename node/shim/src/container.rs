@@ -116,7 +116,7 @@ fn prepare(
     own_stdio(identity.uid);
     // Root may enter what the user may not and the other way round (NFS).
     let entered = rustix::process::chdir(bundle.cwd.as_str());
-    privileges::drop_to(&identity, bundle.capabilities, bundle.no_new_privs)?;
+    privileges::drop_to(&identity, bundle)?;
     if entered.is_err() {
         rustix::process::chdir(bundle.cwd.as_str())
             .context(|| format!("chdir to cwd ({:?}) set in config.json failed", bundle.cwd))?;
@@ -129,7 +129,7 @@ fn prepare(
         return Err(Failure("the supervisor is gone".into()));
     }
     sys::close_on_exec_from(3).context(|| "closing descriptors".into())?;
-    program.exec(args, &env)
+    program.exec(args, &env, bundle.seccomp.as_ref())
 }
 
 /// Whether the supervisor died before the death signal was set.

@@ -23,9 +23,10 @@
 //! A child speaks on its sync socket until exec closes it: an error in words,
 //! or its console. All children die with the supervisor.
 //!
-//! Seccomp profiles, AppArmor and device cgroups are not applied yet; device
-//! nodes other than the default ones do not open in containers, because all
-//! their mounts are `nodev`.
+//! A filter of system calls comes with the bundle and is set right before exec.
+//! AppArmor is not applied yet. Where no cgroup decides on devices, nodes other
+//! than the default ones do not open in containers, because all their mounts are
+//! `nodev`.
 
 mod connection;
 mod container;

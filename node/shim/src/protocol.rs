@@ -80,6 +80,9 @@ pub struct Bundle {
     pub log: PathBuf,
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
+    /// Which system calls it may make; without one, all.
+    #[serde(default)]
+    pub seccomp: Option<Filter>,
 }
 
 impl Bundle {
@@ -89,6 +92,18 @@ impl Bundle {
         self.privileged || self.device_cgroup
     }
 }
+
+/// What seccomp(2) is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// SECCOMP_FILTER_FLAG_*
+    pub flags: u32,
+    pub program: Vec<Instruction>,
+}
+
+/// `struct sock_filter`: code, jt, jf, k.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instruction(pub u16, pub u8, pub u8, pub u32);
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct User {
@@ -199,6 +214,9 @@ pub struct State {
     pub pid: i32,
     /// Its namespaces are released and nothing of it runs.
     pub stopped: bool,
+    /// It knows of `Bundle::seccomp`: one of an earlier version reads over it.
+    #[serde(default)]
+    pub sets_filters: bool,
     /// Only containers that were asked to start.
     pub containers: BTreeMap<String, ContainerRecord>,
 }

@@ -79,6 +79,7 @@ impl Supervisor {
             next_connection: 0,
             state: State {
                 pid: rustix::process::getpid().as_raw_nonzero().get(),
+                sets_filters: true,
                 ..State::default()
             },
             running: BTreeMap::new(),

@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use vetch_shim::protocol::Filter;
+
 /// libc's constant is a c_int, which it does not fit.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -150,6 +152,37 @@ pub fn bounding_set_has(capability: u32) -> Option<bool> {
 pub fn drop_from_bounding_set(capability: u32) -> io::Result<()> {
     // SAFETY: takes an integer.
     check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }.into())?;
+    Ok(())
+}
+
+/// From here on, every system call of this process and of what it becomes goes
+/// through `filter`. Wants no_new_privs or CAP_SYS_ADMIN.
+pub fn filter_calls(filter: &Filter) -> io::Result<()> {
+    let mut statements: Vec<libc::sock_filter> = filter
+        .program
+        .iter()
+        .map(|instruction| libc::sock_filter {
+            code: instruction.0,
+            jt: instruction.1,
+            jf: instruction.2,
+            k: instruction.3,
+        })
+        .collect();
+    let len =
+        u16::try_from(statements.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let program = libc::sock_fprog {
+        len,
+        filter: statements.as_mut_ptr(),
+    };
+    // SAFETY: `len` statements live until the call returns, which copies them.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            filter.flags,
+            &raw const program,
+        )
+    })?;
     Ok(())
 }
 

@@ -27,6 +27,7 @@ type Parts = JoinSet<Result<()>>;
 pub struct Setup {
     pub args: DaemonArgs,
     pub places: Places,
+    pub seccomp_root: PathBuf,
     pub shim: PathBuf,
     pub config: kube::Config,
     pub kubelet: TcpListener,
@@ -37,6 +38,7 @@ pub async fn run(setup: Setup) -> Result<()> {
     let Setup {
         args,
         places,
+        seccomp_root,
         shim,
         config,
         kubelet,
@@ -80,6 +82,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         labels,
         root_dir: places.root_dir,
         pod_log_dir: args.pod_log_dir,
+        seccomp_root,
         cgroup_root: places.cgroup_root,
         kubelet: tokio::net::TcpListener::from_std(kubelet).context("the listening socket")?,
         max_pods: args.max_pods,

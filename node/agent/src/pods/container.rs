@@ -78,6 +78,7 @@ pub fn container_spec(pod: &Pod, container: &Container, parts: Parts) -> Contain
         annotations.insert(MESSAGE_PATH.to_owned(), file.display().to_string());
     }
     let lifecycle = container.lifecycle.as_ref();
+    let unmasked = parts.security.unmasked_proc;
     ContainerSpec {
         name: container.name.clone(),
         attempt: parts.attempt,
@@ -97,8 +98,9 @@ pub fn container_spec(pod: &Pod, container: &Container, parts: Parts) -> Contain
         privileged: parts.security.privileged,
         no_new_privs: parts.security.no_new_privs,
         readonly_rootfs: parts.security.readonly_rootfs,
-        masked_paths: None,
-        readonly_paths: None,
+        masked_paths: unmasked.then(Vec::new),
+        readonly_paths: unmasked.then(Vec::new),
+        seccomp: parts.security.seccomp,
         tty: container.tty.unwrap_or(false),
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),

@@ -1,9 +1,12 @@
 //! Who a container runs as and what it may do: the container's security
 //! context over the pod's.
 
+use std::path::{Component, Path};
+
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Capabilities, Container, Pod, SeccompProfile, SecurityContext,
 };
+use vetch_runtime::Seccomp;
 
 use super::spec;
 use super::text::{go_quote, pod_text};
@@ -20,6 +23,8 @@ pub struct Effective {
     pub privileged: bool,
     pub no_new_privs: bool,
     pub readonly_rootfs: bool,
+    pub seccomp: Seccomp,
+    pub unmasked_proc: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,21 +45,31 @@ pub enum SecurityError {
     },
     #[error("{field} {value} is not a valid id")]
     Id { field: &'static str, value: i64 },
+    #[error("localhostProfile must be set if seccompProfile type is Localhost.")]
+    NoProfile,
+    #[error("localhostProfile {0:?} must be a path below the node's directory of seccomp profiles")]
+    Profile(String),
     #[error("{0} is not supported by this node")]
     Unsupported(String),
 }
 
 /// `image_user` is the USER of the image: a name, a number, `user:group`, or empty.
+/// `seccomp_root` is where the node has its seccomp profiles.
 pub fn effective(
     pod: &Pod,
     container: &Container,
     image_user: &str,
+    seccomp_root: &Path,
 ) -> Result<Effective, SecurityError> {
     static NONE: std::sync::LazyLock<SecurityContext> =
         std::sync::LazyLock::new(SecurityContext::default);
     let own = container.security_context.as_ref().unwrap_or(&NONE);
     let of_pod = spec::spec(pod).security_context.as_ref();
     refuse_unsupported(pod, own)?;
+    let profile = own
+        .seccomp_profile
+        .as_ref()
+        .or(of_pod.and_then(|context| context.seccomp_profile.as_ref()));
 
     let user = own
         .run_as_user
@@ -90,7 +105,35 @@ pub fn effective(
         privileged: own.privileged.unwrap_or(false),
         no_new_privs: own.allow_privilege_escalation == Some(false),
         readonly_rootfs: own.read_only_root_filesystem.unwrap_or(false),
+        seccomp: seccomp(profile, seccomp_root)?,
+        // The API server wants a user namespace with it; the kubelet does not ask.
+        unmasked_proc: own.proc_mount.as_deref() == Some("Unmasked"),
     })
+}
+
+/// Without a profile: as a kubelet without --seccomp-default.
+fn seccomp(profile: Option<&SeccompProfile>, root: &Path) -> Result<Seccomp, SecurityError> {
+    let Some(profile) = profile else {
+        return Ok(Seccomp::Unconfined);
+    };
+    match profile.type_.as_str() {
+        "Unconfined" => Ok(Seccomp::Unconfined),
+        "RuntimeDefault" => Ok(Seccomp::RuntimeDefault),
+        "Localhost" => {
+            let name = profile.localhost_profile.as_deref().unwrap_or_default();
+            let below = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+            if name.is_empty() {
+                Err(SecurityError::NoProfile)
+            } else if !Path::new(name).components().all(below) {
+                Err(SecurityError::Profile(name.to_owned()))
+            } else {
+                Ok(Seccomp::Localhost(root.join(name)))
+            }
+        }
+        other => Err(SecurityError::Unsupported(format!(
+            "a seccomp profile of type {other}"
+        ))),
+    }
 }
 
 fn number(field: &'static str, value: i64) -> Result<u32, SecurityError> {
@@ -126,30 +169,14 @@ fn check_non_root(
 /// What would leave a container less confined than it asks for.
 fn refuse_unsupported(pod: &Pod, own: &SecurityContext) -> Result<(), SecurityError> {
     let of_pod = spec::spec(pod).security_context.as_ref();
-    let seccomp = own
-        .seccomp_profile
-        .as_ref()
-        .or(of_pod.and_then(|context| context.seccomp_profile.as_ref()));
     let app_armor = own
         .app_armor_profile
         .as_ref()
         .or(of_pod.and_then(|context| context.app_armor_profile.as_ref()));
-    if seccomp.is_some_and(|profile| profile.type_ == "Localhost") {
-        return Err(SecurityError::Unsupported(
-            "a seccomp profile of type Localhost".into(),
-        ));
-    }
     if app_armor.is_some_and(|profile| profile.type_ == "Localhost") {
         return Err(SecurityError::Unsupported(
             "an AppArmor profile of type Localhost".into(),
         ));
-    }
-    if own
-        .proc_mount
-        .as_deref()
-        .is_some_and(|kind| kind != "Default")
-    {
-        return Err(SecurityError::Unsupported("procMount Unmasked".into()));
     }
     Ok(())
 }
@@ -157,31 +184,17 @@ fn refuse_unsupported(pod: &Pod, own: &SecurityContext) -> Result<(), SecurityEr
 /// Wishes that are not fulfilled but harm nobody who knows of them.
 pub fn warnings(pod: &Pod) -> Vec<String> {
     let of_pod = spec::spec(pod).security_context.as_ref();
-    let runtime_default = |seccomp: Option<&SeccompProfile>, armor: Option<&AppArmorProfile>| {
-        let seccomp = seccomp.is_some_and(|profile| profile.type_ == "RuntimeDefault");
-        let armor = armor.is_some_and(|profile| profile.type_ == "RuntimeDefault");
-        [("seccomp", seccomp), ("AppArmor", armor)]
-    };
-    let mut asked = runtime_default(
-        of_pod.and_then(|context| context.seccomp_profile.as_ref()),
-        of_pod.and_then(|context| context.app_armor_profile.as_ref()),
-    );
-    for container in spec::all_containers(pod) {
-        let Some(own) = &container.security_context else {
-            continue;
-        };
-        let own = runtime_default(own.seccomp_profile.as_ref(), own.app_armor_profile.as_ref());
-        for (asked, own) in asked.iter_mut().zip(own) {
-            asked.1 |= own.1;
-        }
-    }
-    asked
-        .into_iter()
-        .filter(|(_, asked)| *asked)
-        .map(|(kind, _)| {
-            format!("{kind} profile RuntimeDefault is not applied: this node confines containers without {kind}")
-        })
-        .collect()
+    let own = spec::all_containers(pod).filter_map(|container| {
+        container
+            .security_context
+            .as_ref()?
+            .app_armor_profile
+            .as_ref()
+    });
+    let mut all = own.chain(of_pod.and_then(|context| context.app_armor_profile.as_ref()));
+    let asked = all.any(|profile: &AppArmorProfile| profile.type_ == "RuntimeDefault");
+    let words = "AppArmor profile RuntimeDefault is not applied: this node confines containers without AppArmor";
+    asked.then(|| words.to_owned()).into_iter().collect()
 }
 
 #[cfg(test)]
@@ -196,7 +209,9 @@ mod tests {
             "spec": {"securityContext": pod, "containers": [{"name": "c", "securityContext": container}]},
         }))
         .unwrap();
-        effective(&pod, &spec::containers(&pod)[0], image_user).map_err(|error| error.to_string())
+        let root = Path::new("/profiles");
+        effective(&pod, &spec::containers(&pod)[0], image_user, root)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -218,6 +233,8 @@ mod tests {
                 privileged: false,
                 no_new_privs: true,
                 readonly_rootfs: true,
+                seccomp: Seccomp::Unconfined,
+                unmasked_proc: false,
             })
         );
         assert_eq!(make(json!({}), json!({}), "root"), Ok(Effective::default()));
@@ -245,14 +262,91 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused() {
         for container in [
-            json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "p"}}),
             json!({"appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}}),
-            json!({"procMount": "Unmasked"}),
+            json!({"seccompProfile": {"type": "Strict"}}),
         ] {
             assert!(
                 make(json!({}), container.clone(), "").is_err(),
                 "{container}"
             );
+        }
+    }
+
+    #[test]
+    fn which_calls_are_filtered() {
+        let profile = |kind: &str| json!({"seccompProfile": {"type": kind}});
+        let localhost =
+            |name: &str| json!({"seccompProfile": {"type": "Localhost", "localhostProfile": name}});
+        let nothing = || json!({});
+        let file = |name: &str| Ok(Seccomp::Localhost(Path::new("/profiles").join(name)));
+        for (pod, container, want) in [
+            (nothing(), nothing(), Ok(Seccomp::Unconfined)),
+            (
+                profile("RuntimeDefault"),
+                nothing(),
+                Ok(Seccomp::RuntimeDefault),
+            ),
+            (
+                profile("RuntimeDefault"),
+                profile("Unconfined"),
+                Ok(Seccomp::Unconfined),
+            ),
+            (
+                profile("Unconfined"),
+                profile("RuntimeDefault"),
+                Ok(Seccomp::RuntimeDefault),
+            ),
+            (localhost("team/p.json"), nothing(), file("team/p.json")),
+            (localhost("p"), localhost("own"), file("own")),
+            (
+                nothing(),
+                profile("Localhost"),
+                Err("localhostProfile must be set if seccompProfile type is Localhost."),
+            ),
+            (
+                nothing(),
+                localhost("../p"),
+                Err("localhostProfile \"../p\" must be a path below"),
+            ),
+            (
+                nothing(),
+                localhost("/etc/p"),
+                Err("localhostProfile \"/etc/p\" must be a path below"),
+            ),
+        ] {
+            let got = make(pod.clone(), container.clone(), "").map(|got| got.seccomp);
+            match (got, want) {
+                (Ok(got), Ok(want)) => assert_eq!(got, want, "{pod} {container}"),
+                (Err(got), Err(want)) => assert!(got.starts_with(want), "{got}, not {want}"),
+                (got, want) => panic!("{pod} {container}: {got:?}, not {want:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_masked_in_proc() {
+        for (kind, unmasked) in [("Default", false), ("Unmasked", true)] {
+            let got = make(json!({}), json!({"procMount": kind}), "").unwrap();
+            assert_eq!(got.unmasked_proc, unmasked, "{kind}");
+        }
+    }
+
+    #[test]
+    fn only_app_armor_is_left_out() {
+        let pod = |pod: Value, container: Value| {
+            crate::pods::testing::pod(
+                json!({"securityContext": pod, "containers": [{"name": "c", "securityContext": container}]}),
+            )
+        };
+        let seccomp = json!({"seccompProfile": {"type": "RuntimeDefault"}});
+        let armor = |kind: &str| json!({"appArmorProfile": {"type": kind}});
+        for (pod, count) in [
+            (pod(seccomp.clone(), seccomp), 0),
+            (pod(armor("RuntimeDefault"), json!({})), 1),
+            (pod(json!({}), armor("RuntimeDefault")), 1),
+            (pod(json!({}), armor("Unconfined")), 0),
+        ] {
+            assert_eq!(warnings(&pod).len(), count, "{:?}", pod.spec);
         }
     }
 }

@@ -206,7 +206,7 @@ fn what_is_not_supported_says_so() {
         volume["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "x"}}]);
         let mut class = app("true");
         class["runtimeClassName"] = json!("gvisor");
-        let seccomp = json!({"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "p"}}});
+        let armor = json!({"securityContext": {"appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}}});
         let ports = json!({"ports": [{"containerPort": 80, "hostPort": 80}]});
         for (name, spec, words) in [
             (
@@ -220,9 +220,9 @@ fn what_is_not_supported_says_so() {
                 "FailedCreatePodSandBox: Failed to create pod sandbox: no runtime for \"gvisor\" is configured",
             ),
             (
-                "seccomp",
-                app_with("true", seccomp),
-                "Failed: Error: a seccomp profile of type Localhost is not supported by this node",
+                "armor",
+                app_with("true", armor),
+                "Failed: Error: an AppArmor profile of type Localhost is not supported by this node",
             ),
             (
                 "ports",
@@ -232,6 +232,38 @@ fn what_is_not_supported_says_so() {
         ] {
             cluster.create(name, spec).await;
             cluster.told(name, words).await;
+            cluster.delete(name).await;
+            cluster.gone(name).await;
+        }
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn seccomp_profiles_that_cannot_be_used() {
+    on_a_node(async |lab, cluster, _| {
+        std::fs::create_dir(lab.path("seccomp")).unwrap();
+        std::fs::write(lab.path("seccomp/broken.json"), "{").unwrap();
+        let profile = |fields: Value| json!({"securityContext": {"seccompProfile": fields}});
+        let localhost =
+            |name: &str| profile(json!({"type": "Localhost", "localhostProfile": name}));
+        for (name, fields, reason, words) in [
+            (
+                "missing",
+                localhost("no/such.json"),
+                "CreateContainerError",
+                "cannot load seccomp profile",
+            ),
+            (
+                "broken",
+                localhost("broken.json"),
+                "CreateContainerError",
+                "decoding seccomp profile failed",
+            ),
+        ] {
+            cluster.create(name, app_with("true", fields)).await;
+            let got = waits(cluster, name, reason).await;
+            assert!(got.starts_with(words), "{got}, not {words}");
             cluster.delete(name).await;
             cluster.gone(name).await;
         }

@@ -17,5 +17,6 @@ mod measure;
 mod probes;
 mod pulls;
 mod resizes;
+mod security;
 #[path = "../../../runtime/tests/lab/shim.rs"]
 mod shim;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use vetch_shim::protocol::{BUNDLE_FILE, ROOTFS_DIR, Reply, Request};
+use vetch_shim::protocol::{BUNDLE_FILE, ROOTFS_DIR, Reply, Request, STATE_FILE, State};
 
 use super::{Container, Runtime, new_id};
 use crate::bundle::{self, Places};
@@ -15,7 +15,7 @@ use crate::images::ImageError;
 use crate::record::{self, CONTAINER_FILE, ContainerRecord};
 use crate::shim::ShimConnection;
 use crate::types::*;
-use crate::{Error, cgroup, signal};
+use crate::{Error, cgroup, seccomp, signal};
 
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Mounting and exec; a volume on a dead server may hang there.
@@ -96,6 +96,10 @@ impl Runtime {
         let cgroup = places.cgroup.clone();
         let (upper, work) = (places.upper.clone(), places.work.clone());
         let mut bundle = bundle::decide(&spec, &image.status, &sandbox.spec.hostname, places)?;
+        bundle.seccomp = seccomp::filter(&spec, bundle.capabilities)?;
+        if bundle.seccomp.is_some() {
+            self.check_filters(&sandbox.id)?;
+        }
         if bundle.lower.is_empty() {
             // overlayfs wants at least one.
             bundle.lower.push(images.empty_layer()?);
@@ -128,6 +132,20 @@ impl Runtime {
             }
             None => Err(Error::SandboxNotFound(sandbox.id.clone())),
         }
+    }
+
+    /// Whether the supervisor sets the filter of a bundle, or leaves its
+    /// container less confined than it asks for.
+    fn check_filters(&self, sandbox: &SandboxId) -> Result<(), Error> {
+        let state: Option<State> = record::read(&self.dir(sandbox).join(STATE_FILE))?;
+        if state.is_some_and(|state| state.sets_filters) {
+            return Ok(());
+        }
+        let message = "it is of a version that sets no seccomp filters: a new pod has a new one";
+        Err(Error::Shim {
+            sandbox: sandbox.clone(),
+            message: message.into(),
+        })
     }
 
     /// Whether `cgroup` decides which devices the container may use; that of a

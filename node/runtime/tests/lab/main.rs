@@ -17,6 +17,7 @@ mod programs;
 mod pull;
 mod registry;
 mod sandboxes;
+mod seccomp;
 mod shim;
 mod specs;
 mod targets;

@@ -66,6 +66,7 @@ pub fn shell(script: &str) -> ContainerSpec {
         readonly_rootfs: false,
         masked_paths: None,
         readonly_paths: None,
+        seccomp: Seccomp::Unconfined,
         tty: false,
         stdin: false,
         stdin_once: false,

@@ -5,15 +5,17 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities,
     set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
+use vetch_shim::protocol::Bundle;
 
 use super::user::Identity;
 use crate::failure::{Context, Failure};
 use crate::sys;
 
-/// Leaves `wanted` in the permitted, effective and bounding sets; inheritable
-/// and ambient stay empty, as containerd has them. A user that is not root
-/// loses the first two at exec.
-pub fn drop_to(identity: &Identity, wanted: u64, no_new_privs: bool) -> Result<(), Failure> {
+/// Leaves the bundle's capabilities in the permitted, effective and bounding
+/// sets; inheritable and ambient stay empty, as containerd has them. A user that
+/// is not root loses the first two at exec.
+pub fn drop_to(identity: &Identity, bundle: &Bundle) -> Result<(), Failure> {
+    let wanted = bundle.capabilities;
     for capability in 0..64 {
         match sys::bounding_set_has(capability) {
             None => break,
@@ -38,7 +40,7 @@ pub fn drop_to(identity: &Identity, wanted: u64, no_new_privs: bool) -> Result<(
     let step = || "setting capabilities".to_owned();
     // The node itself may lack some.
     let held = capabilities(None).context(step)?.permitted;
-    let granted = CapabilitySet::from_bits_retain(wanted) & held;
+    let granted = (CapabilitySet::from_bits_retain(wanted) | until_exec(bundle)) & held;
     set_capabilities(
         None,
         CapabilitySets {
@@ -48,8 +50,18 @@ pub fn drop_to(identity: &Identity, wanted: u64, no_new_privs: bool) -> Result<(
         },
     )
     .context(step)?;
-    if no_new_privs {
+    if bundle.no_new_privs {
         set_no_new_privs(true).context(|| "no_new_privs".into())?;
     }
     Ok(())
+}
+
+/// What seccomp(2) wants where no_new_privs does not do. A program never has it:
+/// exec makes its sets from the bounding and the inheritable one.
+fn until_exec(bundle: &Bundle) -> CapabilitySet {
+    if bundle.seccomp.is_some() && !bundle.no_new_privs {
+        CapabilitySet::SYS_ADMIN
+    } else {
+        CapabilitySet::empty()
+    }
 }

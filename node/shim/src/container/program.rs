@@ -6,8 +6,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
+use vetch_shim::protocol::Filter;
 
-use crate::failure::{Failure, words};
+use crate::failure::{Context, Failure, words};
+use crate::sys;
 
 #[derive(Debug)]
 pub struct Program(String);
@@ -61,7 +63,14 @@ fn executable(path: &str) -> io::Result<()> {
 }
 
 impl Program {
-    pub fn exec(&self, args: &[String], env: &[(String, String)]) -> Result<Infallible, Failure> {
+    /// `filter` is set at the last moment, so that it judges the program alone:
+    /// it has to let execve through, and sendto where a failure is to be told.
+    pub fn exec(
+        &self,
+        args: &[String],
+        env: &[(String, String)],
+        filter: Option<&Filter>,
+    ) -> Result<Infallible, Failure> {
         let text = |value: String| {
             CString::new(value).map_err(|_| Failure("a zero byte in args or env".into()))
         };
@@ -75,6 +84,9 @@ impl Program {
             .iter()
             .map(|(name, value)| text(format!("{name}={value}")))
             .collect::<Result<Vec<_>, _>>()?;
+        if let Some(filter) = filter {
+            sys::filter_calls(filter).context(|| "seccomp filter".into())?;
+        }
         nix::unistd::execve(&path, &args, &env)
             .map_err(|error| Failure(format!("exec {}: {}", self.0, words(&error.into()))))
     }

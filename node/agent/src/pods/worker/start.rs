@@ -167,7 +167,8 @@ impl StartJob {
     ) -> Result<ContainerSpec, String> {
         let context = &self.context;
         let target = self.target.clone()?;
-        let security = security::effective(&self.pod, container, &image.user)
+        let profiles = &context.config.seccomp_root;
+        let security = security::effective(&self.pod, container, &image.user, profiles)
             .map_err(|error| error.to_string())?;
         let services = services
             .ok_or("services have not yet been read at least once, cannot construct envvars")?;
