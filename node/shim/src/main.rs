@@ -21,7 +21,7 @@
 //! ```
 //!
 //! A child speaks on its sync socket until exec closes it: an error in words,
-//! or its console. All children die with the supervisor.
+//! or its console, which of an exec goes to who asked for it. All children die with the supervisor.
 //!
 //! Seccomp profiles, AppArmor and device cgroups are not applied yet; device
 //! nodes other than the default ones do not open in containers, because all

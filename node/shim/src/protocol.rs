@@ -128,7 +128,8 @@ pub enum Request {
         signal: i32,
         all: bool,
     },
-    /// Comes with three descriptors: stdin, stdout, stderr.
+    /// Comes with three descriptors, stdin, stdout and stderr; with a terminal
+    /// with one, a socket to which the terminal's master is sent.
     /// → `Started` or `Failed`, then `Exited`. Closing the connection kills it.
     Exec(Exec),
     /// Comes with three descriptors: what a client says, and where it reads the
@@ -153,7 +154,7 @@ pub struct Exec {
     pub args: Vec<String>,
     /// Added to the container's own.
     pub env: Vec<(String, String)>,
-    /// The descriptors are a terminal; it becomes the controlling one.
+    /// It gets a terminal of its own, in the container's /dev/pts.
     pub tty: bool,
 }
 

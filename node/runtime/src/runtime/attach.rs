@@ -57,7 +57,7 @@ impl Runtime {
             stdin,
         });
         let (connection, sandbox) = self
-            .hand_over(id, &request, stdio)
+            .hand_over(id, &request, &stdio)
             .await?
             .map_err(Error::Attach)?;
         Ok(Attachment {

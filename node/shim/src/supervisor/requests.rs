@@ -7,7 +7,7 @@ use vetch_shim::protocol::{CONTAINER_DIR, ContainerRecord, Exec, Reply, Request}
 
 use super::Supervisor;
 use super::children::{Executed, Running};
-use crate::container::Stdio;
+use crate::container::{Stdio, Streams};
 use crate::failure::{Context, Failure, complain};
 use crate::launch;
 use crate::log::LogFile;
@@ -134,12 +134,23 @@ impl Supervisor {
             .get(&exec.container)
             .filter(|running| running.sync.is_none())
             .ok_or_else(|| Failure("the container is not running".into()))?;
-        let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds)
-            .map_err(|fds| Failure(format!("exec needs 3 descriptors, got {}", fds.len())))?;
-        let stdio = Stdio {
-            stdin,
-            stdout,
-            stderr,
+        let streams = match exec.tty {
+            true => {
+                let [master] = <[OwnedFd; 1]>::try_from(fds).map_err(|fds| {
+                    Failure(format!("a terminal needs 1 descriptor, got {}", fds.len()))
+                })?;
+                Streams::Terminal(master)
+            }
+            false => {
+                let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds).map_err(|fds| {
+                    Failure(format!("exec needs 3 descriptors, got {}", fds.len()))
+                })?;
+                Streams::Given(Stdio {
+                    stdin,
+                    stdout,
+                    stderr,
+                })
+            }
         };
         let launched = launch::exec(
             &running.pidfd,
@@ -147,7 +158,7 @@ impl Supervisor {
             &self.config,
             &self.sandbox,
             exec,
-            stdio,
+            streams,
         )?;
         if let Some(connection) = self.connections.get_mut(&connection) {
             connection.exec = Some(launched.pid);
