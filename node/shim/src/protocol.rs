@@ -138,8 +138,8 @@ pub enum Request {
     /// `Failed` when the client was given up. Closing the connection leaves the
     /// container as it is.
     Attach(Attach),
-    /// Of a container's terminal, in characters. → `Done` or `Failed`
-    Resize {
+    /// To so many characters. → `Done` or `Failed`
+    ResizeTerminal {
         container: String,
         rows: u16,
         columns: u16,

@@ -357,7 +357,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn resize(
+    pub(super) fn resize_terminal(
         &mut self,
         container: &str,
         rows: u16,

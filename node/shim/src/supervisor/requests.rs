@@ -48,12 +48,12 @@ impl Supervisor {
                 .map(|()| Some(Reply::Done)),
             Request::Exec(exec) => self.exec(id, &exec, fds).map(|()| None),
             Request::Attach(attach) => self.attach(id, attach, fds).map(Some),
-            Request::Resize {
+            Request::ResizeTerminal {
                 container,
                 rows,
                 columns,
             } => self
-                .resize(&container, rows, columns)
+                .resize_terminal(&container, rows, columns)
                 .map(|()| Some(Reply::Done)),
             Request::Shutdown => {
                 self.stop(Some(id));
