@@ -141,12 +141,16 @@ fn reads_all(way: Way<'_>) -> Result<()> {
         ran.stderr
     );
     ensure!(ran.stderr.contains("err\n"), "{}", ran.stderr);
-    let left = way
-        .namespace
-        .kubectl(&["get", "pods", "-o", "name"])?
-        .ok()?;
-    ensure!(!left.contains(&name), "{left}");
-    Ok(())
+    eventually(MINUTE, "the pod goes with its client", || {
+        let left = way
+            .namespace
+            .kubectl(&["get", "pods", "-o", "name"])?
+            .ok()?;
+        if left.contains(&name) {
+            bail!("{left}");
+        }
+        Ok(())
+    })
 }
 
 #[test]

@@ -94,8 +94,7 @@ fn exec_has_a_terminal_of_the_clients_size() -> Result<()> {
 }
 
 fn terminal(way: Way<'_>) -> Result<()> {
-    let inside =
-        "until [ \"$(stty size)\" = \"42 77\" ]; do sleep 0.1; done; test -t 2 && echo sized";
+    let inside = "until [ \"$(stty size)\" = \"42 77\" ]; do sleep 0.1; done; test -c \"$(tty)\" && echo sized";
     let output = way.in_terminal((42, 77), &["exec", "-it", "two"], inside)?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{output:?}");

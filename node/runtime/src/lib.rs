@@ -42,7 +42,7 @@
 //!
 //! | gone | stays |
 //! |---|---|
-//! | the daemon, at any moment | all; [`Runtime::open`] follows living supervisors, ends what was half made, and learns of exits meanwhile |
+//! | the daemon, at any moment | all but what it runs for clients (exec) and their being attached; [`Runtime::open`] follows living supervisors, ends what was half made, and learns of exits meanwhile |
 //! | a supervisor | its containers die with it and are [`ContainerState::Unknown`], those that had ended keep their exit codes; the sandbox is [`SandboxState::NotReady`] until removed |
 //! | the machine | images; a layer that may not have reached the disk is thrown away |
 //!

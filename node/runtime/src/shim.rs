@@ -70,12 +70,8 @@ impl ShimConnection {
         self.stream.write_all(&frame).await
     }
 
-    /// The descriptors go with the first bytes.
-    pub async fn send_with(
-        &mut self,
-        request: &Request,
-        fds: [BorrowedFd<'_>; 3],
-    ) -> io::Result<()> {
+    /// The descriptors, at most three, go with the first bytes.
+    pub async fn send_with(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let frame = wire::encode(request).map_err(io::Error::other)?;
         let sent = self
             .stream
@@ -83,7 +79,7 @@ impl ShimConnection {
                 let mut space =
                     [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
                 let mut control = SendAncillaryBuffer::new(&mut space);
-                control.push(SendAncillaryMessage::ScmRights(&fds));
+                control.push(SendAncillaryMessage::ScmRights(fds));
                 let sent = sendmsg(
                     &self.stream,
                     &[io::IoSlice::new(&frame)],

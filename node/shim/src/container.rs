@@ -35,6 +35,13 @@ pub struct Stdio {
     pub stderr: OwnedFd,
 }
 
+/// What a process of an exec gets for its standard descriptors.
+pub enum Streams {
+    Given(Stdio),
+    /// A terminal, whose master is sent to this socket.
+    Terminal(OwnedFd),
+}
+
 pub enum Job<'a> {
     /// A container's first process. `None`: it gets a terminal of its own.
     Start {
@@ -46,7 +53,7 @@ pub enum Job<'a> {
     Exec {
         target: BorrowedFd<'a>,
         request: &'a Exec,
-        stdio: Stdio,
+        streams: Streams,
     },
 }
 
@@ -86,24 +93,23 @@ fn prepare(
             rootfs::enter(bundle, rootfs, shm)?;
             match stdio {
                 Some(stdio) => become_stdio(stdio)?,
-                None => send_console(sync, console::open()?)?,
+                None => send_console(sync, console::open_first()?)?,
             }
             &bundle.args
         }
         Job::Exec {
             target,
             request,
-            stdio,
+            streams,
         } => {
             setns(
                 target,
                 CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP,
             )
             .context(|| "joining the container's namespaces".into())?;
-            become_stdio(stdio)?;
-            if request.tty {
-                rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
-                    .context(|| "controlling terminal".into())?;
+            match streams {
+                Streams::Given(stdio) => become_stdio(stdio)?,
+                Streams::Terminal(to) => send_console(&to, console::open()?)?,
             }
             program::merge_env(&mut env, &request.env);
             &request.args
@@ -166,13 +172,13 @@ fn own_stdio(uid: u32) {
     }
 }
 
-fn send_console(sync: &OwnedFd, master: OwnedFd) -> Result<(), Failure> {
+fn send_console(to: &OwnedFd, master: OwnedFd) -> Result<(), Failure> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [master.as_fd()];
     control.push(SendAncillaryMessage::ScmRights(&fds));
     sendmsg(
-        sync,
+        to,
         &[std::io::IoSlice::new(&[SAYS_CONSOLE])],
         &mut control,
         SendFlags::NOSIGNAL,

@@ -11,7 +11,7 @@ use vetch_shim::protocol::{
     BUNDLE_FILE, Bundle, CONTAINER_DIR, Exec, ROOTFS_DIR, SHM_DIR, ShimConfig,
 };
 
-use crate::container::{Job, Stdio, become_process};
+use crate::container::{Job, Stdio, Streams, become_process};
 use crate::failure::{Context, Failure};
 use crate::sandbox::Sandbox;
 use crate::sys;
@@ -80,13 +80,13 @@ pub fn exec(
     config: &ShimConfig,
     sandbox: &Sandbox,
     request: &Exec,
-    stdio: Stdio,
+    streams: Streams,
 ) -> Result<Launched, Failure> {
     let pid_namespace = (!config.host_pid).then(|| target.as_fd());
     let job = Job::Exec {
         target: target.as_fd(),
         request,
-        stdio,
+        streams,
     };
     let (pid, pidfd, sync) = fork(0, bundle, sandbox, pid_namespace, job)?;
     Ok(Launched {

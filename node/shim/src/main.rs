@@ -21,7 +21,7 @@
 //! ```
 //!
 //! A child speaks on its sync socket until exec closes it: an error in words,
-//! or its console. All children die with the supervisor.
+//! or its console, which of an exec goes to who asked for it. All children die with the supervisor.
 //!
 //! A filter of system calls comes with the bundle and is set right before exec.
 //! AppArmor is not applied yet. Where no cgroup decides on devices, nodes other

@@ -153,7 +153,8 @@ pub enum Request {
     },
     /// Writes on to a new file at the log's path, after somebody has moved the old one. → `Done`
     ReopenLog { container: String },
-    /// Comes with three descriptors: stdin, stdout, stderr.
+    /// Comes with three descriptors, stdin, stdout and stderr; with a terminal
+    /// with one, a socket to which the terminal's master is sent.
     /// → `Started` or `Failed`, then `Exited`. Closing the connection kills it.
     Exec(Exec),
     /// Comes with three descriptors: what a client says, and where it reads the
@@ -162,8 +163,8 @@ pub enum Request {
     /// `Failed` when the client was given up. Closing the connection leaves the
     /// container as it is.
     Attach(Attach),
-    /// Of a container's terminal, in characters. → `Done` or `Failed`
-    Resize {
+    /// To so many characters. → `Done` or `Failed`
+    ResizeTerminal {
         container: String,
         rows: u16,
         columns: u16,
@@ -178,7 +179,7 @@ pub struct Exec {
     pub args: Vec<String>,
     /// Added to the container's own.
     pub env: Vec<(String, String)>,
-    /// The descriptors are a terminal; it becomes the controlling one.
+    /// It gets a terminal of its own, in the container's /dev/pts.
     pub tty: bool,
 }
 

@@ -81,7 +81,7 @@ async fn start(
         ends.input.resized_by(move |size| {
             let (runtime, id) = (runtime.clone(), id.clone());
             async move {
-                if let Err(error) = runtime.resize(&id, size.height, size.width).await {
+                if let Err(error) = runtime.resize_terminal(&id, size.height, size.width).await {
                     debug!(error = %Chain(&error), container = %id, "attach: no size");
                 }
             }

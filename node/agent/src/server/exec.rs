@@ -54,10 +54,16 @@ async fn start(
     id: &ContainerId,
     options: &Options,
 ) -> Result<(stdio::Ends, ExecProcess), String> {
-    let (ends, theirs) = stdio::open(options).map_err(failed)?;
-    let process = runtime.exec_process(id, options.command.clone(), options.tty, theirs);
-    let process = process.await.map_err(|error| failed(Chain(&error)))?;
-    Ok((ends, process))
+    let command = options.command.clone();
+    if options.tty {
+        let started = runtime.exec_terminal(id, command).await;
+        let (process, master) = started.map_err(|error| failed(Chain(&error)))?;
+        let ends = stdio::terminal(options, master).map_err(failed)?;
+        return Ok((ends, process));
+    }
+    let (ends, theirs) = stdio::pipes(options).map_err(failed)?;
+    let process = runtime.exec_process(id, command, theirs).await;
+    Ok((ends, process.map_err(|error| failed(Chain(&error)))?))
 }
 
 fn failed(why: impl std::fmt::Display) -> String {

@@ -10,7 +10,7 @@ use k8s_cri::v1::{
     NamespaceMode, SecurityProfile, SupplementalGroupsPolicy,
 };
 use tonic::Status;
-use vetch_runtime::{ContainerId, ContainerSpec, Mount, Propagation, SandboxSpec};
+use vetch_runtime::{ContainerId, ContainerSpec, Mount, Propagation, SandboxSpec, Seccomp};
 
 use crate::error::unsupported;
 use crate::resources;
@@ -81,6 +81,7 @@ pub fn spec(
         masked_paths: Some(security.masked_paths),
         readonly_paths: Some(security.readonly_paths),
         tty: config.tty,
+        seccomp: seccomp(security.seccomp.as_ref())?,
         stdin: config.stdin,
         stdin_once: config.stdin_once,
         pid_target,
@@ -126,6 +127,23 @@ fn check_app_armor(security: &LinuxContainerSecurityContext) -> Result<(), Statu
         return Err(unsupported("an AppArmor profile of type Localhost is"));
     }
     Ok(())
+}
+
+/// Without a profile, none.
+fn seccomp(profile: Option<&SecurityProfile>) -> Result<Seccomp, Status> {
+    let Some(profile) = profile else {
+        return Ok(Seccomp::Unconfined);
+    };
+    let invalid = |words: &str| Status::invalid_argument(format!("seccomp: {words}"));
+    match ProfileType::try_from(profile.profile_type) {
+        Ok(ProfileType::RuntimeDefault) => Ok(Seccomp::RuntimeDefault),
+        Ok(ProfileType::Unconfined) => Ok(Seccomp::Unconfined),
+        Ok(ProfileType::Localhost) if profile.localhost_ref.starts_with('/') => {
+            Ok(Seccomp::Localhost(profile.localhost_ref.clone().into()))
+        }
+        Ok(ProfileType::Localhost) => Err(invalid("localhost_ref must be an absolute path")),
+        Err(_) => Err(invalid("unknown profile_type")),
+    }
 }
 
 struct User {

@@ -57,7 +57,7 @@ impl Runtime {
             stdin,
         });
         let (connection, sandbox) = self
-            .hand_over(id, &request, stdio)
+            .hand_over(id, &request, &stdio)
             .await?
             .map_err(Error::Attach)?;
         Ok(Attachment {
@@ -66,10 +66,15 @@ impl Runtime {
         })
     }
 
-    /// Of its terminal, in characters.
-    pub async fn resize(&self, id: &ContainerId, rows: u16, columns: u16) -> Result<(), Error> {
+    /// Of its first process, to so many characters.
+    pub async fn resize_terminal(
+        &self,
+        id: &ContainerId,
+        rows: u16,
+        columns: u16,
+    ) -> Result<(), Error> {
         let (sandbox, _) = self.find(id)?;
-        let request = Request::Resize {
+        let request = Request::ResizeTerminal {
             container: id.0.clone(),
             rows,
             columns,

@@ -1,8 +1,14 @@
 //! One more process in a running container.
 
+use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+    recvmsg, socketpair,
+};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
@@ -44,14 +50,42 @@ impl ExecProcess {
 }
 
 impl Runtime {
-    /// With descriptors of the caller's; with `tty` they are a terminal's.
-    /// They may be closed when this returns.
+    /// With descriptors of the caller's, which may be closed when this returns.
     pub async fn exec_process(
         &self,
         id: &ContainerId,
         argv: Vec<String>,
-        tty: bool,
         stdio: [OwnedFd; 3],
+    ) -> Result<ExecProcess, Error> {
+        self.begin(id, argv, false, &stdio).await
+    }
+
+    /// In a terminal of its own, in the container's /dev/pts; its master.
+    pub async fn exec_terminal(
+        &self,
+        id: &ContainerId,
+        argv: Vec<String>,
+    ) -> Result<(ExecProcess, OwnedFd), Error> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|error| Error::io("making a", "socketpair")(error.into()))?;
+        let process = self.begin(id, argv, true, &[theirs]).await?;
+        // It was sent before the program ran.
+        let master = take_master(&ours)
+            .map_err(|error| Error::Exec(format!("taking its terminal over: {error}")))?;
+        Ok((process, master))
+    }
+
+    async fn begin(
+        &self,
+        id: &ContainerId,
+        argv: Vec<String>,
+        tty: bool,
+        fds: &[OwnedFd],
     ) -> Result<ExecProcess, Error> {
         let request = Request::Exec(Exec {
             container: id.0.clone(),
@@ -64,7 +98,7 @@ impl Runtime {
             tty,
         });
         let (connection, sandbox) = self
-            .hand_over(id, &request, stdio)
+            .hand_over(id, &request, fds)
             .await?
             .map_err(Error::Exec)?;
         Ok(ExecProcess {
@@ -79,7 +113,7 @@ impl Runtime {
         &self,
         id: &ContainerId,
         request: &Request,
-        stdio: [OwnedFd; 3],
+        fds: &[OwnedFd],
     ) -> Result<Result<(ShimConnection, SandboxId), String>, Error> {
         let (sandbox, status) = self.find(id)?;
         if status.state != ContainerState::Running {
@@ -91,12 +125,10 @@ impl Runtime {
         }
         let asked = async {
             let mut connection = ShimConnection::open(&self.dir(&sandbox)).await?;
-            let [stdin, stdout, stderr] = &stdio;
-            connection
-                .send_with(request, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
-                .await?;
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            connection.send_with(request, &fds).await?;
             let reply = connection.receive().await?;
-            Ok::<_, std::io::Error>((connection, reply))
+            Ok::<_, io::Error>((connection, reply))
         };
         match asked.await {
             Ok((connection, Some(Reply::Started { .. }))) => Ok(Ok((connection, sandbox))),
@@ -126,8 +158,7 @@ impl Runtime {
         let (mut stderr, stderr_writer) = pipe()?;
         let mut output = ExecOutput::default();
         let deadline = tokio::time::Instant::now() + timeout;
-        let started =
-            self.exec_process(id, argv, false, [null.into(), stdout_writer, stderr_writer]);
+        let started = self.exec_process(id, argv, [null.into(), stdout_writer, stderr_writer]);
         let mut process = match tokio::time::timeout_at(deadline, started).await {
             Ok(process) => process?,
             Err(_) => {
@@ -160,6 +191,22 @@ impl Runtime {
         }
         Ok(output)
     }
+}
+
+fn take_master(socket: &OwnedFd) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(
+        socket,
+        &mut [io::IoSliceMut::new(&mut [0])],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
+    )?;
+    let master = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    master.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 async fn collect(pipe: &mut Receiver, into: &mut Vec<u8>) {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -239,7 +239,7 @@ fn a_terminal_has_one_output_and_a_size() {
             assert_eq!(client.rest().await, (String::new(), String::new()));
         }
         let client = Client::attach(runtime, &id, true).await;
-        runtime.resize(&id, 42, 77).await.unwrap();
+        runtime.resize_terminal(&id, 42, 77).await.unwrap();
         client.say("\n");
         let mut said = String::new();
         while !said.contains("42 77\r\n") {
@@ -257,7 +257,11 @@ fn what_has_no_input_and_no_terminal_says_so() {
         let id = run(runtime, &pod.id, sleeper()).await;
         let log = lab.logs.join("pod/app/0.log");
         wait_for("its trap to be set", || text(&log).contains("ready"));
-        let error = runtime.resize(&id, 1, 1).await.unwrap_err().to_string();
+        let error = runtime
+            .resize_terminal(&id, 1, 1)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.ends_with("the container has no terminal"), "{error}");
         assert!(!runtime.has_terminal(&id).unwrap());
         // What is said goes nowhere; its end is no end.
@@ -271,6 +275,29 @@ fn what_has_no_input_and_no_terminal_says_so() {
         let error = runtime.attach(&id, false, [null(), null(), null()]).await;
         let error = error.unwrap_err();
         assert!(matches!(error, Error::WrongState { .. }), "{error}");
+    });
+}
+
+#[test]
+fn clients_are_counted() {
+    with_sandbox(async |_, runtime, pod| {
+        let id = run(runtime, &pod.id, sleeper()).await;
+        let attach = || {
+            let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+            runtime.attach(&id, false, [null(), null(), null()])
+        };
+        let mut attached = Vec::new();
+        for _ in 0..64 {
+            attached.push(attach().await.unwrap());
+        }
+        let error = attach().await.unwrap_err().to_string();
+        assert!(error.contains("64 clients are attached"), "{error}");
+        // Who leaves makes room, as soon as the supervisor has seen it.
+        drop(attached.pop());
+        let deadline = Instant::now() + LONG;
+        while let Err(error) = attach().await {
+            assert!(Instant::now() < deadline, "{error}");
+        }
     });
 }
 

@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::pipe::pipe;
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use vetch_runtime::*;
 
 use crate::guard::Lab;
@@ -92,7 +91,7 @@ fn descriptors_of_the_caller() {
         let (from, stdout) = pipe().unwrap();
         let stderr: OwnedFd = File::open("/dev/null").unwrap().into();
         let mut process = runtime
-            .exec_process(id, vec!["rev".into()], false, [stdin, stdout, stderr])
+            .exec_process(id, vec!["rev".into()], [stdin, stdout, stderr])
             .await
             .unwrap();
         File::from(to).write_all(b"drawer\n").unwrap();
@@ -104,20 +103,25 @@ fn descriptors_of_the_caller() {
 }
 
 #[test]
-fn a_terminal_of_the_caller() {
+fn a_terminal_in_the_container() {
     with_container(async |runtime, id| {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        unlockpt(&master).unwrap();
-        let end = || ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        let script = "test -t 0 && test -t 1 && test -t 2 && echo $TERM > /dev/tty";
-        let mut process = runtime
-            .exec_process(id, sh(script), true, [end(), end(), end()])
-            .await
-            .unwrap();
+        let script = "tty; test -c $(tty) && test -t 1 && test -t 2 && echo $TERM >/dev/tty";
+        let (mut process, master) = runtime.exec_terminal(id, sh(script)).await.unwrap();
         assert_eq!(process.wait().await.unwrap(), 0);
-        let mut said = [0; 64];
-        let length = rustix::io::read(&master, &mut said).unwrap();
-        assert_eq!(&said[..length], b"xterm\r\n");
+        let (mut master, mut said) = (File::from(master), Vec::new());
+        let error = master.read_to_end(&mut said).unwrap_err();
+        // Its last process is gone.
+        assert_eq!(
+            error.raw_os_error(),
+            Some(rustix::io::Errno::IO.raw_os_error())
+        );
+        assert_eq!(String::from_utf8(said).unwrap(), "/dev/pts/0\r\nxterm\r\n");
+
+        let error = runtime.exec_terminal(id, vec!["nothing".into()]).await;
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "failed to exec in container: exec: \"nothing\": executable file not found in $PATH"
+        );
     });
 }
 

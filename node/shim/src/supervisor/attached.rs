@@ -357,7 +357,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn resize(
+    pub(super) fn resize_terminal(
         &mut self,
         container: &str,
         rows: u16,
@@ -428,14 +428,14 @@ mod tests {
             slow.map(|(id, _)| id).collect()
         };
         assert!(audience.patience(now).is_some_and(|left| left <= PATIENCE));
-        assert_eq!(slow_ones(&audience, now), []);
+        assert!(slow_ones(&audience, now).is_empty());
         assert_eq!(slow_ones(&audience, now + PATIENCE), [2]);
 
         assert_eq!(take(&slow), CHUNK);
         let attached = audience.0.get_mut(&2).unwrap();
         assert!(attached.stdout.as_mut().unwrap().go_on());
         assert!(!audience.holds_up(A, Stream::Stdout));
-        assert_eq!(slow_ones(&audience, now + PATIENCE), []);
+        assert!(slow_ones(&audience, now + PATIENCE).is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use vetch_shim::protocol::{Bundle, CONTAINER_DIR, ContainerRecord, Exec, Reply, 
 
 use super::Supervisor;
 use super::children::{Executed, Running};
-use crate::container::Stdio;
+use crate::container::{Stdio, Streams};
 use crate::failure::{Context, Failure, complain};
 use crate::launch;
 use crate::log::LogFile;
@@ -51,12 +51,12 @@ impl Supervisor {
             }
             Request::Exec(exec) => self.exec(id, &exec, fds).map(|()| None),
             Request::Attach(attach) => self.attach(id, attach, fds).map(Some),
-            Request::Resize {
+            Request::ResizeTerminal {
                 container,
                 rows,
                 columns,
             } => self
-                .resize(&container, rows, columns)
+                .resize_terminal(&container, rows, columns)
                 .map(|()| Some(Reply::Done)),
             Request::Shutdown => {
                 self.stop(Some(id));
@@ -160,12 +160,23 @@ impl Supervisor {
         let running = self
             .runs_its_program(&exec.container)
             .ok_or_else(|| Failure("the container is not running".into()))?;
-        let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds)
-            .map_err(|fds| Failure(format!("exec needs 3 descriptors, got {}", fds.len())))?;
-        let stdio = Stdio {
-            stdin,
-            stdout,
-            stderr,
+        let streams = match exec.tty {
+            true => {
+                let [master] = <[OwnedFd; 1]>::try_from(fds).map_err(|fds| {
+                    Failure(format!("a terminal needs 1 descriptor, got {}", fds.len()))
+                })?;
+                Streams::Terminal(master)
+            }
+            false => {
+                let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds).map_err(|fds| {
+                    Failure(format!("exec needs 3 descriptors, got {}", fds.len()))
+                })?;
+                Streams::Given(Stdio {
+                    stdin,
+                    stdout,
+                    stderr,
+                })
+            }
         };
         let launched = launch::exec(
             &running.pidfd,
@@ -173,7 +184,7 @@ impl Supervisor {
             &self.config,
             &self.sandbox,
             exec,
-            stdio,
+            streams,
         )?;
         if let Some(connection) = self.connections.get_mut(&connection) {
             connection.exec = Some(launched.pid);

@@ -9,7 +9,6 @@ use futures::future::BoxFuture;
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::io::unix::AsyncFd;
 
@@ -138,15 +137,7 @@ impl Input {
     }
 }
 
-/// Our ends, and the process's stdin, stdout and stderr.
-pub fn open(options: &Options) -> io::Result<(Ends, [OwnedFd; 3])> {
-    match options.tty {
-        true => terminal(options),
-        false => pipes(options),
-    }
-}
-
-/// Without a terminal. What the client does not want is /dev/null.
+/// Our ends, and the process's stdin, stdout and stderr. What the client does not want is /dev/null.
 pub fn pipes(options: &Options) -> io::Result<(Ends, [OwnedFd; 3])> {
     let (input, stdin) = match options.stdin {
         true => {
@@ -189,14 +180,10 @@ fn null() -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-fn terminal(options: &Options) -> io::Result<(Ends, [OwnedFd; 3])> {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let ours = openpt(flags)?;
-    unlockpt(&ours)?;
-    let stdin = ioctl_tiocgptpeer(&ours, flags)?;
-    let stdio = [stdin.try_clone()?, stdin.try_clone()?, stdin];
-    let ours = Arc::new(End::new(ours)?);
-    let ends = Ends {
+/// Our end of a terminal is its master.
+pub fn terminal(options: &Options, master: OwnedFd) -> io::Result<Ends> {
+    let ours = Arc::new(End::new(master)?);
+    Ok(Ends {
         input: Input {
             stdin: options.stdin.then(|| ours.clone()),
             terminal: Terminal::Ours(ours.clone()),
@@ -207,6 +194,5 @@ fn terminal(options: &Options) -> io::Result<(Ends, [OwnedFd; 3])> {
             wanted: options.stdout,
         }),
         stderr: None,
-    };
-    Ok((ends, stdio))
+    })
 }

@@ -1,10 +1,16 @@
 //! Processes of this machine, for tests of sessions.
 
+use std::future::ready;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 
+use futures::FutureExt as _;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use tokio::process::{Child, Command};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use super::channels::Size;
 use super::options::Options;
 use super::session::Process;
 use super::stdio::{self, Ends};
@@ -31,20 +37,53 @@ pub fn options(flags: &[&str], command: &[&str]) -> Options {
     Options::parse(flags.chain(words).collect()).unwrap()
 }
 
+fn open(options: &Options) -> io::Result<(Ends, [OwnedFd; 3])> {
+    if !options.tty {
+        return stdio::pipes(options);
+    }
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags)?;
+    unlockpt(&master)?;
+    let stdin = ioctl_tiocgptpeer(&master, flags)?;
+    let theirs = [stdin.try_clone()?, stdin.try_clone()?, stdin];
+    Ok((stdio::terminal(options, master)?, theirs))
+}
+
 /// Starts the command; `dropped` is dropped with the process.
 pub async fn run(options: Options, dropped: oneshot::Sender<()>) -> Result<(Ends, Local), String> {
-    let (ends, [stdin, stdout, stderr]) = stdio::open(&options).unwrap();
-    let child = Command::new(&options.command[0])
-        .args(&options.command[1..])
+    let (ends, theirs) = open(&options).unwrap();
+    Ok((ends, spawn(&options.command, theirs, dropped)?))
+}
+
+/// As attach has it: a terminal that is told its size, behind pipes.
+pub async fn run_elsewhere(
+    options: Options,
+    dropped: oneshot::Sender<()>,
+    sizes: mpsc::UnboundedSender<Size>,
+) -> Result<(Ends, Local), String> {
+    let (mut ends, theirs) = stdio::pipes(&options).unwrap();
+    ends.input.resized_by(move |size| {
+        sizes.send(size).unwrap();
+        ready(()).boxed()
+    });
+    Ok((ends, spawn(&options.command, theirs, dropped)?))
+}
+
+fn spawn(
+    command: &[String],
+    [stdin, stdout, stderr]: [OwnedFd; 3],
+    dropped: oneshot::Sender<()>,
+) -> Result<Local, String> {
+    let child = Command::new(&command[0])
+        .args(&command[1..])
         .stdin(stdin)
         .stdout(stdout)
         .stderr(stderr)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| error.to_string())?;
-    let process = Local {
+    Ok(Local {
         child,
         _dropped: dropped,
-    };
-    Ok((ends, process))
+    })
 }

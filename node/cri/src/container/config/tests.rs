@@ -121,6 +121,28 @@ fn who_runs() {
 }
 
 #[test]
+fn seccomp_profiles() {
+    let with = |kind: ProfileType, path: &str| {
+        secured(|security| {
+            security.seccomp = Some(SecurityProfile {
+                profile_type: kind.into(),
+                localhost_ref: path.into(),
+            });
+        })
+    };
+    assert_eq!(made(&config()).unwrap().seccomp, Seccomp::Unconfined);
+    for (kind, path, want) in [
+        (ProfileType::RuntimeDefault, "", Ok(Seccomp::RuntimeDefault)),
+        (ProfileType::Unconfined, "", Ok(Seccomp::Unconfined)),
+        (ProfileType::Localhost, "/p.json", Ok(Seccomp::Localhost("/p.json".into()))),
+        (ProfileType::Localhost, "p.json", Err(Code::InvalidArgument)),
+    ] {
+        let got = made(&with(kind, path)).map(|spec| spec.seccomp);
+        assert_eq!(got, want, "{kind:?} {path}");
+    }
+}
+
+#[test]
 fn mounts() {
     let config = mounting(|mount| {
         mount.readonly = true;

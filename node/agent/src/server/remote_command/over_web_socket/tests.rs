@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::super::testing::{options, run};
+use super::super::testing::{Local, options, run, run_elsewhere};
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -25,13 +25,21 @@ struct Session {
 
 impl Session {
     async fn start(protocol: Protocol, flags: &[&str], command: &[&str]) -> Session {
+        Session::with(protocol, options(flags, command), run).await
+    }
+
+    async fn with<F>(
+        protocol: Protocol,
+        options: Options,
+        start: impl FnOnce(Options, oneshot::Sender<()>) -> F,
+    ) -> Session
+    where
+        F: Future<Output = Result<(Ends, Local), String>> + Send + 'static,
+    {
         let (ours, theirs) = tokio::io::duplex(NARROW);
-        let options = options(flags, command);
         let (sender, dropped) = oneshot::channel();
-        let served = tokio::spawn(async move {
-            let start = run(options.clone(), sender);
-            serve(theirs, protocol, &options, start).await
-        });
+        let start = start(options.clone(), sender);
+        let served = tokio::spawn(async move { serve(theirs, protocol, &options, start).await });
         Session {
             socket: WebSocketStream::from_raw_socket(ours, Role::Client, None).await,
             served,
@@ -164,6 +172,24 @@ async fn a_terminal_has_the_clients_size_and_one_output() {
     let (out, _, status) = session.rest().await;
     assert_eq!(&out[..], b"to out\r\nto err\r\n");
     assert_eq!(status, success());
+}
+
+#[tokio::test]
+async fn a_terminal_elsewhere_is_told_its_size_and_its_input_ends() {
+    let options = options(&["input", "output", "tty"], &["cat"]);
+    let (sender, mut sizes) = mpsc::unbounded_channel();
+    let start = |options, dropped| run_elsewhere(options, dropped, sender);
+    let mut session = Session::with(Protocol::V5, options, start).await;
+    session.say(4, br#"{"Width":77,"Height":42}"#).await;
+    session.say(0, b"word").await;
+    session.say(255, &[0]).await;
+    let (out, _, status) = session.rest().await;
+    assert_eq!((&out[..], status), (&b"word"[..], success()));
+    let size = channels::Size {
+        width: 77,
+        height: 42,
+    };
+    assert_eq!(sizes.recv().await, Some(size));
 }
 
 #[tokio::test]
