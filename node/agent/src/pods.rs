@@ -66,8 +66,6 @@ use manager::Manager;
 use own_node::OwnNode;
 use services::Services;
 
-pub(crate) use probe::dial_words;
-
 /// What a node is to its pods.
 #[derive(Clone, Debug)]
 pub struct PodsConfig {

@@ -6,20 +6,15 @@
 //! to say, except for system:masters.
 
 mod access;
-mod attach;
 mod cache;
 pub mod certificate;
 mod container_logs;
-mod exec;
 mod find;
 mod logs;
 mod pods;
-mod port_forward;
-mod remote_command;
+mod streams;
 mod tls;
-mod upgrade;
 mod user;
-mod web_socket;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -148,14 +143,14 @@ fn router(shared: Shared) -> Router {
         )
         .route(
             "/exec/{namespace}/{pod}/{container}",
-            get(exec::run).post(exec::run),
+            get(streams::exec).post(streams::exec),
         )
         .route(
             "/attach/{namespace}/{pod}/{container}",
-            get(attach::run).post(attach::run),
+            get(streams::attach).post(streams::attach),
         );
     for path in ["{namespace}/{pod}", "{namespace}/{pod}/{uid}"] {
-        let forward = get(port_forward::run).post(port_forward::run);
+        let forward = get(streams::port_forward).post(streams::port_forward);
         router = router.route(&format!("/portForward/{path}"), forward);
     }
     router

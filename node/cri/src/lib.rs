@@ -53,6 +53,7 @@ use vetch_runtime::Runtime;
 
 use files::Files;
 use stats::Rates;
+use stream::Streams;
 
 /// kubelet's own limit: lists of some thousand containers are longer than gRPC's usual 4 MiB.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -77,6 +78,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("the server of streams")]
+    Streams(#[source] io::Error),
     #[error("serving CRI")]
     Serve(#[from] tonic::transport::Error),
 }
@@ -90,6 +93,7 @@ struct Cri {
     log_dir: Arc<Path>,
     takes_pod_cidr: bool,
     rates: Arc<Rates>,
+    streams: Streams,
 }
 
 /// Until `shutdown`.
@@ -110,6 +114,8 @@ pub async fn run(
         path: config.socket.clone(),
         source,
     })?;
+    let streams = Streams::serve(runtime.clone(), shutdown.clone()).await;
+    let streams = streams.map_err(Error::Streams)?;
     info!(socket = %config.socket.display(), "CRI listens");
     let cri = Cri {
         runtime,
@@ -118,6 +124,7 @@ pub async fn run(
         log_dir: config.log_dir.into(),
         takes_pod_cidr: config.takes_pod_cidr,
         rates: Arc::default(),
+        streams,
     };
     let runtime = RuntimeServiceServer::new(cri.clone()).max_decoding_message_size(MAX_MESSAGE);
     let images = ImageServiceServer::new(cri).max_decoding_message_size(MAX_MESSAGE);

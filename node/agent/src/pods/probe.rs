@@ -24,7 +24,6 @@ use super::spec;
 pub use http::{client, get};
 pub use port::resolve as resolve_port;
 pub use set::{ProbeResults, ProbeSet, Results};
-pub use tcp::dial_words;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {

@@ -3,9 +3,9 @@
 use http::StatusCode;
 use tracing::debug;
 use vetch_runtime::{ContainerId, ContainerState, SandboxState, SandboxStatus};
+use vetch_streaming::Refused;
 
 use super::Shared;
-use super::upgrade::Refused;
 
 /// A pod as a path names it.
 pub struct Named<'a> {

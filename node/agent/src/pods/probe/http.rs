@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::header::{ACCEPT, HeaderName, HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
 use reqwest::redirect::Policy;
+use vetch_streaming::dial_words;
 
-use super::tcp::dial_words;
 use super::{Outcome, resolve_port};
 use crate::pods::text::{chain, go_quote};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, TCPSocketAction};
 use tokio::net::TcpStream;
+use vetch_streaming::dial_words;
 
 use super::{Outcome, resolve_port};
 
@@ -26,28 +27,8 @@ pub async fn ask(
     match tokio::time::timeout(timeout, TcpStream::connect((host.as_str(), port))).await {
         Ok(Ok(_)) => Outcome::Success,
         Ok(Err(error)) => Outcome::Failure(dial_words(&host, port, &error)),
-        Err(_) => Outcome::Failure(format!("dial tcp {}: i/o timeout", address(&host, port))),
+        Err(_) => Outcome::Failure(dial_words(&host, port, &io::ErrorKind::TimedOut.into())),
     }
-}
-
-fn address(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
-}
-
-/// As Go words it.
-pub fn dial_words(host: &str, port: u16, error: &io::Error) -> String {
-    let what = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
-        io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
-        _ => error.to_string(),
-    };
-    format!("dial tcp {}: {what}", address(host, port))
 }
 
 #[cfg(test)]

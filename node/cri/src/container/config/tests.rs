@@ -134,7 +134,11 @@ fn seccomp_profiles() {
     for (kind, path, want) in [
         (ProfileType::RuntimeDefault, "", Ok(Seccomp::RuntimeDefault)),
         (ProfileType::Unconfined, "", Ok(Seccomp::Unconfined)),
-        (ProfileType::Localhost, "/p.json", Ok(Seccomp::Localhost("/p.json".into()))),
+        (
+            ProfileType::Localhost,
+            "/p.json",
+            Ok(Seccomp::Localhost("/p.json".into())),
+        ),
         (ProfileType::Localhost, "p.json", Err(Code::InvalidArgument)),
     ] {
         let got = made(&with(kind, path)).map(|spec| spec.seccomp);

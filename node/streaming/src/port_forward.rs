@@ -1,4 +1,4 @@
-//! `/portForward/{namespace}/{pod}`: TCP connections into a pod, from where its own processes reach its ports.
+//! TCP connections into a pod, from where its own processes reach its ports.
 //!
 //! The client speaks SPDY, either behind `Upgrade: SPDY/3.1` or, since kubectl 1.31, within a WebSocket (KEP-4006): a
 //! stock kubelet understands that since 1.36, and a stock API server takes SPDY out of it for older ones. Each
@@ -12,21 +12,20 @@ mod pairs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Response};
-use serde::Deserialize;
+use axum::extract::Request;
+use axum::response::Response;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
+use vetch_runtime::{Chain, SandboxStatus};
 
-use super::find::Named;
-use super::upgrade::{Agreed, Offer, Refused, go_on, shake_hands};
-use super::{Shared, web_socket};
+use crate::upgrade::{Agreed, Offer, Refused, go_on, shake_hands};
+use crate::web_socket;
 use dial::Target;
+pub use dial::dial_words;
 use pairs::{Asked, Pairs};
-
-use crate::node::chain;
 
 const OFFER: Offer = Offer {
     web_sockets: &["SPDY/3.1+portforward.k8s.io"],
@@ -35,27 +34,15 @@ const OFFER: Offer = Offer {
 /// The kubelet waits as long for the other stream of a pair.
 const PAIR_LIMIT: Duration = Duration::from_secs(30);
 
-#[derive(Deserialize)]
-pub struct Pod {
-    namespace: String,
-    pod: String,
-    uid: Option<String>,
-}
-
-pub async fn run(State(shared): State<Shared>, Path(pod): Path<Pod>, request: Request) -> Response {
-    match begin(&shared, &pod, request).await {
-        Ok(response) => response,
-        Err(refused) => refused.into_response(),
-    }
-}
-
 /// Answers with the change of protocol; the connections are carried beside.
-async fn begin(shared: &Shared, pod: &Pod, mut request: Request) -> Result<Response, Refused> {
-    let named = Named::find(shared, &pod.namespace, &pod.pod, pod.uid.as_deref()).await?;
-    let sandbox = named.sandbox(&shared.runtime.list().await)?;
+pub fn port_forward(
+    sandbox: SandboxStatus,
+    mut request: Request,
+    shutdown: &CancellationToken,
+) -> Result<Response, Refused> {
     let (response, agreed) = shake_hands(&request, &OFFER)?;
     let target = Target::of(sandbox);
-    go_on(shared, &mut request, move |stream| async move {
+    go_on(shutdown, &mut request, move |stream| async move {
         match agreed {
             Agreed::Spdy(_) => forward(stream, target).await,
             Agreed::WebSocket(_) => {
@@ -93,7 +80,7 @@ async fn forward(client: impl AsyncRead + AsyncWrite, target: Target) {
     };
     let (ended, ()) = tokio::join!(connection, carried);
     if let Err(error) = ended {
-        debug!(error = chain(&error), "port-forward: the client is gone");
+        debug!(error = %Chain(&error), "port-forward: the client is gone");
     }
 }
 

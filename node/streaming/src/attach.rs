@@ -1,45 +1,37 @@
-//! `/attach/{namespace}/{pod}/{container}`: the first process of a running container, its output from now on and its
-//! input.
+//! The first process of a running container, its output from now on and its input.
 //!
 //! Like kubelets with containerd: a session is a success however the process ends. It ends with the client's input too,
 //! but where the container is meant to see that end (stdinOnce).
 
-use axum::extract::{Path, Query, Request, State};
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::Request;
+use axum::response::Response;
 use futures::FutureExt as _;
 use http::StatusCode;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use vetch_runtime::{Attachment, Chain, ContainerId, Runtime};
 
-use super::Shared;
-use super::find::Named;
-use super::remote_command::{self, Options, Process, stdio};
-use super::upgrade::Refused;
+use crate::remote_command::{self, Options, Process, stdio};
+use crate::upgrade::Refused;
 
-pub async fn run(
-    State(shared): State<Shared>,
-    Path((namespace, pod, container)): Path<(String, String, String)>,
-    Query(query): Query<Vec<(String, String)>>,
+/// `terminal`: whether the container has one. It goes on when its client goes.
+pub fn attach(
+    runtime: &Runtime,
+    id: ContainerId,
+    terminal: bool,
+    asked: Options,
     request: Request,
-) -> Response {
-    let begun = async {
-        let asked = Options::parse(query).map_err(|words| (StatusCode::BAD_REQUEST, words))?;
-        let named = Named::find(&shared, &namespace, &pod, None).await?;
-        let missing = || {
-            let words = format!("container {container} not found in pod {pod}_{namespace}");
-            (StatusCode::INTERNAL_SERVER_ERROR, words)
-        };
-        let id = named.container(&shared.runtime.list().await, &container);
-        let id = id.ok_or_else(missing)?;
-        let terminal = shared.runtime.has_terminal(&id).map_err(|_| missing())?;
-        let options =
-            at(terminal, asked).map_err(|words| (StatusCode::INTERNAL_SERVER_ERROR, words))?;
-        begin(&shared, id, options, request)
-    };
-    match begun.await {
-        Ok(response) => response,
-        Err(refused) => refused.into_response(),
-    }
+    shutdown: &CancellationToken,
+) -> Result<Response, Refused> {
+    let options =
+        at(terminal, asked).map_err(|words| (StatusCode::INTERNAL_SERVER_ERROR, words))?;
+    let runtime = runtime.clone();
+    remote_command::begin(shutdown, request, move |session| async move {
+        let start = start(&runtime, &id, &options);
+        if let Err(error) = session.serve(&options, start).await {
+            debug!(%error, container = %id, "attach: the client is gone");
+        }
+    })
 }
 
 /// Whether there is a terminal was decided when the container was made, not by the client. The error is the kubelet's
@@ -52,21 +44,6 @@ fn at(terminal: bool, asked: Options) -> Result<Options, String> {
             ..asked
         }),
     }
-}
-
-fn begin(
-    shared: &Shared,
-    id: ContainerId,
-    options: Options,
-    request: Request,
-) -> Result<Response, Refused> {
-    let runtime = shared.runtime.clone();
-    remote_command::begin(shared, request, move |session| async move {
-        let start = start(&runtime, &id, &options);
-        if let Err(error) = session.serve(&options, start).await {
-            debug!(%error, container = %id, "attach: the client is gone");
-        }
-    })
 }
 
 /// The container's terminal is not ours: there are pipes to it all the same.

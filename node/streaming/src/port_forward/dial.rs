@@ -11,8 +11,6 @@ use tokio::time::timeout;
 use vetch_network::{NetnsError, tcp_socket};
 use vetch_runtime::{Chain, SandboxStatus};
 
-use crate::pods::dial_words;
-
 /// For each address, as containerd has it: a port may be filtered.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -93,6 +91,26 @@ impl Target {
         };
         made.map_err(|error| error.to_string())
     }
+}
+
+fn address(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// As Go words it.
+pub fn dial_words(host: &str, port: u16, error: &io::Error) -> String {
+    let what = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("dial tcp {}: {what}", address(host, port))
 }
 
 #[cfg(test)]

@@ -17,9 +17,9 @@ use axum::extract::Request;
 use axum::response::Response;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use tokio_util::sync::CancellationToken;
 
-use super::Shared;
-use super::upgrade::{Agreed, Offer, Refused, go_on, shake_hands};
+use crate::upgrade::{Agreed, Offer, Refused, go_on, shake_hands};
 use channels::Protocol;
 pub use options::Options;
 use session::Gone;
@@ -38,13 +38,17 @@ pub struct Session {
 }
 
 /// Answers with the change of protocol; `run` goes on beside.
-pub fn begin<R, F>(shared: &Shared, mut request: Request, run: R) -> Result<Response, Refused>
+pub fn begin<R, F>(
+    shutdown: &CancellationToken,
+    mut request: Request,
+    run: R,
+) -> Result<Response, Refused>
 where
     R: FnOnce(Session) -> F + Send + 'static,
     F: Future<Output = ()> + Send,
 {
     let (response, agreed) = shake_hands(&request, &OFFER)?;
-    go_on(shared, &mut request, move |stream| {
+    go_on(shutdown, &mut request, move |stream| {
         run(Session { agreed, stream })
     });
     Ok(response)

@@ -9,13 +9,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::debug;
+use vetch_runtime::Chain;
 use vetch_spdy::{Headers, Incoming, Output, Stream};
 
 use super::channels::{ERROR, STDERR, STDOUT, Told};
 use super::options::Options;
 use super::session::{self, Gone, Hear, Process, Speak};
 use super::stdio::Ends;
-use crate::node::chain;
 
 /// The kubelet waits as long for all of them.
 const STREAMS_LIMIT: Duration = Duration::from_secs(30);
@@ -75,7 +75,7 @@ pub async fn serve<P: Process>(
     };
     let (ended, served) = tokio::join!(connection, session);
     if let Err(error) = ended {
-        debug!(error = chain(&error), "a session by SPDY");
+        debug!(error = %Chain(&error), "a session by SPDY");
     }
     served
 }

@@ -16,7 +16,7 @@ use super::channels::{self, ERROR, Protocol, STDERR, STDOUT, Told};
 use super::options::Options;
 use super::session::{self, Gone, Hear, Process, Speak};
 use super::stdio::Ends;
-use crate::server::web_socket;
+use crate::web_socket;
 
 /// How long a client has to close its end: closed before, with what it has sent still unread, its connection would be
 /// reset and its output lost.

@@ -11,9 +11,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
-
-use super::Shared;
 
 /// The kubelet's code and words.
 pub type Refused = (StatusCode, String);
@@ -108,13 +107,13 @@ fn choose(asked: &[&str], offered: &[&'static str]) -> Option<&'static str> {
 }
 
 /// Runs `session` beside, once the connection has changed its protocol. It ends with the server.
-pub fn go_on<S, F>(shared: &Shared, request: &mut Request, session: S)
+pub fn go_on<S, F>(shutdown: &CancellationToken, request: &mut Request, session: S)
 where
     S: FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
     F: Future<Output = ()> + Send,
 {
     let upgrade = hyper::upgrade::on(request);
-    let shutdown = shared.shutdown.clone();
+    let shutdown = shutdown.clone();
     let session = async move {
         match upgrade.await {
             Ok(stream) => session(TokioIo::new(stream)).await,
