@@ -104,7 +104,12 @@ impl Cri {
         let known = self.find_container(wanted).await?;
         let sandbox = self.find_sandbox(&known.sandbox.0).await?;
         Ok(ContainerStatusResponse {
-            status: Some(status(&known.spec, &known.status, &sandbox.spec)),
+            status: Some(status(
+                &known.spec,
+                &known.status,
+                &sandbox.spec,
+                &self.files,
+            )),
             info: if verbose {
                 status::info(&known.sandbox, &known.spec, &known.status)
             } else {

@@ -86,6 +86,11 @@ impl Files {
         missing.map(mount).collect()
     }
 
+    /// Whether it is one of these, which its client did not ask for.
+    pub fn has(&self, path: &Path) -> bool {
+        path.starts_with(&self.dir)
+    }
+
     /// Gone already is fine.
     pub fn remove(&self, sandbox: &SandboxId) -> io::Result<()> {
         match fs::remove_dir_all(self.of(sandbox)) {

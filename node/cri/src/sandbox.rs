@@ -135,8 +135,8 @@ impl Cri {
     ) -> (PodSandboxStatus, Vec<ContainerStatus>) {
         let ids = sandbox.containers.iter().map(|container| &container.id);
         let found = ids.filter_map(|id| self.runtime.container(id));
-        let containers =
-            found.map(|(_, spec, status)| container::status(&spec, &status, &sandbox.spec));
+        let containers = found
+            .map(|(_, spec, status)| container::status(&spec, &status, &sandbox.spec, &self.files));
         let containers = containers.collect();
         (
             status::whole(sandbox, &self.addresses(sandbox).await),

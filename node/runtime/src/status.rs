@@ -45,6 +45,7 @@ pub fn container_status(
         log_path: spec.log_path.clone(),
         labels: spec.labels.clone(),
         annotations: spec.annotations.clone(),
+        user: observed.and_then(|observed| observed.user.clone()),
     }
 }
 

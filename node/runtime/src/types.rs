@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use vetch_shim::protocol::Identity;
+
 /// Identity of a pod sandbox: 64 hex digits, as CRI has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SandboxId(pub String);
@@ -210,6 +212,8 @@ pub struct ContainerStatus {
     pub log_path: PathBuf,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
+    /// Once it has been started: what the container's own files made of its user.
+    pub user: Option<Identity>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ use std::path::Path;
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use vetch_shim::protocol::{Bundle, Exec};
+use vetch_shim::protocol::{Bundle, Exec, Identity};
 
 use crate::failure::{Context, Failure};
 use crate::sys;
@@ -27,6 +27,10 @@ use crate::sys;
 /// First byte of what the child says to the supervisor before it execs.
 pub const SAYS_CONSOLE: u8 = b'C';
 pub const SAYS_ERROR: u8 = b'E';
+pub const SAYS_USER: u8 = b'U';
+
+/// How long a message is at most, in bytes.
+pub const MAX_SAID: usize = 2048;
 
 /// The child's ends of its standard descriptors.
 pub struct Stdio {
@@ -87,6 +91,7 @@ fn prepare(
         let _ = fs::write("/proc/self/oom_score_adj", score.to_string());
     }
     let mut env = bundle.env.clone();
+    let is_first = matches!(job, Job::Start { .. });
     let args = match job {
         Job::Start { rootfs, shm, stdio } => {
             unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "cgroup namespace".into())?;
@@ -115,14 +120,17 @@ fn prepare(
             &request.args
         }
     };
-    let identity = user::resolve(&bundle.user)?;
-    if !env.iter().any(|(name, _)| name == "HOME") {
-        env.push(("HOME".into(), identity.home.clone()));
+    let account = user::resolve(&bundle.user)?;
+    if is_first {
+        say_user(sync, &account.ids);
     }
-    own_stdio(identity.uid);
+    if !env.iter().any(|(name, _)| name == "HOME") {
+        env.push(("HOME".into(), account.home.clone()));
+    }
+    own_stdio(account.ids.uid);
     // Root may enter what the user may not and the other way round (NFS).
     let entered = rustix::process::chdir(bundle.cwd.as_str());
-    privileges::drop_to(&identity, bundle)?;
+    privileges::drop_to(&account.ids, bundle)?;
     if entered.is_err() {
         rustix::process::chdir(bundle.cwd.as_str())
             .context(|| format!("chdir to cwd ({:?}) set in config.json failed", bundle.cwd))?;
@@ -136,6 +144,18 @@ fn prepare(
     }
     sys::close_on_exec_from(3).context(|| "closing descriptors".into())?;
     program.exec(args, &env, bundle.seccomp.as_ref())
+}
+
+/// More than a message takes is not told.
+fn say_user(sync: &OwnedFd, ids: &Identity) {
+    let Ok(text) = serde_json::to_vec(ids) else {
+        return;
+    };
+    if text.len() < MAX_SAID {
+        let message = [&[SAYS_USER], text.as_slice()].concat();
+        // The supervisor sees the end of the socket in any case.
+        let _ = rustix::net::send(sync, &message, SendFlags::NOSIGNAL);
+    }
 }
 
 /// Whether the supervisor died before the death signal was set.

@@ -235,6 +235,18 @@ pub struct ContainerRecord {
     pub oom_killed: bool,
     /// It never ran: why.
     pub error: Option<String>,
+    /// Who its first process is; not told of one with hundreds of groups.
+    #[serde(default)]
+    pub user: Option<Identity>,
+}
+
+/// Whom a process runs as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+    /// All of them, the first one too.
+    pub groups: Vec<u32>,
 }
 
 impl ContainerRecord {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSwapStatus,
-    NodeSystemInfo,
+    DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSwapStatus, NodeSystemInfo,
 };
 use serde_json::{Map, Value, json};
 use vetch_runtime::ImageStatus;
@@ -54,9 +54,24 @@ pub fn build(
                 port: fixed.kubelet_port.into(),
             }),
         }),
+        features: Some(NodeFeatures {
+            supplemental_groups_policy: Some(true),
+        }),
         images: Some(images::list(stored_images)),
         node_info: Some(node_info(&fixed.machine)),
+        runtime_handlers: Some(vec![runtime_handler()]),
         ..NodeStatus::default()
+    }
+}
+
+/// The only one, which pods have that name none.
+fn runtime_handler() -> NodeRuntimeHandler {
+    NodeRuntimeHandler {
+        name: Some(String::new()),
+        features: Some(NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(true),
+            user_namespaces: Some(false),
+        }),
     }
 }
 
@@ -100,7 +115,14 @@ pub fn patch(
     }
     // Read back as JSON: fields are compared as the server sees them.
     let (old, new) = (json!(before), json!(wanted));
-    for name in ["addresses", "daemonEndpoints", "images", "nodeInfo"] {
+    for name in [
+        "addresses",
+        "daemonEndpoints",
+        "features",
+        "images",
+        "nodeInfo",
+        "runtimeHandlers",
+    ] {
         if old[name] != new[name] {
             fields.insert(name.into(), new[name].clone());
         }

@@ -46,6 +46,7 @@ pub fn container(name: &str, attempt: u32, state: ContainerState) -> ContainerSt
         log_path: format!("{name}/{attempt}.log").into(),
         labels: Default::default(),
         annotations: Default::default(),
+        user: None,
     }
 }
 

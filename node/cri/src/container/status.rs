@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use k8s_cri::v1::{
     Container, ContainerMetadata, ContainerResources, ContainerState as CriState, ContainerStatus,
-    ImageSpec, Mount as CriMount, MountPropagation,
+    ContainerUser, ImageSpec, LinuxContainerUser, Mount as CriMount, MountPropagation,
 };
 use serde_json::json;
 use vetch_runtime::{
@@ -12,6 +12,7 @@ use vetch_runtime::{
     SandboxSpec,
 };
 
+use crate::files::Files;
 use crate::filter::to_map;
 use crate::{nanos, resources};
 
@@ -60,7 +61,12 @@ pub fn listed(sandbox: &SandboxId, spec: &ContainerSpec, container: &Observed) -
 }
 
 /// Times of what has not happened are 0.
-pub fn whole(spec: &ContainerSpec, container: &Observed, sandbox: &SandboxSpec) -> ContainerStatus {
+pub fn whole(
+    spec: &ContainerSpec,
+    container: &Observed,
+    sandbox: &SandboxSpec,
+    files: &Files,
+) -> ContainerStatus {
     ContainerStatus {
         id: container.id.0.clone(),
         metadata: Some(metadata(spec)),
@@ -75,7 +81,12 @@ pub fn whole(spec: &ContainerSpec, container: &Observed, sandbox: &SandboxSpec) 
         message: container.message.clone().unwrap_or_default(),
         labels: labels(spec),
         annotations: to_map(&spec.annotations),
-        mounts: spec.mounts.iter().map(mount).collect(),
+        mounts: spec
+            .mounts
+            .iter()
+            .filter(|mount| !files.has(&mount.host_path))
+            .map(mount)
+            .collect(),
         log_path: sandbox
             .log_directory
             .join(&spec.log_path)
@@ -86,8 +97,13 @@ pub fn whole(spec: &ContainerSpec, container: &Observed, sandbox: &SandboxSpec) 
             windows: None,
         }),
         image_id: spec.image_id.clone(),
-        // The container's own files say who it is, and the runtime does not tell what they said.
-        user: None,
+        user: container.user.as_ref().map(|user| ContainerUser {
+            linux: Some(LinuxContainerUser {
+                uid: user.uid.into(),
+                gid: user.gid.into(),
+                supplemental_groups: user.groups.iter().map(|group| (*group).into()).collect(),
+            }),
+        }),
     }
 }
 

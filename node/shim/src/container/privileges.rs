@@ -5,9 +5,8 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities,
     set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
-use vetch_shim::protocol::Bundle;
+use vetch_shim::protocol::{Bundle, Identity};
 
-use super::user::Identity;
 use crate::failure::{Context, Failure};
 use crate::sys;
 

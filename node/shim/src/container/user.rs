@@ -5,21 +5,19 @@ use std::io::Read;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use vetch_shim::protocol::User;
+use vetch_shim::protocol::{Identity, User};
 
 use crate::failure::Failure;
 
 #[derive(Debug, PartialEq)]
-pub struct Identity {
-    pub uid: u32,
-    pub gid: u32,
-    /// Supplementary, sorted.
-    pub groups: Vec<u32>,
+pub struct Account {
+    /// With sorted groups.
+    pub ids: Identity,
     pub home: String,
 }
 
 /// To be called in the container's root.
-pub fn resolve(user: &User) -> Result<Identity, Failure> {
+pub fn resolve(user: &User) -> Result<Account, Failure> {
     decide(user, &read("/etc/passwd"), &read("/etc/group"))
 }
 
@@ -36,21 +34,21 @@ fn read(path: &str) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-struct Account<'a> {
+struct Entry<'a> {
     name: &'a str,
     uid: u32,
     gid: u32,
     home: &'a str,
 }
 
-fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
+fn accounts(passwd: &str) -> impl Iterator<Item = Entry<'_>> {
     passwd.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
         let home = fields.nth(1).unwrap_or("");
-        Some(Account {
+        Some(Entry {
             name,
             uid,
             gid,
@@ -75,7 +73,7 @@ fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
     })
 }
 
-fn decide(user: &User, passwd: &str, group: &str) -> Result<Identity, Failure> {
+fn decide(user: &User, passwd: &str, group: &str) -> Result<Account, Failure> {
     let (image_user, image_group) = match user.image.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (user.image.as_str(), None),
@@ -115,7 +113,12 @@ fn decide(user: &User, passwd: &str, group: &str) -> Result<Identity, Failure> {
             })?,
         (None, None) => account.as_ref().map_or(0, |account| account.gid),
     };
-    let mut all: Vec<u32> = user.groups.clone();
+    // Without the first one among them, whoever gives that one up gains what its group is refused
+    // (CVE-2022-36109).
+    let mut all: Vec<u32> = [gid]
+        .into_iter()
+        .chain(user.groups.iter().copied())
+        .collect();
     if let Some(account) = account.as_ref().filter(|_| !user.only_given_groups) {
         all.extend(
             groups(group)
@@ -129,10 +132,12 @@ fn decide(user: &User, passwd: &str, group: &str) -> Result<Identity, Failure> {
         .map(|account| account.home)
         .filter(|home| !home.is_empty())
         .unwrap_or("/");
-    Ok(Identity {
-        uid,
-        gid,
-        groups: all,
+    Ok(Account {
+        ids: Identity {
+            uid,
+            gid,
+            groups: all,
+        },
         home: home.to_owned(),
     })
 }
@@ -161,37 +166,37 @@ mod tests {
             ..user("web", None, None, &[7])
         };
         let identity = decide(&strict, PASSWD, GROUP).unwrap();
-        assert_eq!((identity.gid, identity.groups), (34, vec![7]));
+        assert_eq!((identity.ids.gid, identity.ids.groups), (34, vec![7, 34]));
     }
 
     #[test]
     fn who_runs() {
         let table = [
-            (user("", None, None, &[]), Ok((0, 0, vec![40], "/root"))),
+            (user("", None, None, &[]), Ok((0, 0, vec![0, 40], "/root"))),
             (
                 user("web", None, None, &[7]),
-                Ok((33, 34, vec![7, 40, 41], "/srv")),
+                Ok((33, 34, vec![7, 34, 40, 41], "/srv")),
             ),
             (
                 user("33", None, None, &[]),
-                Ok((33, 34, vec![40, 41], "/srv")),
+                Ok((33, 34, vec![34, 40, 41], "/srv")),
             ),
             (
                 user("web:logs", None, None, &[]),
                 Ok((33, 40, vec![40, 41], "/srv")),
             ),
-            (user("1000", None, None, &[]), Ok((1000, 0, vec![], "/"))),
+            (user("1000", None, None, &[]), Ok((1000, 0, vec![0], "/"))),
             (
                 user("1000:1001", None, None, &[]),
-                Ok((1000, 1001, vec![], "/")),
+                Ok((1000, 1001, vec![1001], "/")),
             ),
             (
                 user("web:logs", Some(1000), None, &[]),
-                Ok((1000, 0, vec![], "/")),
+                Ok((1000, 0, vec![0], "/")),
             ),
             (
                 user("web", None, Some(9), &[]),
-                Ok((33, 9, vec![40, 41], "/srv")),
+                Ok((33, 9, vec![9, 40, 41], "/srv")),
             ),
             (
                 user("ghost", None, None, &[]),
@@ -207,10 +212,8 @@ mod tests {
             match want {
                 Ok((uid, gid, groups, home)) => assert_eq!(
                     got.expect("an identity"),
-                    Identity {
-                        uid,
-                        gid,
-                        groups,
+                    Account {
+                        ids: Identity { uid, gid, groups },
                         home: home.into()
                     },
                     "{user:?}"

@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{WaitOptions, wait};
-use vetch_shim::protocol::{Bundle, Reply};
+use vetch_shim::protocol::{Bundle, Identity, Reply};
 
 use super::Supervisor;
 use super::output::{Pump, Stream};
-use crate::container::{SAYS_CONSOLE, SAYS_ERROR};
+use crate::container::{MAX_SAID, SAYS_CONSOLE, SAYS_ERROR, SAYS_USER};
 use crate::failure::{Context, Failure, complain};
 use crate::launch::Launched;
 use crate::log::LogFile;
@@ -104,13 +104,14 @@ pub struct Executed {
 enum Said {
     Nothing,
     Console(OwnedFd),
+    User(Identity),
     Error(String),
     /// exec closed the socket, or the child died.
     End,
 }
 
 fn listen(sync: &OwnedFd) -> Said {
-    let mut bytes = [0; 2048];
+    let mut bytes = [0; MAX_SAID];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(
@@ -130,6 +131,10 @@ fn listen(sync: &OwnedFd) -> Said {
     });
     match (bytes[..length].split_first(), fd) {
         (Some((&SAYS_CONSOLE, _)), Some(fd)) => Said::Console(fd),
+        (Some((&SAYS_USER, text)), _) => match serde_json::from_slice(text) {
+            Ok(ids) => Said::User(ids),
+            Err(_) => Said::Nothing,
+        },
         (Some((&SAYS_ERROR, text)), _) => Said::Error(String::from_utf8_lossy(text).into_owned()),
         _ => Said::End,
     }
@@ -149,6 +154,11 @@ impl Supervisor {
                 Said::Console(master) => {
                     let _ = rustix::io::ioctl_fionbio(&master, true);
                     running.pumps.push(Pump::new(master, Stream::Stdout));
+                }
+                Said::User(ids) => {
+                    if let Some(record) = self.state.containers.get_mut(container) {
+                        record.user = Some(ids);
+                    }
                 }
                 Said::Error(message) => running.error = Some(message),
                 Said::End => running.sync = None,
@@ -176,7 +186,7 @@ impl Supervisor {
         while let Some(sync) = &executed.sync {
             match listen(sync) {
                 Said::Nothing => return,
-                Said::Console(_) => {}
+                Said::Console(_) | Said::User(_) => {}
                 Said::Error(message) => executed.error = Some(message),
                 Said::End => executed.sync = None,
             }

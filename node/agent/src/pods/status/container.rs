@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use vetch_runtime::{ContainerState as Seen, ContainerStatus as SeenStatus};
@@ -60,6 +60,7 @@ fn status(
     );
     set_started_and_ready(inputs, container, &mut status, role);
     status.volume_mounts = volume_mounts(container);
+    status.user = history.first().and_then(|latest| user(latest));
     status
 }
 
@@ -303,6 +304,19 @@ fn set_started_and_ready(
     }
     status.started = Some(running && results.started(container));
     status.ready = running && results.ready(container);
+}
+
+/// Whom the first process began as (KEP-3619).
+fn user(latest: &SeenStatus) -> Option<ContainerUser> {
+    let user = latest.user.as_ref()?;
+    let groups = user.groups.iter().map(|group| i64::from(*group));
+    Some(ContainerUser {
+        linux: Some(LinuxContainerUser {
+            uid: user.uid.into(),
+            gid: user.gid.into(),
+            supplemental_groups: Some(groups.collect()),
+        }),
+    })
 }
 
 fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
