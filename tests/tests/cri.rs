@@ -393,6 +393,19 @@ async fn a_pod_from_its_sandbox_to_its_removal() -> Result<()> {
     let said = String::from_utf8(said.stdout)?;
     assert!(said.contains(&format!("inet {ip}/32")), "{said}");
 
+    // Where a client is sent for a stream is good once; a request that asks for no other protocol is told so.
+    let request = ExecRequest {
+        container_id: app.clone(),
+        cmd: vec!["true".into()],
+        stdout: true,
+        ..ExecRequest::default()
+    };
+    let url = cri.runtime.exec(request).await?.into_inner().url;
+    let node = cluster.node("node-1")?;
+    let ask = || node.run("curl", &["-s", "-w", " %{http_code}", &url]);
+    assert_eq!(ask()?, "Upgrade request required 400");
+    assert!(ask()?.ends_with(" 404"));
+
     // An id may be cut short.
     let request = ContainerStatsRequest {
         container_id: app[..12].to_owned(),
