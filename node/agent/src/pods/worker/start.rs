@@ -410,6 +410,7 @@ mod tests {
             sub_path: None,
             container_path: "/etc/hosts".into(),
             readonly: true,
+            recursive_readonly: false,
             propagation: Propagation::Private,
         };
         let prepared = files.prepare(vec![own]).unwrap();
