@@ -99,8 +99,10 @@ fn only_what_differs_is_sent() {
             "capacity",
             "conditions",
             "daemonEndpoints",
+            "features",
             "images",
-            "nodeInfo"
+            "nodeInfo",
+            "runtimeHandlers"
         ]
     );
     // Later, and nothing is new.
