@@ -581,6 +581,7 @@ async fn the_nodes_pods_are_seen_and_its_daemon_leaves_others_alone() -> Result<
     let before = cri.status(&app).await?;
 
     cluster.xtask(&["node", "kill", &node.name])?;
+    cluster.xtask(&["node", "start", &node.name])?;
     cluster.wait_node(&node.name, "Ready", MINUTE)?;
     let mut cri = connect(node).await?;
     let after = cri.status(&app).await?;

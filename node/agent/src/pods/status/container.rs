@@ -72,6 +72,8 @@ fn seen_status(
     old: Option<&ContainerStatus>,
 ) -> ContainerStatus {
     let id = container_id(&latest.id);
+    // Ended to be started again with other resources.
+    let anew = inputs.resizing.restarted.contains(&latest.id) && !inputs.terminal;
     let held = inputs.held == Some(container.name.as_str());
     let state = match latest.state {
         Seen::Running if held => initial(inputs),
@@ -82,12 +84,17 @@ fn seen_status(
             ..ContainerState::default()
         },
         Seen::Created => initial(inputs),
+        // The API server takes no way back from an end that the pod's policy leaves as it is.
+        Seen::Exited | Seen::Unknown if anew => initial(inputs),
         Seen::Exited | Seen::Unknown => ended(inputs, latest),
     };
     // The runtime keeps one container before the present one; what was before
     // that, or in a sandbox that is gone, only the status remembers.
-    let last_state = before
-        .filter(|before| matches!(before.state, Seen::Exited | Seen::Unknown))
+    let has_ended = |of: &&SeenStatus| matches!(of.state, Seen::Exited | Seen::Unknown);
+    let last_state = Some(latest)
+        .filter(|_| anew)
+        .or(before)
+        .filter(has_ended)
         .map(|before| ended(inputs, before))
         .or_else(|| {
             let old = old?;

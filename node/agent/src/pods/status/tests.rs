@@ -241,7 +241,11 @@ fn a_container_that_was_ended_for_a_resize_ends_no_pod() {
     let mut case = Case::new(spec, vec![exited("app", 0, 0)]);
     assert_eq!(case.json()["phase"], "Succeeded");
     case.resizing.restarted.insert(ContainerId("app-0".into()));
-    assert_eq!(case.json()["phase"], "Running");
+    let status = case.json();
+    assert_eq!(status["phase"], "Running");
+    let container = &status["containerStatuses"][0];
+    assert_eq!(container["state"]["waiting"]["reason"], "ContainerCreating");
+    assert_eq!(container["lastState"]["terminated"]["exitCode"], 0);
 }
 
 #[test]
