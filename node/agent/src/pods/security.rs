@@ -217,7 +217,8 @@ mod tests {
     #[test]
     fn the_container_comes_before_the_pod() {
         let got = make(
-            json!({"runAsUser": 1, "runAsGroup": 2, "fsGroup": 3, "supplementalGroups": [4, 5], "runAsNonRoot": true}),
+            json!({"runAsUser": 1, "runAsGroup": 2, "fsGroup": 3, "supplementalGroups": [4, 5],
+                "supplementalGroupsPolicy": "Strict", "runAsNonRoot": true}),
             json!({"runAsUser": 7, "capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]},
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true}),
             "",
@@ -228,6 +229,7 @@ mod tests {
                 run_as_user: Some(7),
                 run_as_group: Some(2),
                 supplemental_groups: vec![3, 4, 5],
+                only_given_groups: true,
                 capabilities_add: vec!["NET_ADMIN".into()],
                 capabilities_drop: vec!["ALL".into()],
                 privileged: false,

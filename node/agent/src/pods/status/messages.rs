@@ -134,6 +134,7 @@ mod tests {
                     (MESSAGE_POLICY.to_owned(), policy.to_owned()),
                 ]
                 .into(),
+                user: None,
             };
             assert_eq!(read(&status, &log), want, "{said:?} {policy} {exit_code}");
         }
