@@ -292,10 +292,13 @@ impl ImageStore {
     }
 
     /// Where an image's layers are, topmost first; where it has fewer than `least`, with an
-    /// empty one below.
+    /// empty one below. One that comes twice is there once: what it does further down it does
+    /// again above, and overlayfs refuses the same directory twice.
     pub(crate) fn lower(&self, image: &Image, least: usize) -> Result<Vec<PathBuf>, ImageError> {
+        let mut seen = BTreeSet::new();
         let layers = image.layers.iter().rev();
-        let mut lower: Vec<PathBuf> = layers.map(|layer| self.layer_dir(layer)).collect();
+        let once = layers.filter(|layer| seen.insert(*layer));
+        let mut lower: Vec<PathBuf> = once.map(|layer| self.layer_dir(layer)).collect();
         if lower.len() < least {
             lower.push(self.empty_layer()?);
         }

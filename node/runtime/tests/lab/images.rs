@@ -81,7 +81,7 @@ fn its_layers_are_merged_and_nobody_writes() {
 }
 
 #[test]
-fn one_layer_and_none() {
+fn few_layers_and_the_same_twice() {
     with_sandbox(async |lab, runtime, pod| {
         let image_of = |name: &str, layers| Image::new(name, serde_json::json!({}), layers);
         let layer = Layer::new()
@@ -89,7 +89,14 @@ fn one_layer_and_none() {
             .file(".wh.other", 0o644, b"");
         let one = import(lab, runtime, &image_of("vetch.local/one:1", vec![layer])).await;
         let none = import(lab, runtime, &image_of("vetch.local/none:1", vec![])).await;
-        for (id, want) in [(one, "only"), (none, "")] {
+        // The second time it brings back what was taken away.
+        let same = || Layer::new().file("back", 0o644, b"");
+        let between = Layer::new()
+            .file(".wh.back", 0o644, b"")
+            .file("between", 0o644, b"");
+        let layers = vec![same(), between, same()];
+        let twice = import(lab, runtime, &image_of("vetch.local/twice:1", layers)).await;
+        for (id, want) in [(one, "only"), (none, ""), (twice, "back between")] {
             let script = "echo $(ls -A /img); touch /img/new 2>&1";
             let (_, said) = outcome(runtime, pod, mounting(image(&id, None, "/img"), script)).await;
             let (listed, refused) = said.split_once('\n').unwrap();
