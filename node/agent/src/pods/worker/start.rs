@@ -417,16 +417,41 @@ mod tests {
         assert_eq!(attempt_after(dir.path()), 4);
     }
 
+    fn files(dir: &Path) -> Files {
+        Files {
+            dir: dir.to_owned(),
+            container: "app".into(),
+            message_path: Some("/dev/termination-log".into()),
+            logs: dir.join("logs"),
+            readonly_rootfs: true,
+        }
+    }
+
+    #[test]
+    fn a_part_of_an_image_is_left_to_the_runtime() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = WantedMount {
+            volume: "model".into(),
+            source: WantedSource::Image("sha256:1".into()),
+            sub_path: Some("weights".into()),
+            container_path: "/model".into(),
+            readonly: true,
+            recursive_readonly: false,
+            propagation: Propagation::Private,
+        };
+        let mount = files(dir.path()).mount(0, wanted).unwrap();
+        let image = ImageMount {
+            id: "sha256:1".into(),
+            sub_path: Some("weights".into()),
+        };
+        assert_eq!((mount.image(), mount.readonly), (Some(&image), true));
+        assert!(!dir.path().join("volume-subpaths").exists());
+    }
+
     #[test]
     fn files_of_a_container() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files {
-            dir: dir.path().to_owned(),
-            container: "app".into(),
-            message_path: Some("/dev/termination-log".into()),
-            logs: dir.path().join("logs"),
-            readonly_rootfs: true,
-        };
+        let files = files(dir.path());
         let own = WantedMount {
             volume: "hosts".into(),
             source: WantedSource::Directory("/v".into()),
