@@ -351,3 +351,37 @@ fn configuration_reaches_the_container() -> Result<()> {
     ensure!(logs == wanted, "logs {logs:?}, wanted {wanted:?}");
     Ok(())
 }
+
+#[test]
+fn an_image_is_a_volume() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "image-volume")?;
+    let of = |name: &str, image: Value| {
+        let script = "cmp /echo /files/echo && ls /part/passwd; touch /files/new || echo refused";
+        let mut manifest = pod(name, script);
+        manifest["spec"]["restartPolicy"] = json!("Never");
+        manifest["spec"]["volumes"] = json!([{"name": "files", "image": image}]);
+        manifest["spec"]["containers"][0]["volumeMounts"] = json!([
+            {"name": "files", "mountPath": "/files"},
+            {"name": "files", "mountPath": "/part", "subPath": "etc"},
+        ]);
+        manifest.to_string()
+    };
+    namespace.apply(&of("reader", json!({"reference": "vetch.local/echo:v1"})))?;
+    namespace.wait_field("pod/reader", "/status/phase", &json!("Succeeded"), MINUTE)?;
+    let logs = namespace.kubectl(&["logs", "reader"])?.ok()?;
+    for words in ["/part/passwd\n", "Read-only file system\n", "refused\n"] {
+        ensure!(logs.contains(words), "no {words:?} in {logs:?}");
+    }
+
+    let never = json!({"reference": "vetch.local/none:v1", "pullPolicy": "Never"});
+    namespace.apply(&of("waiter", never))?;
+    let waiting = waiting_reason(&namespace, "pod/waiter", "ErrImageNeverPull")?;
+    ensure!(
+        waiting["message"]
+            .to_string()
+            .contains("vetch.local/none:v1"),
+        "{waiting}"
+    );
+    Ok(())
+}

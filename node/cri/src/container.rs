@@ -3,6 +3,7 @@
 mod config;
 mod status;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_cri::v1::{
@@ -40,13 +41,15 @@ impl Cri {
             .image
             .as_ref()
             .map_or("", |image| image.image.as_str());
-        let image = self
-            .runtime
-            .images()
-            .status(wanted)
-            .await
-            .ok_or_else(|| Status::not_found(format!("image {wanted:?} not found")))?;
-        let mut spec = config::spec(&config, &image.id, &sandbox.spec)?;
+        let mut images = config::Images {
+            own: self.image_id(wanted).await?,
+            mounted: BTreeMap::new(),
+        };
+        for name in config::mounted_images(&config) {
+            let id = self.image_id(name).await?;
+            images.mounted.insert(name.to_owned(), id);
+        }
+        let mut spec = config::spec(&config, &images, &sandbox.spec)?;
         config::make_missing(&spec.mounts)?;
         let files = self
             .files
@@ -54,6 +57,12 @@ impl Cri {
         spec.mounts.extend(files);
         let made = self.runtime.create_container(&sandbox.id, spec).await;
         made.map_err(error::status)
+    }
+
+    async fn image_id(&self, name: &str) -> Result<String, Status> {
+        let found = self.runtime.images().status(name).await;
+        let image = found.ok_or_else(|| error::image_not_found(name))?;
+        Ok(image.id)
     }
 
     pub async fn start_container(&self, wanted: &str) -> Result<(), Status> {

@@ -29,6 +29,10 @@ pub fn image(error: ImageError) -> Status {
     }
 }
 
+pub fn image_not_found(name: &str) -> Status {
+    Status::not_found(format!("image {name:?} not found"))
+}
+
 pub fn network(error: vetch_network::Error) -> Status {
     Status::unknown(format!("pod network: {}", Chain(&error)))
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use k8s_cri::v1::DnsConfig;
-use vetch_runtime::{Mount, Propagation, SandboxId};
+use vetch_runtime::{Mount, MountSource, Propagation, SandboxId};
 
 const DIR: &str = "cri";
 /// Names of files, and where containers see them.
@@ -77,7 +77,7 @@ impl Files {
                     .any(|mount| mount.container_path == Path::new(target))
         });
         let mount = |(name, target): (&str, &str)| Mount {
-            host_path: dir.join(name),
+            source: MountSource::Host(dir.join(name)),
             container_path: target.into(),
             readonly,
             recursive_readonly: false,
@@ -87,8 +87,10 @@ impl Files {
     }
 
     /// Whether it is one of these, which its client did not ask for.
-    pub fn has(&self, path: &Path) -> bool {
-        path.starts_with(&self.dir)
+    pub fn has(&self, mount: &Mount) -> bool {
+        mount
+            .host_path()
+            .is_some_and(|path| path.starts_with(&self.dir))
     }
 
     /// Gone already is fine.

@@ -12,7 +12,9 @@
 //! ```
 //!
 //! What a client asks for and this runtime has not is refused with `Unimplemented` and words that name
-//! the field; nothing is left out in silence. A message that contradicts itself is `InvalidArgument`.
+//! the field; nothing is left out in silence, but for what CRI has had since the version of crate
+//! `k8s-cri`, which is not seen: `image_sub_path` of mounts (1.33). A message that contradicts itself is
+//! `InvalidArgument`.
 //!
 //! Sandboxes made here are their client's ([`Owner::Cri`]): the node's own pod workers list them and
 //! leave them alone, while clients see the node's pods too.

@@ -1,12 +1,15 @@
 //! From a container's spec and its image to what the supervisor runs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use vetch_shim::protocol::{BindMount, Bundle, Propagation as ShimPropagation, User};
+use vetch_shim::protocol::{
+    BindMount, Bundle, ImageTree, MountSource as ShimSource, Propagation as ShimPropagation, User,
+};
 
 use crate::Error;
 use crate::capability;
-use crate::types::{ContainerSpec, ImageStatus, Mount, Propagation};
+use crate::types::{ContainerSpec, ImageMount, ImageStatus, Mount, MountSource, Propagation};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -41,7 +44,11 @@ pub struct Places {
     pub upper: PathBuf,
     pub work: PathBuf,
     pub log: PathBuf,
+    pub images: MountedImages,
 }
+
+/// Layers of the images that are mounted, by image id; topmost first.
+pub type MountedImages = BTreeMap<String, Vec<PathBuf>>;
 
 pub fn decide(
     spec: &ContainerSpec,
@@ -73,7 +80,7 @@ pub fn decide(
             groups: spec.supplemental_groups.clone(),
             only_given_groups: spec.only_given_groups,
         },
-        mounts: mounts(&spec.mounts),
+        mounts: mounts(&spec.mounts, &places.images)?,
         capabilities: capability::mask(
             &spec.capabilities_add,
             &spec.capabilities_drop,
@@ -143,11 +150,13 @@ fn cwd(spec: &ContainerSpec, image: &ImageStatus) -> String {
 }
 
 /// Outer before inner, so that none hides another.
-fn mounts(mounts: &[Mount]) -> Vec<BindMount> {
-    let mut all: Vec<BindMount> = mounts
-        .iter()
-        .map(|mount| BindMount {
-            source: mount.host_path.clone(),
+fn mounts(mounts: &[Mount], images: &MountedImages) -> Result<Vec<BindMount>, Error> {
+    let made = |mount: &Mount| {
+        Ok(BindMount {
+            source: match &mount.source {
+                MountSource::Host(path) => ShimSource::Path(path.clone()),
+                MountSource::Image(image) => ShimSource::Image(tree(image, images)?),
+            },
             target: Path::new("/").join(&mount.container_path),
             readonly: mount.readonly,
             recursive_readonly: mount.recursive_readonly,
@@ -157,9 +166,20 @@ fn mounts(mounts: &[Mount]) -> Vec<BindMount> {
                 Propagation::Bidirectional => ShimPropagation::Bidirectional,
             },
         })
-        .collect();
+    };
+    let mut all = mounts.iter().map(made).collect::<Result<Vec<_>, Error>>()?;
     all.sort_by_key(|mount| mount.target.components().count());
-    all
+    Ok(all)
+}
+
+fn tree(image: &ImageMount, images: &MountedImages) -> Result<ImageTree, Error> {
+    let lower = images
+        .get(&image.id)
+        .ok_or_else(|| Error::ImageNotFound(image.id.clone()))?;
+    Ok(ImageTree {
+        lower: lower.clone(),
+        sub_path: image.sub_path.clone(),
+    })
 }
 
 #[cfg(test)]
@@ -227,14 +247,35 @@ mod tests {
     #[test]
     fn outer_mounts_come_first() {
         let mount = |path: &str| Mount {
-            host_path: "/h".into(),
+            source: MountSource::Host("/h".into()),
             container_path: path.into(),
             readonly: false,
             recursive_readonly: false,
             propagation: Propagation::Private,
         };
-        let got = mounts(&[mount("/a/b/c"), mount("rel"), mount("/a"), mount("/a/b")]);
+        let image = ImageMount {
+            id: "sha256:1".into(),
+            sub_path: None,
+        };
+        let mount = |path: &str| match path {
+            "/a" => Mount {
+                source: MountSource::Image(image.clone()),
+                ..mount(path)
+            },
+            _ => mount(path),
+        };
+        let given = ["/a/b/c", "rel", "/a", "/a/b"].map(mount);
+        let layers = vec!["/top".into(), "/bottom".into()];
+        let images = [(image.id.clone(), layers.clone())].into();
+        let got = mounts(&given, &images).unwrap();
         let targets: Vec<_> = got.iter().map(|m| m.target.to_str().unwrap()).collect();
         assert_eq!(targets, ["/rel", "/a", "/a/b", "/a/b/c"]);
+        let tree = ImageTree {
+            lower: layers,
+            sub_path: None,
+        };
+        assert_eq!(got[1].source, ShimSource::Image(tree));
+        let missing = mounts(&given, &MountedImages::new());
+        assert!(matches!(missing, Err(Error::ImageNotFound(id)) if id == image.id));
     }
 }

@@ -83,6 +83,12 @@ pub(crate) struct Image {
     pub layers: Vec<String>,
 }
 
+/// Of a container's image and those it mounts.
+pub(crate) fn layers(image: &Image, mounted: &[Image]) -> Vec<String> {
+    let all = std::iter::once(image).chain(mounted);
+    all.flat_map(|image| image.layers.iter().cloned()).collect()
+}
+
 impl std::fmt::Debug for ImageStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ImageStore")
@@ -240,19 +246,30 @@ impl ImageStore {
         Ok(())
     }
 
-    /// Keeps the image's layers for a container. To be called before use.
-    pub(crate) fn pin(&self, container: &str, image: &str) -> Result<Image, ImageError> {
+    /// Keeps the layers of all of a container's images. To be called before use.
+    pub(crate) fn pin(
+        &self,
+        container: &str,
+        image: &str,
+        mounted: &[&str],
+    ) -> Result<(Image, Vec<Image>), ImageError> {
         // Shared: no garbage is collected between the look and the pin.
         let _using = layer::using(&self.inner.dir)?;
         let index = Index::read(&self.inner.dir)?;
-        let record = index
-            .find(image)
-            .ok_or_else(|| ImageError::NotFound(image.to_owned()))?;
-        pins::add(&self.inner.dir, container, &record.layers)?;
-        Ok(Image {
-            status: record.status.clone(),
-            layers: record.layers.clone(),
-        })
+        let found = |image: &str| {
+            let record = index
+                .find(image)
+                .ok_or_else(|| ImageError::NotFound(image.to_owned()))?;
+            Ok(Image {
+                status: record.status.clone(),
+                layers: record.layers.clone(),
+            })
+        };
+        let image = found(image)?;
+        let mounted = mounted.iter().map(|image| found(image));
+        let mounted: Vec<Image> = mounted.collect::<Result<_, _>>()?;
+        pins::add(&self.inner.dir, container, &layers(&image, &mounted))?;
+        Ok((image, mounted))
     }
 
     pub(crate) fn unpin(&self, container: &str) -> Result<(), ImageError> {
@@ -274,8 +291,22 @@ impl ImageStore {
         layer::dir(&self.inner.dir, diff_id)
     }
 
-    /// For an image without layers.
-    pub(crate) fn empty_layer(&self) -> Result<PathBuf, ImageError> {
+    /// Where an image's layers are, topmost first; where it has fewer than `least`, with an
+    /// empty one below. One that comes twice is there once: what it does further down it does
+    /// again above, and overlayfs refuses the same directory twice.
+    pub(crate) fn lower(&self, image: &Image, least: usize) -> Result<Vec<PathBuf>, ImageError> {
+        let mut seen = BTreeSet::new();
+        let layers = image.layers.iter().rev();
+        let once = layers.filter(|layer| seen.insert(*layer));
+        let mut lower: Vec<PathBuf> = once.map(|layer| self.layer_dir(layer)).collect();
+        if lower.len() < least {
+            lower.push(self.empty_layer()?);
+        }
+        Ok(lower)
+    }
+
+    /// For an image with too few layers.
+    fn empty_layer(&self) -> Result<PathBuf, ImageError> {
         let path = self.inner.dir.join("empty");
         fs::create_dir_all(&path).map_err(ImageError::store("making", &path))?;
         Ok(path)

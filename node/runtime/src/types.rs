@@ -1,7 +1,7 @@
 //! What the runtime is asked for and what it reports: CRI's shapes, as Rust types.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -95,16 +95,52 @@ pub enum Propagation {
     Bidirectional,
 }
 
-/// A bind mount into the container; everything Kubernetes mounts is one of these.
+/// A mount into the container; everything Kubernetes mounts is one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    pub host_path: PathBuf,
+    #[serde(flatten)]
+    pub source: MountSource,
     pub container_path: PathBuf,
     pub readonly: bool,
     /// With all that is mounted below.
     #[serde(default)]
     pub recursive_readonly: bool,
     pub propagation: Propagation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A bind mount of what the node has there.
+    #[serde(rename = "host_path")]
+    Host(PathBuf),
+    /// Read-only and private, whatever else the mount says.
+    #[serde(rename = "image")]
+    Image(ImageMount),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageMount {
+    /// As `ContainerSpec::image_id`.
+    pub id: String,
+    /// A directory in the image that is mounted instead of all of it. One that is
+    /// not there is found when the container starts.
+    pub sub_path: Option<PathBuf>,
+}
+
+impl Mount {
+    pub fn host_path(&self) -> Option<&Path> {
+        match &self.source {
+            MountSource::Host(path) => Some(path),
+            MountSource::Image(_) => None,
+        }
+    }
+
+    pub fn image(&self) -> Option<&ImageMount> {
+        match &self.source {
+            MountSource::Host(_) => None,
+            MountSource::Image(image) => Some(image),
+        }
+    }
 }
 
 /// Which system calls a container may make; CRI's SecurityProfile.
@@ -334,5 +370,28 @@ pub(crate) mod tests_support {
             user: String::new(),
             stop_signal: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_that_earlier_daemons_wrote() {
+        let text = r#"{"host_path": "/h", "container_path": "/c", "readonly": false, "propagation": "Private"}"#;
+        let mount: Mount = serde_json::from_str(text).unwrap();
+        assert_eq!(mount.host_path(), Some("/h".as_ref()));
+        let image = ImageMount {
+            id: "sha256:1".into(),
+            sub_path: Some("etc".into()),
+        };
+        let mount = Mount {
+            source: MountSource::Image(image.clone()),
+            ..mount
+        };
+        let text = serde_json::to_string(&mount).unwrap();
+        let read: Mount = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.image(), Some(&image));
     }
 }

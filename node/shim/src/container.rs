@@ -5,7 +5,9 @@
 
 mod console;
 mod filesystems;
+mod image;
 mod mounts;
+mod overlay;
 mod privileges;
 mod program;
 mod propagation;

@@ -121,12 +121,34 @@ pub struct User {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BindMount {
-    pub source: PathBuf,
+    #[serde(flatten)]
+    pub source: MountSource,
     pub target: PathBuf,
     pub readonly: bool,
     #[serde(default)]
     pub recursive_readonly: bool,
     pub propagation: Propagation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// What the host has there.
+    #[serde(rename = "source")]
+    Path(PathBuf),
+    /// A supervisor of a version that knows none refuses the bundle.
+    #[serde(rename = "image")]
+    Image(ImageTree),
+}
+
+/// An image's files, which nobody can write: `readonly` and `propagation` say
+/// nothing of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageTree {
+    /// Unpacked layers, topmost first: several, of which the last may be an empty
+    /// directory, or that directory alone.
+    pub lower: Vec<PathBuf>,
+    /// The directory in it that is mounted instead of all.
+    pub sub_path: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,5 +274,31 @@ pub struct Identity {
 impl ContainerRecord {
     pub fn running(&self) -> bool {
         self.finished_at.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_bundles_that_earlier_daemons_wrote() {
+        let text =
+            r#"{"source": "/h", "target": "/c", "readonly": true, "propagation": "Private"}"#;
+        let mount: BindMount = serde_json::from_str(text).unwrap();
+        assert_eq!(mount.source, MountSource::Path("/h".into()));
+        assert!(mount.readonly && !mount.recursive_readonly);
+
+        let image = MountSource::Image(ImageTree {
+            lower: vec!["/l".into()],
+            sub_path: None,
+        });
+        let mount = BindMount {
+            source: image.clone(),
+            ..mount
+        };
+        let text = serde_json::to_string(&mount).unwrap();
+        let read: BindMount = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.source, image);
     }
 }

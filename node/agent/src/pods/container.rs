@@ -12,7 +12,9 @@ use super::env::expand_by;
 use super::security::Effective;
 use super::spec;
 
-pub use mounts::{Wanted as WantedMount, is_recursive_readonly, wanted as wanted_mounts};
+pub use mounts::{
+    Source as WantedSource, Wanted as WantedMount, is_recursive_readonly, wanted as wanted_mounts,
+};
 
 /// Labels as CRI clients have them.
 pub const POD_NAME: &str = "io.kubernetes.pod.name";

@@ -1,21 +1,24 @@
-//! A container's image in the store: looked up or pulled, by the pull policy.
+//! The images a container needs in the store: looked up or pulled, by their pull policies.
 
 mod credentials;
+mod needed;
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Container, Pod, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use vetch_runtime::{ImageError, ImageStatus, ImageStore};
 
-use super::events::Recorder;
-use super::spec;
+use super::events::Teller;
 use super::text::{go_duration, go_quote};
 
 pub use credentials::registry_auths;
+pub use needed::{Needed, needed, of_volumes, own};
 
 /// Why there is no image: the reason a container waits, and the words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFailure {
+    /// As the pod names it.
+    pub image: String,
     pub reason: &'static str,
     pub message: String,
 }
@@ -37,16 +40,18 @@ pub const ERR_IMAGE_PULL: &str = "ErrImagePull";
 /// Events are recorded on the way, as the kubelet does.
 pub async fn ensure(
     store: &ImageStore,
-    recorder: &Recorder,
-    pod: &Pod,
-    container: &Container,
+    teller: &Teller<'_>,
+    needed: &Needed<'_>,
     secrets: &[std::sync::Arc<Secret>],
 ) -> Result<ImageStatus, ImageFailure> {
-    let teller = recorder.container(pod, &container.name);
-    let image = container.image.as_deref().unwrap_or_default();
+    let image = needed.reference;
     let quoted = go_quote(image);
-    let policy = spec::pull_policy(container);
-    if policy != "Always" {
+    let failed = |reason, message| ImageFailure {
+        image: image.to_owned(),
+        reason,
+        message,
+    };
+    if needed.policy != "Always" {
         if let Some(status) = store.status(image).await {
             let message = format!(
                 "Container image {quoted} already present on machine and can be accessed by the pod"
@@ -54,14 +59,11 @@ pub async fn ensure(
             teller.normal("Pulled", message);
             return Ok(status);
         }
-        if policy == "Never" {
+        if needed.policy == "Never" {
             let message =
                 format!("Container image {quoted} is not present with pull policy of Never");
             teller.warning("ErrImageNeverPull", message.clone());
-            return Err(ImageFailure {
-                reason: "ErrImageNeverPull",
-                message,
-            });
+            return Err(failed("ErrImageNeverPull", message));
         }
     }
     teller.normal("Pulling", format!("Pulling image {quoted}"));
@@ -82,10 +84,7 @@ pub async fn ensure(
                 go_quote(&reference)
             );
             teller.warning("InspectFailed", message.clone());
-            Err(ImageFailure {
-                reason: "InvalidImageName",
-                message,
-            })
+            Err(failed("InvalidImageName", message))
         }
         Err(error) => {
             let message = error.to_string();
@@ -93,10 +92,7 @@ pub async fn ensure(
                 "Failed",
                 format!("Failed to pull image {quoted}: {message}"),
             );
-            Err(ImageFailure {
-                reason: ERR_IMAGE_PULL,
-                message,
-            })
+            Err(failed(ERR_IMAGE_PULL, message))
         }
     }
 }

@@ -154,3 +154,56 @@ fn with_the_pods_credentials() {
         lab.assert_nothing_left().await;
     });
 }
+
+#[test]
+fn for_a_volume_too() {
+    on_a_node(async |lab, cluster, agent| {
+        let registry = registry().await;
+        create_credentials(cluster, "right", &registry, USER).await;
+        let image = format!("{registry}/some/box:1");
+        let with = |secrets: &[&str], part: &str| {
+            let mut spec = app("/img/busybox true && ! touch /img/new");
+            spec["restartPolicy"] = json!("Never");
+            let secrets: Vec<_> = secrets.iter().map(|name| json!({"name": name})).collect();
+            spec["imagePullSecrets"] = json!(secrets);
+            spec["volumes"] = json!([{"name": "img", "image": {"reference": image}}]);
+            let mount = json!({"name": "img", "mountPath": "/img", "subPath": part});
+            spec["containers"][0]["volumeMounts"] = json!([mount]);
+            spec
+        };
+        cluster.create("stranger", with(&[], "bin")).await;
+        for reason in ["ErrImagePull", "ImagePullBackOff"] {
+            cluster
+                .wait("stranger", reason, |pod| {
+                    state(pod)["waiting"]["reason"] == reason
+                })
+                .await;
+        }
+        for words in [
+            format!("Pulling: Pulling image \"{image}\""),
+            "Failed: Error: ErrImagePull".to_owned(),
+            format!("BackOff: Back-off pulling image \"{image}\""),
+        ] {
+            cluster.told("stranger", &words).await;
+        }
+
+        cluster.create("friend", with(&["right"], "bin")).await;
+        cluster.phase("friend", "Succeeded").await;
+        let words = format!("Pulled: Successfully pulled image \"{image}\" in ");
+        cluster.told("friend", &words).await;
+        assert!(agent.runtime.images().status(&image).await.is_some());
+
+        cluster.create("lost", with(&[], "nowhere")).await;
+        let pod = cluster.phase("lost", "Failed").await;
+        let words = state(&pod)["terminated"]["message"].as_str().unwrap();
+        assert!(
+            words.ends_with("sub path \"nowhere\" of the image: no such file or directory"),
+            "{words}"
+        );
+        for name in ["stranger", "friend", "lost"] {
+            cluster.delete(name).await;
+            cluster.gone(name).await;
+        }
+        lab.assert_nothing_left().await;
+    });
+}

@@ -1,5 +1,6 @@
 //! From a client's ContainerConfig to the container the runtime is asked for.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,19 +11,37 @@ use k8s_cri::v1::{
     NamespaceMode, SecurityProfile, SupplementalGroupsPolicy,
 };
 use tonic::Status;
-use vetch_runtime::{ContainerId, ContainerSpec, Mount, Propagation, SandboxSpec, Seccomp};
+use vetch_runtime::{
+    ContainerId, ContainerSpec, ImageMount, Mount, MountSource, Propagation, SandboxSpec, Seccomp,
+};
 
-use crate::error::unsupported;
+use crate::error::{image_not_found, unsupported};
 use crate::resources;
 use crate::sandbox::pid_mode;
 
-/// `image_id` is of the image that the config names.
-///
+/// Ids in the store of the images that a config names.
+#[derive(Debug)]
+pub struct Images {
+    pub own: String,
+    /// By the names that its mounts have for them.
+    pub mounted: BTreeMap<String, String>,
+}
+
+/// The names of the images that are mounted.
+pub fn mounted_images(config: &ContainerConfig) -> impl Iterator<Item = &str> {
+    config.mounts.iter().filter_map(image_name)
+}
+
+fn image_name(mount: &CriMount) -> Option<&str> {
+    let name = mount.image.as_ref()?.image.as_str();
+    (!name.is_empty()).then_some(name)
+}
+
 /// # Errors
 /// `InvalidArgument` for what cannot be, `Unimplemented` for what is not done here.
 pub fn spec(
     config: &ContainerConfig,
-    image_id: &str,
+    images: &Images,
     sandbox: &SandboxSpec,
 ) -> Result<ContainerSpec, Status> {
     let invalid = |words: &str| Status::invalid_argument(format!("config: {words}"));
@@ -53,7 +72,7 @@ pub fn spec(
     Ok(ContainerSpec {
         name: metadata.name.clone(),
         attempt: metadata.attempt,
-        image_id: image_id.to_owned(),
+        image_id: images.own.clone(),
         image: match image.user_specified_image.as_str() {
             "" => image.image,
             named => named.to_owned(),
@@ -66,7 +85,11 @@ pub fn spec(
             .iter()
             .map(|pair| (pair.key.clone(), pair.value.clone()))
             .collect(),
-        mounts: config.mounts.iter().map(mount).collect::<Result<_, _>>()?,
+        mounts: config
+            .mounts
+            .iter()
+            .map(|wanted| mount(wanted, &images.mounted))
+            .collect::<Result<_, _>>()?,
         run_as_user: user.id,
         run_as_user_name: user.name,
         run_as_group: user.group,
@@ -181,22 +204,29 @@ fn user(security: &LinuxContainerSecurityContext) -> Result<User, Status> {
     })
 }
 
-fn mount(mount: &CriMount) -> Result<Mount, Status> {
+fn mount(mount: &CriMount, images: &BTreeMap<String, String>) -> Result<Mount, Status> {
     let path = &mount.container_path;
     let invalid = |words: &str| Status::invalid_argument(format!("mount at {path:?}: {words}"));
     if path.is_empty() {
         return Err(invalid("container_path is empty"));
     }
-    if mount
-        .image
-        .as_ref()
-        .is_some_and(|image| !image.image.is_empty())
-    {
-        return Err(unsupported("a mount of an image is"));
-    }
-    if mount.host_path.is_empty() {
-        return Err(invalid("host_path is empty"));
-    }
+    let source = match image_name(mount) {
+        Some(_) if !mount.host_path.is_empty() => {
+            return Err(invalid("host_path and image are both given"));
+        }
+        Some(_) if !mount.readonly => {
+            return Err(invalid("an image is mounted readonly only"));
+        }
+        Some(name) => MountSource::Image(ImageMount {
+            id: images
+                .get(name)
+                .ok_or_else(|| image_not_found(name))?
+                .clone(),
+            sub_path: None,
+        }),
+        None if mount.host_path.is_empty() => return Err(invalid("host_path is empty")),
+        None => MountSource::Host(mount.host_path.clone().into()),
+    };
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
         return Err(unsupported("a mount with mapped ids is"));
     }
@@ -206,6 +236,9 @@ fn mount(mount: &CriMount) -> Result<Mount, Status> {
         Ok(MountPropagation::PropagationBidirectional) => Propagation::Bidirectional,
         Err(_) => return Err(invalid("unknown propagation")),
     };
+    if propagation == Propagation::Bidirectional && matches!(source, MountSource::Image(_)) {
+        return Err(invalid("an image has no PROPAGATION_BIDIRECTIONAL"));
+    }
     if mount.recursive_read_only && !mount.readonly {
         return Err(invalid("recursive_read_only needs readonly"));
     }
@@ -213,7 +246,7 @@ fn mount(mount: &CriMount) -> Result<Mount, Status> {
         return Err(invalid("recursive_read_only needs PROPAGATION_PRIVATE"));
     }
     Ok(Mount {
-        host_path: mount.host_path.clone().into(),
+        source,
         container_path: path.into(),
         readonly: mount.readonly,
         recursive_readonly: mount.recursive_read_only,
@@ -227,11 +260,13 @@ pub fn make_missing(mounts: &[Mount]) -> Result<(), Status> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(path),
         _ => Ok(()),
     };
-    mounts.iter().try_for_each(|mount| {
-        made(&mount.host_path).map_err(|error| {
-            Status::unknown(format!("making {}: {error}", mount.host_path.display()))
+    mounts
+        .iter()
+        .filter_map(Mount::host_path)
+        .try_for_each(|path| {
+            made(path)
+                .map_err(|error| Status::unknown(format!("making {}: {error}", path.display())))
         })
-    })
 }
 
 #[cfg(test)]

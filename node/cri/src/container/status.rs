@@ -84,7 +84,7 @@ pub fn whole(
         mounts: spec
             .mounts
             .iter()
-            .filter(|mount| !files.has(&mount.host_path))
+            .filter(|mount| !files.has(mount))
             .map(mount)
             .collect(),
         log_path: sandbox
@@ -115,7 +115,13 @@ fn mount(mount: &Mount) -> CriMount {
     };
     CriMount {
         container_path: mount.container_path.display().to_string(),
-        host_path: mount.host_path.display().to_string(),
+        host_path: mount
+            .host_path()
+            .map_or_else(String::new, |path| path.display().to_string()),
+        image: mount.image().map(|image| ImageSpec {
+            image: image.id.clone(),
+            ..ImageSpec::default()
+        }),
         readonly: mount.readonly,
         recursive_read_only: mount.recursive_readonly,
         propagation: propagation.into(),
@@ -135,4 +141,32 @@ pub fn info(
         "config": spec,
     });
     [("info".to_owned(), info.to_string())].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use vetch_runtime::{ImageMount, MountSource};
+
+    use super::*;
+
+    #[test]
+    fn a_mount_says_what_it_shows() {
+        let of = |source| {
+            mount(&Mount {
+                source,
+                container_path: "/c".into(),
+                readonly: true,
+                recursive_readonly: false,
+                propagation: Propagation::Private,
+            })
+        };
+        let host = of(MountSource::Host("/h".into()));
+        assert_eq!((host.host_path.as_str(), host.image), ("/h", None));
+        let image = of(MountSource::Image(ImageMount {
+            id: "sha256:1".into(),
+            sub_path: None,
+        }));
+        assert_eq!(image.host_path, "");
+        assert_eq!(image.image.unwrap().image, "sha256:1");
+    }
 }

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use vetch_shim::protocol::{BUNDLE_FILE, ROOTFS_DIR, Reply, Request, STATE_FILE, State};
 
 use super::{Container, Runtime, new_id};
-use crate::bundle::{self, Places};
+use crate::bundle::{self, MountedImages, Places};
 use crate::devices::DeviceError;
 use crate::error::Chain;
-use crate::images::ImageError;
+use crate::images::{ImageError, layers};
 use crate::record::{self, CONTAINER_FILE, ContainerRecord};
 use crate::shim::ShimConnection;
 use crate::types::*;
@@ -66,13 +66,23 @@ impl Runtime {
         spec: ContainerSpec,
     ) -> Result<(), Error> {
         let images = self.images();
-        // Pinned before it is looked at, so that no removal comes between.
-        let image = images
-            .pin(&id.0, &spec.image_id)
+        let mounted: Vec<&str> = spec
+            .mounts
+            .iter()
+            .filter_map(|mount| Some(mount.image()?.id.as_str()))
+            .collect();
+        // Pinned before they are looked at, so that no removal comes between.
+        let (image, found) = images
+            .pin(&id.0, &spec.image_id, &mounted)
             .map_err(|error| match error {
                 ImageError::NotFound(image) => Error::ImageNotFound(image),
                 other => other.into(),
             })?;
+        let mut trees = MountedImages::new();
+        for (name, image) in mounted.iter().zip(&found) {
+            // Without a writable directory overlayfs wants two.
+            trees.insert((*name).to_owned(), images.lower(image, 2)?);
+        }
         let stop_signal = spec
             .stop_signal
             .as_deref()
@@ -83,15 +93,11 @@ impl Runtime {
         let writable = self.writable_dir(id);
         let places = Places {
             cgroup: self.pod_cgroup(&sandbox.spec).join(&id.0),
-            lower: image
-                .layers
-                .iter()
-                .rev()
-                .map(|layer| images.layer_dir(layer))
-                .collect(),
+            lower: images.lower(&image, 1)?,
             upper: writable.join("upper"),
             work: writable.join("work"),
             log: sandbox.spec.log_directory.join(&spec.log_path),
+            images: trees,
         };
         let cgroup = places.cgroup.clone();
         let (upper, work) = (places.upper.clone(), places.work.clone());
@@ -99,10 +105,6 @@ impl Runtime {
         bundle.seccomp = seccomp::filter(&spec, bundle.capabilities)?;
         if bundle.seccomp.is_some() {
             self.check_filters(&sandbox.id)?;
-        }
-        if bundle.lower.is_empty() {
-            // overlayfs wants at least one.
-            bundle.lower.push(images.empty_layer()?);
         }
 
         let dir = self.container_dir(&sandbox.id, id);
@@ -118,7 +120,7 @@ impl Runtime {
             spec,
             created_at: Timestamp::now(),
             cgroup,
-            layers: image.layers,
+            layers: layers(&image, &found),
             stop_signal,
         };
         record::write(&dir.join(CONTAINER_FILE), &record)?;

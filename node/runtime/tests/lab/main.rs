@@ -10,6 +10,7 @@ mod devices;
 mod exec;
 mod guard;
 mod image;
+mod images;
 mod import;
 mod measure;
 mod node;

@@ -86,7 +86,7 @@ pub fn sleeper() -> ContainerSpec {
 
 pub fn bind(host: &Path, container: &str) -> Mount {
     Mount {
-        host_path: host.into(),
+        source: MountSource::Host(host.into()),
         container_path: container.into(),
         readonly: false,
         recursive_readonly: false,

@@ -39,10 +39,14 @@ fn clone_peer(source: &Path) -> Result<OwnedFd, Failure> {
 }
 
 /// A bind mount's source with its propagation and flags set.
-pub fn prepare_bind(mount: &BindMount, opens_nodes: bool) -> Result<OwnedFd, Failure> {
-    let step = || format!("mounting {}", mount.source.display());
-    propagation::check(&mount.source, mount.propagation)?;
-    let tree = clone_peer(&mount.source)?;
+pub fn prepare_bind(
+    source: &Path,
+    mount: &BindMount,
+    opens_nodes: bool,
+) -> Result<OwnedFd, Failure> {
+    let step = || format!("mounting {}", source.display());
+    propagation::check(source, mount.propagation)?;
+    let tree = clone_peer(source)?;
     let propagation = match mount.propagation {
         Propagation::Private => libc::MS_PRIVATE,
         // The copy is a peer of the host's mount; as its slave it hears of

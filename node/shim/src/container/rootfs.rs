@@ -2,25 +2,26 @@
 //! pivot_root. All but the sources of bind mounts is done after that, where
 //! every path, whatever symlinks an image has, stays in the container.
 
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
-};
-use vetch_shim::protocol::Bundle;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use vetch_shim::protocol::{Bundle, MountSource};
 
-use super::{filesystems, mounts};
+use super::overlay::{self, Writable};
+use super::{filesystems, image, mounts};
 use crate::failure::{Context, Failure};
 use crate::sys;
 
 pub fn enter(bundle: &Bundle, target: &Path, shm: &Path) -> Result<(), Failure> {
-    let binds = bundle
-        .mounts
-        .iter()
-        .map(|mount| mounts::prepare_bind(mount, bundle.opens_nodes()))
-        .collect::<Result<Vec<_>, _>>()?;
+    let opens_nodes = bundle.opens_nodes();
+    let mut trees = Vec::new();
+    for mount in &bundle.mounts {
+        trees.push(match &mount.source {
+            MountSource::Path(path) => Some(mounts::prepare_bind(path, mount, opens_nodes)?),
+            // Is mounted on the way, which the host must not hear of.
+            MountSource::Image(_) => None,
+        });
+    }
     let devices = filesystems::take_devices(bundle.privileged)?;
     let shm = mounts::clone_tree(shm)?;
 
@@ -31,12 +32,17 @@ pub fn enter(bundle: &Bundle, target: &Path, shm: &Path) -> Result<(), Failure> 
         MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
     )
     .context(|| "mount propagation".into())?;
-    mount_overlay(bundle, target)?;
+    for (mount, tree) in bundle.mounts.iter().zip(&mut trees) {
+        if let MountSource::Image(image) = &mount.source {
+            *tree = Some(image::prepare(image, target, opens_nodes)?);
+        }
+    }
+    mount_root(bundle, target)?;
     pivot(target)?;
 
     filesystems::mount_all(bundle, devices, &shm)?;
-    for (bind, tree) in bundle.mounts.iter().zip(&binds) {
-        mounts::attach_at(tree, &bind.target)?;
+    for (mount, tree) in bundle.mounts.iter().zip(trees.iter().flatten()) {
+        mounts::attach_at(tree, &mount.target)?;
     }
     mounts::make_dir(Path::new(&bundle.cwd))?;
     for path in &bundle.readonly_paths {
@@ -46,51 +52,24 @@ pub fn enter(bundle: &Bundle, target: &Path, shm: &Path) -> Result<(), Failure> 
         mounts::mask(Path::new(path))?;
     }
     if bundle.readonly_rootfs {
-        let root = open_path(Path::new("/"))?;
+        let root = overlay::open_path(Path::new("/"))?;
         sys::mount_setattr(&root, false, libc::MOUNT_ATTR_RDONLY, 0)
             .context(|| "making the root file system read-only".into())?;
     }
     Ok(())
 }
 
-/// Layers are named by descriptor: mount(2) takes one page of options, which
-/// a deep image's real paths would not fit in. `volatile` (5.10+), since no
-/// writable directory is mounted a second time: without it each container that
-/// ends would wait until the whole file system of the node is synced.
-fn mount_overlay(bundle: &Bundle, target: &Path) -> Result<(), Failure> {
-    let lower = bundle
-        .lower
-        .iter()
-        .map(|path| open_path(path))
-        .collect::<Result<Vec<_>, _>>()?;
-    let upper = open_path(&bundle.upper)?;
-    let work = open_path(&bundle.work)?;
-    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let options = format!(
-        "volatile,lowerdir={},upperdir={},workdir={}",
-        lower.iter().map(name).collect::<Vec<_>>().join(":"),
-        name(&upper),
-        name(&work),
-    );
-    let options = std::ffi::CString::new(options)
-        .map_err(|_| Failure("overlay options hold a zero byte".into()))?;
+fn mount_root(bundle: &Bundle, target: &Path) -> Result<(), Failure> {
     let flags = if bundle.opens_nodes() {
         MountFlags::empty()
     } else {
         MountFlags::NODEV
     };
-    mount("overlay", target, "overlay", flags, options.as_c_str())
-        .context(|| format!("overlay of {} layers", lower.len()))
-}
-
-fn open_path(path: &Path) -> Result<OwnedFd, Failure> {
-    rustix::fs::openat(
-        CWD,
-        path,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .context(|| format!("opening {}", path.display()))
+    let writable = Writable {
+        upper: &bundle.upper,
+        work: &bundle.work,
+    };
+    overlay::mount_at(target, &bundle.lower, Some(writable), flags)
 }
 
 /// The old root ends up on top of the new one and is taken off from there:

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::spec::one_of;
+use super::spec::{PULL_POLICIES, one_of};
 use crate::field::Path;
 use crate::names;
 use crate::resource::FieldError;
@@ -107,13 +107,7 @@ fn common(container: &Value, path: &Path, volumes: &BTreeSet<&str>, errors: &mut
         &["FallbackToLogsOnError", "File"],
         errors,
     );
-    one_of(
-        container,
-        path,
-        "imagePullPolicy",
-        &["Always", "IfNotPresent", "Never"],
-        errors,
-    );
+    one_of(container, path, "imagePullPolicy", PULL_POLICIES, errors);
     env::validate(container, path, errors);
     resources::validate(container.get("resources"), &path.child("resources"), errors);
     mounts(container, &path.child("volumeMounts"), volumes, errors);

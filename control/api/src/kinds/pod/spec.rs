@@ -13,7 +13,7 @@ use crate::value::ValueExt;
 /// `template`: the spec of a workload's pod template.
 pub(crate) fn validate(spec: &Value, path: &Path, template: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let volumes = volume::validate(spec, &path.child("volumes"), &mut errors);
+    let volumes = volume::validate(spec, &path.child("volumes"), template, &mut errors);
     container::validate_all(spec, path, &volumes, &mut errors);
 
     one_of(
@@ -128,6 +128,8 @@ pub(crate) fn validate(spec: &Value, path: &Path, template: bool) -> Vec<FieldEr
     affinity::spread(spec, &path.child("topologySpreadConstraints"), &mut errors);
     errors
 }
+
+pub(super) const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
 
 pub(super) fn one_of(
     holder: &Value,

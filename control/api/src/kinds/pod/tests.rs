@@ -116,6 +116,16 @@ fn what_is_wrong_is_named() {
             ],
         ),
         (
+            json!({"containers": [{"name": "a", "image": "x"}], "volumes": [
+                {"name": "v", "image": {"reference": "x"}}, {"name": "w", "image": {}},
+                {"name": "x", "image": {"reference": "x", "pullPolicy": "Sometimes"}},
+            ]}),
+            vec![
+                "spec.volumes[1].image.reference: Required value",
+                "spec.volumes[2].image.pullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+            ],
+        ),
+        (
             json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "x", "resizePolicy": [
                 {"resourceName": "cpu", "restartPolicy": "NotRequired"}, {"resourceName": "cpu", "restartPolicy": "RestartContainer"},
                 {"resourceName": "pids", "restartPolicy": "NotRequired"},
@@ -306,4 +316,22 @@ fn the_two_forms_of_an_address_agree() {
             (&json!("1.1.1.1"), &ips)
         );
     }
+}
+
+#[test]
+fn a_template_may_leave_an_image_volumes_reference_open() {
+    let spec = json!({"containers": [{"name": "a", "image": "x"}], "volumes": [{"name": "v", "image": {}}]});
+    let pod = defaulted(spec);
+    let wrong = |template| {
+        let path = crate::field::Path::new("spec");
+        super::spec::validate(&pod["spec"], &path, template)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        wrong(false),
+        ["spec.volumes[0].image.reference: Required value"]
+    );
+    assert_eq!(wrong(true), [""; 0]);
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::container::relative_path;
+use super::spec::{PULL_POLICIES, one_of};
 use crate::field::Path;
 use crate::names;
 use crate::quantity::Quantity;
@@ -26,13 +27,14 @@ const HOST_PATH_TYPES: &[&str] = &[
 pub(super) fn validate<'a>(
     spec: &'a Value,
     path: &Path,
+    template: bool,
     errors: &mut Vec<FieldError>,
 ) -> BTreeSet<&'a str> {
     let mut seen = BTreeSet::new();
     for (i, volume) in spec.list_at("/volumes").iter().enumerate() {
         let at = path.index(i);
         let name = volume.str_at("/name");
-        source(volume, &at, errors);
+        source(volume, &at, template, errors);
         let wrong = if name.is_empty() {
             Vec::new()
         } else {
@@ -49,7 +51,7 @@ pub(super) fn validate<'a>(
     seen
 }
 
-fn source(volume: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+fn source(volume: &Value, path: &Path, template: bool, errors: &mut Vec<FieldError>) {
     let mut kinds = 0;
     for (kind, source) in volume
         .as_object()
@@ -97,6 +99,13 @@ fn source(volume: &Value, path: &Path, errors: &mut Vec<FieldError>) {
                         errors.push(at.child(key).required(""));
                     }
                 }
+            }
+            "image" => {
+                // Who makes pods of a template may fill it in.
+                if !template && source.str_at("/reference").is_empty() {
+                    errors.push(at.child("reference").required(""));
+                }
+                one_of(source, &at, "pullPolicy", PULL_POLICIES, errors);
             }
             "csi" if source.str_at("/driver").is_empty() => {
                 errors.push(at.child("driver").required(""))

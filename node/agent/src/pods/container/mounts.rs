@@ -1,5 +1,6 @@
 //! Which of the pod's volumes a container sees, and where.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
@@ -20,15 +21,24 @@ pub enum MountError {
     SubPath(String),
     #[error("invalid MountPropagation mode: \"{0}\"")]
     Propagation(String),
+    #[error("image volume \"{0}\" has no mountPropagation Bidirectional")]
+    ImagePropagation(String),
     #[error("block device \"{0}\" (volumeDevices) is not supported by this node")]
     Device(String),
+}
+
+/// A volume's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Directory(PathBuf),
+    /// An image in the store, by its id. Nobody writes to it.
+    Image(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub volume: String,
-    /// The volume's content.
-    pub source: PathBuf,
+    pub source: Source,
     /// The part of it that is mounted.
     pub sub_path: Option<PathBuf>,
     pub container_path: PathBuf,
@@ -37,9 +47,11 @@ pub struct Wanted {
     pub propagation: Propagation,
 }
 
+/// `images`: ids, by the names of the image volumes that the container mounts.
 pub fn wanted(
     container: &Container,
     volumes: &MountedVolumes,
+    images: &BTreeMap<String, String>,
     env: &[(String, String)],
 ) -> Result<Vec<Wanted>, MountError> {
     if let Some(device) = container.volume_devices.iter().flatten().next() {
@@ -48,18 +60,28 @@ pub fn wanted(
     let mounts = container.volume_mounts.iter().flatten();
     mounts
         .map(|mount| {
-            let volume = volumes.get(&mount.name).ok_or_else(|| MountError::Volume {
-                volume: mount.name.clone(),
-                container: container.name.clone(),
-            })?;
+            let propagation = propagation(mount)?;
+            let (source, read_only) = match (images.get(&mount.name), volumes.get(&mount.name)) {
+                (Some(_), _) if propagation == Propagation::Bidirectional => {
+                    return Err(MountError::ImagePropagation(mount.name.clone()));
+                }
+                (Some(image), _) => (Source::Image(image.clone()), true),
+                (None, Some(volume)) => (Source::Directory(volume.path.clone()), volume.read_only),
+                (None, None) => {
+                    return Err(MountError::Volume {
+                        volume: mount.name.clone(),
+                        container: container.name.clone(),
+                    });
+                }
+            };
             Ok(Wanted {
                 volume: mount.name.clone(),
-                source: volume.path.clone(),
+                source,
                 sub_path: sub_path(mount, env)?,
                 container_path: Path::new("/").join(&mount.mount_path),
-                readonly: volume.read_only || mount.read_only.unwrap_or(false),
+                readonly: read_only || mount.read_only.unwrap_or(false),
                 recursive_readonly: is_recursive_readonly(mount),
-                propagation: propagation(mount)?,
+                propagation,
             })
         })
         .collect()
@@ -127,15 +149,16 @@ mod tests {
             (name.to_owned(), Mounted { path, read_only })
         };
         let volumes = [volume("a", false), volume("cfg", true)].into();
+        let images = [("img".to_owned(), "sha256:1".to_owned())].into();
         let env = [("POD".to_owned(), "web".to_owned())];
-        wanted(&container, &volumes, &env).map(|mut all| all.remove(0))
+        wanted(&container, &volumes, &images, &env).map(|mut all| all.remove(0))
     }
 
     #[test]
     fn mounts_of_a_container() {
         let base = Wanted {
             volume: "a".into(),
-            source: "/v/a".into(),
+            source: Source::Directory("/v/a".into()),
             sub_path: None,
             container_path: "/m".into(),
             readonly: false,
@@ -157,7 +180,7 @@ mod tests {
                 json!({"name": "cfg", "mountPath": "/m", "subPath": "x/y"}),
                 Ok(Wanted {
                     volume: "cfg".into(),
-                    source: "/v/cfg".into(),
+                    source: Source::Directory("/v/cfg".into()),
                     sub_path: Some("x/y".into()),
                     readonly: true,
                     ..base.clone()
@@ -181,6 +204,24 @@ mod tests {
             (
                 json!({"name": "a", "mountPath": "/m", "subPath": "x/../y"}),
                 Err(MountError::SubPath("x/../y".into())),
+            ),
+            (
+                json!({"name": "img", "mountPath": "/m", "subPathExpr": "$(POD)/x"}),
+                Ok(Wanted {
+                    volume: "img".into(),
+                    source: Source::Image("sha256:1".into()),
+                    sub_path: Some("web/x".into()),
+                    readonly: true,
+                    ..base.clone()
+                }),
+            ),
+            (
+                json!({"name": "img", "mountPath": "/m", "mountPropagation": "Bidirectional"}),
+                Err(MountError::ImagePropagation("img".into())),
+            ),
+            (
+                json!({"name": "img", "mountPath": "/m", "subPath": "../x"}),
+                Err(MountError::SubPath("../x".into())),
             ),
             (
                 json!({"name": "none", "mountPath": "/m"}),

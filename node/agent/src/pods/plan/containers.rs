@@ -6,7 +6,7 @@ use vetch_runtime::{ContainerState, ContainerStatus};
 use super::{Action, BackingOff, KillReason, Observed, Plan, crash_key};
 use crate::pods::status::Waiting;
 use crate::pods::text::{go_duration, go_quote, pod_text};
-use crate::pods::{resize, restart, spec};
+use crate::pods::{image, resize, restart, spec};
 
 pub fn add(observed: &Observed<'_>, plan: &mut Plan) {
     let mut left = false;
@@ -141,13 +141,15 @@ fn wait_for_hold(
 
 /// Another container's failed pull of the same image counts as well.
 fn pull_back_off(observed: &Observed<'_>, container: &Container) -> Option<BackingOff> {
-    let image = container.image.as_deref().unwrap_or_default();
-    let until = observed.pulls.until_since_update(image, observed.now)?;
-    let error = observed.pull_errors.get(image)?;
-    Some(BackingOff {
-        container: container.name.clone(),
-        waiting: image_pull_back_off(image, error),
-        until,
+    image::needed(observed.pod, container).find_map(|needed| {
+        let image = needed.reference;
+        let until = observed.pulls.until_since_update(image, observed.now)?;
+        let error = observed.pull_errors.get(image)?;
+        Some(BackingOff {
+            container: container.name.clone(),
+            waiting: image_pull_back_off(image, error),
+            until,
+        })
     })
 }
 

@@ -514,6 +514,31 @@ fn crash_loops_back_off() {
 }
 
 #[test]
+fn the_image_of_a_volume_holds_who_mounts_it() {
+    let spec = json!({
+        "containers": [
+            {"name": "a", "image": "echo:v1", "volumeMounts": [{"name": "v", "mountPath": "/v"}]},
+            {"name": "b", "image": "echo:v1"},
+        ],
+        "volumes": [{"name": "v", "image": {"reference": "files:v1"}}],
+    });
+    let mut case = Case::new(spec, vec![]);
+    case.pulls.next("files:v1", at(1000), at(1000));
+    case.pull_errors.insert("files:v1".into(), "words".into());
+    let plan = case.plan();
+    assert_eq!(words(&plan), ["start b"]);
+    assert_eq!(
+        plan.waiting["a"],
+        Waiting::new(
+            "ImagePullBackOff",
+            "Back-off pulling image \"files:v1\": ErrImagePull: words"
+        )
+    );
+    case.now = at(1010);
+    assert_eq!(words(&case.plan()), ["start a", "start b"]);
+}
+
+#[test]
 fn a_failed_pull_is_told_twice_and_holds_both_containers() {
     let mut case = Case::new(two("Always"), vec![]);
     let later = Waiting::new("ImagePullBackOff", "later");

@@ -31,7 +31,8 @@ pub struct Inputs {
     pub now: Timestamp,
 }
 
-/// The volumes that a container mounts; others are not made.
+/// The volumes that a container mounts; others are not made, nor are those of images, which
+/// the runtime mounts: they are pulled when a container starts (`image.rs`).
 pub fn used(pod: &Pod) -> Vec<&Volume> {
     let added = ephemeral::containers(pod);
     let names: BTreeSet<&str> = spec::all_containers(pod)
@@ -41,7 +42,7 @@ pub fn used(pod: &Pod) -> Vec<&Volume> {
         .collect();
     let volumes = spec::spec(pod).volumes.iter().flatten();
     volumes
-        .filter(|volume| names.contains(volume.name.as_str()))
+        .filter(|volume| names.contains(volume.name.as_str()) && volume.image.is_none())
         .collect()
 }
 
@@ -161,7 +162,6 @@ fn kind(volume: &Volume) -> &'static str {
         ),
         (volume.csi.is_some(), "csi"),
         (volume.ephemeral.is_some(), "ephemeral"),
-        (volume.image.is_some(), "image"),
         (volume.nfs.is_some(), "nfs"),
         (volume.iscsi.is_some(), "iscsi"),
         (volume.fc.is_some(), "fc"),
@@ -207,8 +207,13 @@ mod tests {
             Path::new("/nowhere"),
             json!({
                 "initContainers": [{"name": "i", "volumeMounts": [{"name": "a", "mountPath": "/a"}]}],
-                "containers": [{"name": "c", "volumeMounts": [{"name": "b", "mountPath": "/b"}]}],
-                "volumes": [{"name": "a"}, {"name": "b"}, {"name": "unused"}],
+                "containers": [{"name": "c", "volumeMounts": [
+                    {"name": "b", "mountPath": "/b"}, {"name": "img", "mountPath": "/img"},
+                ]}],
+                "volumes": [
+                    {"name": "a"}, {"name": "b"}, {"name": "unused"},
+                    {"name": "img", "image": {"reference": "x:1"}},
+                ],
             }),
         );
         let names: Vec<&str> = used(&inputs.pod).iter().map(|v| v.name.as_str()).collect();

@@ -9,9 +9,9 @@ use super::Worker;
 use super::job::{Kind, Outcome};
 use super::start::StartFailure;
 use crate::pods::plan::{Hold, image_pull_back_off};
-use crate::pods::spec;
 use crate::pods::status::Waiting;
 use crate::pods::volumes::MountedVolumes;
+use crate::pods::{image, spec};
 
 /// The kubelet looks again at a container it could not make after this.
 const CONFIG_RETRY: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ impl Worker {
             }
             (Kind::Start(name), Some(Outcome::Started(Ok(())))) => {
                 self.failures.remove(&name);
-                self.forget_pull(&name);
+                self.forget_pulls(&name, None);
             }
             (Kind::Start(name), Some(Outcome::Started(Err(failure)))) => {
                 self.take_start_failure(&name, failure, now);
@@ -89,11 +89,15 @@ impl Worker {
         }
     }
 
-    fn forget_pull(&mut self, container: &str) {
-        let image = spec::any_container(&self.pod, container).and_then(|c| c.image.clone());
-        if let Some(image) = image {
-            self.pulls.forget(&image);
-            self.pull_errors.remove(&image);
+    /// Of a container's images, which are there: all, or those before the one that is not.
+    fn forget_pulls(&mut self, container: &str, before: Option<&str>) {
+        let Some(container) = spec::any_container(&self.pod, container) else {
+            return;
+        };
+        let images = image::needed(&self.pod, &container).map(|needed| needed.reference);
+        for image in images.take_while(|image| Some(*image) != before) {
+            self.pulls.forget(image);
+            self.pull_errors.remove(image);
         }
     }
 
@@ -106,8 +110,8 @@ impl Worker {
         };
         let held = match failure {
             StartFailure::Image(failure) if failure.is_pull() => {
-                let image = spec::any_container(&self.pod, name).and_then(|c| c.image.clone());
-                let image = image.unwrap_or_default();
+                let image = failure.image;
+                self.forget_pulls(name, Some(&image));
                 self.pulls.next(&image, now, now);
                 let end = self.pulls.until_since_update(&image, now);
                 let later = image_pull_back_off(&image, &failure.message);

@@ -6,22 +6,24 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vetch_runtime::{
-    ContainerId, ContainerSpec, ImageStatus, Mount, Propagation, Resources, SandboxId,
+    ContainerId, ContainerSpec, ImageMount, ImageStatus, Mount, MountSource, Propagation,
+    Resources, SandboxId,
 };
 
 use super::job::Outcome;
 use super::kill::Kill;
 use super::make_sandbox::ensure_etc;
 use super::volumes::FollowedObjects;
-use crate::pods::container::{self, Parts, WantedMount};
+use crate::pods::container::{self, Parts, WantedMount, WantedSource};
 use crate::pods::context::{Context, READ_LIMIT};
 use crate::pods::downward::Surroundings;
 use crate::pods::env;
-use crate::pods::image::{self, ImageFailure};
+use crate::pods::events::Teller;
+use crate::pods::image::{self, ImageFailure, Needed};
 use crate::pods::plan::KillReason;
 use crate::pods::sources::Sources;
 use crate::pods::text::chain;
@@ -90,11 +92,11 @@ impl StartJob {
             StartFailure::Config(format!("container {} is not in the pod", self.container))
         })?;
         let container = container.as_ref();
-        let image = self.unless_stopped(self.image(container)).await?;
-        let image = image.map_err(StartFailure::Image)?;
+        let images = self.unless_stopped(self.images(container)).await?;
+        let images = images.map_err(StartFailure::Image)?;
         let read = self.unless_stopped(self.read()).await?;
         let spec = self
-            .configuration(container, image, read)
+            .configuration(container, images, read)
             .await
             .map_err(StartFailure::Config)?;
         if self.stopped.is_cancelled() {
@@ -137,38 +139,51 @@ impl StartJob {
         tokio::join!(self.objects.read(), variables)
     }
 
-    async fn image(&self, container: &Container) -> Result<ImageStatus, ImageFailure> {
+    async fn images(&self, container: &Container) -> Result<Images, ImageFailure> {
         let (secrets, missing) = self.objects.pull_secrets().await;
-        let context = &self.context;
-        let image = image::ensure(
-            context.runtime.images(),
-            &context.recorder,
-            &self.pod,
-            container,
-            &secrets,
-        )
-        .await;
-        if image.is_err() && !missing.is_empty() {
+        let recorder = &self.context.recorder;
+        let of_pod = recorder.pod(&self.pod);
+        let images = async {
+            let mut volumes = BTreeMap::new();
+            for (name, needed) in image::of_volumes(&self.pod, container) {
+                let image = self.image(&of_pod, &needed, &secrets).await?;
+                volumes.insert(name.to_owned(), image.id);
+            }
+            let teller = recorder.container(&self.pod, &container.name);
+            let own = image::own(container);
+            let own = self.image(&teller, &own, &secrets).await?;
+            Ok(Images { own, volumes })
+        };
+        let images = images.await;
+        if images.is_err() && !missing.is_empty() {
             let message = format!(
                 "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
                 missing.join(", ")
             );
-            let teller = context.recorder.pod(&self.pod);
-            teller.warning("FailedToRetrieveImagePullSecret", message);
+            of_pod.warning("FailedToRetrieveImagePullSecret", message);
         }
-        image
+        images
+    }
+
+    async fn image(
+        &self,
+        teller: &Teller<'_>,
+        needed: &Needed<'_>,
+        secrets: &[Arc<Secret>],
+    ) -> Result<ImageStatus, ImageFailure> {
+        image::ensure(self.context.runtime.images(), teller, needed, secrets).await
     }
 
     async fn configuration(
         &self,
         container: &Container,
-        image: ImageStatus,
+        images: Images,
         (sources, services): (Sources, Option<BTreeMap<String, String>>),
     ) -> Result<ContainerSpec, String> {
         let context = &self.context;
         let target = self.target.clone()?;
         let profiles = &context.config.seccomp_root;
-        let security = security::effective(&self.pod, container, &image.user, profiles)
+        let security = security::effective(&self.pod, container, &images.own.user, profiles)
             .map_err(|error| error.to_string())?;
         let services = services
             .ok_or("services have not yet been read at least once, cannot construct envvars")?;
@@ -180,7 +195,7 @@ impl StartJob {
         };
         let env = env::environment(&self.pod, container, &sources, &services, &around)
             .map_err(|error| error.to_string())?;
-        let wanted = container::wanted_mounts(container, &self.volumes, &env)
+        let wanted = container::wanted_mounts(container, &self.volumes, &images.volumes, &env)
             .map_err(|error| error.to_string())?;
         ensure_etc(context, &self.pod, &self.dir, &self.pod_ips)?;
 
@@ -206,7 +221,7 @@ impl StartJob {
         };
         let parts = Parts {
             attempt: self.attempt.unwrap_or(prepared.attempt),
-            image,
+            image: images.own,
             env,
             mounts: prepared.mounts,
             security,
@@ -255,6 +270,13 @@ impl StartJob {
     }
 }
 
+/// In the store.
+struct Images {
+    own: ImageStatus,
+    /// Ids, by the names of the volumes whose content they are.
+    volumes: BTreeMap<String, String>,
+}
+
 /// Where the termination message is seen; the API server defaults it.
 fn message_path(container: &Container) -> Option<PathBuf> {
     let path = container.termination_message_path.as_deref();
@@ -294,7 +316,7 @@ impl Files {
                 continue;
             }
             mounts.push(Mount {
-                host_path,
+                source: MountSource::Host(host_path),
                 container_path: target.into(),
                 // The kubelet leaves hosts writable.
                 readonly: self.readonly_rootfs && target != "/etc/hosts",
@@ -305,7 +327,7 @@ impl Files {
         let message_file = self.message_file()?;
         if let (Some(file), Some(path)) = (&message_file, &self.message_path) {
             mounts.push(Mount {
-                host_path: file.clone(),
+                source: MountSource::Host(file.clone()),
                 container_path: path.clone(),
                 readonly: false,
                 recursive_readonly: false,
@@ -320,28 +342,29 @@ impl Files {
     }
 
     fn mount(&self, index: usize, mount: WantedMount) -> Result<Mount, String> {
-        let host_path = match &mount.sub_path {
-            Some(sub_path) => {
+        let source = match (mount.source, mount.sub_path) {
+            (WantedSource::Image(id), sub_path) => MountSource::Image(ImageMount { id, sub_path }),
+            (WantedSource::Directory(path), None) => MountSource::Host(path),
+            (WantedSource::Directory(path), Some(sub_path)) => {
                 let target = self
                     .dir
                     .join("volume-subpaths")
                     .join(&mount.volume)
                     .join(&self.container)
                     .join(index.to_string());
-                let bound = subpath::bind(&mount.source, sub_path, &target);
-                bound.map_err(|error| {
+                let bound = subpath::bind(&path, &sub_path, &target).map_err(|error| {
                     tracing::warn!(container = self.container, "subPath: {error}");
                     // What is on the node's disks is not the pod's to know.
                     format!(
                         "failed to prepare subPath for volumeMount \"{}\" of container \"{}\"",
                         mount.volume, self.container
                     )
-                })?
+                })?;
+                MountSource::Host(bound)
             }
-            None => mount.source,
         };
         Ok(Mount {
-            host_path,
+            source,
             container_path: mount.container_path,
             readonly: mount.readonly,
             recursive_readonly: mount.recursive_readonly,
@@ -394,19 +417,44 @@ mod tests {
         assert_eq!(attempt_after(dir.path()), 4);
     }
 
+    fn files(dir: &Path) -> Files {
+        Files {
+            dir: dir.to_owned(),
+            container: "app".into(),
+            message_path: Some("/dev/termination-log".into()),
+            logs: dir.join("logs"),
+            readonly_rootfs: true,
+        }
+    }
+
+    #[test]
+    fn a_part_of_an_image_is_left_to_the_runtime() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = WantedMount {
+            volume: "model".into(),
+            source: WantedSource::Image("sha256:1".into()),
+            sub_path: Some("weights".into()),
+            container_path: "/model".into(),
+            readonly: true,
+            recursive_readonly: false,
+            propagation: Propagation::Private,
+        };
+        let mount = files(dir.path()).mount(0, wanted).unwrap();
+        let image = ImageMount {
+            id: "sha256:1".into(),
+            sub_path: Some("weights".into()),
+        };
+        assert_eq!((mount.image(), mount.readonly), (Some(&image), true));
+        assert!(!dir.path().join("volume-subpaths").exists());
+    }
+
     #[test]
     fn files_of_a_container() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files {
-            dir: dir.path().to_owned(),
-            container: "app".into(),
-            message_path: Some("/dev/termination-log".into()),
-            logs: dir.path().join("logs"),
-            readonly_rootfs: true,
-        };
+        let files = files(dir.path());
         let own = WantedMount {
             volume: "hosts".into(),
-            source: "/v".into(),
+            source: WantedSource::Directory("/v".into()),
             sub_path: None,
             container_path: "/etc/hosts".into(),
             readonly: true,

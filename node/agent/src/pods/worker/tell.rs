@@ -2,8 +2,8 @@
 
 use super::Worker;
 use crate::pods::plan::{BackingOff, Plan};
-use crate::pods::spec;
 use crate::pods::text::{go_quote, pod_text};
+use crate::pods::{image, spec};
 
 impl Worker {
     pub(super) fn tell(&mut self, plan: &Plan) {
@@ -32,12 +32,14 @@ impl Worker {
             return teller.warning("BackOff", message);
         }
         let container = spec::any_container(&self.pod, name);
-        let image = container.as_ref().and_then(|c| c.image.as_deref());
-        let image = image.unwrap_or_default();
-        teller.normal(
-            "BackOff",
-            format!("Back-off pulling image {}", go_quote(image)),
-        );
+        let mut images = container.iter().flat_map(|container| {
+            image::needed(&self.pod, container).map(|needed| needed.reference)
+        });
+        let failed = images.find(|image| self.pull_errors.contains_key(*image));
+        if let Some(image) = failed {
+            let message = format!("Back-off pulling image {}", go_quote(image));
+            teller.normal("BackOff", message);
+        }
         teller.warning("Failed", format!("Error: {reason}"));
     }
 }

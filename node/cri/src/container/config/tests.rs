@@ -70,7 +70,27 @@ fn mounting(change: impl FnOnce(&mut CriMount)) -> ContainerConfig {
 }
 
 fn made(config: &ContainerConfig) -> Result<ContainerSpec, Code> {
-    spec(config, "sha256:1", &sandbox()).map_err(|refused| refused.code())
+    spec(config, &images(), &sandbox()).map_err(|refused| refused.code())
+}
+
+fn images() -> Images {
+    Images {
+        own: "sha256:1".into(),
+        mounted: [("files".to_owned(), "sha256:2".to_owned())].into(),
+    }
+}
+
+/// A mount of the image `files`.
+fn mounting_image(change: impl FnOnce(&mut CriMount)) -> ContainerConfig {
+    mounting(|mount| {
+        mount.host_path.clear();
+        mount.readonly = true;
+        mount.image = Some(ImageSpec {
+            image: "files".into(),
+            ..ImageSpec::default()
+        });
+        change(mount);
+    })
 }
 
 #[test]
@@ -189,6 +209,46 @@ fn mounts() {
 }
 
 #[test]
+fn images_are_mounted() {
+    let config = mounting_image(|_| ());
+    assert_eq!(mounted_images(&config).collect::<Vec<_>>(), ["files"]);
+    let mount = made(&config).unwrap().mounts.remove(0);
+    let image = ImageMount {
+        id: "sha256:2".into(),
+        sub_path: None,
+    };
+    assert_eq!((mount.image(), mount.readonly), (Some(&image), true));
+    make_missing(&[mount]).unwrap();
+    // One without a name is none.
+    let nameless = mounting(|mount| mount.image = Some(ImageSpec::default()));
+    assert_eq!(mounted_images(&nameless).count(), 0);
+    let mount = made(&nameless).unwrap().mounts.remove(0);
+    assert_eq!(mount.host_path(), Some(Path::new("/h")));
+    for (wrong, code) in [
+        (
+            mounting_image(|mount| mount.readonly = false),
+            Code::InvalidArgument,
+        ),
+        (
+            mounting_image(|mount| mount.host_path = "/h".into()),
+            Code::InvalidArgument,
+        ),
+        (
+            mounting_image(|mount| {
+                mount.propagation = MountPropagation::PropagationBidirectional.into();
+            }),
+            Code::InvalidArgument,
+        ),
+        (
+            mounting_image(|mount| mount.image.as_mut().unwrap().image = "other".into()),
+            Code::NotFound,
+        ),
+    ] {
+        assert_eq!(made(&wrong).unwrap_err(), code, "{wrong:?}");
+    }
+}
+
+#[test]
 fn what_is_not_done_is_refused() {
     let pid = |mode: NamespaceMode| {
         secured(|security| {
@@ -204,7 +264,7 @@ fn what_is_not_done_is_refused() {
         share_process_namespace: false,
         ..sandbox()
     };
-    let joined = spec(&pid(NamespaceMode::Target), "sha256:1", &alone).unwrap();
+    let joined = spec(&pid(NamespaceMode::Target), &images(), &alone).unwrap();
     assert_eq!(joined.pid_target, Some(ContainerId("t".into())));
     for wrong in [
         pid(NamespaceMode::Container),
