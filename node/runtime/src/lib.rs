@@ -77,6 +77,6 @@ pub use runtime::{Attachment, ExecProcess, Runtime};
 pub use seccomp::{ProfileError, SeccompError};
 pub use stats::{
     ContainerUsage, Counters, CpuUsage, DiskUsage, IoUsage, LinkUsage, MemoryUsage, Pressure,
-    ProcessUsage, SandboxUsage, Throttling, Usage,
+    ProcessUsage, Rates, SandboxUsage, Throttling, Usage, disk_usage, link_usage,
 };
 pub use types::*;
