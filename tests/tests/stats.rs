@@ -1,5 +1,5 @@
 //! The kubelets' numbers and settings, through the API server: `/stats/summary`, `/metrics/resource`,
-//! `/metrics`, `/configz`, `/runningpods/`.
+//! `/metrics/cadvisor`, `/metrics`, `/configz`, `/runningpods/`.
 
 use std::time::Duration;
 
@@ -192,6 +192,15 @@ fn metrics_of_a_kubelet() -> Result<()> {
     if counts_memory(&cluster, node)? {
         ensure!(sample(&metrics, &of_busy("container_memory_working_set_bytes"))? > 0.0);
     }
+
+    let metrics = ask(&cluster, node, "/metrics/cadvisor")?;
+    let writes = metrics.lines().find(|line| {
+        line.starts_with("container_fs_usage_bytes{container=\"busy\",") && line.contains(&own)
+    });
+    let writes = writes.with_context(|| format!("its disk is not in\n{metrics}"))?;
+    ensure!(writes.contains("/kubepods/"), "{writes}");
+    let received = format!("container_network_receive_bytes_total{{interface=\"eth0\",{own} ");
+    ensure!(sample(&metrics, &received)? > 0.0, "{metrics}");
 
     let metrics = ask(&cluster, node, "/metrics")?;
     ensure!(sample(&metrics, &format!("kubelet_node_name{{node=\"{node}\"}} "))? == 1.0);

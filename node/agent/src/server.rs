@@ -7,6 +7,7 @@
 
 mod access;
 mod cache;
+mod cadvisor;
 pub mod certificate;
 mod configz;
 mod container_logs;
@@ -157,6 +158,7 @@ fn router(shared: Shared) -> Router {
         .route("/stats/summary", get(stats::get_summary))
         .route("/metrics", get(metrics::get))
         .route("/metrics/resource", get(stats::get_resource))
+        .route("/metrics/cadvisor", get(cadvisor::get))
         .route(
             "/containerLogs/{namespace}/{pod}/{container}",
             get(container_logs::get),

@@ -61,6 +61,7 @@ mod cgroup;
 mod devices;
 pub mod error;
 pub mod images;
+pub mod metrics;
 mod record;
 mod runtime;
 mod seccomp;

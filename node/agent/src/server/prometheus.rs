@@ -10,11 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    Counter,
-    Gauge,
-}
+pub use vetch_runtime::metrics::Kind;
 
 #[derive(Debug, Default)]
 pub struct Text(String);

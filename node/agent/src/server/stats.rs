@@ -24,7 +24,7 @@ use sample::Sampler;
 use types::Summary;
 
 #[derive(Debug, thiserror::Error)]
-enum StatsError {
+pub enum StatsError {
     #[error("the runtime")]
     Runtime(#[from] vetch_runtime::Error),
     #[error("the node")]
@@ -80,6 +80,9 @@ async fn take(shared: &Shared, all: bool) -> Result<Summary, StatsError> {
     };
     Ok(summary::of(&sampler.take().await?))
 }
+
+#[cfg(test)]
+pub use summary::tests as testing;
 
 #[cfg(test)]
 mod tests {
