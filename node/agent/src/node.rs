@@ -5,15 +5,16 @@
 //! them. Output: the Node's status and Lease, `network_ready`, the network's
 //! CIDRs and peers.
 
+pub mod boot;
 pub mod capacity;
 mod conditions;
 mod error;
 mod events;
 mod lease;
 pub mod machine;
-mod meminfo;
+pub mod meminfo;
 mod peers;
-mod pressure;
+pub mod pressure;
 mod register;
 mod reporter;
 mod retry;
@@ -36,6 +37,8 @@ use reporter::Reporter;
 use retry::Trouble;
 
 pub use error::NodeError;
+pub use lease::DURATION_SECONDS as LEASE_SECONDS;
+pub use reporter::{OBSERVE_EVERY, REPORT_EVERY};
 pub use retry::{chain, limited};
 
 #[derive(Clone, Debug)]

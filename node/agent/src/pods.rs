@@ -47,7 +47,7 @@ mod status;
 mod termination;
 #[cfg(test)]
 pub(crate) mod testing;
-mod text;
+pub(crate) mod text;
 mod unsupported;
 mod volumes;
 mod worker;
@@ -59,6 +59,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+
+pub(crate) use resources::PERIOD as CPU_PERIOD;
+pub(crate) use worker::LAST_BACK_OFF;
 
 use context::{Context, Shared};
 use events::Recorder;

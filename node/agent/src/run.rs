@@ -17,7 +17,7 @@ use vetch_runtime::Runtime;
 use crate::node::machine::Machine;
 use crate::node::{self, NodeConfig, NodeError};
 use crate::pods::{self, PodsConfig};
-use crate::server::{self, ApiPods, ServerConfig, ServerError};
+use crate::server::{self, ApiPods, ServerConfig, ServerError, Settings};
 
 pub struct AgentConfig {
     pub node_name: String,
@@ -75,6 +75,16 @@ pub async fn run(
     let port = config.kubelet.local_addr().map_err(Error::Listener)?.port();
 
     let (ready, network_ready) = watch::channel(false);
+    let settings = Settings {
+        node_name: config.node_name.clone(),
+        root_dir: config.root_dir.clone(),
+        pod_log_dir: config.pod_log_dir.clone(),
+        cgroup_root: config.cgroup_root.clone(),
+        machine: machine.clone(),
+        max_pods: config.max_pods,
+        cluster_dns: config.cluster_dns.clone(),
+        cluster_domain: config.cluster_domain.clone(),
+    };
     let node = NodeConfig {
         name: config.node_name.clone(),
         ip: config.node_ip,
@@ -90,7 +100,7 @@ pub async fn run(
         node_name: config.node_name.clone(),
         node_ip: config.node_ip,
         pod_dir: config.root_dir.join("pods"),
-        pod_log_dir: config.pod_log_dir.clone(),
+        pod_log_dir: config.pod_log_dir,
         seccomp_root: config.seccomp_root,
         cluster_dns: config.cluster_dns,
         cluster_domain: config.cluster_domain,
@@ -98,16 +108,15 @@ pub async fn run(
         missing_controllers: runtime.missing_controllers(),
     };
     let server = ServerConfig {
-        node_name: config.node_name.clone(),
         node_ip: config.node_ip,
         listener: config.kubelet,
         client_authorities: config.client_authorities,
         certificate_dir: config.root_dir.join("pki"),
-        pod_log_dir: config.pod_log_dir,
         pods: Arc::new(ApiPods {
             client: client.clone(),
             node_name: config.node_name,
         }),
+        settings,
     };
 
     let mut parts = JoinSet::new();

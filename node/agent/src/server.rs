@@ -1,5 +1,5 @@
 //! The kubelet's API, as far as it goes: health, this node's pods, their logs, processes run in their containers,
-//! clients attached to them, connections to their ports.
+//! clients attached to them, connections to their ports; what all of them use, and how the node is configured.
 //!
 //! Nobody is answered without a name: a certificate of the cluster's authority
 //! or a token that the API server knows. What they may do is the API server's
@@ -7,16 +7,24 @@
 
 mod access;
 mod cache;
+mod cadvisor;
 pub mod certificate;
+mod configz;
 mod container_logs;
 mod find;
 mod logs;
+mod metrics;
 mod pods;
+mod process;
+mod prometheus;
+mod running;
+mod settings;
+mod stats;
 mod streams;
 mod tls;
 mod user;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +42,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use vetch_runtime::Runtime;
+use vetch_runtime::{Rates, Runtime};
 
 use access::{Access, Refusal};
 use certificate::{CertificateError, Names, Serving};
@@ -45,12 +53,12 @@ use tls::{Certificate, TlsError};
 use crate::node::chain;
 
 pub use pods::{ApiPods, PodSource, PodsError};
+pub use settings::Settings;
 
 /// How often the serving certificate is looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(12 * 3600);
 
 pub struct ServerConfig {
-    pub node_name: String,
     pub node_ip: IpAddr,
     /// Bound already: a taken port is known before anything else begins.
     pub listener: TcpListener,
@@ -58,8 +66,8 @@ pub struct ServerConfig {
     pub client_authorities: Vec<CertificateDer<'static>>,
     /// Where the serving certificate and its key are kept.
     pub certificate_dir: PathBuf,
-    pub pod_log_dir: PathBuf,
     pub pods: Arc<dyn PodSource>,
+    pub settings: Settings,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +88,11 @@ struct Shared {
     pods: Arc<dyn PodSource>,
     runtime: Runtime,
     notifier: Notifier,
-    pod_log_dir: Arc<PathBuf>,
+    settings: Arc<Settings>,
+    /// Where this listens.
+    address: SocketAddr,
+    serving: Arc<Serving>,
+    rates: Arc<Rates>,
     /// What outlives its request ends with the server by this.
     shutdown: CancellationToken,
 }
@@ -93,23 +105,26 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
     let names = Names {
-        node: config.node_name.clone(),
+        node: config.settings.node_name.clone(),
         ip: config.node_ip,
     };
     let serving = Serving::open(&config.certificate_dir, names, Timestamp::now())?;
     let tls = tls::config(serving.clone(), &config.client_authorities)?;
-    let shared = Shared {
-        access: Arc::new(Access::new(client, &config.node_name)),
-        pods: config.pods,
-        runtime,
-        notifier: Notifier::new().map_err(ServerError::Notifier)?,
-        pod_log_dir: Arc::new(config.pod_log_dir),
-        shutdown: shutdown.clone(),
-    };
     let address = config
         .listener
         .local_addr()
         .map_err(ServerError::Listener)?;
+    let shared = Shared {
+        access: Arc::new(Access::new(client, &config.settings.node_name)),
+        pods: config.pods,
+        runtime,
+        notifier: Notifier::new().map_err(ServerError::Notifier)?,
+        settings: Arc::new(config.settings),
+        address,
+        serving: serving.clone(),
+        rates: Arc::default(),
+        shutdown: shutdown.clone(),
+    };
     info!(%address, "kubelet API listens");
     tokio::select! {
         () = shutdown.cancelled() => {}
@@ -137,6 +152,13 @@ fn router(shared: Shared) -> Router {
         .route("/healthz/{check}", get(async || "ok"))
         .route("/pods", get(list_pods))
         .route("/pods/", get(list_pods))
+        .route("/runningpods", get(running::get))
+        .route("/runningpods/", get(running::get))
+        .route("/configz", get(configz::get))
+        .route("/stats/summary", get(stats::get_summary))
+        .route("/metrics", get(metrics::get))
+        .route("/metrics/resource", get(stats::get_resource))
+        .route("/metrics/cadvisor", get(cadvisor::get))
         .route(
             "/containerLogs/{namespace}/{pod}/{container}",
             get(container_logs::get),

@@ -51,10 +51,9 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use vetch_network::Network;
-use vetch_runtime::Runtime;
+use vetch_runtime::{Rates, Runtime};
 
 use files::Files;
-use stats::Rates;
 use stream::Streams;
 
 /// kubelet's own limit: lists of some thousand containers are longer than gRPC's usual 4 MiB.

@@ -1,15 +1,17 @@
 //! The counters of cAdvisor that monitoring knows, for kubelets that ask the runtime for them
-//! (KEP-2371). One row says a metric's name, its words and where it comes from; what the kernel does not
-//! count here has no value.
+//! (KEP-2371).
 
 mod rows;
 
-use k8s_cri::v1::{ContainerMetrics, Metric, MetricDescriptor, PodSandboxMetrics, UInt64Value};
+use k8s_cri::v1::{
+    ContainerMetrics, Metric, MetricDescriptor, MetricType, PodSandboxMetrics, UInt64Value,
+};
+use vetch_runtime::metrics::{CONTAINER, Kind, LINK, Row, Sample};
 use vetch_runtime::{ContainerState, ContainerStatus, SandboxState};
 
 use crate::{Cri, nanos};
 
-use rows::{CONTAINER, Disk, LINK, Row, Sample};
+use rows::CONFIGURED;
 
 /// Labels of every metric; those of a link have its name beside them.
 const LABELS: [&str; 2] = ["id", "name"];
@@ -28,7 +30,7 @@ pub fn descriptors() -> Vec<MetricDescriptor> {
             label_keys: labels.map(str::to_owned).collect(),
         });
     };
-    for row in CONTAINER {
+    for row in CONTAINER.iter().chain(CONFIGURED) {
         describe(row.name, row.help, row.label.map(|(key, _)| key));
     }
     for row in LINK {
@@ -62,7 +64,9 @@ impl Cri {
                 let labels = [&container.id.0, &container.name];
                 containers.push(ContainerMetrics {
                     container_id: container.id.0.clone(),
-                    metrics: values(CONTAINER, &sample, at, &labels).collect(),
+                    metrics: values(CONTAINER, &sample, at, &labels)
+                        .chain(values(CONFIGURED, &sample, at, &labels))
+                        .collect(),
                 });
             }
             all.push(PodSandboxMetrics {
@@ -78,19 +82,7 @@ impl Cri {
         if container.state != ContainerState::Running {
             return None;
         }
-        let (_, spec, status) = self.runtime.container(&container.id)?;
-        let disk = rustix::fs::statvfs(self.runtime.root_dir()).ok()?;
-        Some(Sample {
-            usage: self.runtime.container_usage(&container.id).await.ok()?,
-            processes: self.runtime.process_usage(&container.id).await.ok()?,
-            resources: spec.resources,
-            started_at: status.started_at,
-            disk: Disk {
-                bytes: disk.f_blocks * disk.f_frsize,
-                inodes: disk.f_files,
-                inodes_free: disk.f_ffree,
-            },
-        })
+        self.runtime.container_sample(&container.id).await.ok()
     }
 }
 
@@ -101,20 +93,30 @@ fn values<'a, T>(
     labels: &'a [&'a String],
 ) -> impl Iterator<Item = Metric> + 'a {
     rows.iter().filter_map(move |row| {
+        // The interface has whole numbers only.
         let value = (row.value)(of)?;
         let own = row.label.map(|(_, value)| value.to_owned());
         Some(Metric {
             name: row.name.into(),
             timestamp: at,
-            metric_type: row.kind.into(),
+            metric_type: kind(row.kind).into(),
             label_values: labels
                 .iter()
                 .map(|label| (*label).clone())
                 .chain(own)
                 .collect(),
-            value: Some(UInt64Value { value }),
+            value: Some(UInt64Value {
+                value: value as u64,
+            }),
         })
     })
+}
+
+fn kind(kind: Kind) -> MetricType {
+    match kind {
+        Kind::Counter => MetricType::Counter,
+        Kind::Gauge => MetricType::Gauge,
+    }
 }
 
 #[cfg(test)]
@@ -128,7 +130,7 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all.len());
-        for row in CONTAINER {
+        for row in CONTAINER.iter().chain(CONFIGURED) {
             let of = all.iter().find(|of| of.name == row.name).unwrap();
             let labels = LABELS.len() + usize::from(row.label.is_some());
             assert_eq!(of.label_keys.len(), labels, "{}", row.name);

@@ -1,7 +1,5 @@
 //! What sandboxes and containers use, in CRI's messages.
 
-mod rate;
-
 use std::collections::HashMap;
 
 use k8s_cri::v1::{
@@ -15,8 +13,6 @@ use vetch_runtime::{ContainerState, LinkUsage, MemoryUsage, SandboxState, Sandbo
 use crate::container::{self, Known};
 use crate::filter::{has_labels, is_id, to_map};
 use crate::{Cri, error, image, nanos, sandbox};
-
-pub use rate::Rates;
 
 /// The pod's link, whatever others it has.
 const DEFAULT_LINK: &str = "eth0";

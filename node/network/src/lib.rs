@@ -43,6 +43,11 @@ use ipam::{Ipam, Record};
 use link::{GATEWAY, Link, POD_LINK, Pair};
 use netns::{Netlink, Netns};
 
+/// Whether a link of the node's is its end of a pod's, by the name.
+pub fn is_pod_link(name: &str) -> bool {
+    Pair::is_host_name(name)
+}
+
 /// What the node knows about itself before it has a pod CIDR.
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {

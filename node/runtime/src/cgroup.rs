@@ -63,8 +63,17 @@ impl CgroupTree {
         &self.missing
     }
 
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Above all pods but those whose client names another place.
+    pub fn pods(&self) -> PathBuf {
+        self.root.join("kubepods")
+    }
+
     pub fn pod(&self, qos: QosClass, uid: &str) -> PathBuf {
-        let kubepods = self.root.join("kubepods");
+        let kubepods = self.pods();
         let class = match qos {
             QosClass::Guaranteed => kubepods,
             QosClass::Burstable => kubepods.join("burstable"),

@@ -61,6 +61,7 @@ mod cgroup;
 mod devices;
 pub mod error;
 pub mod images;
+pub mod metrics;
 mod record;
 mod runtime;
 mod seccomp;
@@ -77,6 +78,6 @@ pub use runtime::{Attachment, ExecProcess, Runtime};
 pub use seccomp::{ProfileError, SeccompError};
 pub use stats::{
     ContainerUsage, Counters, CpuUsage, DiskUsage, IoUsage, LinkUsage, MemoryUsage, Pressure,
-    ProcessUsage, SandboxUsage, Throttling, Usage,
+    ProcessUsage, Rates, SandboxUsage, Throttling, Usage, disk_usage, link_usage,
 };
 pub use types::*;

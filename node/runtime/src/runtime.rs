@@ -255,6 +255,10 @@ impl Runtime {
         }
     }
 
+    pub(crate) fn cgroups(&self) -> &CgroupTree {
+        &self.inner.cgroups
+    }
+
     pub(crate) fn container_cgroup(&self, id: &ContainerId) -> Option<PathBuf> {
         let sandboxes = self.sandboxes();
         let mut all = sandboxes.values();

@@ -4,6 +4,7 @@ mod cgroup;
 mod disk;
 mod links;
 mod processes;
+mod rate;
 
 use jiff::Timestamp;
 
@@ -13,8 +14,9 @@ use crate::types::*;
 
 pub use cgroup::{CpuUsage, IoUsage, MemoryUsage, Pressure, Throttling};
 pub use disk::{DiskUsage, usage as disk_usage};
-pub use links::{Counters, LinkUsage};
+pub use links::{Counters, LinkUsage, usage as link_usage};
 pub use processes::ProcessUsage;
+pub use rate::Rates;
 
 /// Of a cgroup with all below it; none of what no controller counts.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +61,24 @@ impl Runtime {
             None => Vec::new(),
         };
         Ok(SandboxUsage { usage, links })
+    }
+
+    /// Of all that is below the cgroup root: the node, where it is the node's.
+    pub fn root_usage(&self) -> Result<Usage, Error> {
+        cgroup::usage(self.cgroups().root())
+    }
+
+    /// Of all pods together; an error before there was one.
+    pub fn pods_usage(&self) -> Result<Usage, Error> {
+        cgroup::usage(&self.cgroups().pods())
+    }
+
+    /// Without its files, so that it costs nothing to ask often.
+    pub fn container_cgroup_usage(&self, id: &ContainerId) -> Result<Usage, Error> {
+        let cgroup = self
+            .container_cgroup(id)
+            .ok_or_else(|| Error::ContainerNotFound(id.clone()))?;
+        cgroup::usage(&cgroup)
     }
 
     /// Counts files: for a container that wrote many it takes its time.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use vetch_shim::protocol::Identity;
+pub use vetch_shim::protocol::{Identity, MAX_LOG_FILES, MAX_LOG_SIZE};
 
 /// Identity of a pod sandbox: 64 hex digits, as CRI has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -30,6 +30,11 @@ pub const CONTAINER_DIR: &str = "containers";
 pub const BUNDLE_FILE: &str = "bundle.json";
 pub const ROOTFS_DIR: &str = "rootfs";
 
+/// A log that has grown to so many bytes goes on in a new file, and a container has at most so many:
+/// the kubelet's defaults of containerLogMaxSize and containerLogMaxFiles.
+pub const MAX_LOG_SIZE: u64 = 10 << 20;
+pub const MAX_LOG_FILES: usize = 5;
+
 /// What a supervisor makes before it says that it is ready.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ShimConfig {

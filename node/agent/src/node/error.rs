@@ -22,7 +22,7 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    pub(super) fn read(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> NodeError {
+    pub fn read(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> NodeError {
         let path = path.into();
         move |source| NodeError::Read { path, source }
     }

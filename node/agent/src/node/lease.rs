@@ -14,7 +14,7 @@ use super::retry::{Trouble, limited};
 
 const NAMESPACE: &str = "kube-node-lease";
 /// The kubelet's nodeLeaseDurationSeconds.
-const DURATION_SECONDS: i32 = 40;
+pub const DURATION_SECONDS: i32 = 40;
 /// A quarter of it.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 

@@ -9,8 +9,14 @@ const PATH: &str = "/proc/meminfo";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meminfo {
     pub total: u64,
+    pub free: u64,
     pub available: u64,
+    /// Of files that nobody used lately.
+    pub inactive_file: u64,
+    /// Of no file.
+    pub anonymous: u64,
     pub swap_total: u64,
+    pub swap_free: u64,
 }
 
 impl Meminfo {
@@ -29,8 +35,12 @@ impl Meminfo {
             let bytes = kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10;
             match name {
                 "MemTotal" => meminfo.total = bytes,
+                "MemFree" => meminfo.free = bytes,
                 "MemAvailable" => meminfo.available = bytes,
+                "Inactive(file)" => meminfo.inactive_file = bytes,
+                "AnonPages" => meminfo.anonymous = bytes,
                 "SwapTotal" => meminfo.swap_total = bytes,
+                "SwapFree" => meminfo.swap_free = bytes,
                 _ => {}
             }
         }
@@ -44,11 +54,15 @@ mod tests {
 
     #[test]
     fn kibibytes_become_bytes() {
-        let text = "MemTotal:       16 kB\nMemFree:  1 kB\nMemAvailable:    8 kB\nSwapTotal:             0 kB\nHugePages_Total:       0\n";
+        let text = "MemTotal:       16 kB\nMemFree:  1 kB\nMemAvailable:    8 kB\nInactive(file):  2 kB\nAnonPages: 3 kB\nSwapTotal:             5 kB\nSwapFree: 4 kB\nHugePages_Total:       0\n";
         let want = Meminfo {
             total: 16384,
+            free: 1024,
             available: 8192,
-            swap_total: 0,
+            inactive_file: 2048,
+            anonymous: 3072,
+            swap_total: 5120,
+            swap_free: 4096,
         };
         assert_eq!(Meminfo::parse(text), want);
     }

@@ -12,7 +12,7 @@ pub use observe::observe;
 
 /// The kubelet's evictionPressureTransitionPeriod: pressure that comes and
 /// goes is one pressure.
-const HOLD: Duration = Duration::from_secs(300);
+pub const HOLD: Duration = Duration::from_secs(300);
 
 /// What is left, and of how much.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

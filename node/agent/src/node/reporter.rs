@@ -25,9 +25,9 @@ use super::status::{self, Fixed};
 use super::{NodeConfig, NodeError, events};
 
 /// The kubelet's nodeStatusUpdateFrequency: how often room is measured.
-const OBSERVE_EVERY: Duration = Duration::from_secs(10);
+pub const OBSERVE_EVERY: Duration = Duration::from_secs(10);
 /// Its nodeStatusReportFrequency: how long nothing new may go unsaid.
-const REPORT_EVERY: Duration = Duration::from_secs(300);
+pub const REPORT_EVERY: Duration = Duration::from_secs(300);
 
 const NO_CIDR: &str = "Network plugin returns error: the node has no podCIDR yet";
 

@@ -50,7 +50,7 @@ use volumes::FollowedObjects;
 
 /// The kubelet's.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
-const LAST_BACK_OFF: Duration = Duration::from_secs(300);
+pub const LAST_BACK_OFF: Duration = Duration::from_secs(300);
 
 pub struct Worker {
     context: Arc<Context>,

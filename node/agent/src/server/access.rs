@@ -23,9 +23,9 @@ use crate::node::{chain, limited};
 pub use attributes::Attributes;
 
 /// The kubelet's webhook cache times.
-const TOKEN_KEPT: Duration = Duration::from_secs(120);
-const ALLOWED_KEPT: Duration = Duration::from_secs(300);
-const REFUSED_KEPT: Duration = Duration::from_secs(30);
+pub const TOKEN_KEPT: Duration = Duration::from_secs(120);
+pub const ALLOWED_KEPT: Duration = Duration::from_secs(300);
+pub const REFUSED_KEPT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {

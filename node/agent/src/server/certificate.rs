@@ -68,6 +68,13 @@ impl Serving {
         }))
     }
 
+    /// When the one of the moment is good no longer.
+    pub fn ends(&self) -> Option<Timestamp> {
+        let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
+        let (_, certificate) = X509Certificate::from_der(key.cert.first()?).ok()?;
+        Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+    }
+
     /// To be called now and then; connections that are open keep what they have.
     pub fn renew_if_due(&self, now: Timestamp) -> Result<(), CertificateError> {
         let key = load_or_make(&self.dir, &self.names, now)?;

@@ -38,7 +38,13 @@ pub async fn get(
         name: &pod,
         uid: &uid,
     };
-    let located = locate(&run, &sandboxes, &shared.pod_log_dir, named, &container);
+    let located = locate(
+        &run,
+        &sandboxes,
+        &shared.settings.pod_log_dir,
+        named,
+        &container,
+    );
     match open(&shared, located, options).await {
         Ok(body) => {
             let plain = HeaderValue::from_static("text/plain; charset=utf-8");

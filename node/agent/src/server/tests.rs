@@ -13,6 +13,7 @@ use tokio_util::sync::DropGuard;
 use vetch_runtime::RuntimeConfig;
 
 use super::*;
+use crate::node::machine::Machine;
 use crate::testing::api;
 
 struct Authority {
@@ -103,13 +104,24 @@ impl Kubelet {
         let authority = Authority::new();
         let pods = BTreeMap::from([(("shop".into(), "web".into()), pod())]);
         let config = ServerConfig {
-            node_name: "n1".into(),
             node_ip: "127.0.0.1".parse().unwrap(),
             listener,
             client_authorities: vec![authority.certificate.clone()],
             certificate_dir: dir.path().join("pki"),
-            pod_log_dir: dir.path().join("logs"),
             pods: Arc::new(FakePods(pods)),
+            settings: Settings {
+                node_name: "n1".into(),
+                root_dir: dir.path().into(),
+                pod_log_dir: dir.path().join("logs"),
+                cgroup_root: dir.path().join("cgroup"),
+                machine: Machine {
+                    memory_bytes: 8 << 30,
+                    ..Machine::default()
+                },
+                max_pods: 110,
+                cluster_dns: vec![],
+                cluster_domain: "cluster.local".into(),
+            },
         };
         // An API server that allows nobody anything.
         let client = api(|_, body| {
@@ -317,5 +329,63 @@ async fn the_rest_of_the_api() {
     let (status, words) = kubelet.admin("/run/a/b/c").await;
     assert_eq!(status, 501);
     assert!(words.starts_with("run is not part of vetch"), "{words}");
-    assert_eq!(kubelet.admin("/stats/summary").await.0, 404);
+    assert_eq!(kubelet.admin("/stats/none").await.0, 404);
+    let (status, pods) = kubelet.admin("/runningpods/").await;
+    let pods: Value = serde_json::from_str(&pods).unwrap();
+    assert_eq!((status, &pods["items"]), (200, &json!([])));
+    let (status, config) = kubelet.admin("/configz").await;
+    let config: Value = serde_json::from_str(&config).unwrap();
+    let config = &config["kubeletconfig"];
+    assert_eq!((status, &config["maxPods"]), (200, &json!(110)));
+    assert_eq!(config["port"], kubelet.address.port());
+}
+
+#[tokio::test]
+async fn what_the_node_uses() {
+    let kubelet = Kubelet::start().await;
+    // Its cgroup is not there yet.
+    let (status, words) = kubelet.admin("/stats/summary").await;
+    assert_eq!(status, 500);
+    assert!(words.contains("cpu.stat"), "{words}");
+    let (status, metrics) = kubelet.admin("/metrics/resource").await;
+    assert_eq!(status, 200);
+    assert!(
+        metrics.ends_with("\nresource_scrape_error 1\n"),
+        "{metrics}"
+    );
+
+    let cgroup = kubelet.dir.path().join("cgroup");
+    fs::write(cgroup.join("cpu.stat"), "usage_usec 1500000\n").unwrap();
+    let (status, metrics) = kubelet.admin("/metrics/resource").await;
+    assert_eq!(status, 200);
+    assert!(
+        metrics.contains("\nnode_cpu_usage_seconds_total 1.5 "),
+        "{metrics}"
+    );
+    assert!(
+        metrics.ends_with("\nresource_scrape_error 0\n"),
+        "{metrics}"
+    );
+    for (path, has_disk) in [
+        ("/stats/summary", true),
+        ("/stats/summary?only_cpu_and_memory=true", false),
+    ] {
+        let (status, summary) = kubelet.admin(path).await;
+        assert_eq!(status, 200, "{summary}");
+        let summary: Value = serde_json::from_str(&summary).unwrap();
+        let node = &summary["node"];
+        assert_eq!(node["nodeName"], "n1");
+        assert_eq!(node["cpu"]["usageCoreNanoSeconds"], 1_500_000_000_u64);
+        assert!(node["memory"]["workingSetBytes"].as_u64() > Some(0));
+        assert_eq!(node.get("fs").is_some(), has_disk, "{path}");
+        assert_eq!(summary["pods"], json!([]));
+    }
+    let (status, metrics) = kubelet.admin("/metrics").await;
+    assert_eq!(status, 200);
+    for line in ["kubelet_running_pods 0", "kubelet_node_name{node=\"n1\"} 1"] {
+        assert!(
+            metrics.lines().any(|own| own == line),
+            "{line} in\n{metrics}"
+        );
+    }
 }

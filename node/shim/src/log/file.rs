@@ -5,12 +5,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use vetch_shim::protocol::{MAX_LOG_FILES, MAX_LOG_SIZE};
+
 use crate::failure::complain;
 use crate::time::{now, utc};
-
-/// The kubelet's defaults: containerLogMaxSize and containerLogMaxFiles.
-const MAX_SIZE: u64 = 10 << 20;
-const MAX_FILES: usize = 5;
 
 pub struct LogFile {
     path: PathBuf,
@@ -43,7 +41,7 @@ impl LogFile {
 
     /// A full disk loses lines; it must not stop the container.
     pub fn write(&mut self, entries: &[u8]) {
-        let rotated = if self.size >= MAX_SIZE {
+        let rotated = if self.size >= MAX_LOG_SIZE {
             self.rotate()
         } else {
             Ok(())
@@ -73,7 +71,7 @@ impl LogFile {
         fs::rename(&self.path, suffixed(&self.path, &stamp))?;
         self.file = append(&self.path)?;
         self.size = 0;
-        for old in surplus(rotated(&self.path)?, MAX_FILES - 1) {
+        for old in surplus(rotated(&self.path)?, MAX_LOG_FILES - 1) {
             fs::remove_file(old)?;
         }
         Ok(())

@@ -8,7 +8,8 @@ use crate::pods::spec;
 
 const MIN_SHARES: u64 = 2;
 const MAX_SHARES: u64 = 262_144;
-const PERIOD: u64 = 100_000;
+/// Of cpu.max, in microseconds.
+pub const PERIOD: u64 = 100_000;
 /// The kernel refuses less than a millisecond.
 const MIN_QUOTA: i64 = 1000;
 

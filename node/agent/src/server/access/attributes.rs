@@ -24,17 +24,22 @@ impl Attributes {
             path.strip_prefix(prefix)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        // `proxy` is the key to all; some doors have a small one too.
+        // `proxy` is the key to all but what has always had one of its own; some doors have a small one
+        // too (KEP-2862).
         let subresources = if below("/stats") {
             vec!["stats"]
         } else if below("/metrics") {
             vec!["metrics"]
         } else if below("/logs") {
             vec!["log"]
+        } else if below("/checkpoint") {
+            vec!["checkpoint"]
         } else if below("/pods") || below("/runningpods") {
             vec!["pods", "proxy"]
         } else if below("/healthz") {
             vec!["healthz", "proxy"]
+        } else if below("/configz") {
+            vec!["configz", "proxy"]
         } else {
             vec!["proxy"]
         };
@@ -58,8 +63,14 @@ mod tests {
             (Method::GET, "/logsx", "get", &["proxy"]),
             (Method::GET, "/stats/summary", "get", &["stats"]),
             (Method::GET, "/metrics", "get", &["metrics"]),
+            (Method::GET, "/metrics/resource", "get", &["metrics"]),
+            (Method::HEAD, "/metrics/none", "get", &["metrics"]),
             (Method::GET, "/pods", "get", &["pods", "proxy"]),
+            (Method::GET, "/runningpods/", "get", &["pods", "proxy"]),
             (Method::GET, "/healthz", "get", &["healthz", "proxy"]),
+            (Method::GET, "/configz", "get", &["configz", "proxy"]),
+            (Method::GET, "/configzx", "get", &["proxy"]),
+            (Method::POST, "/checkpoint/a/b/c", "create", &["checkpoint"]),
             (Method::DELETE, "/", "delete", &["proxy"]),
         ] {
             let want = Attributes {
