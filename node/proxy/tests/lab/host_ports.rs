@@ -35,6 +35,8 @@ struct Running {
 
 impl Running {
     fn start(site: &Site, api: &Api) -> Self {
+        // The client has a task of its own.
+        let _context = site.tokio.enter();
         let shutdown = CancellationToken::new();
         let (pressure, _) = tokio::sync::watch::channel(None);
         let (client, config, stop) = (api.client(), site.config("a"), shutdown.clone());
