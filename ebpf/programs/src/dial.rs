@@ -39,9 +39,7 @@ pub fn plan<C: Context>(ctx: &C, work: &mut Work, hook: Hook) -> Result<(), Erro
     let key = &packet.tuple;
     match packet.kind {
         Kind::Transport => {}
-        Kind::LaterFragment if find::address(key.dst) & addresses::SERVICE != 0 => {
-            return Err(Error::Fragment);
-        }
+        Kind::LaterFragment if is_services(key.dst) => return Err(Error::Fragment),
         _ => return Err(Error::Pass),
     }
     let frontend = match find(key.destination(), key.protocol, || false) {
@@ -77,6 +75,13 @@ pub fn plan<C: Context>(ctx: &C, work: &mut Work, hook: Hook) -> Result<(), Erro
         flow.link = ifindex(ctx);
     }
     Ok(())
+}
+
+/// Whether all that is for the address is for services: one of the node's own has
+/// other ports too.
+#[inline(always)]
+fn is_services(address: Address) -> bool {
+    find::address(address) & (addresses::SERVICE | addresses::NODE) == addresses::SERVICE
 }
 
 #[inline(always)]

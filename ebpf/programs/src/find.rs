@@ -16,15 +16,17 @@ pub enum Found {
 /// are for its own processes and for no pod.
 #[inline(always)]
 pub fn find(to: Endpoint, protocol: u8, loopback_is_node: impl FnOnce() -> bool) -> Found {
+    let is_loopback = to.addr().is_loopback();
+    // First: a host port may be at the node's loopback address, which is every
+    // pod's own as well.
+    if is_loopback && !loopback_is_node() {
+        return Found::NotAService;
+    }
     if let Some(frontend) = at(to, protocol) {
         return Found::Frontend(frontend);
     }
-    let flags = if to.addr().is_loopback() {
-        if loopback_is_node() {
-            addresses::NODE
-        } else {
-            0
-        }
+    let flags = if is_loopback {
+        addresses::NODE
     } else {
         address(to.addr())
     };

@@ -126,6 +126,10 @@ fn one_that_comes_before_its_first() {
     assert_eq!(lab.reason(Reason::Fragment), 2);
     let frame = later(V4.client, "192.0.2.1:53", 8, true);
     lab.expect_untouched(ONE, "to somebody else", &frame);
+    // As of a host port at one of the node's addresses: others are the node's.
+    lab.address("192.0.2.2", addresses::SERVICE | addresses::NODE);
+    let frame = later(V4.client, "192.0.2.2:53", 8, true);
+    lab.expect_untouched(ONE, "to the node", &frame);
     // Another datagram's ports are not taken.
     lab.run("from_pod", POD_1, &first(V4.client, V4.vip, 7));
     lab.expect_dropped(ONE, "another one's", &later(V4.client, V4.vip, 8, true));

@@ -13,7 +13,7 @@
 //! | `status`, `events` | what the API server is told |
 //! | `probe`, `lifecycle` | questions and hooks |
 //! | `resize` | other resources for what runs |
-//! | `image`, `container`, `sandbox`, `datapath`, `env`, `security`, `resources`, `etc` | from the spec to what the runtime is asked for |
+//! | `image`, `container`, `sandbox`, `datapath`, `host_ports`, `env`, `security`, `resources`, `etc` | from the spec to what the runtime is asked for |
 //! | `volumes`, `sources`, `objects`, `downward` | volumes and what they are made from |
 
 mod admission;
@@ -26,6 +26,7 @@ mod env;
 mod ephemeral;
 mod etc;
 mod events;
+mod host_ports;
 mod image;
 mod lifecycle;
 mod manager;

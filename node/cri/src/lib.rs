@@ -69,6 +69,8 @@ pub struct CriConfig {
     /// Whether `UpdateRuntimeConfig` says which addresses pods get. Where an API server does, it does
     /// not.
     pub takes_pod_cidr: bool,
+    /// Whether a service proxy runs beside, which serves ports of the node for pods.
+    pub serves_host_ports: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +95,7 @@ struct Cri {
     files: Files,
     log_dir: Arc<Path>,
     takes_pod_cidr: bool,
+    serves_host_ports: bool,
     rates: Arc<Rates>,
     streams: Streams,
 }
@@ -124,6 +127,7 @@ pub async fn run(
         files: Files::new(config.run_dir),
         log_dir: config.log_dir.into(),
         takes_pod_cidr: config.takes_pod_cidr,
+        serves_host_ports: config.serves_host_ports,
         rates: Arc::default(),
         streams,
     };

@@ -1,6 +1,7 @@
 //! Pod sandboxes: what is done for each call.
 
 mod config;
+mod ports;
 mod status;
 
 use std::net::IpAddr;
@@ -28,9 +29,13 @@ impl Cri {
             .config
             .ok_or_else(|| Status::invalid_argument("config is missing"))?;
         let spec = config::spec(&config, &self.log_dir)?;
+        let options = PodOptions {
+            host_ports: ports::host_ports(&config, self.serves_host_ports)?,
+            ..PodOptions::default()
+        };
         let made = self.runtime.create_sandbox(spec).await;
         let sandbox = made.map_err(error::status)?;
-        match self.connect(&sandbox, &config).await {
+        match self.connect(&sandbox, &config, options).await {
             Ok(()) => Ok(sandbox.id),
             Err(refused) => {
                 if let Err(left) = self.remove_sandbox(&sandbox.id.0).await {
@@ -45,10 +50,10 @@ impl Cri {
         &self,
         sandbox: &SandboxStatus,
         config: &PodSandboxConfig,
+        options: PodOptions,
     ) -> Result<(), Status> {
         let ips = match &sandbox.netns {
             Some(netns) => {
-                let options = PodOptions::default();
                 let attached = self.network.attach(&sandbox.id.0, netns, options).await;
                 Some(attached.map_err(error::network)?.ips)
             }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use vetch_ebpf_common::Pod;
 
-use crate::PodAddresses;
+use crate::{HostPort, HostPorts, PodAddresses, PodPorts};
 
 /// Each address of a pod with the pod. Pods of several addresses are there
 /// several times.
@@ -19,7 +19,7 @@ pub type Pods = BTreeMap<IpAddr, Pod>;
 
 /// What a pod asks of the datapath; kept with its address record, because the
 /// next daemon may have no API server to ask.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodOptions {
     /// Its packets go by the node's stack and are never redirected.
@@ -27,10 +27,12 @@ pub struct PodOptions {
     /// Its TCP connections to services are balanced by the packet, not at
     /// `connect()`.
     pub tcp_by_packet: bool,
+    /// Of the node, that lead to it.
+    pub host_ports: Vec<HostPort>,
 }
 
 impl PodOptions {
-    pub fn flags(self) -> u32 {
+    pub fn flags(&self) -> u32 {
         let flag = |set, flag| if set { flag } else { 0 };
         flag(self.by_stack, Pod::BY_STACK) | flag(self.tcp_by_packet, Pod::TCP_BY_PACKET)
     }
@@ -41,6 +43,7 @@ impl PodOptions {
 pub struct Sandbox {
     pub addresses: PodAddresses,
     pub pod: Pod,
+    pub host_ports: Vec<HostPort>,
 }
 
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub struct Attached {
     sandboxes: Mutex<BTreeMap<String, Sandbox>>,
     /// `None` until it is known what an earlier daemon attached.
     published: watch::Sender<Option<Arc<Pods>>>,
+    /// Likewise.
+    host_ports: watch::Sender<Option<Arc<HostPorts>>>,
 }
 
 impl Attached {
@@ -55,11 +60,16 @@ impl Attached {
         Self {
             sandboxes: Mutex::default(),
             published: watch::Sender::new(None),
+            host_ports: watch::Sender::new(None),
         }
     }
 
     pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Pods>>> {
         self.published.subscribe()
+    }
+
+    pub fn host_ports(&self) -> watch::Receiver<Option<Arc<HostPorts>>> {
+        self.host_ports.subscribe()
     }
 
     pub fn get(&self, id: &str) -> Option<PodAddresses> {
@@ -106,14 +116,29 @@ impl Attached {
             .values()
             .flat_map(|sandbox| sandbox.addresses.ips.iter().map(|ip| (*ip, sandbox.pod)))
             .collect();
-        self.published.send_if_modified(|published| {
-            let changed = published.as_deref() != Some(&pods);
-            if changed {
-                *published = Some(Arc::new(pods));
-            }
-            changed
+        let ported = sandboxes
+            .iter()
+            .filter(|(_, sandbox)| !sandbox.host_ports.is_empty());
+        let host_ports = ported.map(|(id, sandbox)| {
+            let ports = PodPorts {
+                ips: sandbox.addresses.ips.clone(),
+                ports: sandbox.host_ports.clone(),
+            };
+            (id.clone(), ports)
         });
+        publish_if_new(&self.host_ports, host_ports.collect());
+        publish_if_new(&self.published, pods);
     }
+}
+
+fn publish_if_new<T: PartialEq>(to: &watch::Sender<Option<Arc<T>>>, news: T) {
+    to.send_if_modified(|published| {
+        let changed = published.as_deref() != Some(&news);
+        if changed {
+            *published = Some(Arc::new(news));
+        }
+        changed
+    });
 }
 
 #[cfg(test)]
@@ -129,6 +154,7 @@ mod tests {
                 ifindex,
                 ..Pod::default()
             },
+            host_ports: Vec::new(),
         }
     }
 
@@ -170,10 +196,45 @@ mod tests {
     }
 
     #[test]
+    fn host_ports_are_told_of_pods_that_have_any() {
+        let attached = Attached::new();
+        let mut seen = attached.host_ports();
+        let port = HostPort {
+            host_ip: None,
+            protocol: vetch_ebpf_common::Protocol::Tcp,
+            port: 8080,
+            container_port: 80,
+        };
+        let with_port = |ips: &[&str]| Sandbox {
+            host_ports: vec![port],
+            ..sandbox(ips, 5)
+        };
+        attached.insert("new", with_port(&["10.0.0.2"]));
+        assert_eq!(*seen.borrow_and_update(), None);
+        attached.adopt(BTreeMap::from([
+            ("old".into(), with_port(&["10.0.0.1"])),
+            ("plain".into(), sandbox(&["10.0.0.3"], 6)),
+        ]));
+        let told: Vec<String> = seen
+            .borrow_and_update()
+            .iter()
+            .flat_map(|told| told.iter())
+            .map(|(id, pod)| format!("{id} {:?} {}", pod.ips, pod.ports[0]))
+            .collect();
+        assert_eq!(told, ["new [10.0.0.2] 8080/TCP", "old [10.0.0.1] 8080/TCP"]);
+        attached.remove("plain");
+        assert!(!seen.has_changed().unwrap(), "it had none");
+        attached.remove("old");
+        attached.remove("new");
+        assert_eq!(seen.borrow_and_update().as_deref(), Some(&HostPorts::new()));
+    }
+
+    #[test]
     fn options_are_flags() {
         let options = |by_stack, tcp_by_packet| PodOptions {
             by_stack,
             tcp_by_packet,
+            host_ports: Vec::new(),
         };
         for (options, flags) in [
             (options(false, false), 0),

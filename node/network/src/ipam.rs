@@ -18,7 +18,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{PodAddresses, PodOptions};
+use crate::{HostPort, PodAddresses, PodOptions};
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +33,12 @@ pub enum IpamError {
         "{id:?} cannot name a record: a sandbox id is 1 to 128 letters, digits, '-', '_' or '.'"
     )]
     SandboxId { id: String },
+    #[error("host port {port} is taken: sandbox {holder} has {has}")]
+    HostPort {
+        port: HostPort,
+        holder: String,
+        has: HostPort,
+    },
     #[error("{path} is in use by another process")]
     Locked { path: PathBuf },
     #[error("cannot {step} {path}")]
@@ -136,6 +142,7 @@ impl Ipam {
         sandbox_id: &str,
         options: PodOptions,
     ) -> Result<PodAddresses, IpamError> {
+        self.check_host_ports(sandbox_id, &options.host_ports)?;
         if let Some(record) = self.records.get_mut(sandbox_id) {
             if record.options != options {
                 let changed = Record {
@@ -186,6 +193,22 @@ impl Ipam {
         self.records.remove(sandbox_id);
         self.used.remove(address);
         self.freed.push_back(*address);
+        Ok(())
+    }
+
+    fn check_host_ports(&self, sandbox_id: &str, wanted: &[HostPort]) -> Result<(), IpamError> {
+        let others = self.records.iter().filter(|(id, _)| *id != sandbox_id);
+        for (holder, record) in others {
+            for has in &record.options.host_ports {
+                if let Some(port) = wanted.iter().find(|port| port.collides(has)) {
+                    return Err(IpamError::HostPort {
+                        port: *port,
+                        holder: holder.clone(),
+                        has: *has,
+                    });
+                }
+            }
+        }
         Ok(())
     }
 

@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 use vetch_ebpf_common::{Pod, SNAT_PORTS};
 
 mod attached;
+mod host_port;
 mod ipam;
 mod keep;
 mod link;
@@ -33,10 +34,12 @@ mod route;
 mod sysctl;
 
 pub use attached::{PodOptions, Pods};
+pub use host_port::{HostPort, HostPorts, PodPorts};
 pub use ipam::IpamError;
 pub use link::LinkError;
 pub use netns::{NetnsError, netns_cookie, tcp_socket};
 pub use sysctl::SysctlError;
+pub use vetch_ebpf_common::Protocol;
 
 use attached::{Attached, Sandbox};
 use ipam::{Ipam, Record};
@@ -179,7 +182,8 @@ impl Network {
     }
 
     /// Gives the sandbox an address and connects its namespace. Calling it
-    /// again repairs what is missing and returns the same address.
+    /// again repairs what is missing and returns the same address. Host ports that another sandbox
+    /// has are refused: who came first keeps them.
     pub async fn attach(
         &self,
         sandbox_id: &str,
@@ -188,7 +192,8 @@ impl Network {
     ) -> Result<PodAddresses, Error> {
         let netns = Netns::open(netns)?;
         let id = sandbox_id.to_owned();
-        let allocate = move |ipam: &mut Ipam| ipam.allocate(&id, options);
+        let wanted = options.clone();
+        let allocate = move |ipam: &mut Ipam| ipam.allocate(&id, wanted);
         let addresses = self.inner.ipam(allocate).await?;
         let pair = Pair::of(sandbox_id);
         let pod = netns.netlink()?;
@@ -203,7 +208,8 @@ impl Network {
         debug!(sandbox_id, link = pair.host_name, addresses = ?addresses.ips, "attached");
         let sandbox = Sandbox {
             addresses: addresses.clone(),
-            pod: describe(&host_link, &pod_link, pod.cookie(), options),
+            pod: describe(&host_link, &pod_link, pod.cookie(), &options),
+            host_ports: options.host_ports,
         };
         self.inner.attached.insert(sandbox_id, sandbox);
         Ok(addresses)
@@ -233,6 +239,11 @@ impl Network {
     /// found out what an earlier daemon attached.
     pub fn pods(&self) -> watch::Receiver<Option<Arc<Pods>>> {
         self.inner.attached.subscribe()
+    }
+
+    /// The ports of the node that lead to attached pods; `None` as for [`Network::pods`].
+    pub fn host_ports(&self) -> watch::Receiver<Option<Arc<HostPorts>>> {
+        self.inner.attached.host_ports()
     }
 
     /// For the start of the daemon, before it attaches anything new: frees what
@@ -282,7 +293,7 @@ impl Network {
     }
 }
 
-fn describe(host: &Link, pod: &Link, cookie: u64, options: PodOptions) -> Pod {
+fn describe(host: &Link, pod: &Link, cookie: u64, options: &PodOptions) -> Pod {
     Pod {
         ifindex: host.index,
         flags: options.flags(),
@@ -378,9 +389,12 @@ impl Inner {
         if !v4.all(|ip| routed.get(ip) == Some(&host_link.index)) {
             return Ok(None);
         }
-        let pod = describe(&host_link, &pod_link, pod.cookie(), record.options);
-        let addresses = record.addresses;
-        Ok(Some(Sandbox { addresses, pod }))
+        let pod = describe(&host_link, &pod_link, pod.cookie(), &record.options);
+        Ok(Some(Sandbox {
+            addresses: record.addresses,
+            pod,
+            host_ports: record.options.host_ports,
+        }))
     }
 
     async fn connect(

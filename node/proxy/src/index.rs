@@ -1,8 +1,9 @@
-//! What the API server said, by service, and what of it changed.
+//! What the API server said, by service, which ports of the node lead to pods, and what of it changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -16,6 +17,7 @@ use crate::{
     wanted::{Problem, Service, Slice, Wanted, local_ready, wanted},
 };
 
+mod host_ports;
 mod mirror;
 mod name;
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod tests;
 
 pub use name::ObjectName;
 
+use host_ports::HostPorts;
 use mirror::{Change, Mirror};
 
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
@@ -63,9 +66,11 @@ pub struct Index {
     nodes: Mirror<Peer>,
     peers: Peer,
     peers_changed: bool,
+    host_ports: HostPorts,
     /// Services with their slices. Flat, since most have one only.
     by_service: BTreeSet<(ObjectName, ObjectName)>,
-    /// Services whose wanted state may differ from what was taken last.
+    /// Services, and pods with host ports, whose wanted state may differ from what
+    /// was taken last.
     changed: BTreeSet<ObjectName>,
     /// Of the services as they were taken last; those without any are absent.
     problems: BTreeMap<ObjectName, BTreeSet<Problem>>,
@@ -148,6 +153,16 @@ impl Index {
         }
     }
 
+    /// Those of all attached pods.
+    pub fn host_ports(&mut self, pods: Arc<vetch_network::HostPorts>) {
+        self.changed.extend(self.host_ports.set_pods(pods));
+    }
+
+    /// This node's own.
+    pub fn node_addresses(&mut self, node: &BTreeSet<IpAddr>) {
+        self.changed.extend(self.host_ports.set_node(node));
+    }
+
     /// Addresses of the other nodes.
     pub fn peers(&self) -> &BTreeSet<IpAddr> {
         &self.peers.addresses
@@ -174,7 +189,10 @@ impl Index {
     /// Whether every kind was listed completely once: before that, nothing may
     /// be concluded from what is absent.
     pub fn complete(&self) -> bool {
-        self.services.listed && self.slices.listed && self.nodes.listed
+        self.services.listed
+            && self.slices.listed
+            && self.nodes.listed
+            && self.host_ports.is_known()
     }
 
     pub fn has_changes(&self) -> bool {
@@ -186,21 +204,31 @@ impl Index {
         self.changed.extend(names);
     }
 
-    /// The changed services with all they want; those that are gone want nothing.
+    /// The changed services, and the changed pods with host ports, with all they
+    /// want; those that are gone want nothing.
     pub fn take_changes(&mut self) -> BTreeMap<ObjectName, Vec<ServicePort>> {
         self.peers_changed = false;
-        std::mem::take(&mut self.changed)
-            .into_iter()
-            .map(|name| {
-                let ports = self.look(&name);
-                (name, ports)
-            })
-            .collect()
+        let mut taken = BTreeMap::new();
+        let changed = std::mem::take(&mut self.changed);
+        let (mut pods, services): (BTreeSet<_>, BTreeSet<_>) =
+            changed.into_iter().partition(HostPorts::has);
+        for name in services {
+            let ports = self.look(&name);
+            pods.extend(self.host_ports.set_service(&name, &ports));
+            taken.insert(name, ports);
+        }
+        // Behind the services, whose ports come first.
+        for name in pods {
+            let ports = self.host_ports.look(&name);
+            taken.insert(name, ports);
+        }
+        taken
     }
 
-    /// Every service, as if all had changed.
+    /// Every service and pod, as if all had changed.
     pub fn take_all(&mut self) -> BTreeMap<ObjectName, Vec<ServicePort>> {
         self.changed.extend(self.services.items.keys().cloned());
+        self.changed.extend(self.host_ports.names());
         self.take_changes()
     }
 

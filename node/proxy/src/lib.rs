@@ -1,4 +1,5 @@
-//! The service proxy of one node: Services, EndpointSlices and Nodes → eBPF maps.
+//! The service proxy of one node: Services, EndpointSlices, Nodes and the host ports of its pods →
+//! eBPF maps.
 //!
 //! [`run`] watches, [`wanted`] and [`diff`] decide without touching anything,
 //! [`maps`] and [`programs`] act. Programs, links and maps are pinned and
@@ -15,6 +16,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tokio::sync::{oneshot, watch as watch_channel};
@@ -115,6 +117,10 @@ pub enum Error {
 /// Which tables of the programs are nearly full, in words; `None` when none is.
 pub type TablePressure = watch_channel::Sender<Option<String>>;
 
+/// The ports of the node that lead to attached pods, each time anew; `None` until
+/// it is known what an earlier daemon attached.
+pub type HostPorts = watch_channel::Receiver<Option<Arc<vetch_network::HostPorts>>>;
+
 /// Serves until `shutdown`; leaves everything in the kernel as it is then.
 /// Its threads are in the node's network namespace. `pressure` is told of
 /// tables of the programs that are nearly full.
@@ -122,6 +128,7 @@ pub async fn run(
     client: kube::Client,
     config: ProxyConfig,
     pods: AttachedPods,
+    host_ports: HostPorts,
     pressure: TablePressure,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
@@ -142,9 +149,10 @@ pub async fn run(
         config.metrics_address,
         metrics::router(tell.metrics.clone()),
     );
+    let sources = watch::Sources { client, host_ports };
     let opening = open(config.clone(), pods);
     tokio::select! {
-        result = watch::keep_in_step(client, opening, &config, tell, shutdown) => result,
+        result = watch::keep_in_step(sources, opening, &config, tell, shutdown) => result,
         never = healthz => match never {},
         never = metrics => match never {},
     }

@@ -1,4 +1,4 @@
-//! Services and EndpointSlices → what the maps should hold. Pure.
+//! Services, EndpointSlices and host ports → what the maps should hold. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,6 +11,7 @@ use crate::model::{Balance, Exposure, Frontend, ServicePort, Target};
 use endpoints::{Candidate, Needs};
 
 mod endpoints;
+mod host_port;
 mod maglev;
 mod problem;
 mod service;
@@ -19,6 +20,7 @@ mod slice;
 mod tests;
 mod weight;
 
+pub use host_port::host_ports;
 pub use problem::Problem;
 pub use service::Service;
 pub use slice::{Slice, local_ready};

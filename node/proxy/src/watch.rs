@@ -1,14 +1,15 @@
-//! Watches Services, EndpointSlices and Nodes, and keeps the maps in step.
+//! Watches Services, EndpointSlices, Nodes and the host ports of pods, and keeps the maps in step.
 //!
 //! Input: the watch streams, the node's links, and a timer. Output: the maps,
 //! the programs in the kernel, announcements, health checks, Events, metrics.
-//! Nothing is written, and nothing attached, before all three have been listed
+//! Nothing is written, and nothing attached, before all of them have been listed
 //! once. They are listed while the programs are loaded.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     pin::pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -31,7 +32,7 @@ use tracing::{info, warn};
 use vetch_ebpf_common::addresses;
 
 use crate::{
-    Error, ProxyConfig, TablePressure,
+    Error, HostPorts, ProxyConfig, TablePressure,
     announce::Announcer,
     events::Events,
     health::{
@@ -67,15 +68,21 @@ pub struct Tell {
     pub pressure: TablePressure,
 }
 
+/// Who says what there is to serve.
+pub struct Sources {
+    pub client: Client,
+    pub host_ports: HostPorts,
+}
+
 /// `opening` loads the programs: what there is to serve is listed meanwhile.
 pub async fn keep_in_step(
-    client: Client,
+    sources: Sources,
     opening: impl Future<Output = Result<(Proxy, Follow), Error>>,
     config: &ProxyConfig,
     tell: Tell,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let mut feed = Feed::new(client);
+    let mut feed = Feed::new(sources);
     let mut seen = Seen {
         node_name: config.node_name.clone(),
         index: Index::new(config.node_name.clone(), config.service_proxy_name.clone()),
@@ -129,20 +136,28 @@ pub async fn keep_in_step(
     }
 }
 
-/// What the API server says.
+/// What the API server and the node's network say.
 struct Feed {
     services: BoxStream<'static, Event<Service>>,
     slices: BoxStream<'static, Event<EndpointSlice>>,
     nodes: BoxStream<'static, Event<Node>>,
+    host_ports: HostPorts,
 }
 
 impl Feed {
-    fn new(client: Client) -> Self {
+    fn new(sources: Sources) -> Self {
+        let Sources {
+            client,
+            mut host_ports,
+        } = sources;
+        // What was told before is news here.
+        host_ports.mark_changed();
         let everything = watcher::Config::default;
         Self {
             services: watch(Api::all(client.clone()), everything()).boxed(),
             slices: watch(Api::all(client.clone()), everything()).boxed(),
             nodes: watch(Api::all(client), everything()).boxed(),
+            host_ports,
         }
     }
 
@@ -152,6 +167,10 @@ impl Feed {
             Some(event) = self.services.next() => seen.service(event),
             Some(event) = self.slices.next() => seen.slice(event),
             Some(event) = self.nodes.next() => seen.node(event),
+            // Without a network any more the daemon is about to end.
+            Ok(()) = self.host_ports.changed() => {
+                seen.host_ports(self.host_ports.borrow_and_update().clone());
+            }
             // The streams try again for ever.
             else => std::future::pending().await,
         }
@@ -202,6 +221,13 @@ impl Seen {
         }
         self.index.node(event);
         self.note_change();
+    }
+
+    fn host_ports(&mut self, pods: Option<Arc<vetch_network::HostPorts>>) {
+        if let Some(pods) = pods {
+            self.index.host_ports(pods);
+            self.note_change();
+        }
     }
 
     fn note_change(&self) {
@@ -320,6 +346,7 @@ impl Keeper {
 
     /// What the node has and announces: the programs first, then its neighbours.
     fn address(&mut self) {
+        self.seen.index.node_addresses(self.links.node_addresses());
         let mut node: BTreeMap<IpAddr, u32> = BTreeMap::new();
         for ip in self.links.node_addresses() {
             *node.entry(*ip).or_default() |= addresses::NODE;

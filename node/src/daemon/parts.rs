@@ -56,7 +56,11 @@ pub async fn run(setup: Setup) -> Result<()> {
     info!(node = node_name, address = %node_ip, server = %config.cluster_url, "joining");
     let client = super::client::connect(&config)?;
 
-    let cri = cri_config(&places, &args.runtime, false);
+    let cri = CriConfig {
+        takes_pod_cidr: false,
+        serves_host_ports: true,
+        ..cri_config(&places, &args.runtime)
+    };
     let (runtime, network) = open(&places, shim, args.runtime, node_name.clone(), node_ip).await?;
 
     let shutdown = CancellationToken::new();
@@ -93,9 +97,10 @@ pub async fn run(setup: Setup) -> Result<()> {
         table_pressure,
     };
     let mut parts = Parts::new();
-    let (own, pods, stop) = (client.clone(), network.pods(), shutdown.clone());
+    let (own, stop) = (client.clone(), shutdown.clone());
+    let (pods, host_ports) = (network.pods(), network.host_ports());
     parts.spawn(async move {
-        let result = vetch_proxy::run(own, proxy, pods, pressure, stop).await;
+        let result = vetch_proxy::run(own, proxy, pods, host_ports, pressure, stop).await;
         result.context("the service proxy")
     });
     spawn_network(&mut parts, &network, &shutdown);
@@ -112,7 +117,7 @@ pub async fn run(setup: Setup) -> Result<()> {
 pub async fn run_cri(args: CriArgs, places: Places, shim: PathBuf) -> Result<()> {
     // Installed already is as good: it is this one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cri = cri_config(&places, &args.runtime, true);
+    let cri = cri_config(&places, &args.runtime);
     let node_name = nix::unistd::gethostname().context("the machine's name")?;
     let node_name = node_name.to_string_lossy().into_owned();
     let (runtime, network) = open(&places, shim, args.runtime, node_name, args.node_ip).await?;
@@ -128,13 +133,15 @@ pub async fn run_cri(args: CriArgs, places: Places, shim: PathBuf) -> Result<()>
     until_signal(parts, shutdown).await
 }
 
-fn cri_config(places: &Places, args: &RuntimeArgs, takes_pod_cidr: bool) -> CriConfig {
+/// Of a node without anything beside the runtime and its network.
+fn cri_config(places: &Places, args: &RuntimeArgs) -> CriConfig {
     let socket = args.cri_socket.clone();
     CriConfig {
         socket: socket.unwrap_or_else(|| places.run_dir.join("cri.sock")),
         run_dir: places.run_dir.clone(),
         log_dir: places.root_dir.join("cri-logs"),
-        takes_pod_cidr,
+        takes_pod_cidr: true,
+        serves_host_ports: false,
     }
 }
 

@@ -7,6 +7,7 @@
 mod affinity;
 mod endpoints;
 mod fixture;
+mod host_port;
 mod master;
 mod networking;
 mod proxy;

@@ -140,6 +140,9 @@ fn pods_on_the_node_take_room_and_ports() {
     let taken = "node(s) didn't have free ports for the requested pod ports";
     assert_eq!(check(port(""), &nodes), refused(taken, true));
     assert_eq!(check(port("10.0.0.2"), &nodes), None);
+    let mut udp = port("10.0.0.1");
+    udp["spec"]["containers"][0]["ports"][0]["protocol"] = "UDP".into();
+    assert_eq!(check(udp, &nodes), None);
     busy.add(pod("c", json!({})));
     assert_eq!(
         check(json!({}), &[busy.clone()]),

@@ -1,7 +1,9 @@
 //! Whether the node takes a pod that was bound to it.
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use vetch_network::HostPort;
 
+use super::host_ports::host_ports;
 use super::quantity::{self, ResourceList};
 use super::resources;
 use super::spec;
@@ -25,9 +27,14 @@ const SAFE_SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_wmem",
 ];
 
-/// Why it does not. `others` are the requests of the pods the node has taken;
-/// what is unknown of the node refuses nobody.
-pub fn refusal(pod: &Pod, node: Option<&Node>, others: &[ResourceList]) -> Option<Verdict> {
+/// Why it does not. `others` are the requests of the pods the node has taken, `ports` the node's
+/// ports that these have; what is unknown of the node refuses nobody.
+pub fn refusal(
+    pod: &Pod,
+    node: Option<&Node>,
+    others: &[ResourceList],
+    ports: &[HostPort],
+) -> Option<Verdict> {
     let rejected = |reason: &str, message: String| {
         let reason = reason.to_owned();
         Some(Verdict { reason, message })
@@ -35,12 +42,20 @@ pub fn refusal(pod: &Pod, node: Option<&Node>, others: &[ResourceList]) -> Optio
     if let Some(message) = forbidden_sysctl(pod) {
         return rejected("SysctlForbidden", message);
     }
-    let node = node?;
-    if !matches_node(pod, node) {
-        return rejected("NodeAffinity", "Predicate NodeAffinity failed".to_owned());
+    if let Some(node) = node {
+        if !matches_node(pod, node) {
+            return rejected("NodeAffinity", "Predicate NodeAffinity failed".to_owned());
+        }
+        if let Some(shortage) = shortage(pod, node, others) {
+            return rejected(&format!("OutOf{}", shortage.resource), shortage.to_string());
+        }
     }
-    let shortage = shortage(pod, node, others)?;
-    rejected(&format!("OutOf{}", shortage.resource), shortage.to_string())
+    let asked = host_ports(pod);
+    let is_taken = |port: &HostPort| ports.iter().any(|taken| taken.collides(port));
+    if asked.iter().any(is_taken) {
+        return rejected("NodePorts", "Predicate NodePorts failed".to_owned());
+    }
+    None
 }
 
 fn forbidden_sysctl(pod: &Pod) -> Option<String> {
@@ -251,7 +266,7 @@ mod tests {
             ),
         ] {
             let others = vec![used.clone(); others];
-            let got = refusal(&asks(requests.clone()), Some(&node()), &others);
+            let got = refusal(&asks(requests.clone()), Some(&node()), &others, &[]);
             let want = want.map(|(reason, message)| Verdict {
                 reason: reason.to_owned(),
                 message: message.to_owned(),
@@ -317,10 +332,44 @@ mod tests {
             ),
             (affinity(json!([{}])), false),
         ] {
-            let got = refusal(&pod(spec.clone()), Some(&node()), &[]);
+            let got = refusal(&pod(spec.clone()), Some(&node()), &[], &[]);
             let reason = got.map(|verdict| verdict.reason);
             let want = (!fits).then(|| "NodeAffinity".to_owned());
             assert_eq!(reason, want, "{spec}");
+        }
+    }
+
+    #[test]
+    fn ports_of_the_node_that_others_have() {
+        let asks = |port: Value| pod(json!({"containers": [{"name": "c", "ports": [port]}]}));
+        let taken = host_ports(&asks(
+            json!({"containerPort": 80, "hostPort": 8080, "hostIP": "192.0.2.1"}),
+        ));
+        for (port, fits) in [
+            (json!({"containerPort": 8080}), true),
+            (json!({"containerPort": 80, "hostPort": 80}), true),
+            (json!({"containerPort": 80, "hostPort": 8080}), false),
+            (
+                json!({"containerPort": 81, "hostPort": 8080, "hostIP": "192.0.2.1"}),
+                false,
+            ),
+            (
+                json!({"containerPort": 80, "hostPort": 8080, "hostIP": "127.0.0.1"}),
+                true,
+            ),
+            (
+                json!({"containerPort": 80, "hostPort": 8080, "protocol": "UDP"}),
+                true,
+            ),
+        ] {
+            for node in [Some(&node()), None] {
+                let got = refusal(&asks(port.clone()), node, &[], &taken);
+                let want = (!fits).then(|| Verdict {
+                    reason: "NodePorts".to_owned(),
+                    message: "Predicate NodePorts failed".to_owned(),
+                });
+                assert_eq!(got, want, "{port}");
+            }
         }
     }
 
@@ -345,7 +394,7 @@ mod tests {
                 Some("forbidden sysctl: \"kernel.core_pattern\" not allowlisted"),
             ),
         ] {
-            let got = refusal(&sets(name, host), None, &[]).map(|verdict| verdict.message);
+            let got = refusal(&sets(name, host), None, &[], &[]).map(|verdict| verdict.message);
             assert_eq!(got.as_deref(), want, "{name}");
         }
     }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::Client;
 use tokio::sync::watch;
-use vetch_network::Network;
+use vetch_network::{HostPort, Network};
 use vetch_runtime::Runtime;
 
 use super::PodsConfig;
 use super::admission;
 use super::events::Recorder;
+use super::host_ports::host_ports;
 use super::objects::Objects;
 use super::own_node::OwnNode;
 use super::probe::Prober;
@@ -42,10 +43,25 @@ pub struct Context {
     pub node: OwnNode,
     pub http: reqwest::Client,
     pub memory: HostMemory,
-    /// Requests of the pods the node has taken, by uid.
-    taken: Mutex<HashMap<String, ResourceList>>,
+    /// What the pods have that the node has taken, by uid.
+    taken: Mutex<HashMap<String, Taken>>,
     /// Sends when that becomes less.
     room: watch::Sender<()>,
+}
+
+/// What a pod has of the node.
+struct Taken {
+    requests: ResourceList,
+    ports: Vec<HostPort>,
+}
+
+impl Taken {
+    fn by(pod: &Pod) -> Self {
+        Self {
+            requests: resources::pod_requests(pod),
+            ports: host_ports(pod),
+        }
+    }
 }
 
 /// What a [`Context`] is made of, without what it keeps itself.
@@ -103,10 +119,11 @@ impl Context {
         let node = self.node.get(READ_LIMIT).await;
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = spec::uid(pod);
-        match admission::refusal(pod, node.as_deref(), &others(&taken, own)) {
+        let (requests, ports) = (others(&taken, own), other_ports(&taken, own));
+        match admission::refusal(pod, node.as_deref(), &requests, &ports) {
             Some(verdict) => Err(verdict),
             None => {
-                taken.insert(own.to_owned(), resources::pod_requests(pod));
+                taken.insert(own.to_owned(), Taken::by(pod));
                 Ok(())
             }
         }
@@ -118,9 +135,10 @@ impl Context {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = spec::uid(pod);
         let others = others(&taken, own);
-        let answer = resize::decide(pod, node.as_deref(), taken.get(own), &others);
+        let had = taken.get(own).map(|taken| &taken.requests);
+        let answer = resize::decide(pod, node.as_deref(), had, &others);
         if answer == Answer::Granted {
-            taken.insert(own.to_owned(), resources::pod_requests(pod));
+            taken.insert(own.to_owned(), Taken::by(pod));
             drop(taken);
             self.room.send_replace(());
         }
@@ -134,9 +152,9 @@ impl Context {
 
     /// A pod that is here already is not asked.
     pub fn take(&self, pod: &Pod) {
-        let requests = resources::pod_requests(pod);
+        let own = Taken::by(pod);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.insert(spec::uid(pod).to_owned(), requests);
+        taken.insert(spec::uid(pod).to_owned(), own);
     }
 
     /// What it had is free.
@@ -148,7 +166,12 @@ impl Context {
     }
 }
 
-fn others(taken: &HashMap<String, ResourceList>, own: &str) -> Vec<ResourceList> {
+fn others(taken: &HashMap<String, Taken>, own: &str) -> Vec<ResourceList> {
     let others = taken.iter().filter(|(uid, _)| *uid != own);
-    others.map(|(_, requests)| requests.clone()).collect()
+    others.map(|(_, taken)| taken.requests.clone()).collect()
+}
+
+fn other_ports(taken: &HashMap<String, Taken>, own: &str) -> Vec<HostPort> {
+    let others = taken.iter().filter(|(uid, _)| *uid != own);
+    others.flat_map(|(_, taken)| taken.ports.clone()).collect()
 }

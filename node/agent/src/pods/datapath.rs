@@ -1,8 +1,9 @@
-//! What a pod's annotations ask of the datapath.
+//! What a pod's annotations and ports ask of the datapath.
 
 use k8s_openapi::api::core::v1::Pod;
 use vetch_network::PodOptions;
 
+use super::host_ports::host_ports;
 use super::text::go_quote;
 
 /// "false": packets from and to the pod go by the node's stack.
@@ -28,6 +29,7 @@ pub fn options(pod: &Pod) -> (PodOptions, Vec<String>) {
     let options = PodOptions {
         by_stack: is_off(REDIRECT).unwrap_or(false),
         tcp_by_packet: is_off(SOCKET_BALANCING).unwrap_or(false),
+        host_ports: host_ports(pod),
     };
     (options, warnings)
 }
@@ -70,6 +72,7 @@ mod tests {
             let expected = PodOptions {
                 by_stack,
                 tcp_by_packet,
+                host_ports: Vec::new(),
             };
             assert_eq!(
                 (options, told.len()),
@@ -77,6 +80,15 @@ mod tests {
                 "{annotations} {told:?}"
             );
         }
+    }
+
+    #[test]
+    fn host_ports_go_along() {
+        let ports = json!([{"containerPort": 80, "hostPort": 8080}]);
+        let pod = pod(json!({"containers": [{"name": "c", "ports": ports}]}));
+        let (options, warnings) = options(&pod);
+        assert_eq!(options.host_ports, host_ports(&pod));
+        assert_eq!((options.host_ports.len(), warnings.len()), (1, 0));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
+use super::host_ports::host_ports;
 use super::security;
 use super::spec;
 use super::text::go_quote;
@@ -35,14 +36,13 @@ pub fn warnings(pod: &Pod, missing_controllers: &[String]) -> Vec<(&'static str,
         .map(|words| ("ProfileNotApplied", words))
         .collect();
     if !spec::host_network(pod) {
-        let ports = spec::all_containers(pod)
-            .flat_map(|container| container.ports.iter().flatten())
-            .filter_map(|port| port.host_port)
-            .filter(|port| *port > 0);
-        for port in ports {
-            let message =
-                format!("hostPort {port} is not supported by this node: nothing listens on it");
-            warnings.push(("HostPortNotSupported", message));
+        let ports = host_ports(pod);
+        for port in ports.iter().filter(|port| !port.can_be_served()) {
+            let message = format!(
+                "hostPort {port} leads to port {} of the container; SCTP is served only where both are the same",
+                port.container_port
+            );
+            warnings.push(("HostPortNotServed", message));
         }
     }
     for (resource, controller) in [("cpu", "cpu"), ("memory", "memory")] {
@@ -90,7 +90,11 @@ mod tests {
     #[test]
     fn what_is_left_out() {
         let limits = json!({"limits": {"cpu": "1", "memory": "1Mi"}});
-        let ports = json!([{"containerPort": 80, "hostPort": 80}]);
+        let ports = json!([
+            {"containerPort": 80, "hostPort": 8080},
+            {"containerPort": 80, "hostPort": 80, "protocol": "SCTP"},
+            {"containerPort": 81, "hostPort": 82, "protocol": "SCTP"},
+        ]);
         let spec = |host: bool| json!({"hostNetwork": host, "containers": [{"name": "c", "resources": limits, "ports": ports}]});
         let reasons = |host, missing: &[&str]| {
             let missing: Vec<String> = missing.iter().map(|name| (*name).to_owned()).collect();
@@ -101,7 +105,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(reasons(true, &[]), [""; 0]);
-        assert_eq!(reasons(false, &[]), ["HostPortNotSupported"]);
+        assert_eq!(reasons(false, &[]), ["HostPortNotServed"]);
         assert_eq!(
             reasons(true, &["cpu", "memory", "pids"]),
             ["LimitNotEnforced", "LimitNotEnforced"]

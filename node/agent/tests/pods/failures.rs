@@ -207,7 +207,7 @@ fn what_is_not_supported_says_so() {
         let mut class = app("true");
         class["runtimeClassName"] = json!("gvisor");
         let armor = json!({"securityContext": {"appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}}});
-        let ports = json!({"ports": [{"containerPort": 80, "hostPort": 80}]});
+        let ports = json!({"ports": [{"containerPort": 80, "hostPort": 81, "protocol": "SCTP"}]});
         for (name, spec, words) in [
             (
                 "volume",
@@ -227,7 +227,7 @@ fn what_is_not_supported_says_so() {
             (
                 "ports",
                 app_with("true", ports),
-                "HostPortNotSupported: hostPort 80 is not supported by this node",
+                "HostPortNotServed: hostPort 81/SCTP leads to port 80 of the container",
             ),
         ] {
             cluster.create(name, spec).await;

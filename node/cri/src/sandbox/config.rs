@@ -38,12 +38,6 @@ pub fn spec(config: &PodSandboxConfig, logs: &Path) -> Result<SandboxSpec, Statu
     if !is_file_name(&metadata.uid) {
         return Err(invalid("metadata.uid must be the name of a directory"));
     }
-    if let Some(port) = config.port_mappings.iter().find(|port| port.host_port > 0) {
-        return Err(unsupported(&format!(
-            "host_port {} of port_mappings is",
-            port.host_port
-        )));
-    }
     let linux = config.linux.clone().unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     let namespaces = security.namespace_options.unwrap_or_default();
@@ -128,9 +122,7 @@ fn node_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use k8s_cri::v1::{
-        LinuxPodSandboxConfig, LinuxSandboxSecurityContext, PodSandboxMetadata, PortMapping,
-    };
+    use k8s_cri::v1::{LinuxPodSandboxConfig, LinuxSandboxSecurityContext, PodSandboxMetadata};
     use tonic::Code;
 
     use super::*;
@@ -233,16 +225,6 @@ mod tests {
             (
                 change(|config| config.log_directory = "logs".into()),
                 Code::InvalidArgument,
-            ),
-            (
-                change(|config| {
-                    config.port_mappings = vec![PortMapping {
-                        container_port: 80,
-                        host_port: 8080,
-                        ..PortMapping::default()
-                    }];
-                }),
-                Code::Unimplemented,
             ),
             (users(NamespaceMode::Pod), Code::Unimplemented),
             (users(NamespaceMode::Container), Code::InvalidArgument),

@@ -220,3 +220,42 @@ fn a_killed_process_loses_and_doubles_nothing() {
         }
     }
 }
+
+#[test]
+fn a_host_port_is_its_first_sandboxs_until_that_is_freed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ipam = open(dir.path(), "10.244.1.0/24");
+    let options = |host_ip: Option<&str>| PodOptions {
+        host_ports: vec![HostPort {
+            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+            protocol: crate::Protocol::Tcp,
+            port: 8080,
+            container_port: 80,
+        }],
+        ..PodOptions::default()
+    };
+    let taken = |ipam: &mut Ipam, id: &str| {
+        let refused = ipam.allocate(id, options(None)).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .starts_with("host port 8080/TCP is taken: sandbox first has "),
+            "{refused}"
+        );
+    };
+    ipam.allocate("first", options(None)).unwrap();
+    ipam.allocate("first", options(Some("127.0.0.1"))).unwrap();
+    ipam.allocate("beside", options(Some("192.0.2.1"))).unwrap();
+    ipam.free("beside").unwrap();
+    taken(&mut ipam, "second");
+    assert_eq!(ipam.get("second"), None, "and gets no address");
+    // Also one that is there without; and after a restart.
+    address(&mut ipam, "second");
+    taken(&mut ipam, "second");
+    drop(ipam);
+    let mut ipam = open(dir.path(), "10.244.1.0/24");
+    taken(&mut ipam, "second");
+    ipam.free("first").unwrap();
+    ipam.allocate("second", options(None)).unwrap();
+    assert_eq!(ipam.get("second").unwrap().options, options(None));
+}

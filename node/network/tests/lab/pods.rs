@@ -6,7 +6,8 @@ use std::{
 };
 
 use vetch_network::{
-    Error, IpamError, Network, NetworkConfig, Peer, PodAddresses, PodOptions, Pods,
+    Error, HostPort, HostPorts, IpamError, Network, NetworkConfig, Peer, PodAddresses, PodOptions,
+    PodPorts, Pods,
 };
 
 use crate::namespace::{Bridge, Namespace};
@@ -404,7 +405,21 @@ async fn attached_pods_are_published_and_found_again() {
     let options = PodOptions {
         by_stack: true,
         tcp_by_packet: true,
+        host_ports: vec![HostPort {
+            host_ip: None,
+            protocol: vetch_network::Protocol::Udp,
+            port: 5353,
+            container_port: 53,
+        }],
     };
+    let told = HostPorts::from([(
+        "b".to_owned(),
+        PodPorts {
+            ips: vec!["10.244.1.3".parse().unwrap()],
+            ports: options.host_ports.clone(),
+        },
+    )]);
+    let host_ports = |network: &Network| network.host_ports().borrow().as_deref().cloned();
     let attach = node.network.attach("b", &b.path(), options).await;
     let b_ip = attach.unwrap().ips[0];
     let a_seen = seen(&node, &a, "a").await;
@@ -414,6 +429,7 @@ async fn attached_pods_are_published_and_found_again() {
     };
     let both = BTreeMap::from([(a_ip, a_seen), (b_ip, b_seen)]);
     assert_eq!(published(&node.network).as_ref(), Some(&both));
+    assert_eq!(host_ports(&node.network).as_ref(), Some(&told));
 
     // The next daemon; one pod is half attached, and one is somewhere else.
     let (c, _) = node.pod("c").await;
@@ -428,8 +444,10 @@ async fn attached_pods_are_published_and_found_again() {
         .map(|(id, pod)| ((*id).to_owned(), Some(pod.path())))
         .collect();
     live.insert("of-the-nodes-network".into(), None);
+    assert_eq!(host_ports(&node.network), None, "not known yet");
     node.network.retain(&live).await.unwrap();
     assert_eq!(published(&node.network).as_ref(), Some(&both));
+    assert_eq!(host_ports(&node.network).as_ref(), Some(&told));
     assert_eq!(node.network.addresses("c").await, None, "to be attached");
     let c_ip = node.pod_at("c", &c).await;
     assert_eq!(tcp(&a, &c, c_ip), a_ip);

@@ -62,6 +62,8 @@ fn listed() -> Index {
     assert!(!index.complete(), "nodes are not listed yet");
     index.node(Event::Init);
     index.node(Event::InitDone);
+    assert!(!index.complete(), "host ports are not known yet");
+    index.host_ports(Arc::default());
     assert!(index.complete());
     assert_eq!(changes(&mut index), ["ns/a 10.244.0.1:8080", "ns/b "]);
     index
@@ -304,4 +306,101 @@ fn a_load_balancers_address_is_announced_by_the_node_it_names() {
     index.service(Event::Delete(balancer("here")));
     index.take_changes();
     assert!(index.announced().is_empty());
+}
+
+/// Of sandboxes `a`, `b` and so on, in this order.
+fn host_ports(pods: &[(&str, &[(&str, u16)])]) -> Arc<vetch_network::HostPorts> {
+    let port = |(ip, port): &(&str, u16)| vetch_network::HostPort {
+        host_ip: ip.parse().ok(),
+        protocol: vetch_ebpf_common::Protocol::Tcp,
+        port: *port,
+        container_port: 80,
+    };
+    let pod = |(id, ports): &(&str, &[(&str, u16)])| {
+        let pod = vetch_network::PodPorts {
+            ips: vec![format!("10.244.9.{}", id.as_bytes()[0]).parse().unwrap()],
+            ports: ports.iter().map(port).collect(),
+        };
+        ((*id).to_owned(), pod)
+    };
+    Arc::new(pods.iter().map(pod).collect())
+}
+
+#[test]
+fn a_pods_host_ports_are_served_while_it_is_attached() {
+    let mut index = listed();
+    let pods: &[(&str, &[(&str, u16)])] = &[("a", &[("", 8080), ("", 8081)]), ("b", &[("", 82)])];
+    index.host_ports(host_ports(pods));
+    assert_eq!(
+        changes(&mut index),
+        [
+            "hostPort/a 10.244.9.97:80 10.244.9.97:80",
+            "hostPort/b 10.244.9.98:80"
+        ]
+    );
+    index.host_ports(host_ports(pods));
+    assert!(!index.has_changes(), "as before");
+    index.host_ports(host_ports(&pods[1..]));
+    assert_eq!(
+        changes(&mut index),
+        ["hostPort/a "],
+        "and b is not looked at"
+    );
+    assert_eq!(
+        lines(index.take_all()),
+        ["hostPort/b 10.244.9.98:80", "ns/a 10.244.0.1:8080", "ns/b "]
+    );
+    index.touch([ObjectName::new("hostPort", "b")]);
+    assert_eq!(changes(&mut index), ["hostPort/b 10.244.9.98:80"]);
+}
+
+#[test]
+fn a_host_port_waits_for_its_address() {
+    let mut index = listed();
+    index.host_ports(host_ports(&[
+        ("a", &[("192.0.2.9", 80)]),
+        ("b", &[("", 81)]),
+    ]));
+    assert_eq!(
+        changes(&mut index),
+        ["hostPort/a ", "hostPort/b 10.244.9.98:80"]
+    );
+    let own = |addresses: &[&str]| -> BTreeSet<IpAddr> {
+        addresses.iter().map(|ip| ip.parse().unwrap()).collect()
+    };
+    index.node_addresses(&own(&["192.0.2.8"]));
+    assert!(!index.has_changes());
+    index.node_addresses(&own(&["192.0.2.8", "192.0.2.9"]));
+    assert_eq!(changes(&mut index), ["hostPort/a 10.244.9.97:80"]);
+    index.node_addresses(&own(&["192.0.2.9"]));
+    assert!(!index.has_changes());
+    index.node_addresses(&own(&[]));
+    assert_eq!(changes(&mut index), ["hostPort/a "]);
+}
+
+#[test]
+fn a_node_port_comes_before_a_host_port_for_as_long_as_it_is_there() {
+    let mut index = listed();
+    let node_port = |name: &str, ip: &str, port: u16| {
+        let ports = json!([{"port": 80, "nodePort": port}]);
+        let spec = json!({"clusterIP": ip, "type": "NodePort", "ports": ports});
+        Event::Apply(service_with(name, "1", spec))
+    };
+    index.host_ports(host_ports(&[("a", &[("", 30080)]), ("b", &[("", 30081)])]));
+    index.take_changes();
+    index.service(node_port("b", "10.96.0.2", 30080));
+    assert_eq!(changes(&mut index), ["hostPort/a ", "ns/b "]);
+    // The same in the other order, and with a second that has it too.
+    index.host_ports(host_ports(&[("b", &[("", 30081)])]));
+    index.host_ports(host_ports(&[("a", &[("", 30080)]), ("b", &[("", 30081)])]));
+    assert_eq!(
+        changes(&mut index),
+        ["hostPort/a ", "hostPort/b 10.244.9.98:80"]
+    );
+    index.service(node_port("c", "10.96.0.3", 30080));
+    index.take_changes();
+    index.service(Event::Delete(service("b", "10.96.0.2")));
+    assert_eq!(changes(&mut index), ["hostPort/a ", "ns/b "]);
+    index.service(node_port("c", "10.96.0.3", 30082));
+    assert_eq!(changes(&mut index), ["hostPort/a 10.244.9.97:80", "ns/c "]);
 }

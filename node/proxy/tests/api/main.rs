@@ -104,11 +104,13 @@ async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
     api.set("endpointslices", slice(&servers[0]));
     let shutdown = CancellationToken::new();
     let (_pods, no_pods) = tokio::sync::watch::channel(None);
+    let (_ports, no_host_ports) = tokio::sync::watch::channel(Some(Arc::default()));
     let (pressure, table_pressure) = tokio::sync::watch::channel(Some("?".to_owned()));
     let proxy = tokio::spawn(vetch_proxy::run(
         api.client(),
         cell.config("a"),
         no_pods,
+        no_host_ports,
         pressure,
         shutdown.clone(),
     ));
@@ -159,11 +161,13 @@ async fn connections_are_spread_by_the_weights_of_slices() {
     }
     let shutdown = CancellationToken::new();
     let (_pods, no_pods) = tokio::sync::watch::channel(None);
+    let (_ports, no_host_ports) = tokio::sync::watch::channel(Some(Arc::default()));
     let (pressure, _table_pressure) = tokio::sync::watch::channel(None);
     let proxy = tokio::spawn(vetch_proxy::run(
         api.client(),
         cell.config("a"),
         no_pods,
+        no_host_ports,
         pressure,
         shutdown.clone(),
     ));

@@ -81,6 +81,12 @@ impl Cell {
         }
     }
 
+    /// Where the calling thread leaves the cell's cgroup to: its sockets are nobody's
+    /// whom the programs know, as those of another machine.
+    pub fn outer_cgroup(&self) -> PathBuf {
+        self.home.join("cgroup.threads")
+    }
+
     /// A proxy with these services, attached.
     pub fn proxy(&self, name: &str, services: &Services) -> Proxy {
         let mut proxy = Proxy::open(&self.config(name)).unwrap();

@@ -8,6 +8,7 @@ use std::{
     os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
 };
 
 use axum::http::{Request, Uri};
@@ -17,7 +18,7 @@ use nix::sys::{prctl::set_pdeathsig, signal::Signal};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use vetch_network::{Network, NetworkConfig};
-use vetch_proxy::{AttachedPods, ProxyConfig};
+use vetch_proxy::{AttachedPods, HostPorts, ProxyConfig};
 
 /// Where the process finds what it is to do.
 const ORDERS: &str = "VETCH_LAB_DAEMON";
@@ -105,6 +106,8 @@ fn process() {
                 None => None,
             };
             let pods: AttachedPods = network.as_ref().map_or(no_pods, Network::pods);
+            let (_none, no_ports) = tokio::sync::watch::channel(Some(Arc::default()));
+            let ports: HostPorts = network.as_ref().map_or(no_ports, Network::host_ports);
             let config = ProxyConfig {
                 node_name: "test".into(),
                 node_ips: orders.node_ips.clone(),
@@ -122,7 +125,7 @@ fn process() {
             };
             let shutdown = CancellationToken::new();
             let (pressure, _) = tokio::sync::watch::channel(None);
-            vetch_proxy::run(client(orders.api), config, pods, pressure, shutdown).await
+            vetch_proxy::run(client(orders.api), config, pods, ports, pressure, shutdown).await
         })
         .unwrap();
 }

@@ -97,6 +97,7 @@ fn pods_are_known_while_their_programs_are_there() {
         let options = PodOptions {
             by_stack: true,
             tcp_by_packet: true,
+            ..PodOptions::default()
         };
         let (a, b) = (site.pod("a"), site.pod_with("b", options));
         let mut daemon = site.daemon("a", kind);
@@ -453,12 +454,15 @@ fn services_reach_pods_by_the_stack_and_backends_elsewhere() {
         shell(&format!("ip route add 10.244.2.0/24 via {OUTSIDE}"));
         site.outside
             .run(|| shell(&format!("ip address add {FAR}/32 dev up1")));
-        let by_stack = PodOptions {
+        let by_stack = || PodOptions {
             by_stack: true,
             ..PodOptions::default()
         };
         let (a, b) = (site.pod("a"), site.pod("b"));
-        let (c, d) = (site.pod_with("c", by_stack), site.pod_with("d", by_stack));
+        let (c, d) = (
+            site.pod_with("c", by_stack()),
+            site.pod_with("d", by_stack()),
+        );
         let mut daemon = site.started("a", kind);
         // Not at sockets: the host outside is in the test's cgroup as well.
         let own = [(NODE.parse().unwrap(), vetch_ebpf_common::addresses::NODE)];

@@ -2,7 +2,6 @@
 //! the tests' own. Needs root, and the eBPF programs: `cargo xtask build-ebpf`.
 
 mod announce;
-#[expect(dead_code, reason = "shared with the test api, which uses all of it")]
 mod api;
 mod cell;
 mod connections;
@@ -10,6 +9,7 @@ mod daemon;
 mod direct;
 mod driver;
 mod echo;
+mod host_ports;
 mod inspect;
 mod least;
 mod links;
