@@ -12,6 +12,8 @@ mod guard;
 mod image;
 mod images;
 mod import;
+mod liar;
+mod lies;
 mod measure;
 mod node;
 mod programs;
