@@ -8,6 +8,7 @@ mod containers;
 mod daemon;
 mod devices;
 mod exec;
+mod full;
 mod guard;
 mod image;
 mod images;
