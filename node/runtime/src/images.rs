@@ -38,6 +38,8 @@ use crate::types::{ImageStatus, RegistryAuth};
 use index::Index;
 
 pub use pull::PullConfig;
+#[cfg(feature = "fuzzing")]
+pub use unpack::fuzz::fuzz_unpack;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {

@@ -7,6 +7,8 @@
 //! the disk's pressure, too. What it keeps in memory has a limit (`bounded.rs`).
 
 mod bounded;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod metadata;
 
 use std::cell::Cell;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use vetch_shim::protocol::{MAX_LOG_FILES, MAX_LOG_SIZE};
 
 use crate::failure::complain;
-use crate::time::{now, utc};
+use vetch_shim::time::{now, utc};
 
 pub struct LogFile {
     path: PathBuf,
