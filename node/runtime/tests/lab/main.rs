@@ -10,6 +10,7 @@ mod devices;
 mod exec;
 mod full;
 mod guard;
+mod hurry;
 mod image;
 mod images;
 mod import;
