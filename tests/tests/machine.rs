@@ -161,6 +161,60 @@ fn a_memory_limit_does_not_go_below_what_is_used() -> Result<()> {
     Ok(())
 }
 
+/// The node has no limit of its own (the kubelet's podPidsLimit is off by default, too), so the
+/// test sets the pod's, as an administrator would.
+#[test]
+fn a_fork_bomb_ends_at_the_pods_limit() -> Result<()> {
+    let cluster = Cluster::machines()?;
+    let namespace = Namespace::create(&cluster, "bomb")?;
+    // It waits to be held, and what it forks ends by itself.
+    let script = "sleep 3600 & until [ -e /tmp/go ]; do sleep 1; done; \
+                  bomb() { sleep 5 | bomb | bomb; }; (bomb) 2>/dev/null & wait";
+    let mut manifest = pod("bomb", script);
+    manifest["spec"]["containers"][0]["volumeMounts"] =
+        json!([{"name": "tmp", "mountPath": "/tmp"}]);
+    manifest["spec"]["volumes"] = json!([{"name": "tmp", "emptyDir": {}}]);
+    namespace.apply(&manifest.to_string())?;
+    let started = "/status/containerStatuses/0/state/running/startedAt";
+    eventually(MINUTE, "it runs", || namespace.field("pod/bomb", started))?;
+    let place = namespace.field("pod/bomb", "/spec/nodeName")?;
+    let node = cluster
+        .nodes
+        .iter()
+        .find(|node| place == node.name.as_str())
+        .context("its node")?;
+    let uid = namespace.field("pod/bomb", "/metadata/uid")?;
+    let uid = uid.as_str().context("a uid")?;
+    let find = format!("find /sys/fs/cgroup -type d -name 'pod{uid}' | head -n 1");
+    let group = node.run("sh", &["-c", &find])?.trim().to_owned();
+    ensure!(!group.is_empty(), "no cgroup of pod {uid}");
+    node.run("sh", &["-c", &format!("echo 64 > {group}/pids.max")])?;
+    let go = ["exec", "bomb", "--", "sh", "-c", ": > /tmp/go"];
+    namespace.kubectl(&go)?.ok()?;
+    eventually(MINUTE, "forks are refused", || {
+        // Before 6.11 the kernel counts it where the fork was, and not where the limit is.
+        let all = format!("find {group} -name pids.events -exec cat {{}} +");
+        let said = node.run("sh", &["-c", &all])?;
+        let refused = said.lines().any(|line| line != "max 0");
+        ensure!(refused, "{said}");
+        Ok(())
+    })?;
+    let most: u64 = node
+        .run("cat", &[&format!("{group}/pids.current")])?
+        .trim()
+        .parse()?;
+    ensure!(most <= 64, "{most} processes");
+    // Others of the node hear nothing of it.
+    let beside = output(&namespace, pod("beside", "echo here"))?;
+    ensure!(beside == "here\n", "{beside:?}");
+    namespace
+        .kubectl(&["delete", "pod", "bomb", "--timeout=60s"])?
+        .ok()?;
+    eventually(MINUTE, "its cgroup is gone", || {
+        node.run("test", &["!", "-e", &group]).map(drop)
+    })
+}
+
 #[test]
 fn every_controller_is_handed_on_to_the_container() -> Result<()> {
     let cluster = Cluster::machines()?;

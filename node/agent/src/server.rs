@@ -52,6 +52,8 @@ use tls::{Certificate, TlsError};
 
 use crate::node::chain;
 
+#[cfg(feature = "fuzzing")]
+pub use logs::fuzz::fuzz_log;
 pub use pods::{ApiPods, PodSource, PodsError};
 pub use settings::Settings;
 

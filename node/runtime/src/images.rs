@@ -38,6 +38,8 @@ use crate::types::{ImageStatus, RegistryAuth};
 use index::Index;
 
 pub use pull::PullConfig;
+#[cfg(feature = "fuzzing")]
+pub use unpack::fuzz::fuzz_unpack;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -150,6 +152,7 @@ impl ImageStore {
                     message,
                 },
             });
+        self.note_failure(&outcome);
         let store = self.clone();
         layer::blocking(move || store.after_use()).await?;
         outcome
@@ -207,6 +210,7 @@ impl ImageStore {
         let (store, tar) = (self.clone(), tar.to_owned());
         layer::blocking(move || {
             let outcome = import::import(&store, &tar);
+            store.note_failure(&outcome);
             store.after_use()?;
             outcome
         })
@@ -236,6 +240,14 @@ impl ImageStore {
             sum.inodes += size.inodes;
         }
         Ok(sum)
+    }
+
+    /// The layers that came before the failure have no image, and on a disk that it was about nobody
+    /// would take them away. As containerd, whose lease ends with a pull.
+    fn note_failure<T>(&self, outcome: &Result<T, ImageError>) {
+        if outcome.is_err() {
+            self.inner.garbage.store(true, Ordering::Relaxed);
+        }
     }
 
     fn after_use(&self) -> Result<(), ImageError> {

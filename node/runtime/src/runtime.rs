@@ -82,6 +82,7 @@ impl Runtime {
             PullConfig {
                 netns: config.pull_netns.clone(),
                 insecure_registries: config.insecure_registries.clone(),
+                ..PullConfig::default()
             },
         )?;
         let cgroups = CgroupTree::open(&config.cgroup_root)?;

@@ -36,7 +36,6 @@ mod log;
 mod sandbox;
 mod supervisor;
 mod sys;
-mod time;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};

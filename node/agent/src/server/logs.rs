@@ -2,6 +2,8 @@
 
 mod entry;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod locate;
 pub mod notify;
 pub mod options;

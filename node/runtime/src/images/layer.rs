@@ -202,5 +202,17 @@ pub fn write_durably(store: &Path, path: &Path, text: &[u8]) -> Result<(), Image
         file.sync_data()?;
         fs::rename(&temporary, path)
     };
-    write().map_err(ImageError::store("writing", path))
+    write()
+        .inspect_err(|_| forget(&temporary))
+        .map_err(ImageError::store("writing", path))
+}
+
+/// A file that could not be written whole: on a full disk its part counts.
+pub fn forget(temporary: &Path) {
+    match fs::remove_file(temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!("removing {}: {error}", temporary.display());
+        }
+        _ => {}
+    }
 }

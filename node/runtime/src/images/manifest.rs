@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
+use sha2::digest::DynDigest;
+use sha2::{Digest, Sha256, Sha512};
 
 use super::ImageError;
 use super::index::ImageRecord;
@@ -103,14 +104,7 @@ pub fn choose(manifests: &[Descriptor]) -> Result<&Descriptor, String> {
 /// diff ids are file names below: they are what they say or refused.
 pub fn checked_digest(digest: &str) -> Result<&str, String> {
     match digest.strip_prefix("sha256:") {
-        Some(hex)
-            if hex.len() == 64
-                && hex
-                    .bytes()
-                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) =>
-        {
-            Ok(hex)
-        }
+        Some(hex) if is_hex(hex, 64) => Ok(hex),
         _ => Err(format!("unsupported digest {digest:?}")),
     }
 }
@@ -165,6 +159,32 @@ pub fn digest_of(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }
 
+pub type Hash = Box<dyn DynDigest + Send>;
+
+/// What computes a digest's algorithm: those that OCI registers. Digests go into addresses, and are
+/// what they say or refused.
+pub fn hash_of(digest: &str) -> Result<Hash, String> {
+    let hash: Option<Hash> = match digest.split_once(':') {
+        Some(("sha256", hex)) if is_hex(hex, 64) => Some(Box::new(Sha256::default())),
+        Some(("sha512", hex)) if is_hex(hex, 128) => Some(Box::new(Sha512::default())),
+        _ => None,
+    };
+    hash.ok_or_else(|| format!("unsupported digest {digest:?}"))
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    let digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == length && text.bytes().all(digit)
+}
+
+/// By the algorithm of another digest.
+pub fn digest_like(other: &str, bytes: &[u8]) -> Result<String, String> {
+    let mut hash = hash_of(other)?;
+    hash.update(bytes);
+    let algorithm = other.split_once(':').map_or("", |(algorithm, _)| algorithm);
+    Ok(format!("{algorithm}:{}", hex(&hash.finalize_reset())))
+}
+
 /// Keeps a manifest or config as it came; returns its digest. One that a
 /// crash has cut is written anew.
 pub fn keep_blob(dir: &Path, bytes: &[u8]) -> Result<String, ImageError> {
@@ -174,6 +194,7 @@ pub fn keep_blob(dir: &Path, bytes: &[u8]) -> Result<String, ImageError> {
         let temporary = super::layer::temporary(dir);
         fs::write(&temporary, bytes)
             .and_then(|()| fs::rename(&temporary, &path))
+            .inspect_err(|_| super::layer::forget(&temporary))
             .map_err(ImageError::store("writing", &path))?;
     }
     Ok(digest)
@@ -230,6 +251,7 @@ mod tests {
         assert!(checked_digest(&good).is_ok());
         for bad in ["sha256:../../etc", "sha512:00", "", &good.to_uppercase()] {
             assert!(checked_digest(bad).is_err(), "{bad}");
+            assert!(hash_of(bad).is_err(), "{bad}");
         }
     }
 

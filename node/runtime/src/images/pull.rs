@@ -1,5 +1,7 @@
 //! From a registry into the store.
 
+mod blob;
+mod repository;
 mod words;
 
 use std::path::PathBuf;
@@ -7,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use oci_client::client::{ClientConfig, ClientProtocol, SizedStream};
+use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth as OciAuth;
 use oci_client::{Client, Reference};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
+use self::repository::{CONNECT, Repository, USER_AGENT};
 use super::index::Index;
 use super::manifest::{self, Config, Descriptor, Manifest};
 use super::{ImageError, ImageStore, layer, reference};
@@ -22,12 +25,29 @@ const MAX_CONFIG: u64 = 8 << 20;
 /// As containerd's max_concurrent_downloads.
 const LAYERS_AT_ONCE: usize = 3;
 
-#[derive(Clone, Debug, Default)]
+/// Of a registry that says nothing more, also in the middle of a layer. containerd gives a pull up
+/// that makes no progress for five minutes (its image_pull_progress_timeout); reqwest's read_timeout
+/// is for each read, so that a minute is enough for slow ones, and the kubelet tries again.
+const SILENCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug)]
 pub struct PullConfig {
     /// Registry traffic goes through this network namespace.
     pub netns: Option<PathBuf>,
     /// `host:port` spoken to without TLS, besides any on loopback.
     pub insecure_registries: Vec<String>,
+    /// How long a registry may say nothing before it is given up.
+    pub silence: Duration,
+}
+
+impl Default for PullConfig {
+    fn default() -> PullConfig {
+        PullConfig {
+            netns: None,
+            insecure_registries: Vec::new(),
+            silence: SILENCE,
+        }
+    }
 }
 
 pub enum PullError {
@@ -75,22 +95,26 @@ impl Puller {
             .map_err(|error| PullError::Words(format!("the puller died: {error}")))?
     }
 
-    fn client(&self, reference: &Reference) -> Result<Client, PullError> {
-        let registry = reference.resolve_registry();
-        let protocol = if is_insecure(registry, &self.config.insecure_registries) {
-            ClientProtocol::Http
+    async fn repository(&self, name: &Reference, auth: OciAuth) -> Result<Repository, PullError> {
+        let registry = name.resolve_registry();
+        let (protocol, scheme) = if is_insecure(registry, &self.config.insecure_registries) {
+            (ClientProtocol::Http, "http")
         } else {
-            ClientProtocol::Https
+            (ClientProtocol::Https, "https")
         };
-        Client::try_from(ClientConfig {
+        let silence = self.config.silence;
+        let client = Client::try_from(ClientConfig {
             protocol,
             platform_resolver: None,
-            connect_timeout: Some(Duration::from_secs(30)),
-            read_timeout: Some(Duration::from_secs(60)),
-            user_agent: concat!("vetch/", env!("CARGO_PKG_VERSION")),
+            connect_timeout: Some(CONNECT),
+            read_timeout: Some(silence),
+            user_agent: USER_AGENT,
             ..ClientConfig::default()
         })
-        .map_err(|error| PullError::Words(words::no_client(&error)))
+        .map_err(|error| PullError::Words(words::no_client(&error)))?;
+        Repository::open(client, name, auth, scheme, silence)
+            .await
+            .map_err(|error| PullError::Words(words::resolving(name, &error)))
     }
 }
 
@@ -150,13 +174,12 @@ pub async fn pull(
     let dir = store.inner.dir.clone();
     let of = dir.clone();
     let _using = layer::blocking(move || layer::using(&of)).await?;
+    let auth = match auth {
+        Some(auth) => OciAuth::Basic(auth.username, auth.password),
+        None => OciAuth::Anonymous,
+    };
     let source = Source {
-        client: store.inner.puller.client(&reference)?,
-        auth: match auth {
-            Some(auth) => OciAuth::Basic(auth.username, auth.password),
-            None => OciAuth::Anonymous,
-        },
-        reference,
+        repository: store.inner.puller.repository(&reference, auth).await?,
     };
     let (digest, manifests, config, layers) = source.resolve().await?;
     let text = source.config(&config).await?;
@@ -164,8 +187,8 @@ pub async fn pull(
     unpack_layers(store, &source, &parsed, &layers).await?;
 
     let size = config.size + layers.iter().map(|layer| layer.size).sum::<u64>();
-    let tag = reference::tag(&source.reference);
-    let digest = reference::digest(&source.reference, &digest);
+    let tag = reference::tag(&reference);
+    let digest = reference::digest(&reference, &digest);
     let status = layer::blocking(move || {
         let mut blobs = Vec::new();
         for blob in manifests.iter().map(|bytes| &bytes[..]).chain([&text[..]]) {
@@ -180,9 +203,7 @@ pub async fn pull(
 }
 
 struct Source {
-    client: Client,
-    auth: OciAuth,
-    reference: Reference,
+    repository: Repository,
 }
 
 type Resolved = (String, Vec<bytes::Bytes>, Descriptor, Vec<Descriptor>);
@@ -191,7 +212,7 @@ impl Source {
     /// The digest asked for, the manifests on the way, and what they list for
     /// this machine.
     async fn resolve(&self) -> Result<Resolved, PullError> {
-        let (bytes, digest) = self.manifest(&self.reference).await?;
+        let (bytes, digest) = self.repository.named().await?;
         let parsed = parse(&bytes)?;
         let entry = match parsed {
             Manifest::Image { config, layers } => {
@@ -199,8 +220,7 @@ impl Source {
             }
             Manifest::Index { manifests } => manifest::choose(&manifests)?.clone(),
         };
-        let inner = self.reference.clone_with_digest(entry.digest);
-        let (inner, _) = self.manifest(&inner).await?;
+        let inner = self.repository.by_digest(&entry.digest).await?;
         match parse(&inner)? {
             Manifest::Image { config, layers } => Ok((digest, vec![bytes, inner], config, layers)),
             Manifest::Index { .. } => Err(PullError::Words(
@@ -209,18 +229,11 @@ impl Source {
         }
     }
 
-    async fn manifest(&self, reference: &Reference) -> Result<(bytes::Bytes, String), PullError> {
-        self.client
-            .pull_manifest_raw(reference, &self.auth, &manifest::ACCEPTED)
-            .await
-            .map_err(|error| PullError::Words(words::resolving(&self.reference, &error)))
-    }
-
     async fn config(&self, config: &Descriptor) -> Result<Vec<u8>, PullError> {
         if config.size > MAX_CONFIG {
             return Err(PullError::Words(format!("config of {} bytes", config.size)));
         }
-        let stream = self.blob(config).await?;
+        let stream = self.repository.blob(config).await?;
         let mut text = Vec::new();
         // To its end, where the digest is compared, or one byte too far.
         StreamReader::new(stream)
@@ -236,20 +249,6 @@ impl Source {
         Ok(text)
     }
 
-    /// Its last item is an error when the bytes have another digest.
-    async fn blob(&self, blob: &Descriptor) -> Result<SizedStream, PullError> {
-        self.client
-            .pull_blob_stream(&self.reference, blob.digest.as_str())
-            .await
-            .map_err(|error| {
-                PullError::Words(format!(
-                    "failed to fetch {}: {}",
-                    blob.digest,
-                    words::words(&error)
-                ))
-            })
-    }
-
     async fn layer(
         &self,
         store: &ImageStore,
@@ -262,7 +261,8 @@ impl Source {
         if layer::present(&dir, diff_id) {
             return Ok(());
         }
-        let reader = SyncIoBridge::new(StreamReader::new(self.blob(blob).await?));
+        let stream = self.repository.blob(blob).await?;
+        let reader = SyncIoBridge::new(StreamReader::new(stream));
         let diff_id = diff_id.to_owned();
         tokio::task::spawn_blocking(move || layer::unpack(&dir, &diff_id, reader))
             .await

@@ -2,10 +2,17 @@
 //!
 //! Nothing in a tar leads out of the directory: parents are opened with
 //! openat2(RESOLVE_IN_ROOT) (5.6+), entries are made by name in them and
-//! never through a symlink.
+//! never through a symlink. How much it writes only the disk says: a manifest
+//! tells the size of what is packed, and containerd and the kubelet leave it to
+//! the disk's pressure, too. What it keeps in memory has a limit (`bounded.rs`).
 
+mod bounded;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod metadata;
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -21,6 +28,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 
+use bounded::Bounded;
 use metadata::{Metadata, times};
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -37,16 +45,21 @@ pub fn unpack(tar: impl Read, target: &Path) -> io::Result<()> {
     )?;
     let mut unpacker = Unpacker {
         root,
-        directories: Vec::new(),
+        directories: BTreeMap::new(),
         parent: None,
     };
-    let mut archive = Archive::new(tar);
+    let description = Cell::new(bounded::MAX_DESCRIPTION);
+    let mut archive = Archive::new(Bounded::new(tar, &description));
     for entry in archive.entries()? {
         let mut entry = entry?;
+        description.set(bounded::CONTENT);
         let path = inside(&entry.path_bytes())?;
         unpacker.entry(&mut entry, &path).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         })?;
+        // What nobody wanted of it describes no other.
+        io::copy(&mut entry, &mut io::sink())?;
+        description.set(bounded::MAX_DESCRIPTION);
     }
     unpacker.finish()
 }
@@ -54,7 +67,7 @@ pub fn unpack(tar: impl Read, target: &Path) -> io::Result<()> {
 struct Unpacker {
     root: OwnedFd,
     /// Their times change while they are filled.
-    directories: Vec<(PathBuf, i64)>,
+    directories: BTreeMap<PathBuf, i64>,
     /// The last one opened: entries come directory by directory.
     parent: Option<(PathBuf, OwnedFd)>,
 }
@@ -82,6 +95,9 @@ impl Unpacker {
         let kind = entry.header().entry_type();
         if kind == EntryType::XGlobalHeader {
             return Ok(());
+        }
+        if kind == EntryType::XHeader {
+            return Err(invalid("extensions in a header of an unknown format"));
         }
         let metadata = metadata::read(entry)?;
         let Some(name) = path.file_name() else {
@@ -235,7 +251,7 @@ impl Unpacker {
             None => self.open(path)?,
         };
         apply(&fd, metadata)?;
-        self.directories.push((path.to_owned(), metadata.mtime));
+        self.directories.insert(path.to_owned(), metadata.mtime);
         Ok(())
     }
 
@@ -277,7 +293,7 @@ impl Unpacker {
                 });
             match outcome {
                 // A later entry put something else there.
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 outcome => outcome?,
             }
         }

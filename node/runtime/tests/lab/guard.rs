@@ -12,6 +12,35 @@ use vetch_runtime::{Runtime, RuntimeConfig};
 
 use crate::{image, shim};
 
+/// A disk of its own below a path, small enough to be full.
+pub struct Disk {
+    point: PathBuf,
+}
+
+impl Disk {
+    pub fn mount(point: &Path, mebibytes: u32) -> Disk {
+        fs::create_dir_all(point).unwrap();
+        let size = format!("size={mebibytes}m");
+        let flags = MsFlags::empty();
+        mount(Some("disk"), point, Some("tmpfs"), flags, Some(&size[..])).unwrap();
+        Disk {
+            point: point.to_owned(),
+        }
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> u64 {
+        let stat = nix::sys::statvfs::statvfs(&self.point).unwrap();
+        (stat.blocks() - stat.blocks_free()) * stat.fragment_size()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = umount2(&self.point, MntFlags::MNT_DETACH);
+    }
+}
+
 /// How the mounts of the test's namespace tell others of new ones.
 #[derive(Clone, Copy)]
 pub enum Mounts {
@@ -209,6 +238,16 @@ pub fn entries(dir: &Path) -> Vec<String> {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect()
+}
+
+/// A field of a process's /proc/PID/status that is in KiB.
+pub fn memory(pid: &str, field: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| {
+        let value = line.strip_prefix(field)?.strip_prefix(':')?;
+        value.trim().strip_suffix(" kB")?.parse().ok()
+    });
+    line.unwrap_or_else(|| panic!("no {field} in {text}"))
 }
 
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {

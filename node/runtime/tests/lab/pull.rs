@@ -211,7 +211,7 @@ fn bytes_that_are_not_what_was_named_are_refused() {
             );
             if !packed {
                 assert!(
-                    words.contains(&format!("Expected {blob}, got sha256:")),
+                    words.contains(&format!("expected {blob}, got sha256:")),
                     "{words}"
                 );
             }

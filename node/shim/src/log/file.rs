@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use vetch_shim::protocol::{MAX_LOG_FILES, MAX_LOG_SIZE};
 
 use crate::failure::complain;
-use crate::time::{now, utc};
+use vetch_shim::time::{now, utc};
 
 pub struct LogFile {
     path: PathBuf,
@@ -47,8 +47,9 @@ impl LogFile {
             Ok(())
         };
         let written = self.file.write_all(entries);
-        if written.is_ok() {
-            self.size += entries.len() as u64;
+        match written {
+            Ok(()) => self.size += entries.len() as u64,
+            Err(_) => self.cut(),
         }
         match rotated.and(written) {
             Ok(()) => self.failing = false,
@@ -57,6 +58,15 @@ impl LogFile {
                 self.failing = true;
             }
             Err(_) => {}
+        }
+    }
+
+    /// What a full disk has taken of the entries ends in the middle of a line, to which the next would
+    /// be glued. What cannot be cut stays torn.
+    fn cut(&self) {
+        let longer = |meta: fs::Metadata| meta.len() > self.size;
+        if self.file.metadata().is_ok_and(longer) {
+            let _ = self.file.set_len(self.size);
         }
     }
 

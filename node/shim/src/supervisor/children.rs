@@ -16,7 +16,7 @@ use crate::failure::{Context, Failure, complain};
 use crate::launch::Launched;
 use crate::log::LogFile;
 use crate::sys;
-use crate::time::now;
+use vetch_shim::time::now;
 
 pub struct Running {
     pub pidfd: OwnedFd,

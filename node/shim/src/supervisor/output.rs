@@ -6,8 +6,9 @@ use rustix::io::Errno;
 
 use super::Supervisor;
 use super::attached::Audience;
-use crate::log::{LineBuffer, LogFile};
-use crate::time::now;
+use crate::log::LogFile;
+use vetch_shim::lines::LineBuffer;
+use vetch_shim::time::now;
 
 /// Reads before other descriptors get their turn.
 const READS_A_TURN: usize = 8;

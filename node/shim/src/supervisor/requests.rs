@@ -12,7 +12,7 @@ use crate::failure::{Context, Failure, complain};
 use crate::launch;
 use crate::log::LogFile;
 use crate::sys;
-use crate::time::now;
+use vetch_shim::time::now;
 
 impl Supervisor {
     pub(super) fn read_connection(&mut self, id: u64) {

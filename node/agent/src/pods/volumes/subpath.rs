@@ -149,4 +149,92 @@ mod tests {
         assert!(volume.join("new/deep").is_dir());
         assert!(make(&root, Path::new("absolute/new")).is_err());
     }
+
+    /// Needs root. Another container of the volume swaps a directory for a link out of it, and back,
+    /// while parts below it are bound.
+    #[test]
+    fn a_race_leads_nowhere_else() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        use std::time::{Duration, Instant};
+
+        use nix::mount::{MsFlags, mount};
+        use rustix::fs::{AtFlags, CWD, RenameFlags, renameat_with, unlinkat};
+
+        struct Ends<'a>(&'a AtomicBool);
+        impl Drop for Ends<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+
+        // The mounts go with the thread, whose own namespace this is.
+        let race = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            let (none, flags) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+            mount(none, "/", none, flags, none).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let [volume, outside, target] =
+                ["volume", "outside", "target"].map(|name| dir.path().join(name));
+            fs::create_dir_all(volume.join("part/deep")).unwrap();
+            fs::create_dir_all(outside.join("deep")).unwrap();
+            for place in [volume.join("part"), volume.join("part/deep")] {
+                fs::write(place.join("inside"), "").unwrap();
+            }
+            symlink("/", volume.join("root")).unwrap();
+            symlink(&outside, volume.join("link")).unwrap();
+            let root: OwnedFd = File::open(&volume).unwrap().into();
+            let ended = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let _ends = Ends(&ended);
+                scope.spawn(|| {
+                    let part = volume.join("part");
+                    for link in ["root", "link"].iter().cycle() {
+                        if ended.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        // Away and back, so that each is what it was.
+                        for _ in 0..2 {
+                            let other = volume.join(link);
+                            renameat_with(CWD, &part, CWD, other, RenameFlags::EXCHANGE).unwrap();
+                        }
+                    }
+                });
+                let (mut bound, mut refused) = (0, 0);
+                let deadline = Instant::now() + Duration::from_secs(20);
+                while bound < 200 || refused < 200 {
+                    assert!(
+                        Instant::now() < deadline,
+                        "{bound} bound, {refused} refused"
+                    );
+                    for path in ["part", "part/deep", "part/new"] {
+                        match bind(&volume, Path::new(path), &target) {
+                            Ok(_) if path == "part/new" => {
+                                // Made in the volume, so that it is empty and goes from there.
+                                assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+                                mounts::detach(&target).unwrap();
+                                bound += 1;
+                            }
+                            Ok(_) => {
+                                assert!(target.join("inside").exists(), "{path} is elsewhere");
+                                mounts::detach(&target).unwrap();
+                                bound += 1;
+                            }
+                            Err(VolumeError::Io { .. }) => refused += 1,
+                            Err(other) => panic!("{path}: {other}"),
+                        }
+                        for place in ["part", "root", "link"] {
+                            // Not through the links, which would hide what was made there.
+                            if let Ok(dir) = open_beneath(&root, Path::new(place)) {
+                                let _ = unlinkat(dir, "new", AtFlags::REMOVEDIR);
+                            }
+                        }
+                    }
+                    let left: Vec<_> = fs::read_dir(&outside).unwrap().flatten().collect();
+                    assert_eq!(left.len(), 1, "made outside: {left:?}");
+                    assert!(!Path::new("/new").exists());
+                }
+            });
+        };
+        std::thread::spawn(race).join().unwrap();
+    }
 }

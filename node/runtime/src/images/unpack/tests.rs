@@ -265,6 +265,13 @@ fn what_makes_no_sense_is_refused_in_words() {
         ),
         (&[(LINK, "a", 0o644, "/")], "a: hard link to the root"),
         (&[(FILE, ".wh..", 0, "")], ".wh..: whiteout of nothing"),
+        (&[(FILE, ".wh...", 0, "")], ".wh...: whiteout of nothing"),
+        (&[(FILE, ".wh.", 0, "")], ".wh.: whiteout of nothing"),
+        (&[(SYM, "s", 0o777, "")], "s: symlink without a target"),
+        (
+            &[(SYM, "s", 0o777, "s"), (FILE, "s/x", 0o644, "")],
+            "s/x: Too many levels of symbolic links (os error 40)",
+        ),
         (
             &[(FILE, "f", 0o644, ""), (FILE, "f/g", 0o644, "")],
             "f/g: Not a directory (os error 20)",
@@ -327,4 +334,119 @@ fn fields_that_nobody_filled_are_zero() {
         (metadata.uid(), metadata.gid(), metadata.mtime()),
         (0, 0, 0)
     );
+}
+
+/// A tar whose entry has `length` bytes of extensions before it, of a kind that is kept in memory.
+fn described(kind: EntryType, length: usize) -> Vec<u8> {
+    let mut tar = Builder::new(Vec::new());
+    let bytes = vec![b'x'; length];
+    let mut header = Header::new_gnu();
+    header.set_path("././@LongLink").unwrap();
+    header.set_entry_type(kind);
+    header.set_size(length as u64);
+    header.set_cksum();
+    tar.append(&header, &bytes[..]).unwrap();
+    tar.append(&self::header(FILE, 0o644, 0), &[][..]).unwrap();
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn what_describes_an_entry_is_no_larger_than_memory_bears() {
+    for kind in [
+        EntryType::GNULongName,
+        EntryType::GNULongLink,
+        EntryType::XHeader,
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let tar = described(kind, 5 << 20);
+        let refused = unpack(&tar[..], dir.path()).unwrap_err().to_string();
+        assert_eq!(
+            refused, "an entry is described by over 4194304 bytes",
+            "{kind:?}"
+        );
+    }
+    // One that the tar crate does not take for a description would be read as an entry's own.
+    let mut old = Header::new_old();
+    old.set_path("x").unwrap();
+    old.set_entry_type(EntryType::XHeader);
+    old.set_size(0);
+    old.set_cksum();
+    let mut tar = Builder::new(Vec::new());
+    tar.append(&old, &[][..]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let refused = unpack(&tar.into_inner().unwrap()[..], dir.path()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "x: extensions in a header of an unknown format"
+    );
+    // What an entry contains is none of it, whatever its kind.
+    let mut tar = Builder::new(Vec::new());
+    for (kind, name) in [(FILE, "file"), (DIR, "dir"), (FILE, ".wh.gone")] {
+        let mut header = header(kind, 0o755, 5 << 20);
+        header.set_path(name).unwrap();
+        header.set_cksum();
+        tar.append(&header, &vec![7; 5 << 20][..]).unwrap();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    unpack(&tar.into_inner().unwrap()[..], dir.path()).unwrap();
+    assert_eq!(
+        fs::metadata(dir.path().join("file")).unwrap().len(),
+        5 << 20
+    );
+    assert!(dir.path().join("dir").is_dir() && is_whiteout(&dir.path().join("gone")));
+}
+
+#[test]
+fn names_that_no_file_system_has_are_refused() {
+    let long = "n".repeat(256);
+    let deep = "d/".repeat(2100);
+    let nul = "a\0b";
+    for (name, words) in [
+        (&long[..], "File name too long (os error 36)"),
+        (&deep, "File name too long (os error 36)"),
+        (nul, "Invalid argument (os error 22)"),
+    ] {
+        let mut tar = Builder::new(Vec::new());
+        let record = |value: &str| {
+            // The length counts itself.
+            let rest = value.len() + " path=\n".len();
+            let digits = (rest + 4).to_string().len();
+            format!("{} path={value}\n", rest + digits).into_bytes()
+        };
+        let record = record(name);
+        let mut extension = header(EntryType::XHeader, 0o644, record.len());
+        extension.set_path("x").unwrap();
+        extension.set_cksum();
+        tar.append(&extension, &record[..]).unwrap();
+        let mut file = header(FILE, 0o644, 0);
+        file.set_path("short").unwrap();
+        file.set_cksum();
+        tar.append(&file, &[][..]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let refused = unpack(&tar.into_inner().unwrap()[..], dir.path()).unwrap_err();
+        assert!(refused.to_string().ends_with(words), "{refused}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn the_root_is_the_layers_own() {
+    let dir = layer(&[
+        (SYM, "root", 0o777, "/"),
+        (FILE, "root/inner/x", 0o644, "x"),
+        (SYM, "up", 0o777, "../../../.."),
+        (FILE, "up/y", 0o644, "y"),
+        (LINK, "z", 0o644, "up/root/y"),
+        (DIR, "loop", 0o755, ""),
+        (DIR, "loop/deep", 0o755, ""),
+        (SYM, "loop", 0o777, "loop"),
+        (FILE, ".wh..wh..opq", 0, ""),
+    ]);
+    let root = dir.path().join("layer");
+    for (path, text) in [("inner/x", "x"), ("y", "y"), ("z", "y")] {
+        assert_eq!(fs::read_to_string(root.join(path)).unwrap(), text, "{path}");
+    }
+    assert!(is_opaque(&root));
+    assert_eq!(fs::read_link(root.join("loop")).unwrap(), Path::new("loop"));
+    assert_eq!(fs::read_dir(dir.path().join("outside")).unwrap().count(), 0);
 }

@@ -1,0 +1,156 @@
+//! A registry that answers what a test wants it to, true or not.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::image::{Image, digest};
+use crate::registry::MANIFEST;
+
+/// To a GET of a path.
+#[derive(Clone)]
+pub struct Answer {
+    pub status: &'static str,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Body,
+}
+
+#[derive(Clone)]
+pub enum Body {
+    Whole(Vec<u8>),
+    /// These over and over, for as long as somebody reads.
+    Endless(Vec<u8>),
+    /// Announced whole, and never sent to the end.
+    Stuck(Vec<u8>),
+}
+
+pub fn ok(body: Body) -> Answer {
+    Answer {
+        status: "200 OK",
+        headers: Vec::new(),
+        body,
+    }
+}
+
+pub struct Liar {
+    /// `127.0.0.1:port`
+    pub address: String,
+    done: Arc<AtomicBool>,
+}
+
+impl Liar {
+    /// Paths are without `/v2/it/`; of others it says that there is nothing.
+    pub fn start(answers: BTreeMap<String, Answer>) -> Liar {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let done = Arc::new(AtomicBool::new(false));
+        let (answers, ended) = (Arc::new(answers), done.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ended.load(Ordering::Relaxed) {
+                    break;
+                }
+                let answers = answers.clone();
+                // A client that has heard enough goes away in the middle.
+                std::thread::spawn(move || serve(stream.unwrap(), &answers).ok());
+            }
+        });
+        Liar { address, done }
+    }
+
+    pub fn name(&self, tag: &str) -> String {
+        format!("{}/it:{tag}", self.address)
+    }
+}
+
+impl Drop for Liar {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        // Wakes it.
+        let _ = TcpStream::connect(&self.address);
+    }
+}
+
+fn serve(mut stream: TcpStream, answers: &BTreeMap<String, Answer>) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let request = lines.next().unwrap_or(Ok(String::new()))?;
+    for line in lines.by_ref() {
+        if line?.is_empty() {
+            break;
+        }
+    }
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let path = path.strip_prefix("/v2/it/").unwrap_or(path);
+    let nothing = Answer {
+        status: "404 Not Found",
+        headers: Vec::new(),
+        body: Body::Whole(Vec::new()),
+    };
+    let answer = answers.get(path).unwrap_or(&nothing);
+    write!(
+        stream,
+        "HTTP/1.1 {}\r\nConnection: close\r\n",
+        answer.status
+    )?;
+    for (name, value) in &answer.headers {
+        write!(stream, "{name}: {value}\r\n")?;
+    }
+    match &answer.body {
+        Body::Whole(bytes) => {
+            write!(stream, "Content-Length: {}\r\n\r\n", bytes.len())?;
+            stream.write_all(bytes)
+        }
+        Body::Endless(bytes) => {
+            stream.write_all(b"\r\n")?;
+            loop {
+                stream.write_all(bytes)?;
+            }
+        }
+        Body::Stuck(bytes) => {
+            write!(stream, "Content-Length: {}\r\n\r\n", bytes.len() + 1)?;
+            stream.write_all(bytes)?;
+            // Until the client goes.
+            stream.read(&mut [0]).map(drop)
+        }
+    }
+}
+
+/// What an honest registry would answer of an image with one layer, as `it:1`.
+pub struct Honest {
+    pub manifest: serde_json::Value,
+    pub answers: BTreeMap<String, Answer>,
+    pub layer: String,
+    pub config: String,
+}
+
+pub fn honest(image: &Image, layer: Vec<u8>) -> Honest {
+    let (config_name, layer_name) = (digest(&image.config), digest(&layer));
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": {"digest": config_name, "size": image.config.len()},
+        "layers": [{"digest": layer_name, "size": layer.len()}],
+    });
+    let mut it = Honest {
+        answers: BTreeMap::new(),
+        layer: format!("blobs/{layer_name}"),
+        config: format!("blobs/{config_name}"),
+        manifest: manifest.clone(),
+    };
+    it.put("manifests/1", Body::Whole(manifest.to_string().into()));
+    it.put(&it.config.clone(), Body::Whole(image.config.clone()));
+    it.put(&it.layer.clone(), Body::Whole(layer));
+    it
+}
+
+impl Honest {
+    pub fn put(&mut self, path: &str, body: Body) {
+        self.answers.insert(path.to_owned(), ok(body));
+    }
+
+    /// Another manifest than its own.
+    pub fn describe(&mut self, manifest: &serde_json::Value) {
+        self.put("manifests/1", Body::Whole(manifest.to_string().into()));
+    }
+}
