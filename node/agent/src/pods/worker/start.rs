@@ -217,7 +217,7 @@ impl StartJob {
                 qos,
                 context.memory,
             )),
-            ..resources::container(container)
+            ..resources::container(&self.pod, container)
         };
         let parts = Parts {
             attempt: self.attempt.unwrap_or(prepared.attempt),
