@@ -145,7 +145,8 @@ impl CgroupTree {
     /// Of all pods of a class together, or of all pods: those of Guaranteed ones
     /// are right below. Nothing to do where no controller heeds it.
     pub fn apply_to_class(&self, qos: QosClass, resources: &Resources) -> Result<(), Error> {
-        if self.enabled.is_empty() {
+        let heeded = |name| self.enabled.contains(name);
+        if !["cpu", "memory"].iter().any(heeded) {
             return Ok(());
         }
         let path = self.class(qos);
@@ -401,6 +402,31 @@ mod tests {
             written(&files[..1], &["memory"], &pages),
             ["hugetlb.2MB.max -"]
         );
+    }
+
+    #[test]
+    fn a_class_is_made_where_it_has_an_effect() {
+        for (enabled, made) in [(vec!["cpu"], true), (vec!["pids", "hugetlb"], false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let tree = CgroupTree {
+                root: dir.path().to_owned(),
+                enabled,
+                missing: vec![],
+            };
+            let weight = Resources {
+                cpu_weight: Some(7),
+                ..Resources::default()
+            };
+            tree.apply_to_class(QosClass::Burstable, &weight).unwrap();
+            let file = dir.path().join("kubepods/burstable/cpu.weight");
+            let written = fs::read_to_string(file).ok();
+            assert_eq!(
+                written.as_deref(),
+                made.then_some("7"),
+                "{:?}",
+                tree.enabled
+            );
+        }
     }
 
     #[test]
