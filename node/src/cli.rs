@@ -190,6 +190,15 @@ pub struct DaemonArgs {
     /// How many pods the node takes; each needs an address of the node's pod CIDR
     #[arg(long, value_name = "N", env = "VETCH_MAX_PODS", default_value_t = 110)]
     pub max_pods: u32,
+    /// How many processes and threads a pod has at most; -1 for no limit
+    #[arg(
+        long,
+        value_name = "N",
+        env = "VETCH_POD_MAX_PIDS",
+        default_value_t = -1,
+        allow_negative_numbers = true
+    )]
+    pub pod_max_pids: i64,
     /// Name server of pods that use the cluster's DNS
     #[arg(
         long,
@@ -340,6 +349,9 @@ mod tests {
         let cli = parse(&NEEDED).unwrap();
         assert!(cli.command.is_none());
         assert_eq!((cli.daemon.kubelet_port, cli.daemon.max_pods), (10250, 110));
+        assert_eq!(cli.daemon.pod_max_pids, -1);
+        let limited = [&NEEDED[..], &["--pod-max-pids", "-1"]].concat();
+        assert_eq!(parse(&limited).unwrap().daemon.pod_max_pids, -1);
         for missing in [1, 3, 5] {
             let mut args = NEEDED.to_vec();
             args.drain(missing..missing + 2);

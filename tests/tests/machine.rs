@@ -85,6 +85,68 @@ fn cpu_limits_reach_the_kernel() -> Result<()> {
 }
 
 #[test]
+fn containers_do_not_swap() -> Result<()> {
+    let cluster = Cluster::machines()?;
+    let namespace = Namespace::create(&cluster, "swap")?;
+    let script = "ls /proc/swaps; cat /sys/fs/cgroup/memory.swap.max; true";
+    let said = output(
+        &namespace,
+        pod("swapless", &format!("({script}) 2>/dev/null")),
+    )?;
+    // A kernel without swap has neither file.
+    ensure!(
+        said.is_empty() || said == "/proc/swaps\n0\n",
+        "memory.swap.max: {said:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn containers_have_limits_of_their_pod() -> Result<()> {
+    let cluster = Cluster::machines()?;
+    let namespace = Namespace::create(&cluster, "whole")?;
+    let script = "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/memory.max";
+    let mut manifest = pod("whole", script);
+    manifest["spec"]["resources"] = json!({"limits": {"cpu": "200m", "memory": "64Mi"}});
+    let said = output(&namespace, manifest)?;
+    ensure!(said == "20000 100000\n67108864\n", "{said:?}");
+    // Limits without requests are requests as well.
+    let class = namespace.field("pod/whole", "/status/qosClass")?;
+    ensure!(class == "Guaranteed", "{class}");
+    Ok(())
+}
+
+#[test]
+fn classes_have_what_their_pods_ask_for() -> Result<()> {
+    let cluster = Cluster::machines()?;
+    let namespace = Namespace::create(&cluster, "classes")?;
+    let mut manifest = pod("asks", "exec sleep 3600");
+    manifest["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "200m"}});
+    namespace.apply(&manifest.to_string())?;
+    namespace.wait_field("pod/asks", "/status/phase", &json!("Running"), MINUTE)?;
+    let name = namespace.field("pod/asks", "/spec/nodeName")?;
+    let uid = namespace.field("pod/asks", "/metadata/uid")?;
+    let uid = uid.as_str().context("a uid")?;
+    let node = cluster.node(name.as_str().context("a node")?)?;
+    let read = |file: &str| -> Result<u64> {
+        let text = node.run("cat", &[&format!("/sys/fs/cgroup/kubepods/{file}")])?;
+        text.trim()
+            .parse()
+            .with_context(|| format!("{file}: {text:?}"))
+    };
+    eventually(MINUTE, "the class weighs what its pods do", || {
+        let own = read(&format!("burstable/pod{uid}/cpu.weight"))?;
+        let class = read("burstable/cpu.weight")?;
+        ensure!(own > 1 && class >= own, "the pod {own}, its class {class}");
+        Ok(())
+    })?;
+    ensure!(read("besteffort/cpu.weight")? == 1, "besteffort");
+    // Not "max": what the machine has.
+    ensure!(read("memory.max")? > 0, "memory.max");
+    Ok(())
+}
+
+#[test]
 fn too_much_memory_is_oomkilled_and_said() -> Result<()> {
     let cluster = Cluster::machines()?;
     let namespace = Namespace::create(&cluster, "oom")?;

@@ -152,6 +152,22 @@ impl PartialOrd for Quantity {
     }
 }
 
+impl std::ops::Add for Quantity {
+    type Output = Quantity;
+
+    /// In the notation of the first, unless that is nothing.
+    fn add(self, other: Quantity) -> Quantity {
+        let format = match self.is_zero() {
+            true => other.format,
+            false => self.format,
+        };
+        Quantity {
+            nanos: self.nanos.saturating_add(other.nanos),
+            format,
+        }
+    }
+}
+
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.nanos == 0 {
@@ -220,6 +236,19 @@ mod tests {
                 Ok(q) => assert_eq!(q.to_string(), expected, "{text}"),
                 Err(_) => assert_eq!("", expected, "{text}"),
             }
+        }
+    }
+
+    #[test]
+    fn sums_are_written_as_their_first() {
+        let q = |text| Quantity::parse(text).unwrap();
+        for (one, other, sum) in [
+            ("512Mi", "512Mi", "1Gi"),
+            ("500m", "1", "1500m"),
+            ("0", "1Ki", "1Ki"),
+            ("1M", "1Mi", "2048576"),
+        ] {
+            assert_eq!((q(one) + q(other)).to_string(), sum, "{one} + {other}");
         }
     }
 

@@ -12,12 +12,14 @@
 //! | `plan`, `termination`, `admission`, `backoff`, `restart` | decisions |
 //! | `status`, `events` | what the API server is told |
 //! | `probe`, `lifecycle` | questions and hooks |
+//! | `classes` | the cgroups above pods |
 //! | `resize` | other resources for what runs |
 //! | `image`, `container`, `sandbox`, `datapath`, `host_ports`, `env`, `security`, `resources`, `etc` | from the spec to what the runtime is asked for |
 //! | `volumes`, `sources`, `objects`, `downward` | volumes and what they are made from |
 
 mod admission;
 mod backoff;
+mod classes;
 mod container;
 mod context;
 mod datapath;
@@ -68,6 +70,7 @@ use context::{Context, Shared};
 use events::Recorder;
 use manager::Manager;
 use own_node::OwnNode;
+use quantity::ResourceList;
 use services::Services;
 
 /// What a node is to its pods.
@@ -84,6 +87,10 @@ pub struct PodsConfig {
     pub cluster_domain: String,
     /// Whether a process here may have a lower oom_score_adj than its parent.
     pub can_lower_oom_score: bool,
+    /// CPU and memory of the node, which its pods have together.
+    pub capacity: ResourceList,
+    /// How many processes and threads a pod has at most; `None` for no limit.
+    pub pod_max_pids: Option<i64>,
     /// cgroup v2 controllers that are missing here (`Runtime::missing_controllers`).
     pub missing_controllers: Vec<String>,
 }
@@ -143,6 +150,7 @@ pub async fn run(
         node: own_node,
         http: probe::client().map_err(|error| Error::Probes(error.to_string()))?,
     });
+    let _classes = AbortOnDropHandle::new(tokio::spawn(classes::keep(context.clone())));
     Manager::new(context).run(shutdown).await;
     Ok(())
 }

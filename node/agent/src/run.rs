@@ -35,6 +35,8 @@ pub struct AgentConfig {
     pub kubelet: TcpListener,
     /// The node takes no more pods than these.
     pub max_pods: u32,
+    /// How many processes and threads a pod has at most; `None` for no limit.
+    pub pod_max_pids: Option<i64>,
     /// Whose client certificates the kubelet API believes.
     pub client_authorities: Vec<CertificateDer<'static>>,
     pub cluster_dns: Vec<IpAddr>,
@@ -74,6 +76,8 @@ pub async fn run(
     let machine = Machine::read(&config.root_dir, &config.cgroup_root)?;
     let port = config.kubelet.local_addr().map_err(Error::Listener)?.port();
 
+    let capacity = node::capacity::capacity(&machine, config.max_pods);
+
     let (ready, network_ready) = watch::channel(false);
     let settings = Settings {
         node_name: config.node_name.clone(),
@@ -82,6 +86,7 @@ pub async fn run(
         cgroup_root: config.cgroup_root.clone(),
         machine: machine.clone(),
         max_pods: config.max_pods,
+        pod_max_pids: config.pod_max_pids,
         cluster_dns: config.cluster_dns.clone(),
         cluster_domain: config.cluster_domain.clone(),
     };
@@ -105,6 +110,8 @@ pub async fn run(
         cluster_dns: config.cluster_dns,
         cluster_domain: config.cluster_domain,
         can_lower_oom_score: config.can_lower_oom_score,
+        capacity,
+        pod_max_pids: config.pod_max_pids,
         missing_controllers: runtime.missing_controllers(),
     };
     let server = ServerConfig {

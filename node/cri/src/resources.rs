@@ -1,6 +1,8 @@
 //! Limits: CRI has cgroup v1's numbers, the runtime v2's.
 
-use k8s_cri::v1::LinuxContainerResources;
+use std::collections::{BTreeMap, HashMap};
+
+use k8s_cri::v1::{HugepageLimit, LinuxContainerResources};
 use tonic::Status;
 use vetch_runtime::Resources;
 
@@ -20,12 +22,7 @@ pub fn wanted(given: Option<&LinuxContainerResources>) -> Result<Resources, Stat
     if !given.cpuset_cpus.is_empty() || !given.cpuset_mems.is_empty() {
         return Err(unsupported("cpuset: cpuset_cpus and cpuset_mems are"));
     }
-    if given.hugepage_limits.iter().any(|limit| limit.limit > 0) {
-        return Err(unsupported("hugepage_limits are"));
-    }
-    if let Some(file) = given.unified.keys().next() {
-        return Err(unsupported(&format!("unified ({file}) is")));
-    }
+    let swap_max = unified(&given.unified)?;
     let period = u64::try_from(given.cpu_period).unwrap_or(0);
     let period = if period == 0 { DEFAULT_PERIOD } else { period };
     let oom_score_adj = i32::try_from(given.oom_score_adj)
@@ -37,9 +34,50 @@ pub fn wanted(given: Option<&LinuxContainerResources>) -> Result<Resources, Stat
             .map(weight),
         cpu_max: (given.cpu_quota != 0).then_some((given.cpu_quota, period)),
         memory_max: (given.memory_limit_in_bytes != 0).then_some(given.memory_limit_in_bytes),
+        swap_max,
+        hugetlb_max: huge_pages(&given.hugepage_limits)?,
         pids_max: None,
         oom_score_adj: Some(oom_score_adj),
     })
+}
+
+/// Of cgroup v2's files those that a kubelet writes; a container is killed whole
+/// when it is out of memory, asked or not.
+fn unified(files: &HashMap<String, String>) -> Result<Option<i64>, Status> {
+    let mut swap_max = None;
+    for (file, value) in files {
+        match (file.as_str(), value.as_str()) {
+            ("memory.oom.group", "1") => {}
+            ("memory.swap.max", "max") => swap_max = Some(-1),
+            ("memory.swap.max", bytes) => {
+                let wrong = |_| Status::invalid_argument(format!("unified: {file} of {bytes:?}"));
+                swap_max = Some(bytes.parse().map_err(wrong)?);
+            }
+            _ => return Err(unsupported(&format!("unified ({file}) is"))),
+        }
+    }
+    Ok(swap_max)
+}
+
+/// Sizes that a client with any limits does not name get no pages.
+fn huge_pages(limits: &[HugepageLimit]) -> Result<Option<BTreeMap<u64, i64>>, Status> {
+    let mut all = BTreeMap::new();
+    for limit in limits {
+        let size = page_size(&limit.page_size).ok_or_else(|| {
+            Status::invalid_argument(format!("hugepage_limits: a page of {:?}", limit.page_size))
+        })?;
+        // No machine has 2^63 bytes.
+        all.insert(size, i64::try_from(limit.limit).unwrap_or(-1));
+    }
+    Ok((!limits.is_empty()).then_some(all))
+}
+
+/// `2MB` in bytes: CRI has the kernel's words.
+fn page_size(text: &str) -> Option<u64> {
+    let (number, shift) = [("KB", 10), ("MB", 20), ("GB", 30)]
+        .into_iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))?;
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// What is not given stays, and so does the score, which 0 may be or not.
@@ -141,6 +179,51 @@ mod tests {
         };
         assert_eq!(changed(&before, Some(&given)).unwrap(), want);
         assert_eq!(changed(&before, None).unwrap(), before);
+    }
+
+    #[test]
+    fn swap_and_huge_pages() {
+        let given = |files: &[(&str, &str)], pages: &[(&str, u64)]| LinuxContainerResources {
+            unified: files
+                .iter()
+                .map(|(file, value)| ((*file).to_owned(), (*value).to_owned()))
+                .collect(),
+            hugepage_limits: pages
+                .iter()
+                .map(|(size, limit)| HugepageLimit {
+                    page_size: (*size).to_owned(),
+                    limit: *limit,
+                })
+                .collect(),
+            ..LinuxContainerResources::default()
+        };
+        let oom = ("memory.oom.group", "1");
+        for (files, pages, want) in [
+            (vec![], vec![], Some((None, None))),
+            (
+                vec![oom, ("memory.swap.max", "0")],
+                vec![],
+                Some((Some(0), None)),
+            ),
+            (
+                vec![("memory.swap.max", "max")],
+                vec![],
+                Some((Some(-1), None)),
+            ),
+            (vec![("memory.swap.max", "some")], vec![], None),
+            (vec![("memory.oom.group", "0")], vec![], None),
+            (vec![("memory.min", "1")], vec![], None),
+            (
+                vec![],
+                vec![("2MB", 4 << 20), ("1GB", 0)],
+                Some((None, Some([(2 << 20, 4 << 20), (1 << 30, 0)].into()))),
+            ),
+            (vec![], vec![("2Mi", 0)], None),
+        ] {
+            let got = wanted(Some(&given(&files, &pages))).ok();
+            let got = got.map(|got| (got.swap_max, got.hugetlb_max));
+            assert_eq!(got, want, "{files:?} {pages:?}");
+        }
     }
 
     #[test]

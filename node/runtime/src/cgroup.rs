@@ -4,6 +4,11 @@
 //! Written as files: cgroups-rs takes /sys/fs/cgroup for the unified mount,
 //! while here the root is given (tests and hybrid hosts have others), and of
 //! a handful of values and `cgroup.kill` it knows the smaller half.
+//!
+//! memory.min, memory.low and memory.high stay the kernel's: memory QoS
+//! (KEP-2570) is alpha in Kubernetes 1.36 and off unless somebody asks for it.
+
+mod hugetlb;
 
 use std::fs;
 use std::io;
@@ -15,8 +20,8 @@ use crate::types::{QosClass, Resources};
 
 /// What Kubernetes' limits need.
 const WANTED: [&str; 3] = ["cpu", "memory", "pids"];
-/// Only counts.
-const USEFUL: [&str; 1] = ["io"];
+/// Counts, and limits of pages that few machines set aside.
+const USEFUL: [&str; 2] = ["io", "hugetlb"];
 
 const UNLIMITED: i64 = -1;
 /// The kernel's default, in microseconds.
@@ -72,14 +77,17 @@ impl CgroupTree {
         self.root.join("kubepods")
     }
 
-    pub fn pod(&self, qos: QosClass, uid: &str) -> PathBuf {
+    fn class(&self, qos: QosClass) -> PathBuf {
         let kubepods = self.pods();
-        let class = match qos {
+        match qos {
             QosClass::Guaranteed => kubepods,
             QosClass::Burstable => kubepods.join("burstable"),
             QosClass::BestEffort => kubepods.join("besteffort"),
-        };
-        class.join(format!("pod{uid}"))
+        }
+    }
+
+    pub fn pod(&self, qos: QosClass, uid: &str) -> PathBuf {
+        self.class(qos).join(format!("pod{uid}"))
     }
 
     /// Whatever `path` says, it is not above the root.
@@ -113,11 +121,37 @@ impl CgroupTree {
     pub fn apply(&self, path: &Path, resources: &Resources) -> Result<(), Error> {
         for (controller, file, value) in settings(resources) {
             if self.enabled.contains(&controller) {
-                let path = path.join(file);
-                fs::write(&path, value).map_err(Error::io("writing", path))?;
+                write(path.join(file), &value)?;
+            }
+        }
+        // A kernel without swap has no such file, and nothing to forbid.
+        let swap = path.join("memory.swap.max");
+        if let Some(bytes) = resources.swap_max
+            && self.enabled.contains(&"memory")
+            && swap.exists()
+        {
+            write(swap, &limit(bytes))?;
+        }
+        if let Some(limits) = &resources.hugetlb_max
+            && self.enabled.contains(&"hugetlb")
+        {
+            for (file, bytes) in hugetlb::wanted(&hugetlb::files(path)?, limits) {
+                write(path.join(file), &limit(bytes))?;
             }
         }
         Ok(())
+    }
+
+    /// Of all pods of a class together, or of all pods: those of Guaranteed ones
+    /// are right below. Nothing to do where no controller heeds it.
+    pub fn apply_to_class(&self, qos: QosClass, resources: &Resources) -> Result<(), Error> {
+        let heeded = |name| self.enabled.contains(name);
+        if !["cpu", "memory"].iter().any(heeded) {
+            return Ok(());
+        }
+        let path = self.class(qos);
+        self.make(&path)?;
+        self.apply(&path, resources)
     }
 
     /// Of one that is in use: CPU and memory without a limit lose the one they had.
@@ -129,8 +163,7 @@ impl CgroupTree {
     /// process that asked for too much.
     pub fn kill_whole_on_oom(&self, path: &Path) -> Result<(), Error> {
         if self.enabled.contains(&"memory") {
-            let path = path.join("memory.oom.group");
-            fs::write(&path, "1").map_err(Error::io("writing", path))?;
+            write(path.join("memory.oom.group"), "1")?;
         }
         Ok(())
     }
@@ -147,6 +180,10 @@ fn choose(offered: &str) -> (Vec<&'static str>, Vec<String>) {
 fn enable(path: &Path, controllers: &[&str]) -> io::Result<()> {
     let words: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
     fs::write(path.join("cgroup.subtree_control"), words.join(" "))
+}
+
+fn write(path: PathBuf, value: &str) -> Result<(), Error> {
+    fs::write(&path, value).map_err(Error::io("writing", path))
 }
 
 fn settings(resources: &Resources) -> Vec<(&'static str, &'static str, String)> {
@@ -171,6 +208,8 @@ fn without_gaps(resources: &Resources) -> Resources {
     Resources {
         cpu_max: resources.cpu_max.or(Some((UNLIMITED, CPU_PERIOD))),
         memory_max: resources.memory_max.or(Some(UNLIMITED)),
+        swap_max: None,
+        hugetlb_max: None,
         pids_max: None,
         ..resources.clone()
     }
@@ -269,7 +308,7 @@ mod tests {
         );
         assert_eq!(
             choose("hugetlb"),
-            (vec![], WANTED.map(str::to_owned).to_vec())
+            (vec!["hugetlb"], WANTED.map(str::to_owned).to_vec())
         );
         assert_eq!(
             choose("memory"),
@@ -285,6 +324,7 @@ mod tests {
             memory_max: Some(1 << 20),
             pids_max: Some(-1),
             oom_score_adj: Some(5),
+            ..Resources::default()
         };
         assert_eq!(
             settings(&resources),
@@ -306,13 +346,98 @@ mod tests {
         );
     }
 
+    /// A folder with the files of a cgroup; values are written over `-`.
+    fn written(files: &[&str], enabled: &[&'static str], resources: &Resources) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            fs::write(dir.path().join(file), "-").unwrap();
+        }
+        let tree = CgroupTree {
+            root: dir.path().to_owned(),
+            enabled: enabled.to_vec(),
+            missing: vec![],
+        };
+        tree.apply(dir.path(), resources).unwrap();
+        let all = fs::read_dir(dir.path()).unwrap().map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            format!("{name} {}", fs::read_to_string(path).unwrap())
+        });
+        let mut all: Vec<String> = all.collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn files_that_not_every_kernel_has() {
+        let swap = Resources {
+            swap_max: Some(0),
+            ..Resources::default()
+        };
+        for (files, enabled, want) in [
+            (
+                vec!["memory.swap.max"],
+                vec!["memory"],
+                vec!["memory.swap.max 0"],
+            ),
+            (vec!["memory.swap.max"], vec![], vec!["memory.swap.max -"]),
+            (vec![], vec!["memory"], vec![]),
+        ] {
+            assert_eq!(written(&files, &enabled, &swap), want, "{files:?}");
+        }
+        let pages = Resources {
+            hugetlb_max: Some([(2 << 20, 6 << 20)].into()),
+            ..Resources::default()
+        };
+        let files = ["hugetlb.2MB.max", "hugetlb.1GB.max", "hugetlb.2MB.current"];
+        assert_eq!(
+            written(&files, &["hugetlb"], &pages),
+            [
+                "hugetlb.1GB.max 0",
+                "hugetlb.2MB.current -",
+                "hugetlb.2MB.max 6291456"
+            ]
+        );
+        assert_eq!(
+            written(&files[..1], &["memory"], &pages),
+            ["hugetlb.2MB.max -"]
+        );
+    }
+
+    #[test]
+    fn a_class_is_made_where_it_has_an_effect() {
+        for (enabled, made) in [(vec!["cpu"], true), (vec!["pids", "hugetlb"], false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let tree = CgroupTree {
+                root: dir.path().to_owned(),
+                enabled,
+                missing: vec![],
+            };
+            let weight = Resources {
+                cpu_weight: Some(7),
+                ..Resources::default()
+            };
+            tree.apply_to_class(QosClass::Burstable, &weight).unwrap();
+            let file = dir.path().join("kubepods/burstable/cpu.weight");
+            let written = fs::read_to_string(file).ok();
+            assert_eq!(
+                written.as_deref(),
+                made.then_some("7"),
+                "{:?}",
+                tree.enabled
+            );
+        }
+    }
+
     #[test]
     fn an_update_takes_limits_away() {
         let weight = Resources {
             cpu_weight: Some(5),
             pids_max: Some(1),
+            swap_max: Some(0),
             ..Resources::default()
         };
+        assert_eq!(without_gaps(&weight).swap_max, None);
         assert_eq!(
             settings(&without_gaps(&weight)),
             [

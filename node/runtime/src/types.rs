@@ -45,6 +45,11 @@ pub struct Resources {
     pub cpu_max: Option<(i64, u64)>,
     /// memory.max in bytes.
     pub memory_max: Option<i64>,
+    /// memory.swap.max in bytes, where the kernel has swap.
+    pub swap_max: Option<i64>,
+    /// hugetlb.<size>.max by the size of a page, all in bytes; sizes it does not
+    /// name get none.
+    pub hugetlb_max: Option<BTreeMap<u64, i64>>,
     /// pids.max.
     pub pids_max: Option<i64>,
     pub oom_score_adj: Option<i32>,

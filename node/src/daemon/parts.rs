@@ -90,6 +90,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         cgroup_root: places.cgroup_root,
         kubelet: tokio::net::TcpListener::from_std(kubelet).context("the listening socket")?,
         max_pods: args.max_pods,
+        pod_max_pids: Some(args.pod_max_pids).filter(|count| *count > 0),
         client_authorities,
         cluster_dns: args.cluster_dns,
         cluster_domain: args.cluster_domain,

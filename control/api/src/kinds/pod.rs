@@ -11,6 +11,7 @@ mod resize;
 pub(crate) mod spec;
 mod update;
 mod volume;
+mod whole;
 
 use k8s_openapi::api::core::v1::Pod as Typed;
 use serde_json::{Value, json};

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::Client;
 use tokio::sync::watch;
 use vetch_network::{HostPort, Network};
-use vetch_runtime::Runtime;
+use vetch_runtime::{QosClass, Runtime};
 
 use super::PodsConfig;
 use super::admission;
@@ -47,11 +47,14 @@ pub struct Context {
     taken: Mutex<HashMap<String, Taken>>,
     /// Sends when that becomes less.
     room: watch::Sender<()>,
+    /// Sends when that becomes anything else.
+    load: watch::Sender<()>,
 }
 
 /// What a pod has of the node.
 struct Taken {
     requests: ResourceList,
+    qos: QosClass,
     ports: Vec<HostPort>,
 }
 
@@ -59,6 +62,7 @@ impl Taken {
     fn by(pod: &Pod) -> Self {
         Self {
             requests: resources::pod_requests(pod),
+            qos: resources::class(pod),
             ports: host_ports(pod),
         }
     }
@@ -85,6 +89,7 @@ impl Context {
             memory: HostMemory::read(shared.config.can_lower_oom_score),
             taken: Mutex::default(),
             room: watch::Sender::new(()),
+            load: watch::Sender::new(()),
             client: shared.client,
             config: shared.config,
             runtime: shared.runtime,
@@ -124,6 +129,7 @@ impl Context {
             Some(verdict) => Err(verdict),
             None => {
                 taken.insert(own.to_owned(), Taken::by(pod));
+                self.load.send_replace(());
                 Ok(())
             }
         }
@@ -140,6 +146,7 @@ impl Context {
         if answer == Answer::Granted {
             taken.insert(own.to_owned(), Taken::by(pod));
             drop(taken);
+            self.load.send_replace(());
             self.room.send_replace(());
         }
         answer
@@ -155,12 +162,26 @@ impl Context {
         let own = Taken::by(pod);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.insert(spec::uid(pod).to_owned(), own);
+        self.load.send_replace(());
+    }
+
+    /// Changes when the node's pods have more or less of it.
+    pub fn load(&self) -> watch::Receiver<()> {
+        self.load.subscribe()
+    }
+
+    /// The requests of all Burstable pods the node has taken.
+    pub fn burstable(&self) -> Vec<ResourceList> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = taken.values().filter(|own| own.qos == QosClass::Burstable);
+        all.map(|own| own.requests.clone()).collect()
     }
 
     /// What it had is free.
     pub fn release(&self, uid: &str) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.remove(uid).is_some() {
+            self.load.send_replace(());
             self.room.send_replace(());
         }
     }

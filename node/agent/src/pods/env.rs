@@ -1,17 +1,20 @@
 //! The environment of a container.
 
 mod expand;
+mod file;
 mod services;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, Pod};
+use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, FileKeySelector, Pod};
 
 use super::downward::{self, DownwardError, Surroundings};
 use super::sources::{SourceError, Sources};
 use super::spec;
+use super::text::go_quote;
 
 pub use expand::{expand, expand_by};
+pub use file::{Files, FormatError, places as file_places, read_all as read_files};
 pub use services::variables as service_variables;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,8 +30,24 @@ pub enum EnvError {
     },
     #[error(transparent)]
     Downward(#[from] DownwardError),
-    #[error("environment variable {0} from a file (fileKeyRef) is not supported by this node")]
-    File(String),
+    #[error("cannot find the volume {} referenced by FileKeyRef", go_quote(.0))]
+    NoVolume(String),
+    #[error("couldn't parse env file")]
+    File(#[source] FileError),
+    #[error("environment variable key {} not found in file {}", go_quote(.key), go_quote(.path))]
+    FileKey { key: String, path: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    #[error("reading {path}: {words}")]
+    Unreadable { path: String, words: String },
+    #[error("{path}")]
+    Format {
+        path: String,
+        #[source]
+        source: FormatError,
+    },
 }
 
 /// Names and values: those of `envFrom`, then `env`'s in their order, then the
@@ -111,7 +130,7 @@ fn value(
         })));
     }
     match &variable.value_from {
-        Some(source) => from_source(pod, container, variable, source, sources, around),
+        Some(source) => from_source(pod, container, source, sources, around),
         None => Ok(Some(String::new())),
     }
 }
@@ -119,7 +138,6 @@ fn value(
 fn from_source(
     pod: &Pod,
     container: &Container,
-    variable: &EnvVar,
     source: &EnvVarSource,
     sources: &Sources,
     around: &Surroundings<'_>,
@@ -171,10 +189,37 @@ fn from_source(
             None => Err(no_key("Secret", &reference.name, &reference.key)),
         };
     }
-    if source.file_key_ref.is_some() {
-        return Err(EnvError::File(variable.name.clone()));
+    if let Some(reference) = &source.file_key_ref {
+        return from_file(reference, sources);
     }
     Ok(Some(String::new()))
+}
+
+/// An optional key may be missing, its file may not: as the kubelet has it.
+fn from_file(reference: &FileKeySelector, sources: &Sources) -> Result<Option<String>, EnvError> {
+    let Some((path, text)) = sources.files.get(reference) else {
+        return Err(EnvError::NoVolume(reference.volume_name.clone()));
+    };
+    let path = path.display().to_string();
+    let text = text.map_err(|words| {
+        EnvError::File(FileError::Unreadable {
+            path: path.clone(),
+            words: words.to_owned(),
+        })
+    })?;
+    let found = file::value(text, &reference.key).map_err(|source| {
+        EnvError::File(FileError::Format {
+            path: path.clone(),
+            source,
+        })
+    })?;
+    match found {
+        None if !reference.optional.unwrap_or(false) => Err(EnvError::FileKey {
+            key: reference.key.clone(),
+            path,
+        }),
+        found => Ok(found),
+    }
 }
 
 #[cfg(test)]

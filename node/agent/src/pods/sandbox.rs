@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
-use vetch_runtime::{Owner, SandboxSpec};
+use vetch_runtime::{Owner, Resources, SandboxSpec};
 
+use super::PodsConfig;
 use super::container::pod_labels;
 use super::resources;
 use super::spec;
@@ -21,7 +22,7 @@ pub fn log_directory(root: &Path, pod: &Pod) -> PathBuf {
 }
 
 /// `hostname` is what the pod's UTS namespace is given.
-pub fn sandbox_spec(pod: &Pod, attempt: u32, hostname: String, log_root: &Path) -> SandboxSpec {
+pub fn sandbox_spec(pod: &Pod, attempt: u32, hostname: String, config: &PodsConfig) -> SandboxSpec {
     let own = spec::spec(pod);
     let qos = resources::class(pod);
     let meta = &pod.metadata;
@@ -44,13 +45,16 @@ pub fn sandbox_spec(pod: &Pod, attempt: u32, hostname: String, log_root: &Path) 
         share_process_namespace: own.share_process_namespace.unwrap_or(false),
         qos,
         cgroup_parent: None,
-        resources: resources::pod(pod, qos),
+        resources: Resources {
+            pids_max: config.pod_max_pids,
+            ..resources::pod(pod, qos)
+        },
         sysctls: sysctls
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
         labels,
         // Nobody asks the runtime for them, and some are large.
         annotations: BTreeMap::new(),
-        log_directory: log_directory(log_root, pod),
+        log_directory: log_directory(&config.pod_log_dir, pod),
     }
 }

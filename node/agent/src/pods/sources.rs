@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 
+use super::env::Files;
 use super::{ephemeral, spec};
 
 /// What is known of an object at one moment.
@@ -29,11 +30,13 @@ impl<K> Clone for Known<K> {
     }
 }
 
-/// The objects of a pod's namespace, by name.
+/// The objects of a pod's namespace, by name, and files of variables.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     pub config_maps: BTreeMap<String, Known<ConfigMap>>,
     pub secrets: BTreeMap<String, Known<Secret>>,
+    /// Of one container's variables.
+    pub files: Files,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

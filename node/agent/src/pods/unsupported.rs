@@ -46,10 +46,12 @@ pub fn warnings(pod: &Pod, missing_controllers: &[String]) -> Vec<(&'static str,
         }
     }
     for (resource, controller) in [("cpu", "cpu"), ("memory", "memory")] {
-        let limited = spec::all_containers(pod).any(|container| {
-            let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
-            limits.is_some_and(|limits| limits.contains_key(resource))
-        });
+        let own = spec::all_containers(pod).map(|container| container.resources.as_ref());
+        let limited = own
+            .chain([spec::spec(pod).resources.as_ref()])
+            .flatten()
+            .filter_map(|resources| resources.limits.as_ref())
+            .any(|limits| limits.contains_key(resource));
         let missing = missing_controllers.iter().any(|name| name == controller);
         if limited && missing {
             let message = format!(
@@ -110,5 +112,9 @@ mod tests {
             reasons(true, &["cpu", "memory", "pids"]),
             ["LimitNotEnforced", "LimitNotEnforced"]
         );
+        let whole =
+            pod(json!({"containers": [{"name": "c"}], "resources": {"limits": {"cpu": "1"}}}));
+        let missing = ["cpu".to_owned(), "memory".to_owned()];
+        assert_eq!(warnings(&whole, &missing).len(), 1, "of the pod as a whole");
     }
 }

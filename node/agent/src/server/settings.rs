@@ -15,6 +15,7 @@ pub struct Settings {
     pub cgroup_root: PathBuf,
     pub machine: Machine,
     pub max_pods: u32,
+    pub pod_max_pids: Option<i64>,
     pub cluster_dns: Vec<IpAddr>,
     pub cluster_domain: String,
 }

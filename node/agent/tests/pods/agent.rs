@@ -1,5 +1,6 @@
 //! The daemon of a test's node: it may end and begin again.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::{Value, json};
@@ -66,6 +67,8 @@ impl Agent {
             cluster_dns: vec!["10.96.0.10".parse().unwrap()],
             cluster_domain: "cluster.local".into(),
             can_lower_oom_score: false,
+            capacity: BTreeMap::new(),
+            pod_max_pids: None,
             missing_controllers: runtime.missing_controllers(),
         };
         let (network_ready, receiver) = watch::channel(false);

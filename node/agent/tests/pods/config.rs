@@ -98,6 +98,57 @@ fn every_kind_of_volume_and_variable() {
 }
 
 #[test]
+fn variables_that_an_init_container_wrote() {
+    on_a_node(async |lab, cluster, _| {
+        let from = |key: &str, optional: bool| {
+            let reference =
+                json!({"volumeName": "made", "path": "made.env", "key": key, "optional": optional});
+            json!({"name": key, "valueFrom": {"fileKeyRef": reference}})
+        };
+        let with = |env: Value| {
+            let mut spec = app_with("echo \"$GREETING, ${MISSING-nobody}\"", json!({"env": env}));
+            let mut init = app_with(
+                "echo \"GREETING='hello' # to all\" >/made/made.env",
+                json!({}),
+            )["containers"][0]
+                .clone();
+            init["name"] = json!("init");
+            init["volumeMounts"] = json!([{"name": "made", "mountPath": "/made"}]);
+            spec["initContainers"] = json!([init]);
+            spec["volumes"] = json!([{"name": "made", "emptyDir": {}}]);
+            spec["restartPolicy"] = json!("Never");
+            spec
+        };
+        let good = with(json!([from("GREETING", false), from("MISSING", true)]));
+        cluster.create("greets", good).await;
+        let pod = cluster.phase("greets", "Succeeded").await;
+        assert_eq!(log(lab, &pod, "app", 0), "hello, nobody");
+        cluster
+            .create("refused", with(json!([from("MISSING", false)])))
+            .await;
+        let pod = cluster
+            .wait("refused", "an error", |pod| {
+                state(pod)["waiting"]["reason"] == "CreateContainerConfigError"
+            })
+            .await;
+        let words = state(&pod)["waiting"]["message"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let begin = "environment variable key \"MISSING\" not found in file \"";
+        assert!(
+            words.starts_with(begin) && words.ends_with("/made.env\""),
+            "{words}"
+        );
+        for name in ["greets", "refused"] {
+            cluster.delete(name).await;
+            cluster.gone(name).await;
+        }
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
 fn volumes_follow_their_objects() {
     on_a_node(async |lab, cluster, _| {
         // Due at once: a token is renewed after four fifths, less up to ten seconds.

@@ -62,6 +62,14 @@ impl Runtime {
         .await
     }
 
+    /// Of all pods of a class together; Guaranteed stands for all pods. Written
+    /// where a controller heeds it, idempotent, and forgotten.
+    pub async fn update_class(&self, qos: QosClass, resources: Resources) -> Result<(), Error> {
+        let runtime = self.clone();
+        let write = move || runtime.inner.cgroups.apply_to_class(qos, &resources);
+        tokio::task::spawn_blocking(write).await?
+    }
+
     fn write_container(
         &self,
         sandbox: &SandboxId,
@@ -142,9 +150,11 @@ impl Runtime {
     }
 }
 
-/// Scores and numbers of processes are not updated.
+/// Scores, numbers of processes, swap and huge pages are not updated.
 fn changed(known: &Resources, new: &Resources) -> Resources {
     Resources {
+        swap_max: known.swap_max,
+        hugetlb_max: known.hugetlb_max.clone(),
         pids_max: known.pids_max,
         oom_score_adj: known.oom_score_adj,
         ..new.clone()
@@ -161,6 +171,8 @@ mod tests {
             cpu_weight: Some(1),
             cpu_max: Some((1000, 100_000)),
             memory_max: Some(1),
+            swap_max: Some(0),
+            hugetlb_max: Some([(2 << 20, 0)].into()),
             pids_max: Some(7),
             oom_score_adj: Some(-5),
         };
@@ -171,6 +183,8 @@ mod tests {
         };
         let want = Resources {
             cpu_max: None,
+            swap_max: known.swap_max,
+            hugetlb_max: known.hugetlb_max.clone(),
             pids_max: known.pids_max,
             oom_score_adj: known.oom_score_adj,
             ..new.clone()

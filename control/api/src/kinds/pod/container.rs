@@ -3,7 +3,7 @@
 mod env;
 mod ephemeral;
 mod probe;
-mod resources;
+pub(super) mod resources;
 
 use std::collections::BTreeSet;
 
@@ -45,6 +45,11 @@ pub(super) fn validate_all(
         }
     }
     ephemeral::validate(spec, path, volumes, &seen, errors);
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for (i, container) in spec.list_at(&format!("/{list}")).iter().enumerate() {
+            env::file_volumes(container, spec, &path.child(list).index(i), errors);
+        }
+    }
 }
 
 fn validate(

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::whole;
 use crate::value::ValueExt;
 
 /// Mode of files in volumes: 0644.
@@ -27,6 +28,7 @@ pub(crate) fn pod(pod: &mut Value) {
             }
         }
     }
+    whole::default(spec);
     pod_spec(spec);
     if let Some(status) = pod.get_mut("status") {
         addresses(status, "podIP", "podIPs");
@@ -96,6 +98,9 @@ fn container(container: &mut Value) {
     for env in container.list_mut("env") {
         if let Some(field) = env.pointer_mut("/valueFrom/fieldRef") {
             field.default_to("apiVersion", "v1");
+        }
+        if let Some(file) = env.pointer_mut("/valueFrom/fileKeyRef") {
+            file.default_to("optional", false);
         }
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {

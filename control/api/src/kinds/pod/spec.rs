@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{affinity, container, volume};
+use super::{affinity, container, volume, whole};
 use crate::field::Path;
 use crate::names;
 use crate::resource::FieldError;
@@ -15,6 +15,11 @@ pub(crate) fn validate(spec: &Value, path: &Path, template: bool) -> Vec<FieldEr
     let mut errors = Vec::new();
     let volumes = volume::validate(spec, &path.child("volumes"), template, &mut errors);
     container::validate_all(spec, path, &volumes, &mut errors);
+    if let Some(resources) = spec.get("resources") {
+        let at = path.child("resources");
+        container::resources::validate_pod(resources, &at, &mut errors);
+        whole::validate(spec, &at, &mut errors);
+    }
 
     one_of(
         spec,

@@ -116,6 +116,38 @@ fn what_is_wrong_is_named() {
             ],
         ),
         (
+            json!({
+                "containers": [{"name": "a", "image": "x", "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "3"}}}],
+                "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "pods": "1"}},
+            }),
+            vec![
+                "spec.resources.limits[pods]: Unsupported value: \"pods\": supported values: \"cpu\", \"hugepages-\", \"memory\"",
+                "spec.resources.requests[cpu]: Invalid value: \"1\": must be greater than or equal to aggregate container requests of 2",
+                "spec.resources.containers[0][cpu].limits: Invalid value: \"3\": must be less than or equal to pod limits of 2",
+            ],
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "resources": {"limits": {"hugepages-2Mi": "2Mi"}}}),
+            vec!["spec.resources: Forbidden: HugePages require cpu or memory"],
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x", "env": [
+                {"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "a.env", "key": "A"}}},
+                {"name": "B", "valueFrom": {"fileKeyRef": {}}},
+                {"name": "C", "valueFrom": {"fileKeyRef": {"volumeName": "w", "path": "../a", "key": "a=b"}}},
+                {"name": "D", "valueFrom": {"fileKeyRef": {"volumeName": "x", "path": "a", "key": "A"}}},
+            ]}], "volumes": [{"name": "v", "emptyDir": {}}, {"name": "w", "hostPath": {"path": "/"}}]}),
+            vec![
+                "spec.containers[0].env[1].valueFrom.fileKeyRef.volumeName: Required value",
+                "spec.containers[0].env[1].valueFrom.fileKeyRef.path: Required value",
+                "spec.containers[0].env[1].valueFrom.fileKeyRef.key: Required value",
+                "spec.containers[0].env[2].valueFrom.fileKeyRef.path: Invalid value: \"../a\": must not contain '..'",
+                "spec.containers[0].env[2].valueFrom.fileKeyRef.key: Invalid value: \"a=b\": a valid environment variable name must consist only of printable ASCII characters other than '='",
+                "spec.containers[0].env[2].valueFrom.fileKeyRef.volumeName: Invalid value: \"w\": referenced volume must be of type emptyDir",
+                "spec.containers[0].env[3].valueFrom.fileKeyRef.volumeName: Not found: \"x\"",
+            ],
+        ),
+        (
             json!({"containers": [{"name": "a", "image": "x"}], "volumes": [
                 {"name": "v", "image": {"reference": "x"}}, {"name": "w", "image": {}},
                 {"name": "x", "image": {"reference": "x", "pullPolicy": "Sometimes"}},
@@ -204,7 +236,16 @@ fn qos_follows_requests() {
         ),
     ];
     for (resources, class) in table {
-        assert_eq!(qos_class(&container(resources)), class);
+        assert_eq!(qos_class(&container(resources.clone())), class);
+        // What the pod asks for as a whole decides alone.
+        let mut whole = container(json!({"requests": {"memory": "1"}}));
+        whole["resources"] = resources.clone();
+        let own = if resources == json!({}) {
+            "Burstable"
+        } else {
+            class
+        };
+        assert_eq!(qos_class(&whole), own, "{resources}");
     }
 }
 

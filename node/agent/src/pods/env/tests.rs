@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::pods::quantity::ResourceList;
 use crate::pods::sources::Known;
+use crate::pods::volumes::Mounted;
 
 fn sources() -> Sources {
     let settings = serde_json::from_value(json!({"data": {"mode": "fast", "size": "3"}})).unwrap();
@@ -21,10 +22,15 @@ fn sources() -> Sources {
             ("gone".to_owned(), Known::Missing),
         ]
         .into(),
+        ..Sources::default()
     }
 }
 
 fn make(container: Value) -> Result<Vec<(String, String)>, EnvError> {
+    make_with(container, &sources())
+}
+
+fn make_with(container: Value, sources: &Sources) -> Result<Vec<(String, String)>, EnvError> {
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": "web", "namespace": "shop"},
         "spec": {"containers": [container]},
@@ -44,7 +50,7 @@ fn make(container: Value) -> Result<Vec<(String, String)>, EnvError> {
     environment(
         &pod,
         &spec::containers(&pod)[0],
-        &sources(),
+        sources,
         &services,
         &around,
     )
@@ -131,5 +137,57 @@ fn sources_that_are_missing() {
             .map(|env| env.len() - 2)
             .map_err(|error| error.to_string());
         assert_eq!(got, want.map_err(str::to_owned), "{container}");
+    }
+}
+
+#[test]
+fn variables_from_files() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.env"), "A='1'\nNONE=''\n").unwrap();
+    std::fs::write(dir.path().join("bad.env"), "A=1\n").unwrap();
+    let volume = Mounted {
+        path: dir.path().to_owned(),
+        read_only: false,
+    };
+    let volumes = [("v".to_owned(), volume)].into();
+    let path = dir.path().display();
+    let missing =
+        |key: &str| format!("environment variable key {key:?} not found in file \"{path}/a.env\"");
+    let parse = || Err("couldn't parse env file".to_owned());
+    for (volume, file, key, optional, want) in [
+        ("v", "a.env", "A", false, Ok(Some("1"))),
+        ("v", "a.env", "A", true, Ok(Some("1"))),
+        ("v", "a.env", "B", true, Ok(None)),
+        ("v", "a.env", "B", false, Err(missing("B"))),
+        ("v", "a.env", "NONE", false, Err(missing("NONE"))),
+        ("v", "bad.env", "A", true, parse()),
+        ("v", "none.env", "A", true, parse()),
+        (
+            "w",
+            "a.env",
+            "A",
+            true,
+            Err("cannot find the volume \"w\" referenced by FileKeyRef".to_owned()),
+        ),
+    ] {
+        let reference =
+            json!({"volumeName": volume, "path": file, "key": key, "optional": optional});
+        let container =
+            json!({"name": "c", "env": [{"name": "X", "valueFrom": {"fileKeyRef": reference}}]});
+        let parsed = serde_json::from_value(container.clone()).unwrap();
+        let sources = Sources {
+            files: read_files(file_places(&parsed), &volumes),
+            ..sources()
+        };
+        let got = make_with(container, &sources).map(|env| {
+            let mut env = env.into_iter();
+            env.find(|(name, _)| name == "X").map(|(_, value)| value)
+        });
+        let got = got.map_err(|error| error.to_string());
+        assert_eq!(
+            got,
+            want.map(|value| value.map(str::to_owned)),
+            "{reference}"
+        );
     }
 }

@@ -84,7 +84,7 @@ pub fn actuation(pod: &Pod, seen: &Seen) -> Actuation {
     let mut changes: Vec<Change> = running
         .iter()
         .filter(|(container, status)| !needs_restart(container, status))
-        .filter_map(|(container, status)| Change::of(container, status))
+        .filter_map(|(container, status)| Change::of(pod, container, status))
         .collect();
     changes.sort_by_key(|change| !change.gives_back);
 
@@ -92,6 +92,22 @@ pub fn actuation(pod: &Pod, seen: &Seen) -> Actuation {
         outstanding: restarts || changes.iter().any(|change| change.known),
         ..Actuation::default()
     };
+    // Who has the pod's limits follows them, before the pod says that it has them.
+    if !alike(has, &shall) {
+        let own: Vec<_> = changes.iter().map(|change| change.id.clone()).collect();
+        let inherited = running.iter().filter(|(container, status)| {
+            resources::inherits(pod, container)
+                && given(status).is_some()
+                && !needs_restart(container, status)
+                && !own.contains(&status.id)
+        });
+        all.steps
+            .extend(inherited.map(|(container, status)| Step::Container {
+                id: status.id.clone(),
+                resources: resources::container(pod, container),
+                given: container.resources.clone().unwrap_or_default(),
+            }));
+    }
     if !alike(&most, has) {
         all.steps.push(Step::Pod(most.clone()));
     }
@@ -115,6 +131,7 @@ pub fn actuation(pod: &Pod, seen: &Seen) -> Actuation {
 }
 
 struct Change {
+    id: ContainerId,
     step: Step,
     lowered: Option<Lowered>,
     gives_back: bool,
@@ -123,18 +140,19 @@ struct Change {
 
 impl Change {
     /// `None` when the container has it.
-    fn of(container: &Container, status: &ContainerStatus) -> Option<Change> {
+    fn of(pod: &Pod, container: &Container, status: &ContainerStatus) -> Option<Change> {
         let wanted = container.resources.clone().unwrap_or_default();
         let given = given(status);
         if given.as_ref().is_some_and(|given| same(given, &wanted)) {
             return None;
         }
-        let shall = resources::container(container);
+        let shall = resources::container(pod, container);
         let has = given.as_ref().map(|given| {
-            resources::container(&Container {
+            let before = Container {
                 resources: Some(given.clone()),
                 ..Container::default()
-            })
+            };
+            resources::container(pod, &before)
         });
         let had_memory = has.as_ref().and_then(|has| has.memory_max);
         let lowered = lowered_limit(had_memory, shall.memory_max).map(|limit| Lowered {
@@ -145,6 +163,7 @@ impl Change {
             lowered,
             gives_back: has.is_some_and(|has| !alike(&larger(&has, &shall), &shall)),
             known: given.is_some(),
+            id: status.id.clone(),
             step: Step::Container {
                 id: status.id.clone(),
                 resources: shall,
@@ -173,8 +192,7 @@ fn larger(one: &Resources, other: &Resources) -> Resources {
         cpu_weight: one.cpu_weight.max(other.cpu_weight),
         cpu_max,
         memory_max: memory_max.map(|(one, other)| one.max(other)),
-        pids_max: None,
-        oom_score_adj: None,
+        ..Resources::default()
     }
 }
 

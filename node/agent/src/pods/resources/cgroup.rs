@@ -1,11 +1,19 @@
 //! cgroup v2 values from requests and limits.
+//!
+//! Where the pod has limits as a whole (KEP-2837), a container without one of
+//! its own has the pod's. No container swaps: what the kubelet's NoSwap writes,
+//! its default. Huge pages that nobody asks for are none.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use vetch_runtime::{QosClass, Resources};
 
 use crate::pods::quantity::{self, ResourceList};
 use crate::pods::spec;
 
+const HUGE_PAGES: &str = "hugepages-";
 const MIN_SHARES: u64 = 2;
 const MAX_SHARES: u64 = 262_144;
 /// Of cpu.max, in microseconds.
@@ -14,35 +22,73 @@ pub const PERIOD: u64 = 100_000;
 const MIN_QUOTA: i64 = 1000;
 
 /// Of one container, without its OOM score.
-pub fn container(container: &Container) -> Resources {
+pub fn container(pod: &Pod, container: &Container) -> Resources {
     let resources = container.resources.as_ref();
     let requests = resources.and_then(|r| r.requests.as_ref());
-    let limits = resources.and_then(|r| r.limits.as_ref());
-    let limit = milli(limits);
-    let request = match milli(requests) {
-        0 => limit,
-        request => request,
+    let limits = limits(pod, container);
+    let limit = milli(Some(&limits));
+    // A request of nothing is one.
+    let request = match requests.is_some_and(|requests| requests.contains_key("cpu")) {
+        true => milli(requests),
+        false => limit,
     };
     Resources {
         cpu_weight: Some(weight(shares(request))),
         cpu_max: quota(limit),
-        memory_max: memory(limits).filter(|bytes| *bytes > 0),
-        pids_max: None,
-        oom_score_adj: None,
+        memory_max: memory(Some(&limits)).filter(|bytes| *bytes > 0),
+        swap_max: Some(0),
+        hugetlb_max: Some(huge_pages(&limits)),
+        ..Resources::default()
     }
+}
+
+/// Whether a container's CPU or memory is limited by what its pod has.
+pub fn inherits(pod: &Pod, container: &Container) -> bool {
+    let own = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+    ["cpu", "memory"]
+        .iter()
+        .any(|name| !has(own, name) && own_limit(pod, name).is_some())
+}
+
+/// Its own ones, and the pod's where it has none.
+fn limits(pod: &Pod, container: &Container) -> ResourceList {
+    let own = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+    let mut limits = own.cloned().unwrap_or_default();
+    let whole = spec::spec(pod).resources.as_ref();
+    for (name, quantity) in whole.and_then(|r| r.limits.as_ref()).into_iter().flatten() {
+        if !has(own, name) {
+            limits.insert(name.clone(), quantity.clone());
+        }
+    }
+    limits
+}
+
+/// Zero is no limit of CPU or memory.
+fn has(limits: Option<&ResourceList>, name: &str) -> bool {
+    let limit = limits.and_then(|limits| limits.get(name));
+    limit.is_some_and(|limit| name.starts_with(HUGE_PAGES) || quantity::value(limit) > 0)
+}
+
+/// Bytes by the size of a page.
+fn huge_pages(amounts: &ResourceList) -> BTreeMap<u64, i64> {
+    let sized = amounts.iter().filter_map(|(name, quantity)| {
+        let size = Quantity(name.strip_prefix(HUGE_PAGES)?.to_owned());
+        let size = u64::try_from(quantity::value(&size)).ok()?;
+        Some((size, quantity::value(quantity)))
+    });
+    sized.collect()
 }
 
 /// Of the whole pod: limits only where every container has one.
 pub fn pod(pod: &Pod, qos: QosClass) -> Resources {
-    let requests = milli(Some(&pod_requests(pod)));
+    let all_requests = pod_requests(pod);
+    let requests = milli(Some(&all_requests));
     let limits = pod_limits(pod);
     let declared = |name: &str| {
         own_limit(pod, name).is_some()
             || spec::all_containers(pod).all(|container| {
                 let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
-                limits
-                    .and_then(|limits| limits.get(name))
-                    .is_some_and(|limit| quantity::value(limit) > 0)
+                has(limits, name)
             })
     };
     let cpu = milli(Some(&limits));
@@ -56,9 +102,33 @@ pub fn pod(pod: &Pod, qos: QosClass) -> Resources {
         cpu_max: quota(cpu).filter(|_| qos != QosClass::BestEffort && declared("cpu")),
         memory_max: memory(Some(&limits))
             .filter(|bytes| *bytes > 0 && qos != QosClass::BestEffort && declared("memory")),
-        pids_max: None,
-        oom_score_adj: None,
+        hugetlb_max: Some(huge_pages(&all_requests)),
+        ..Resources::default()
     }
+}
+
+/// Of the cgroups above pods, as the kubelet has them: a class has as much CPU,
+/// when it is short, as its pods ask for; all pods have what the node has, and
+/// nothing of what the rest of the machine needs (enforceNodeAllocatable).
+/// Guaranteed pods are right below all others' classes.
+pub fn classes(node: &ResourceList, burstable: &[ResourceList]) -> [(QosClass, Resources); 3] {
+    let weighted = |milli_cpu| Resources {
+        cpu_weight: Some(weight(shares(milli_cpu))),
+        ..Resources::default()
+    };
+    let asked = burstable.iter().map(|requests| milli(Some(requests)));
+    let all = Resources {
+        memory_max: memory(Some(node)).filter(|bytes| *bytes > 0),
+        ..weighted(milli(Some(node)))
+    };
+    [
+        (QosClass::Guaranteed, all),
+        (
+            QosClass::Burstable,
+            weighted(asked.fold(0, i64::saturating_add)),
+        ),
+        (QosClass::BestEffort, weighted(0)),
+    ]
 }
 
 /// What the scheduler counts: the sum of the containers and sidecars, or the
@@ -72,22 +142,43 @@ fn pod_limits(pod: &Pod) -> ResourceList {
     total(pod, |resources| resources.limits.as_ref())
 }
 
-fn own_limit<'a>(
-    pod: &'a Pod,
-    name: &str,
-) -> Option<&'a k8s_openapi::apimachinery::pkg::api::resource::Quantity> {
+fn own_limit<'a>(pod: &'a Pod, name: &str) -> Option<&'a Quantity> {
     let own = spec::spec(pod).resources.as_ref()?;
-    own.limits.as_ref()?.get(name)
+    let limit = own.limits.as_ref()?.get(name)?;
+    (quantity::value(limit) > 0).then_some(limit)
 }
 
+/// What the containers ask for at the pod's largest moment; without what the
+/// pod asks for as a whole, and without overhead.
+pub fn containers_requests(pod: &Pod) -> ResourceList {
+    quantities(largest(pod, |resources| resources.requests.as_ref()))
+}
+
+type Nanos = BTreeMap<String, i128>;
+
 fn total(pod: &Pod, list: impl Fn(&ResourceRequirements) -> Option<&ResourceList>) -> ResourceList {
-    use std::collections::BTreeMap;
-    type Nanos = BTreeMap<String, i128>;
-    let add = |to: &mut Nanos, list: Option<&ResourceList>| {
-        for (name, quantity) in list.into_iter().flatten() {
-            *to.entry(name.clone()).or_default() += quantity::nanos(quantity).unwrap_or(0);
-        }
-    };
+    let mut sum = largest(pod, &list);
+    let own = spec::spec(pod).resources.as_ref().and_then(&list);
+    for (name, quantity) in own.into_iter().flatten() {
+        sum.insert(name.clone(), quantity::nanos(quantity).unwrap_or(0));
+    }
+    add(&mut sum, spec::spec(pod).overhead.as_ref());
+    quantities(sum)
+}
+
+fn quantities(amounts: Nanos) -> ResourceList {
+    let text = |nanos: i128| Quantity(format!("{nanos}n"));
+    let amounts = amounts.into_iter();
+    amounts.map(|(name, nanos)| (name, text(nanos))).collect()
+}
+
+fn add(to: &mut Nanos, list: Option<&ResourceList>) {
+    for (name, quantity) in list.into_iter().flatten() {
+        *to.entry(name.clone()).or_default() += quantity::nanos(quantity).unwrap_or(0);
+    }
+}
+
+fn largest(pod: &Pod, list: impl Fn(&ResourceRequirements) -> Option<&ResourceList>) -> Nanos {
     let raise = |to: &mut Nanos, floor: &Nanos| {
         for (name, amount) in floor {
             let entry = to.entry(name.clone()).or_default();
@@ -112,16 +203,7 @@ fn total(pod: &Pod, list: impl Fn(&ResourceRequirements) -> Option<&ResourceList
         }
     }
     raise(&mut sum, &largest);
-    let own = spec::spec(pod).resources.as_ref().and_then(&list);
-    for (name, quantity) in own.into_iter().flatten() {
-        sum.insert(name.clone(), quantity::nanos(quantity).unwrap_or(0));
-    }
-    add(&mut sum, spec::spec(pod).overhead.as_ref());
-    let text =
-        |nanos: i128| k8s_openapi::apimachinery::pkg::api::resource::Quantity(format!("{nanos}n"));
-    sum.into_iter()
-        .map(|(name, nanos)| (name, text(nanos)))
-        .collect()
+    sum
 }
 
 fn milli(list: Option<&ResourceList>) -> i64 {
@@ -214,10 +296,16 @@ mod tests {
                 Some((1000, PERIOD)),
                 None,
             ),
+            (
+                json!({"requests": {"cpu": "0"}, "limits": {"cpu": "1"}}),
+                0,
+                Some((100_000, PERIOD)),
+                None,
+            ),
         ] {
             let parsed: Container =
                 serde_json::from_value(json!({"name": "c", "resources": resources})).unwrap();
-            let got = container(&parsed);
+            let got = container(&Pod::default(), &parsed);
             assert_eq!(
                 got.cpu_weight,
                 Some(weight(shares(weight_of))),
@@ -225,7 +313,80 @@ mod tests {
             );
             assert_eq!(got.cpu_max, max, "{resources}");
             assert_eq!(got.memory_max, bytes, "{resources}");
+            assert_eq!(got.swap_max, Some(0), "{resources}");
         }
+    }
+
+    #[test]
+    fn containers_have_limits_of_their_pod() {
+        let whole = json!({"cpu": "1", "memory": "64Mi", "hugepages-2Mi": "8Mi"});
+        for (limits, cpu, bytes, pages, inherited) in [
+            (json!({}), 1000, 64 << 20, 8 << 20, true),
+            (json!({"cpu": "500m"}), 500, 64 << 20, 8 << 20, true),
+            (
+                json!({"cpu": "0", "memory": "0"}),
+                1000,
+                64 << 20,
+                8 << 20,
+                true,
+            ),
+            (
+                json!({"cpu": "500m", "memory": "1Mi", "hugepages-2Mi": "2Mi"}),
+                500,
+                1 << 20,
+                2 << 20,
+                false,
+            ),
+        ] {
+            let pod = pod_of(json!({
+                "containers": [{"name": "c", "resources": {"limits": limits}}],
+                "resources": {"limits": whole},
+            }));
+            let own = &spec::containers(&pod)[0];
+            let got = container(&pod, own);
+            assert_eq!(got.cpu_weight, Some(weight(shares(cpu))), "{limits}");
+            assert_eq!(got.cpu_max, Some((cpu * 100, PERIOD)), "{limits}");
+            assert_eq!(got.memory_max, Some(bytes), "{limits}");
+            assert_eq!(got.hugetlb_max, Some([(2 << 20, pages)].into()), "{limits}");
+            assert_eq!(inherits(&pod, own), inherited, "{limits}");
+        }
+        let alone = pod_of(json!({"containers": [{"name": "c"}]}));
+        let own = &spec::containers(&alone)[0];
+        assert_eq!(container(&alone, own).hugetlb_max, Some([].into()));
+        assert!(!inherits(&alone, own));
+    }
+
+    #[test]
+    fn the_pods_own_limits_need_none_of_its_containers() {
+        let sized =
+            json!({"limits": {"cpu": "2"}, "requests": {"cpu": "1", "hugepages-1Gi": "1Gi"}});
+        let whole = pod_of(json!({"containers": [{"name": "c"}], "resources": sized}));
+        let got = pod(&whole, QosClass::Burstable);
+        assert_eq!(got.cpu_weight, Some(100));
+        assert_eq!(
+            (got.cpu_max, got.memory_max),
+            (Some((200_000, PERIOD)), None)
+        );
+        assert_eq!(got.hugetlb_max, Some([(1 << 30, 1 << 30)].into()));
+    }
+
+    #[test]
+    fn of_the_classes() {
+        let list = |value: Value| -> ResourceList { serde_json::from_value(value).unwrap() };
+        let node = list(json!({"cpu": "2", "memory": "4Gi"}));
+        let asked = [
+            list(json!({"cpu": "600m"})),
+            list(json!({"cpu": "400m"})),
+            list(json!({})),
+        ];
+        let [all, burstable, best_effort] = classes(&node, &asked);
+        let shown = |(qos, has): (QosClass, Resources)| (qos, has.cpu_weight, has.memory_max);
+        let want = (QosClass::Guaranteed, Some(174), Some(4 << 30));
+        assert_eq!(shown(all), want);
+        assert_eq!(shown(burstable), (QosClass::Burstable, Some(100), None));
+        assert_eq!(shown(best_effort), (QosClass::BestEffort, Some(1), None));
+        let [_, burstable, _] = classes(&node, &[]);
+        assert_eq!(burstable.1.cpu_weight, Some(1));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod};
 use vetch_runtime::QosClass;
 
+use super::cgroup::containers_requests;
 use crate::pods::{quantity, spec};
 
 const GUARANTEED: i64 = -997;
@@ -43,7 +44,8 @@ fn mem_total(meminfo: &str) -> Option<i64> {
 }
 
 /// The kubelet's rule: the smaller a burstable container's share of the
-/// machine's memory, the sooner it goes.
+/// machine's memory, the sooner it goes. What the pod asks for beyond what its
+/// containers do is shared out among them.
 pub fn score_adj(pod: &Pod, container: &Container, qos: QosClass, host: HostMemory) -> i32 {
     let score = wanted(pod, container, qos, host.total);
     i32::try_from(score).unwrap_or(1000).max(host.lowest_score)
@@ -56,19 +58,34 @@ fn wanted(pod: &Pod, container: &Container, qos: QosClass, capacity: i64) -> i64
         QosClass::Guaranteed => GUARANTEED,
         QosClass::BestEffort => BEST_EFFORT,
         QosClass::Burstable => {
-            let own = burstable(container, capacity);
+            let share = share_of_rest(pod);
+            let burstable = |container| burstable(container, share, capacity);
+            let own = burstable(container);
             if !spec::is_sidecar(container) {
                 return own;
             }
             // A sidecar must not go before the containers it serves.
             let containers = spec::containers(pod).iter();
-            let least = containers.map(|main| burstable(main, capacity)).min();
+            let least = containers.map(burstable).min();
             least.map_or(own, |least| own.min(least))
         }
     }
 }
 
-fn burstable(container: &Container, capacity: i64) -> i64 {
+/// In bytes; started and finished init containers count as well.
+fn share_of_rest(pod: &Pod) -> i64 {
+    let bytes = |list: &quantity::ResourceList| list.get("memory").map_or(0, quantity::value);
+    let whole = spec::spec(pod).resources.as_ref();
+    let whole = whole.and_then(|r| r.requests.as_ref()).map_or(0, bytes);
+    let count = spec::all_containers(pod).count();
+    if whole == 0 || count == 0 {
+        return 0;
+    }
+    let rest = whole.saturating_sub(bytes(&containers_requests(pod)));
+    rest / i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn burstable(container: &Container, more: i64, capacity: i64) -> i64 {
     let resources = container.resources.as_ref();
     let list = |list: Option<&quantity::ResourceList>| {
         list.and_then(|list| list.get("memory"))
@@ -77,7 +94,7 @@ fn burstable(container: &Container, capacity: i64) -> i64 {
     let request = list(resources.and_then(|r| r.requests.as_ref()))
         .or_else(|| list(resources.and_then(|r| r.limits.as_ref())))
         .unwrap_or(0);
-    let share = i128::from(request) * 1000 / i128::from(capacity.max(1));
+    let share = (i128::from(request) + i128::from(more)) * 1000 / i128::from(capacity.max(1));
     let score = 1000 - i64::try_from(share).unwrap_or(1000);
     // Above every guaranteed pod, below every best-effort one.
     if score < 1000 + GUARANTEED {
@@ -136,6 +153,29 @@ mod tests {
         .unwrap();
         let sidecar = &spec::init_containers(&pod)[0];
         assert_eq!(wanted(&pod, sidecar, QosClass::Burstable, 10_000_000), 500);
+    }
+
+    #[test]
+    fn what_the_pod_asks_for_beside_its_containers_is_shared() {
+        // (10M - 2M) / 4 more for each of the four.
+        let pod: Pod = serde_json::from_value(json!({"spec": {
+            "resources": {"requests": {"memory": "10M"}},
+            "containers": [
+                {"name": "c", "resources": {"requests": {"memory": "2M"}}},
+                {"name": "d"},
+            ],
+            "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}],
+        }}))
+        .unwrap();
+        for (name, want) in [("c", 600), ("d", 800), ("s", 600)] {
+            let mut all = spec::all_containers(&pod);
+            let own = all.find(|container| container.name == name).unwrap();
+            assert_eq!(
+                wanted(&pod, own, QosClass::Burstable, 10_000_000),
+                want,
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl SandboxJob {
         let context = &self.context;
         let config = &context.config;
         let name = hostname(&self.pod, &config.cluster_domain, &context.hostname())?;
-        let spec = sandbox_spec(&self.pod, attempt, name.kernel.clone(), &config.pod_log_dir);
+        let spec = sandbox_spec(&self.pod, attempt, name.kernel.clone(), config);
         let sandbox = context.runtime.create_sandbox(spec).await?;
         match self.connect(&sandbox, true).await {
             Ok(ips) => Ok((sandbox.id, ips)),

@@ -178,7 +178,7 @@ impl StartJob {
         &self,
         container: &Container,
         images: Images,
-        (sources, services): (Sources, Option<BTreeMap<String, String>>),
+        (mut sources, services): (Sources, Option<BTreeMap<String, String>>),
     ) -> Result<ContainerSpec, String> {
         let context = &self.context;
         let target = self.target.clone()?;
@@ -193,8 +193,17 @@ impl StartJob {
             node_ip: context.config.node_ip,
             allocatable: &allocatable,
         };
-        let env = env::environment(&self.pod, container, &sources, &services, &around)
+        let (places, volumes) = (env::file_places(container), self.volumes.clone());
+        sources.files = tokio::task::spawn_blocking(move || env::read_files(places, &volumes))
+            .await
             .map_err(|error| error.to_string())?;
+        let env = env::environment(&self.pod, container, &sources, &services, &around).map_err(
+            |error| {
+                // The kubelet's words do not say what is wrong with a file.
+                tracing::debug!(container = container.name, "{}", chain(&error));
+                error.to_string()
+            },
+        )?;
         let wanted = container::wanted_mounts(container, &self.volumes, &images.volumes, &env)
             .map_err(|error| error.to_string())?;
         ensure_etc(context, &self.pod, &self.dir, &self.pod_ips)?;
@@ -217,7 +226,7 @@ impl StartJob {
                 qos,
                 context.memory,
             )),
-            ..resources::container(container)
+            ..resources::container(&self.pod, container)
         };
         let parts = Parts {
             attempt: self.attempt.unwrap_or(prepared.attempt),

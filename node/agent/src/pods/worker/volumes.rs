@@ -75,6 +75,7 @@ impl FollowedObjects {
         Sources {
             config_maps: config_maps.into_iter().collect(),
             secrets: secrets.into_iter().collect(),
+            ..Sources::default()
         }
     }
 

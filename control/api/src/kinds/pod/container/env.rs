@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::relative_path;
 use crate::field::Path;
 use crate::names;
 use crate::resource::FieldError;
@@ -105,6 +106,9 @@ fn value_from(env: &Value, source: &Value, path: &Path, errors: &mut Vec<FieldEr
             errors.push(at.not_supported(name, RESOURCES));
         }
     }
+    if let Some(reference) = source.get("fileKeyRef") {
+        file_key(reference, &path.child("fileKeyRef"), errors);
+    }
     for key in ["configMapKeyRef", "secretKeyRef"] {
         if let Some(reference) = source.get(key) {
             let at = path.child(key);
@@ -121,6 +125,50 @@ fn value_from(env: &Value, source: &Value, path: &Path, errors: &mut Vec<FieldEr
                         .map(|m| at.child("key").invalid(entry, m)),
                 );
             }
+        }
+    }
+}
+
+fn file_key(reference: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+    let field = |key| (reference.str_at(&format!("/{key}")), path.child(key));
+    let (volume, at) = field("volumeName");
+    match volume {
+        "" => errors.push(at.required("")),
+        name => errors.extend(names::label(name).iter().map(|m| at.invalid(name, m))),
+    }
+    let (file, at) = field("path");
+    match file {
+        "" => errors.push(at.required("")),
+        file => relative_path(file, &at, errors),
+    }
+    let (key, at) = field("key");
+    match key {
+        "" => errors.push(at.required("")),
+        key => errors.extend(names::env_name(key).iter().map(|m| at.invalid(key, m))),
+    }
+}
+
+/// Files of variables are in volumes that live and die with the pod.
+pub(super) fn file_volumes(
+    container: &Value,
+    spec: &Value,
+    path: &Path,
+    errors: &mut Vec<FieldError>,
+) {
+    for (i, env) in container.list_at("/env").iter().enumerate() {
+        let name = env.str_at("/valueFrom/fileKeyRef/volumeName");
+        if name.is_empty() {
+            continue;
+        }
+        let at = path.child("env").index(i).child("valueFrom");
+        let at = at.child("fileKeyRef").child("volumeName");
+        let mut volumes = spec.list_at("/volumes").iter();
+        match volumes.find(|volume| volume.str_at("/name") == name) {
+            None => errors.push(at.not_found(name)),
+            Some(volume) if !volume.has("/emptyDir") => {
+                errors.push(at.invalid(name, "referenced volume must be of type emptyDir"));
+            }
+            Some(_) => {}
         }
     }
 }

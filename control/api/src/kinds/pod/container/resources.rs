@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::super::whole;
 use crate::field::Path;
 use crate::names;
 use crate::quantity::Quantity;
@@ -11,11 +12,26 @@ use crate::resource::FieldError;
 use crate::value::ValueExt;
 
 pub(super) fn validate(resources: Option<&Value>, path: &Path, errors: &mut Vec<FieldError>) {
-    let Some(resources) = resources else { return };
+    if let Some(resources) = resources {
+        requirements(resources, path, resource_name, errors);
+    }
+}
+
+/// Of the pod as a whole: only what a pod can share out.
+pub(in super::super) fn validate_pod(resources: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+    requirements(resources, path, shared_name, errors);
+}
+
+fn requirements(
+    resources: &Value,
+    path: &Path,
+    check_name: fn(&str, &Path, &mut Vec<FieldError>),
+    errors: &mut Vec<FieldError>,
+) {
     for list in ["limits", "requests"] {
         for (name, value) in resources.map_at(&format!("/{list}")).into_iter().flatten() {
             let at = path.child(list).key(name);
-            resource_name(name, &at, errors);
+            check_name(name, &at, errors);
             let Some(amount) = parsed(value) else {
                 continue;
             };
@@ -56,6 +72,14 @@ pub(super) fn validate(resources: Option<&Value>, path: &Path, errors: &mut Vec<
             }
             _ => {}
         }
+    }
+    let names = || {
+        let lists = ["/limits", "/requests"].into_iter();
+        lists.flat_map(|list| resources.map_at(list).into_iter().flatten())
+    };
+    let huge = names().any(|(name, _)| name.starts_with("hugepages-"));
+    if huge && !names().any(|(name, _)| matches!(name.as_str(), "cpu" | "memory")) {
+        errors.push(path.forbidden("HugePages require cpu or memory"));
     }
 }
 
@@ -103,6 +127,14 @@ fn resource_name(name: &str, path: &Path, errors: &mut Vec<FieldError>) {
     if !name.contains('/') && !standard {
         errors.push(path.invalid(name, "must be a standard resource for containers"));
     }
+}
+
+fn shared_name(name: &str, path: &Path, errors: &mut Vec<FieldError>) {
+    let wrong = names::qualified(name);
+    if wrong.is_empty() && !whole::is_supported(name) {
+        errors.push(path.not_supported(name, &["cpu", "hugepages-", "memory"]));
+    }
+    errors.extend(wrong.iter().map(|m| path.invalid(name, m)));
 }
 
 fn parsed(value: &Value) -> Option<Quantity> {

@@ -196,7 +196,7 @@ fn init_containers_and_the_pod_as_a_whole() {
             vec!["spec.resources: Forbidden: pod-level resources cannot be removed"],
         ),
         (
-            json!({"requests": {"cpu": "2", "hugepages-2Mi": "2Mi"}}),
+            json!({"requests": {"cpu": "2"}, "limits": {"hugepages-2Mi": "2Mi"}}),
             vec!["spec: Forbidden: only cpu and memory resources are mutable at pod-level"],
         ),
     ] {

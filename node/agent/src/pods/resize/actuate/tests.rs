@@ -10,14 +10,25 @@ struct Has(&'static str, Value);
 
 /// Of a pod that was sized as `had` says, when its containers shall have `shall`.
 fn actuated(had: &[Has], shall: &Value, change: impl FnOnce(&mut Pod)) -> Actuation {
+    actuated_from(had, shall, |_| {}, change)
+}
+
+/// `start` is done to what it was, `change` to what it shall be.
+fn actuated_from(
+    had: &[Has],
+    shall: &Value,
+    start: impl FnOnce(&mut Pod),
+    change: impl FnOnce(&mut Pod),
+) -> Actuation {
     let spec = |list: Vec<(&str, &Value)>| -> Value {
         list.into_iter()
             .map(|(name, resources)| json!({"name": name, "resources": resources}))
             .collect()
     };
-    let before = pod(
+    let mut before = pod(
         json!({"containers": spec(had.iter().map(|Has(name, given)| (*name, given)).collect())}),
     );
+    start(&mut before);
     let wanted = had
         .iter()
         .map(|Has(name, _)| (*name, &shall[*name]))
@@ -121,6 +132,29 @@ fn limits_that_come_and_requests_that_no_file_shows() {
         panic!("{got:?}")
     };
     assert_eq!(serde_json::to_value(given).unwrap(), request("20m", "5000"));
+}
+
+#[test]
+fn containers_follow_limits_they_have_from_their_pod() {
+    let own = || [Has("a", json!({})), Has("b", limits(20, 3000))];
+    for (had, shall, want, lowered) in [
+        (40, 60, vec!["a 60m 9000", "pod 60m 9000"], 0),
+        (60, 40, vec!["a 40m 9000", "pod 40m 9000"], 0),
+        (40, 40, vec![], 0),
+    ] {
+        let whole = |cpu: i64| serde_json::from_value(limits(cpu, 9000)).unwrap();
+        let shall_have = json!({"a": {}, "b": limits(20, 3000)});
+        let resized = |pod: &mut Pod, cpu| pod.spec.as_mut().unwrap().resources = whole(cpu);
+        let got = actuated_from(
+            &own(),
+            &shall_have,
+            |pod| resized(pod, had),
+            |pod| resized(pod, shall),
+        );
+        assert_eq!(words(&got), want, "{had} {shall}");
+        assert_eq!(got.lowered.len(), lowered, "{had} {shall}");
+        assert_eq!(got.outstanding, !want.is_empty(), "{had} {shall}");
+    }
 }
 
 #[test]

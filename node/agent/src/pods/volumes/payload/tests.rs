@@ -26,6 +26,7 @@ fn sources() -> Sources {
         ]
         .into(),
         secrets: [("hidden".to_owned(), Known::Present(Arc::new(hidden)))].into(),
+        ..Sources::default()
     }
 }
 
