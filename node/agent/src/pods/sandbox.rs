@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
-use vetch_runtime::{Owner, SandboxSpec};
+use vetch_runtime::{Owner, SandboxSpec, UserNamespace};
 
 use super::container::pod_labels;
 use super::resources;
@@ -42,6 +42,7 @@ pub fn sandbox_spec(pod: &Pod, attempt: u32, hostname: String, log_root: &Path) 
         host_ipc: own.host_ipc.unwrap_or(false),
         host_pid: own.host_pid.unwrap_or(false),
         share_process_namespace: own.share_process_namespace.unwrap_or(false),
+        user_namespace: (own.host_users == Some(false)).then_some(UserNamespace::Own),
         qos,
         cgroup_parent: None,
         resources: resources::pod(pod, qos),
@@ -52,5 +53,26 @@ pub fn sandbox_spec(pod: &Pod, attempt: u32, hostname: String, log_root: &Path) 
         // Nobody asks the runtime for them, and some are large.
         annotations: BTreeMap::new(),
         log_directory: log_directory(log_root, pod),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::pods::testing::pod;
+
+    #[test]
+    fn users_of_its_own() {
+        for (host_users, want) in [
+            (json!(null), None),
+            (json!(true), None),
+            (json!(false), Some(UserNamespace::Own)),
+        ] {
+            let pod = pod(json!({"containers": [], "hostUsers": host_users}));
+            let spec = sandbox_spec(&pod, 0, "web".into(), Path::new("/logs"));
+            assert_eq!(spec.user_namespace, want, "{host_users}");
+        }
     }
 }

@@ -23,3 +23,4 @@ mod shim;
 mod specs;
 mod targets;
 mod updates;
+mod users;
