@@ -236,6 +236,7 @@ impl RuntimeService for Cri {
                 "rootDir": self.runtime.root_dir(),
                 "missingCgroupControllers": self.runtime.missing_controllers(),
                 "deviceCgroupProblem": self.runtime.device_problem(),
+                "userNamespaceProblem": self.runtime.user_namespace_problem(),
             });
             ("config".to_owned(), info.to_string())
         });
@@ -251,7 +252,7 @@ impl RuntimeService for Cri {
                 name: String::new(),
                 features: Some(RuntimeHandlerFeatures {
                     recursive_read_only_mounts: true,
-                    user_namespaces: false,
+                    user_namespaces: self.runtime.user_namespace_problem().is_none(),
                 }),
             }],
             features: Some(RuntimeFeatures {

@@ -22,6 +22,8 @@ pub enum Error {
     /// Whose processes a container was to join.
     #[error("invalid target container: {0}")]
     Target(String),
+    #[error("user namespace: {0}")]
+    UserNamespace(String),
     #[error("image {0} is not in the store")]
     ImageNotFound(String),
     #[error("no command specified")]

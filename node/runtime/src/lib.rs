@@ -46,6 +46,9 @@
 //! | a supervisor | its containers die with it and are [`ContainerState::Unknown`], those that had ended keep their exit codes; the sandbox is [`SandboxState::NotReady`] until removed |
 //! | the machine | images; a layer that may not have reached the disk is thrown away |
 //!
+//! With a user namespace (`users.rs`) all of a pod's namespaces belong to that, and
+//! its users are a range of the node's that no other pod has.
+//!
 //! What a container may do with devices its cgroup decides (`devices.rs`); where
 //! the kernel takes no program for that, no mount of a container has device nodes
 //! that open, but for the six of its /dev.
@@ -70,6 +73,7 @@ mod signal;
 mod stats;
 mod status;
 pub mod types;
+mod users;
 
 pub use devices::DeviceError;
 pub use error::{Chain, Error};

@@ -26,6 +26,7 @@ use crate::images::{ImageStore, PullConfig};
 use crate::record::{self, ContainerRecord, SandboxRecord};
 use crate::status::container_status;
 use crate::types::*;
+use crate::users;
 
 pub use attach::Attachment;
 pub use exec::ExecProcess;
@@ -61,6 +62,20 @@ struct Sandbox {
     /// One operation at a time.
     lock: Arc<tokio::sync::Mutex<()>>,
     watcher: Option<tokio::task::AbortHandle>,
+}
+
+impl Sandbox {
+    fn new(record: SandboxRecord) -> Sandbox {
+        Sandbox {
+            record,
+            listed: false,
+            supervised: false,
+            shim_pid: None,
+            containers: BTreeMap::new(),
+            lock: Arc::default(),
+            watcher: None,
+        }
+    }
 }
 
 struct Container {
@@ -167,6 +182,11 @@ impl Runtime {
     /// Words for a node condition: why containers have no device cgroup here.
     pub fn device_problem(&self) -> Option<&str> {
         self.inner.devices.as_ref().err().map(String::as_str)
+    }
+
+    /// Words for who asks for one: why sandboxes have no user namespace here.
+    pub fn user_namespace_problem(&self) -> Option<String> {
+        users::problem()
     }
 
     /// No panic leaves the map half changed, so a poisoned lock is as good.

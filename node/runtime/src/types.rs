@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use vetch_shim::protocol::{Identity, MAX_LOG_FILES, MAX_LOG_SIZE};
+pub use vetch_shim::protocol::{IdMap, Identity, MAX_LOG_FILES, MAX_LOG_SIZE};
 
 /// Identity of a pod sandbox: 64 hex digits, as CRI has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,6 +65,15 @@ pub enum Owner {
     Cri,
 }
 
+/// Which of the node's users and groups a pod's are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserNamespace {
+    /// A range that no other sandbox has: the runtime chooses.
+    Own,
+    /// These: its client keeps them apart. What was chosen reads so too.
+    Mapped(IdMap),
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SandboxSpec {
     #[serde(default)]
@@ -80,6 +89,9 @@ pub struct SandboxSpec {
     pub host_pid: bool,
     /// One PID namespace for all containers of the pod.
     pub share_process_namespace: bool,
+    /// Without one, root in the pod is root on the node.
+    #[serde(default)]
+    pub user_namespace: Option<UserNamespace>,
     pub qos: QosClass,
     /// Below the runtime's cgroup root, instead of the place by class and uid. Its client's: made if
     /// it is missing, and left.
@@ -130,6 +142,16 @@ pub struct ImageMount {
     /// A directory in the image that is mounted instead of all of it. One that is
     /// not there is found when the container starts.
     pub sub_path: Option<PathBuf>,
+}
+
+impl SandboxSpec {
+    /// Once it is chosen.
+    pub fn id_map(&self) -> Option<IdMap> {
+        match self.user_namespace {
+            Some(UserNamespace::Mapped(map)) => Some(map),
+            Some(UserNamespace::Own) | None => None,
+        }
+    }
 }
 
 impl Mount {
@@ -325,6 +347,29 @@ pub struct RuntimeConfig {
 #[cfg(test)]
 pub(crate) mod tests_support {
     use super::*;
+
+    pub fn sandbox_spec() -> SandboxSpec {
+        SandboxSpec {
+            owner: Owner::Node,
+            pod_uid: "u".into(),
+            name: "web".into(),
+            namespace: "shop".into(),
+            attempt: 0,
+            hostname: "web".into(),
+            host_network: false,
+            host_ipc: false,
+            host_pid: false,
+            share_process_namespace: false,
+            user_namespace: None,
+            qos: QosClass::BestEffort,
+            cgroup_parent: None,
+            resources: Resources::default(),
+            sysctls: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            log_directory: "/logs".into(),
+        }
+    }
 
     pub fn container_spec() -> ContainerSpec {
         ContainerSpec {

@@ -20,16 +20,20 @@ use std::path::Path;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Gid, Uid};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use vetch_shim::protocol::{Bundle, Exec, Identity};
 
 use crate::failure::{Context, Failure};
 use crate::sys;
+use crate::users::{self, Users};
 
 /// First byte of what the child says to the supervisor before it execs.
 pub const SAYS_CONSOLE: u8 = b'C';
 pub const SAYS_ERROR: u8 = b'E';
 pub const SAYS_USER: u8 = b'U';
+/// With its pidfd: from now on the container's first process is that one.
+pub const SAYS_PROCESS: u8 = b'P';
 
 /// How long a message is at most, in bytes.
 pub const MAX_SAID: usize = 2048;
@@ -54,6 +58,8 @@ pub enum Job<'a> {
         rootfs: &'a Path,
         shm: &'a Path,
         stdio: Option<Stdio>,
+        /// A PID namespace of its own.
+        own_processes: bool,
     },
     /// One more process in a running container, whose first one `target` is.
     Exec {
@@ -64,8 +70,8 @@ pub enum Job<'a> {
 }
 
 /// Becomes the container's program, or tells `sync` why not.
-pub fn become_process(bundle: &Bundle, job: Job<'_>, sync: &OwnedFd) -> ! {
-    let failure = match prepare(bundle, job, sync) {
+pub fn become_process(bundle: &Bundle, job: Job<'_>, users: Option<&Users>, sync: &OwnedFd) -> ! {
+    let failure = match prepare(bundle, job, users, sync) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
@@ -79,6 +85,7 @@ pub fn become_process(bundle: &Bundle, job: Job<'_>, sync: &OwnedFd) -> ! {
 fn prepare(
     bundle: &Bundle,
     job: Job<'_>,
+    users: Option<&Users>,
     sync: &OwnedFd,
 ) -> Result<std::convert::Infallible, Failure> {
     sys::reset_signals().context(|| "resetting signals".into())?;
@@ -95,9 +102,28 @@ fn prepare(
     let mut env = bundle.env.clone();
     let is_first = matches!(job, Job::Start { .. });
     let args = match job {
-        Job::Start { rootfs, shm, stdio } => {
-            unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "cgroup namespace".into())?;
-            rootfs::enter(bundle, rootfs, shm)?;
+        Job::Start {
+            rootfs,
+            shm,
+            stdio,
+            own_processes,
+        } => {
+            let taken = rootfs::take(bundle, rootfs, shm, users)?;
+            match users {
+                Some(users) => {
+                    if let Some(stdio) = &stdio {
+                        stdio.give_to(users);
+                    }
+                    users.join()?;
+                    users::own_namespaces(own_processes, |pid, pidfd| {
+                        say_process(sync, pid, pidfd)
+                    })?;
+                }
+                None => {
+                    unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "cgroup namespace".into())?;
+                }
+            }
+            rootfs::enter(bundle, rootfs, taken)?;
             match stdio {
                 Some(stdio) => become_stdio(stdio)?,
                 None => send_console(sync, console::open_first()?)?,
@@ -109,11 +135,17 @@ fn prepare(
             request,
             streams,
         } => {
-            setns(
-                target,
-                CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP,
-            )
-            .context(|| "joining the container's namespaces".into())?;
+            if let (Some(users), Streams::Given(stdio)) = (users, &streams) {
+                stdio.give_to(users);
+            }
+            let mut namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
+            if users.is_some() {
+                namespaces |= CloneFlags::CLONE_NEWUSER;
+            }
+            setns(target, namespaces).context(|| "joining the container's namespaces".into())?;
+            if users.is_some() {
+                users::become_root()?;
+            }
             match streams {
                 Streams::Given(stdio) => become_stdio(stdio)?,
                 Streams::Terminal(to) => send_console(&to, console::open()?)?,
@@ -177,6 +209,16 @@ fn become_stdio(stdio: Stdio) -> Result<(), Failure> {
     rustix::stdio::dup2_stderr(stdio.stderr).context(step)
 }
 
+impl Stdio {
+    /// To the pod's root, who may then give them on.
+    fn give_to(&self, users: &Users) {
+        let root = users.map.host_id;
+        for fd in [&self.stdin, &self.stdout, &self.stderr] {
+            own(fd.as_fd(), root, Some(root));
+        }
+    }
+}
+
 /// /dev/stdout must open again for a user that is not root.
 fn own_stdio(uid: u32) {
     for fd in [
@@ -184,27 +226,41 @@ fn own_stdio(uid: u32) {
         rustix::stdio::stdout(),
         rustix::stdio::stderr(),
     ] {
-        // /dev/null is everybody's already; a terminal and a pipe are not.
-        let pipe = rustix::fs::fstat(fd).is_ok_and(|stat| {
-            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo
-        });
-        if pipe || rustix::termios::isatty(fd) {
-            let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None);
-        }
+        own(fd, uid, None);
     }
 }
 
+/// /dev/null is everybody's already; a terminal and a pipe are not.
+fn own(fd: BorrowedFd<'_>, uid: u32, gid: Option<u32>) {
+    let pipe = rustix::fs::fstat(fd).is_ok_and(|stat| {
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo
+    });
+    if pipe || rustix::termios::isatty(fd) {
+        let (uid, gid) = (Uid::from_raw(uid), gid.map(Gid::from_raw));
+        let _ = rustix::fs::fchown(fd, Some(uid), gid);
+    }
+}
+
+/// Only a supervisor that is gone does not hear it.
+fn say_process(sync: &OwnedFd, pid: i32, pidfd: &OwnedFd) -> Result<(), Failure> {
+    let message = [&[SAYS_PROCESS], pid.to_ne_bytes().as_slice()].concat();
+    send_fd(sync, &message, pidfd.as_fd()).context(|| "handing the process over".into())
+}
+
 fn send_console(to: &OwnedFd, master: OwnedFd) -> Result<(), Failure> {
+    send_fd(to, &[SAYS_CONSOLE], master.as_fd()).context(|| "handing the console over".into())
+}
+
+fn send_fd(to: &OwnedFd, message: &[u8], fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [master.as_fd()];
+    let fds = [fd];
     control.push(SendAncillaryMessage::ScmRights(&fds));
     sendmsg(
         to,
-        &[std::io::IoSlice::new(&[SAYS_CONSOLE])],
+        &[std::io::IoSlice::new(message)],
         &mut control,
         SendFlags::NOSIGNAL,
-    )
-    .context(|| "handing the console over".into())?;
+    )?;
     Ok(())
 }

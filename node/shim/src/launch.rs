@@ -55,14 +55,17 @@ pub fn start(
     };
     let pod_init = sandbox.pod_init.as_ref().map(|(_, pidfd)| pidfd);
     let pid_namespace = target.or(pod_init).map(AsFd::as_fd);
+    let own_processes = !config.host_pid && pid_namespace.is_none();
     let mut flags = libc::CLONE_NEWNS;
-    if !config.host_pid && pid_namespace.is_none() {
+    // One that belongs to a user namespace is made when that is joined.
+    if own_processes && sandbox.users.is_none() {
         flags |= libc::CLONE_NEWPID;
     }
     let job = Job::Start {
         rootfs: &rootfs,
         shm,
         stdio,
+        own_processes,
     };
     let (pid, pidfd, sync) = fork(flags, bundle, sandbox, pid_namespace, job)?;
     Ok(Launched {
@@ -121,7 +124,7 @@ fn fork(
     if let Ok(sys::Cloned::Child) = cloned {
         drop(ours);
         drop(cgroup);
-        become_process(bundle, job, &theirs);
+        become_process(bundle, job, sandbox.users.as_ref(), &theirs);
     }
     if pid_namespace.is_some() {
         setns(&sandbox.own_pid_namespace, CloneFlags::CLONE_NEWPID)

@@ -23,6 +23,9 @@
 //! A child speaks on its sync socket until exec closes it: an error in words,
 //! or its console, which of an exec goes to who asked for it. All children die with the supervisor.
 //!
+//! With a user namespace (`users.rs`) all of it belongs to that, and a container
+//! is a second fork.
+//!
 //! A filter of system calls comes with the bundle and is set right before exec.
 //! AppArmor is not applied yet. Where no cgroup decides on devices, nodes other
 //! than the default ones do not open in containers, because all their mounts are
@@ -36,6 +39,7 @@ mod log;
 mod sandbox;
 mod supervisor;
 mod sys;
+mod users;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};

@@ -46,6 +46,17 @@ pub struct ShimConfig {
     pub host_pid: bool,
     pub share_process_namespace: bool,
     pub sysctls: BTreeMap<String, String>,
+    /// One of its own, not with a namespace of the host's.
+    #[serde(default)]
+    pub user_namespace: Option<IdMap>,
+}
+
+/// Users and groups of a user namespace, alike: 0 is `host_id` on the node, and
+/// so on for `length` of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    pub host_id: u32,
+    pub length: u32,
 }
 
 /// A container, ready to run: everything is resolved but what only the root
@@ -245,6 +256,9 @@ pub struct State {
     /// It knows of `Bundle::seccomp`: one of an earlier version reads over it.
     #[serde(default)]
     pub sets_filters: bool,
+    /// It knows of `ShimConfig::user_namespace`, likewise.
+    #[serde(default)]
+    pub maps_users: bool,
     /// Only containers that were asked to start.
     pub containers: BTreeMap<String, ContainerRecord>,
 }

@@ -1,16 +1,19 @@
 //! The pod's namespaces, made around the supervisor itself.
 
+use std::ffi::CString;
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::process::{WaitOptions, wait};
-use vetch_shim::protocol::{NAMESPACE_DIR, SHM_DIR, ShimConfig};
+use vetch_shim::protocol::{IdMap, NAMESPACE_DIR, SHM_DIR, ShimConfig};
 
 use crate::failure::{Context, Failure};
 use crate::sys;
+use crate::users::Users;
 
 /// Namespaces with a bind mount below ns/.
 const NAMES: [&str; 3] = ["net", "ipc", "uts"];
@@ -20,6 +23,8 @@ pub struct Sandbox {
     pub own_pid_namespace: OwnedFd,
     /// First process of the PID namespace that all containers share.
     pub pod_init: Option<(i32, OwnedFd)>,
+    /// Which containers and what is run in them belong to.
+    pub users: Option<Users>,
 }
 
 impl Sandbox {
@@ -28,25 +33,34 @@ impl Sandbox {
         let own_pid_namespace: OwnedFd = File::open("/proc/self/ns/pid")
             .context(|| "opening the PID namespace".into())?
             .into();
-        unshare(wanted(config)).context(|| "making namespaces".into())?;
+        let (users, mut pod_init) = match config.user_namespace {
+            Some(map) => {
+                let (users, pod_init) = enter_mapped(config, map)?;
+                (Some(users), pod_init)
+            }
+            None => {
+                unshare(wanted(config)).context(|| "making namespaces".into())?;
+                (None, None)
+            }
+        };
         if !config.host_network {
             rustix::system::sethostname(config.hostname.as_bytes())
                 .context(|| format!("hostname {:?}", config.hostname))?;
         }
         for (key, value) in &config.sysctls {
             let path = sysctl_path(key)?;
-            fs::write(&path, value).context(|| format!("sysctl {key}={value}"))?;
+            write_sysctl(&path, value, users.as_ref())
+                .context(|| format!("sysctl {key}={value}"))?;
         }
         bind_namespaces(config)?;
         make_shm(config)?;
-        let pod_init = if config.share_process_namespace && !config.host_pid {
-            Some(start_pod_init()?)
-        } else {
-            None
-        };
+        if shares_processes(config) && pod_init.is_none() {
+            pod_init = Some(start_pod_init()?);
+        }
         Ok(Sandbox {
             own_pid_namespace,
             pod_init,
+            users,
         })
     }
 }
@@ -60,6 +74,40 @@ fn wanted(config: &ShimConfig) -> CloneFlags {
         flags |= CloneFlags::CLONE_NEWIPC;
     }
     flags
+}
+
+fn shares_processes(config: &ShimConfig) -> bool {
+    config.share_process_namespace && !config.host_pid
+}
+
+/// Namespaces of a user namespace's, and the first process of its PID namespace
+/// where containers share one.
+fn enter_mapped(
+    config: &ShimConfig,
+    map: IdMap,
+) -> Result<(Users, Option<(i32, OwnedFd)>), Failure> {
+    let mut others = wanted(config);
+    if shares_processes(config) {
+        others |= CloneFlags::CLONE_NEWPID;
+    }
+    let (users, first) = Users::make(map, others, reap_for_ever)?;
+    let entered = setns(&first.pidfd, wanted(config)).context(|| "joining namespaces".into());
+    if entered.is_ok() && shares_processes(config) {
+        return Ok((users, Some((first.pid, first.pidfd))));
+    }
+    first.end();
+    entered.map(|()| (users, None))
+}
+
+/// Those of an IPC namespace are the node's root's to set before 6.9, and since
+/// then those of the root it belongs to.
+fn write_sysctl(path: &str, value: &str, users: Option<&Users>) -> io::Result<()> {
+    match (fs::write(path, value), users) {
+        (Err(error), Some(users)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            users.as_root(|| fs::write(path, value))
+        }
+        (written, _) => written,
+    }
 }
 
 /// /proc/sys shows the network, IPC and UTS namespaces of who looks.
@@ -101,12 +149,15 @@ fn make_shm(config: &ShimConfig) -> Result<(), Failure> {
         return Ok(());
     }
     fs::create_dir_all(SHM_DIR).context(|| "making shm/".into())?;
+    let root = config.user_namespace.map_or(0, |map| map.host_id);
+    let options = CString::new(format!("mode=1777,size=67108864,uid={root},gid={root}"))
+        .map_err(|_| Failure("shm options hold a zero byte".into()))?;
     mount(
         "shm",
         SHM_DIR,
         "tmpfs",
         MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
-        c"mode=1777,size=67108864",
+        options.as_c_str(),
     )
     .context(|| "mounting shm".into())
 }

@@ -80,6 +80,7 @@ impl Supervisor {
             state: State {
                 pid: rustix::process::getpid().as_raw_nonzero().get(),
                 sets_filters: true,
+                maps_users: true,
                 ..State::default()
             },
             running: BTreeMap::new(),

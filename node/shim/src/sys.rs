@@ -22,14 +22,17 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     }
 }
 
-/// fork(2) with namespaces, born in `cgroup` (5.7+).
+/// fork(2) with namespaces, born in `cgroup` (5.7+). With CLONE_PARENT the child
+/// is the parent's, and tells it of its end as the calling process would.
 pub fn clone3(flags: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: clone_args is plain integers; zero is every field's "none".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags as u64 | libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    if flags & libc::CLONE_PARENT == 0 {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
@@ -81,6 +84,26 @@ pub fn mount_setattr(
         propagation,
         userns_fd: 0,
     };
+    set_mount_attributes(mount, recursive, &attr)
+}
+
+/// Owners of a mount's files are seen as `users` maps them: of one that nobody
+/// has seen yet, on a file system that can (5.12+).
+pub fn mount_idmapped(mount: impl AsFd, recursive: bool, users: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: users.as_raw_fd() as u64,
+    };
+    set_mount_attributes(mount, recursive, &attr)
+}
+
+fn set_mount_attributes(
+    mount: impl AsFd,
+    recursive: bool,
+    attr: &libc::mount_attr,
+) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string and the attribute outlives the call.
     check(unsafe {
@@ -89,7 +112,7 @@ pub fn mount_setattr(
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             std::mem::size_of::<libc::mount_attr>(),
         )
     })?;

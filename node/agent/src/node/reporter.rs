@@ -51,6 +51,7 @@ impl Reporter {
                 kubelet_port: config.kubelet_port,
                 max_pods: config.max_pods,
                 machine: config.machine.clone(),
+                user_namespaces: runtime.user_namespace_problem().is_none(),
             },
             missing_controllers: runtime.missing_controllers(),
             client,

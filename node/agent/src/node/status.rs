@@ -25,6 +25,8 @@ pub struct Fixed {
     pub kubelet_port: u16,
     pub max_pods: u32,
     pub machine: Machine,
+    /// Whether its kernel makes them for pods.
+    pub user_namespaces: bool,
 }
 
 pub fn build(
@@ -59,18 +61,18 @@ pub fn build(
         }),
         images: Some(images::list(stored_images)),
         node_info: Some(node_info(&fixed.machine)),
-        runtime_handlers: Some(vec![runtime_handler()]),
+        runtime_handlers: Some(vec![runtime_handler(fixed)]),
         ..NodeStatus::default()
     }
 }
 
 /// The only one, which pods have that name none.
-fn runtime_handler() -> NodeRuntimeHandler {
+fn runtime_handler(fixed: &Fixed) -> NodeRuntimeHandler {
     NodeRuntimeHandler {
         name: Some(String::new()),
         features: Some(NodeRuntimeHandlerFeatures {
             recursive_read_only_mounts: Some(true),
-            user_namespaces: Some(false),
+            user_namespaces: Some(fixed.user_namespaces),
         }),
     }
 }

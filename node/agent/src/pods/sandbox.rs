@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
-use vetch_runtime::{Owner, Resources, SandboxSpec};
+use vetch_runtime::{Owner, Resources, SandboxSpec, UserNamespace};
 
 use super::PodsConfig;
 use super::container::pod_labels;
@@ -43,6 +43,7 @@ pub fn sandbox_spec(pod: &Pod, attempt: u32, hostname: String, config: &PodsConf
         host_ipc: own.host_ipc.unwrap_or(false),
         host_pid: own.host_pid.unwrap_or(false),
         share_process_namespace: own.share_process_namespace.unwrap_or(false),
+        user_namespace: user_namespace(pod),
         qos,
         cgroup_parent: None,
         resources: Resources {
@@ -56,5 +57,29 @@ pub fn sandbox_spec(pod: &Pod, attempt: u32, hostname: String, config: &PodsConf
         // Nobody asks the runtime for them, and some are large.
         annotations: BTreeMap::new(),
         log_directory: log_directory(&config.pod_log_dir, pod),
+    }
+}
+
+fn user_namespace(pod: &Pod) -> Option<UserNamespace> {
+    (spec::spec(pod).host_users == Some(false)).then_some(UserNamespace::Own)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::pods::testing::pod;
+
+    #[test]
+    fn users_of_its_own() {
+        for (host_users, want) in [
+            (json!(null), None),
+            (json!(true), None),
+            (json!(false), Some(UserNamespace::Own)),
+        ] {
+            let pod = pod(json!({"containers": [], "hostUsers": host_users}));
+            assert_eq!(user_namespace(&pod), want, "{host_users}");
+        }
     }
 }

@@ -78,6 +78,7 @@ pub fn sandbox(
             host_ipc: false,
             host_pid: false,
             share_process_namespace: false,
+            user_namespace: None,
             qos: QosClass::BestEffort,
             cgroup_parent: None,
             resources: Resources::default(),

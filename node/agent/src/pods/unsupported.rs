@@ -20,9 +20,6 @@ pub fn refusal(pod: &Pod) -> Option<String> {
             go_quote(class)
         ));
     }
-    if own.host_users == Some(false) {
-        return Some("user namespaces (hostUsers: false) are not supported by this node".into());
-    }
     if own.resource_claims.iter().flatten().next().is_some() {
         return Some("resourceClaims are not supported by this node".into());
     }
@@ -75,7 +72,7 @@ mod tests {
         for (spec, refused) in [
             (json!({"containers": []}), false),
             (json!({"containers": [], "hostUsers": true}), false),
-            (json!({"containers": [], "hostUsers": false}), true),
+            (json!({"containers": [], "hostUsers": false}), false),
             (
                 json!({"containers": [], "runtimeClassName": "gvisor"}),
                 true,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_cri::v1::security_profile::ProfileType;
 use k8s_cri::v1::{
-    ContainerConfig, LinuxContainerSecurityContext, Mount as CriMount, MountPropagation,
+    ContainerConfig, IdMapping, LinuxContainerSecurityContext, Mount as CriMount, MountPropagation,
     NamespaceMode, SecurityProfile, SupplementalGroupsPolicy,
 };
 use tonic::Status;
@@ -88,7 +88,7 @@ pub fn spec(
         mounts: config
             .mounts
             .iter()
-            .map(|wanted| mount(wanted, &images.mounted))
+            .map(|wanted| mount(wanted, &images.mounted, sandbox))
             .collect::<Result<_, _>>()?,
         run_as_user: user.id,
         run_as_user_name: user.name,
@@ -204,7 +204,20 @@ fn user(security: &LinuxContainerSecurityContext) -> Result<User, Status> {
     })
 }
 
-fn mount(mount: &CriMount, images: &BTreeMap<String, String>) -> Result<Mount, Status> {
+fn mapping(sandbox: &SandboxSpec) -> Vec<IdMapping> {
+    let own = sandbox.id_map().map(|map| IdMapping {
+        host_id: map.host_id,
+        container_id: 0,
+        length: map.length,
+    });
+    own.into_iter().collect()
+}
+
+fn mount(
+    mount: &CriMount,
+    images: &BTreeMap<String, String>,
+    sandbox: &SandboxSpec,
+) -> Result<Mount, Status> {
     let path = &mount.container_path;
     let invalid = |words: &str| Status::invalid_argument(format!("mount at {path:?}: {words}"));
     if path.is_empty() {
@@ -227,8 +240,13 @@ fn mount(mount: &CriMount, images: &BTreeMap<String, String>) -> Result<Mount, S
         None if mount.host_path.is_empty() => return Err(invalid("host_path is empty")),
         None => MountSource::Host(mount.host_path.clone().into()),
     };
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(unsupported("a mount with mapped ids is"));
+    // Every mount has those of its sandbox, whether it says so or not.
+    for mappings in [&mount.uid_mappings, &mount.gid_mappings] {
+        if !mappings.is_empty() && *mappings != mapping(sandbox) {
+            return Err(unsupported(
+                "a mount with other ids than its sandbox has is",
+            ));
+        }
     }
     let propagation = match MountPropagation::try_from(mount.propagation) {
         Ok(MountPropagation::PropagationPrivate) => Propagation::Private,

@@ -2,11 +2,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use k8s_cri::v1::{NamespaceMode, NamespaceOption, PodSandboxConfig, UserNamespace};
+use k8s_cri::v1::{
+    NamespaceMode, NamespaceOption, PodSandboxConfig, UserNamespace as CriUserNamespace,
+};
 use tonic::Status;
-use vetch_runtime::{Owner, QosClass, SandboxSpec};
+use vetch_runtime::{IdMap, Owner, QosClass, SandboxSpec, UserNamespace};
 
-use crate::error::unsupported;
 use crate::resources;
 
 /// This runtime's one handler, beside the empty name.
@@ -41,7 +42,7 @@ pub fn spec(config: &PodSandboxConfig, logs: &Path) -> Result<SandboxSpec, Statu
     let linux = config.linux.clone().unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     let namespaces = security.namespace_options.unwrap_or_default();
-    check_user_namespace(namespaces.userns_options.as_ref())?;
+    let user_namespace = user_namespace(namespaces.userns_options.as_ref())?;
     let host = |mode: i32| mode == NamespaceMode::Node as i32;
     let pid = pid_mode(&namespaces)?;
     let host_network = host(namespaces.network);
@@ -62,6 +63,7 @@ pub fn spec(config: &PodSandboxConfig, logs: &Path) -> Result<SandboxSpec, Statu
         host_ipc: host(namespaces.ipc),
         host_pid: pid == NamespaceMode::Node,
         share_process_namespace: pid == NamespaceMode::Pod,
+        user_namespace: user_namespace.map(UserNamespace::Mapped),
         qos: QosClass::BestEffort,
         cgroup_parent: cgroup_parent.map(PathBuf::from),
         resources: resources::wanted(linux.resources.as_ref())?,
@@ -87,18 +89,30 @@ pub fn pid_mode(namespaces: &NamespaceOption) -> Result<NamespaceMode, Status> {
     })
 }
 
-/// Only the node's own is there.
-fn check_user_namespace(wanted: Option<&UserNamespace>) -> Result<(), Status> {
+/// The pod's ids are the client's to choose: one range, users and groups alike.
+fn user_namespace(wanted: Option<&CriUserNamespace>) -> Result<Option<IdMap>, Status> {
+    let invalid = |words: &str| Status::invalid_argument(format!("userns_options: {words}"));
     let Some(wanted) = wanted else {
-        return Ok(());
+        return Ok(None);
     };
     match NamespaceMode::try_from(wanted.mode) {
-        Ok(NamespaceMode::Node) => Ok(()),
-        Ok(NamespaceMode::Pod) => Err(unsupported("a user namespace of the pod's own is")),
-        _ => Err(Status::invalid_argument(
-            "userns_options: the mode must be POD or NODE",
-        )),
+        Ok(NamespaceMode::Node) => return Ok(None),
+        Ok(NamespaceMode::Pod) => {}
+        _ => return Err(invalid("the mode must be POD or NODE")),
     }
+    if wanted.uids != wanted.gids {
+        return Err(invalid("uids and gids must be the same"));
+    }
+    let [mapping] = wanted.uids.as_slice() else {
+        return Err(invalid("there must be one mapping"));
+    };
+    if mapping.container_id != 0 {
+        return Err(invalid("the mapping must begin with id 0 of the container"));
+    }
+    Ok(Some(IdMap {
+        host_id: mapping.host_id,
+        length: mapping.length,
+    }))
 }
 
 fn is_file_name(text: &str) -> bool {
@@ -122,7 +136,9 @@ fn node_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use k8s_cri::v1::{LinuxPodSandboxConfig, LinuxSandboxSecurityContext, PodSandboxMetadata};
+    use k8s_cri::v1::{
+        IdMapping, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, PodSandboxMetadata,
+    };
     use tonic::Code;
 
     use super::*;
@@ -193,6 +209,53 @@ mod tests {
         assert_eq!(own_log_dir(&made, Path::new("/l")), None);
     }
 
+    fn users(mode: NamespaceMode, uids: Vec<IdMapping>, gids: Vec<IdMapping>) -> PodSandboxConfig {
+        with_namespaces(NamespaceOption {
+            userns_options: Some(CriUserNamespace {
+                mode: mode as i32,
+                uids,
+                gids,
+            }),
+            ..NamespaceOption::default()
+        })
+    }
+
+    #[test]
+    fn ids() {
+        let mapping = |container_id, host_id| IdMapping {
+            container_id,
+            host_id,
+            length: 100_000,
+        };
+        let (pod, node) = (NamespaceMode::Pod, NamespaceMode::Node);
+        let mapped = |host_id| {
+            Some(UserNamespace::Mapped(IdMap {
+                host_id,
+                length: 100_000,
+            }))
+        };
+        for (mode, uids, gids, want) in [
+            (
+                pod,
+                vec![mapping(0, 1000)],
+                vec![mapping(0, 1000)],
+                Some(mapped(1000)),
+            ),
+            (node, vec![], vec![], Some(None)),
+            (pod, vec![mapping(0, 1000)], vec![], None),
+            (pod, vec![mapping(0, 1000)], vec![mapping(0, 2000)], None),
+            (pod, vec![mapping(1, 1000)], vec![mapping(1, 1000)], None),
+            (pod, vec![mapping(0, 1); 2], vec![mapping(0, 1); 2], None),
+        ] {
+            let config = users(mode, uids, gids);
+            match (spec(&config, Path::new("/l")), want) {
+                (Ok(spec), Some(want)) => assert_eq!(spec.user_namespace, want, "{config:?}"),
+                (Err(refused), None) => assert_eq!(refused.code(), Code::InvalidArgument),
+                (got, want) => panic!("{config:?}: {got:?}, not {want:?}"),
+            }
+        }
+    }
+
     #[test]
     fn refusals() {
         let change = |change: fn(&mut PodSandboxConfig)| {
@@ -200,15 +263,7 @@ mod tests {
             change(&mut config);
             config
         };
-        let users = |mode: NamespaceMode| {
-            with_namespaces(NamespaceOption {
-                userns_options: Some(UserNamespace {
-                    mode: mode as i32,
-                    ..UserNamespace::default()
-                }),
-                ..NamespaceOption::default()
-            })
-        };
+        let users = |mode| users(mode, vec![], vec![]);
         let uid = |uid: &str| {
             let mut config = config();
             config.metadata.as_mut().unwrap().uid = uid.into();
@@ -226,7 +281,7 @@ mod tests {
                 change(|config| config.log_directory = "logs".into()),
                 Code::InvalidArgument,
             ),
-            (users(NamespaceMode::Pod), Code::Unimplemented),
+            (users(NamespaceMode::Pod), Code::InvalidArgument),
             (users(NamespaceMode::Container), Code::InvalidArgument),
             (users(NamespaceMode::Target), Code::InvalidArgument),
         ] {

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use k8s_cri::v1::{
-    LinuxPodSandboxStatus, Namespace, NamespaceMode, NamespaceOption, PodIp, PodSandbox,
-    PodSandboxMetadata, PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus,
+    IdMapping, LinuxPodSandboxStatus, Namespace, NamespaceMode, NamespaceOption, PodIp, PodSandbox,
+    PodSandboxMetadata, PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus, UserNamespace,
 };
 use serde_json::json;
-use vetch_runtime::{SandboxSpec, SandboxState, SandboxStatus};
+use vetch_runtime::{IdMap, SandboxSpec, SandboxState, SandboxStatus};
 
 use crate::filter::to_map;
 use crate::nanos;
@@ -78,7 +78,20 @@ fn namespaces(spec: &SandboxSpec) -> NamespaceOption {
         pid: mode(spec.host_pid, pid),
         ipc: mode(spec.host_ipc, NamespaceMode::Pod),
         target_id: String::new(),
-        userns_options: None,
+        userns_options: spec.id_map().map(user_namespace),
+    }
+}
+
+fn user_namespace(map: IdMap) -> UserNamespace {
+    let mapping = vec![IdMapping {
+        host_id: map.host_id,
+        container_id: 0,
+        length: map.length,
+    }];
+    UserNamespace {
+        mode: NamespaceMode::Pod.into(),
+        uids: mapping.clone(),
+        gids: mapping,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::images::{ImageError, layers};
 use crate::record::{self, CONTAINER_FILE, ContainerRecord};
 use crate::shim::ShimConnection;
 use crate::types::*;
-use crate::{Error, cgroup, seccomp, signal};
+use crate::{Error, cgroup, seccomp, signal, users};
 
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Mounting and exec; a volume on a dead server may hang there.
@@ -65,6 +65,9 @@ impl Runtime {
         id: &ContainerId,
         spec: ContainerSpec,
     ) -> Result<(), Error> {
+        if sandbox.spec.user_namespace.is_some() {
+            users::check_mounts(&spec.mounts)?;
+        }
         let images = self.images();
         let mounted: Vec<&str> = spec
             .mounts
@@ -110,6 +113,9 @@ impl Runtime {
         let dir = self.container_dir(&sandbox.id, id);
         for made in [&dir.join(ROOTFS_DIR), &upper, &work] {
             fs::create_dir_all(made).map_err(Error::io("making", made))?;
+        }
+        if let Some(map) = sandbox.spec.id_map() {
+            users::own(&upper, map)?;
         }
         self.inner.cgroups.make(&cgroup)?;
         bundle.device_cgroup = self.restrict_devices(&cgroup, &spec)?;

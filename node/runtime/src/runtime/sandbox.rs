@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::mount::{UnmountFlags, unmount};
-use vetch_shim::protocol::{CONFIG_FILE, NAMESPACE_DIR, Reply, Request, SHM_DIR, ShimConfig};
+use vetch_shim::protocol::{
+    CONFIG_FILE, NAMESPACE_DIR, Reply, Request, SHM_DIR, STATE_FILE, ShimConfig, State,
+};
 
 use super::{Runtime, Sandbox, new_id};
 use crate::error::Chain;
 use crate::record::{self, SANDBOX_FILE, SandboxRecord};
 use crate::shim::{self, ShimConnection};
 use crate::types::*;
-use crate::{Error, cgroup};
+use crate::{Error, cgroup, users};
 
 /// For what SIGKILL should end at once.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,15 +46,15 @@ impl Runtime {
         id: &SandboxId,
         spec: SandboxSpec,
     ) -> Result<SandboxStatus, Error> {
+        if let (Some(_), Some(problem)) = (spec.user_namespace, users::problem()) {
+            return Err(Error::UserNamespace(problem));
+        }
         let dir = self.dir(id);
         fs::create_dir(&dir).map_err(Error::io("making", &dir))?;
-        let sandbox = SandboxRecord {
-            spec,
-            created_at: Timestamp::now(),
-        };
+        let sandbox = self.insert_new(id, spec)?;
         record::write(&dir.join(SANDBOX_FILE), &sandbox)?;
-        let spec = sandbox.spec.clone();
-        self.insert(id, sandbox);
+        let spec = sandbox.spec;
+        let id_map = spec.id_map();
 
         let pod = self.pod_cgroup(&spec);
         let leaf = self.shim_cgroup(id, &spec);
@@ -70,16 +72,47 @@ impl Runtime {
                 host_pid: spec.host_pid,
                 share_process_namespace: spec.share_process_namespace,
                 sysctls: sysctls(&spec.sysctls, spec.host_network),
+                user_namespace: id_map,
             },
         )?;
         shim::start(&self.inner.config.shim, &dir).await?;
         if !self.follow(id).await? {
             return Err(Error::ShimGone(id.clone()));
         }
+        if id_map.is_some() {
+            self.check_users(id)?;
+        }
         self.show(id);
         self.sandbox(id)
             .await
             .ok_or_else(|| Error::SandboxNotFound(id.clone()))
+    }
+
+    /// With ids of its own: what is in memory is taken.
+    fn insert_new(&self, id: &SandboxId, mut spec: SandboxSpec) -> Result<SandboxRecord, Error> {
+        let mut sandboxes = self.sandboxes();
+        let taken = sandboxes
+            .values()
+            .filter_map(|known| known.record.spec.id_map());
+        spec.user_namespace = users::decide(&spec, taken)?;
+        let record = SandboxRecord {
+            spec,
+            created_at: Timestamp::now(),
+        };
+        sandboxes.insert(id.clone(), Sandbox::new(record.clone()));
+        Ok(record)
+    }
+
+    /// Whether the supervisor has made the user namespace, or reads over it.
+    fn check_users(&self, sandbox: &SandboxId) -> Result<(), Error> {
+        let state: Option<State> = record::read(&self.dir(sandbox).join(STATE_FILE))?;
+        if state.is_some_and(|state| state.maps_users) {
+            return Ok(());
+        }
+        Err(Error::Shim {
+            sandbox: sandbox.clone(),
+            message: "it is of a version that makes no user namespaces".into(),
+        })
     }
 
     /// It is whole: from now on it is listed.
@@ -91,18 +124,7 @@ impl Runtime {
     }
 
     pub(super) fn insert(&self, id: &SandboxId, record: SandboxRecord) {
-        self.sandboxes().insert(
-            id.clone(),
-            Sandbox {
-                record,
-                listed: false,
-                supervised: false,
-                shim_pid: None,
-                containers: Default::default(),
-                lock: Default::default(),
-                watcher: None,
-            },
-        );
+        self.sandboxes().insert(id.clone(), Sandbox::new(record));
     }
 
     /// Kills what still runs in it, releases namespaces. Idempotent.

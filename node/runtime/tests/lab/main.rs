@@ -27,3 +27,4 @@ mod shim;
 mod specs;
 mod targets;
 mod updates;
+mod users;

@@ -17,6 +17,7 @@ pub fn sandbox(logs: &Path, name: &str) -> SandboxSpec {
         host_ipc: false,
         host_pid: false,
         share_process_namespace: false,
+        user_namespace: None,
         qos: QosClass::Burstable,
         cgroup_parent: None,
         resources: Resources::default(),

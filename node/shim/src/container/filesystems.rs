@@ -11,6 +11,7 @@ use vetch_shim::protocol::Bundle;
 
 use super::mounts::{attach, clone_tree, make_dir, new_filesystem};
 use crate::failure::{Context, Failure};
+use crate::users::Users;
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 const LINKS: [(&str, &str); 6] = [
@@ -22,19 +23,32 @@ const LINKS: [(&str, &str); 6] = [
     ("pts/ptmx", "/dev/ptmx"),
 ];
 
+const QUIET: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
 /// Taken from the host before its tree is out of reach.
 pub enum Devices {
-    /// The usual six, as mounts of the host's own nodes.
-    Default(Vec<(PathBuf, OwnedFd)>),
+    /// As mounts of the host's own nodes: the usual six, or all in a user namespace,
+    /// whose root makes none.
+    Bound(Vec<(PathBuf, OwnedFd)>),
     /// Everything the host has: path below /dev, kind and number.
-    Host(Vec<(PathBuf, FileType, u64, u32)>),
+    Made(Vec<(PathBuf, FileType, u64, u32)>),
 }
 
-pub fn take_devices(privileged: bool) -> Result<Devices, Failure> {
+pub fn take_devices(privileged: bool, users: Option<&Users>) -> Result<Devices, Failure> {
     if privileged {
         let mut found = Vec::new();
         list_devices(Path::new("/dev"), &mut found);
-        return Ok(Devices::Host(found));
+        if users.is_none() {
+            return Ok(Devices::Made(found));
+        }
+        // A console is made of the container's own terminal, and the host's may vanish.
+        let paths = found.into_iter().map(|(path, ..)| path);
+        let bound = paths
+            .filter(|path| path != Path::new("/dev/console"))
+            .filter_map(|path| clone_tree(&path).ok().map(|tree| (path, tree)));
+        return Ok(Devices::Bound(bound.collect()));
     }
     DEVICES
         .iter()
@@ -43,7 +57,7 @@ pub fn take_devices(privileged: bool) -> Result<Devices, Failure> {
             clone_tree(&path).map(|tree| (path, tree))
         })
         .collect::<Result<_, _>>()
-        .map(Devices::Default)
+        .map(Devices::Bound)
 }
 
 fn list_devices(dir: &Path, found: &mut Vec<(PathBuf, FileType, u64, u32)>) {
@@ -81,18 +95,36 @@ fn list_devices(dir: &Path, found: &mut Vec<(PathBuf, FileType, u64, u32)>) {
     }
 }
 
-pub fn mount_all(bundle: &Bundle, devices: Devices, shm: &OwnedFd) -> Result<(), Failure> {
-    let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+/// A file system that is mounted nowhere yet, and where it will be.
+type Kernel = (OwnedFd, &'static str);
+
+/// They show the namespaces of who makes them.
+pub fn make_kernel(bundle: &Bundle) -> Result<Vec<Kernel>, Failure> {
     let kernel = if bundle.privileged {
-        quiet
+        QUIET
     } else {
-        quiet | MountAttrFlags::MOUNT_ATTR_RDONLY
+        QUIET | MountAttrFlags::MOUNT_ATTR_RDONLY
     };
-    place("proc", &[], quiet, "/proc")?;
-    place("sysfs", &[], kernel, "/sys")?;
-    place("cgroup2", &[], kernel, "/sys/fs/cgroup")?;
+    [
+        ("proc", QUIET, "/proc"),
+        ("sysfs", kernel, "/sys"),
+        ("cgroup2", kernel, "/sys/fs/cgroup"),
+    ]
+    .into_iter()
+    .map(|(kind, flags, target)| Ok((new_filesystem(kind, &[], flags)?, target)))
+    .collect()
+}
+
+pub fn mount_all(
+    bundle: &Bundle,
+    kernel: Vec<Kernel>,
+    devices: Devices,
+    shm: &OwnedFd,
+) -> Result<(), Failure> {
+    for (filesystem, target) in kernel {
+        make_dir(Path::new(target))?;
+        attach(&filesystem, Path::new(target))?;
+    }
 
     let mut dev_flags = MountAttrFlags::MOUNT_ATTR_NOSUID;
     if !bundle.opens_nodes() {
@@ -115,18 +147,21 @@ pub fn mount_all(bundle: &Bundle, devices: Devices, shm: &OwnedFd) -> Result<(),
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
         "/dev/pts",
     )?;
-    place("mqueue", &[], quiet, "/dev/mqueue")?;
+    place("mqueue", &[], QUIET, "/dev/mqueue")?;
     make_dir(Path::new("/dev/shm"))?;
     attach(shm, Path::new("/dev/shm"))?;
     match devices {
-        Devices::Default(devices) => {
+        Devices::Bound(devices) => {
             for (path, tree) in devices {
                 let step = || format!("making {}", path.display());
+                if let Some(parent) = path.parent() {
+                    make_dir(parent)?;
+                }
                 fs::File::create(&path).context(step)?;
                 attach(&tree, &path)?;
             }
         }
-        Devices::Host(devices) => {
+        Devices::Made(devices) => {
             for (path, kind, number, mode) in devices {
                 let step = || format!("making {}", path.display());
                 if let Some(parent) = path.parent() {

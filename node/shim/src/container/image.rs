@@ -9,18 +9,30 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags, open_tree, unmount};
 use vetch_shim::protocol::ImageTree;
 
-use super::overlay;
+use super::{mounts, overlay};
 use crate::failure::{Context, Failure};
 use crate::sys;
+use crate::users::Users;
 
 /// The tree, mounted nowhere yet. `scratch` is a directory to mount it at for a
 /// moment: overlayfs by descriptors alone takes 256 bytes of an option before 6.5.
-pub fn prepare(image: &ImageTree, scratch: &Path, opens_nodes: bool) -> Result<OwnedFd, Failure> {
+pub fn prepare(
+    image: &ImageTree,
+    scratch: &Path,
+    opens_nodes: bool,
+    users: Option<&Users>,
+) -> Result<OwnedFd, Failure> {
     let sub_path = image.sub_path.as_deref();
     let tree = match &image.lower[..] {
-        [only] => part(&overlay::open_path(only)?, sub_path)?,
+        [only] => {
+            let tree = part(&overlay::open_path(only)?, sub_path)?;
+            if let Some(users) = users {
+                mounts::idmap(&tree, only, users)?;
+            }
+            tree
+        }
         layers => {
-            overlay::mount_at(scratch, layers, None, MountFlags::RDONLY)?;
+            overlay::mount_at(scratch, layers, None, MountFlags::RDONLY, users)?;
             let tree = part(&overlay::open_path(scratch)?, sub_path)?;
             unmount(scratch, UnmountFlags::DETACH)
                 .context(|| format!("unmounting {}", scratch.display()))?;

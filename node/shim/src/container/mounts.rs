@@ -15,8 +15,9 @@ use rustix::mount::{
 use vetch_shim::protocol::{BindMount, Propagation};
 
 use super::propagation;
-use crate::failure::{Context, Failure};
+use crate::failure::{Context, Failure, words};
 use crate::sys;
+use crate::users::Users;
 
 /// A detached copy of what is mounted at `source`, with what is mounted below,
 /// that neither hears of the original's mounts nor tells it of its own.
@@ -43,6 +44,7 @@ pub fn prepare_bind(
     source: &Path,
     mount: &BindMount,
     opens_nodes: bool,
+    users: Option<&Users>,
 ) -> Result<OwnedFd, Failure> {
     let step = || format!("mounting {}", source.display());
     propagation::check(source, mount.propagation)?;
@@ -55,6 +57,9 @@ pub fn prepare_bind(
         Propagation::Bidirectional => libc::MS_SHARED,
     };
     sys::mount_setattr(&tree, true, 0, propagation).context(step)?;
+    if let Some(users) = users {
+        idmap(&tree, source, users)?;
+    }
     // Only the top mount: Kubernetes' readOnly is not recursive by itself.
     let mut set = 0;
     if mount.readonly {
@@ -68,6 +73,22 @@ pub fn prepare_bind(
     }
     sys::mount_setattr(&tree, false, set, 0).context(step)?;
     Ok(tree)
+}
+
+/// What belongs to a user of the node belongs to the pod's of that number. What
+/// is mounted below a volume on a file system that cannot is nobody's there.
+pub fn idmap(tree: &OwnedFd, source: &Path, users: &Users) -> Result<(), Failure> {
+    let namespace = users.namespace.as_fd();
+    sys::mount_idmapped(tree, true, namespace)
+        .or_else(|_| sys::mount_idmapped(tree, false, namespace))
+        .map_err(|error| {
+            Failure(format!(
+                "mount source {}: its file system takes no idmapped mount, which a pod with a \
+                 user namespace needs: {}",
+                source.display(),
+                words(&error)
+            ))
+        })
 }
 
 pub fn attach(mount: &OwnedFd, target: &Path) -> Result<(), Failure> {

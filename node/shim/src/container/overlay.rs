@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, mount};
 
+use super::mounts;
 use crate::failure::{Context, Failure};
+use crate::users::Users;
 
 /// Where what is written goes; both on the same file system.
 pub struct Writable<'a> {
@@ -21,15 +23,28 @@ pub struct Writable<'a> {
 /// a deep image's real paths would not fit in. `volatile` (5.10+), since no
 /// writable directory is mounted a second time: without it each container that
 /// ends would wait until the whole file system of the node is synced.
+///
+/// With a user namespace layers are idmapped (5.19+), and for that mounted at
+/// `target` below the overlay, which before 6.15 takes no layer that is mounted
+/// nowhere; they stay there.
 pub fn mount_at(
     target: &Path,
     lower: &[PathBuf],
     writable: Option<Writable<'_>>,
     flags: MountFlags,
+    users: Option<&Users>,
 ) -> Result<(), Failure> {
     let layers = lower
         .iter()
-        .map(|path| open_path(path))
+        .map(|path| match users {
+            Some(users) => {
+                let layer = mounts::clone_tree(path)?;
+                mounts::idmap(&layer, path, users)?;
+                mounts::attach(&layer, target)?;
+                Ok(layer)
+            }
+            None => open_path(path),
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let mut options = format!(

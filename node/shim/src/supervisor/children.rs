@@ -11,7 +11,7 @@ use vetch_shim::protocol::{Bundle, Identity, Reply};
 
 use super::Supervisor;
 use super::output::{Pump, Stream};
-use crate::container::{MAX_SAID, SAYS_CONSOLE, SAYS_ERROR, SAYS_USER};
+use crate::container::{MAX_SAID, SAYS_CONSOLE, SAYS_ERROR, SAYS_PROCESS, SAYS_USER};
 use crate::failure::{Context, Failure, complain};
 use crate::launch::Launched;
 use crate::log::LogFile;
@@ -105,6 +105,8 @@ enum Said {
     Nothing,
     Console(OwnedFd),
     User(Identity),
+    /// Another process goes on in its place.
+    Process(i32, OwnedFd),
     Error(String),
     /// exec closed the socket, or the child died.
     End,
@@ -131,6 +133,10 @@ fn listen(sync: &OwnedFd) -> Said {
     });
     match (bytes[..length].split_first(), fd) {
         (Some((&SAYS_CONSOLE, _)), Some(fd)) => Said::Console(fd),
+        (Some((&SAYS_PROCESS, pid)), Some(pidfd)) => match pid.try_into() {
+            Ok(pid) => Said::Process(i32::from_ne_bytes(pid), pidfd),
+            Err(_) => Said::Nothing,
+        },
         (Some((&SAYS_USER, text)), _) => match serde_json::from_slice(text) {
             Ok(ids) => Said::User(ids),
             Err(_) => Said::Nothing,
@@ -160,6 +166,12 @@ impl Supervisor {
                         record.user = Some(ids);
                     }
                 }
+                Said::Process(pid, pidfd) => {
+                    running.pidfd = pidfd;
+                    if let Some(record) = self.state.containers.get_mut(container) {
+                        record.pid = pid;
+                    }
+                }
                 Said::Error(message) => running.error = Some(message),
                 Said::End => running.sync = None,
             }
@@ -186,7 +198,7 @@ impl Supervisor {
         while let Some(sync) = &executed.sync {
             match listen(sync) {
                 Said::Nothing => return,
-                Said::Console(_) | Said::User(_) => {}
+                Said::Console(_) | Said::User(_) | Said::Process(..) => {}
                 Said::Error(message) => executed.error = Some(message),
                 Said::End => executed.sync = None,
             }
@@ -211,6 +223,7 @@ impl Supervisor {
     }
 
     fn exited(&mut self, pid: i32, code: i32, signal: Option<i32>) {
+        self.hear_of_processes();
         if self.execs.contains_key(&pid) {
             self.exec_exited(pid, code);
         } else if self
@@ -230,6 +243,23 @@ impl Supervisor {
             self.container_exited(&container, code, signal);
         }
         // Anything else is an orphan of a container without its own init.
+    }
+
+    /// A container's process that handed over to another is not its end, and the
+    /// other may be: who it is was said before it could end.
+    fn hear_of_processes(&mut self) {
+        if self.sandbox.users.is_none() {
+            return;
+        }
+        let starting: Vec<String> = self
+            .running
+            .iter()
+            .filter(|(_, running)| running.sync.is_some())
+            .map(|(container, _)| container.clone())
+            .collect();
+        for container in starting {
+            self.read_sync(&container);
+        }
     }
 
     fn container_exited(&mut self, container: &str, code: i32, signal: Option<i32>) {

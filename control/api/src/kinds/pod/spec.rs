@@ -127,6 +127,7 @@ pub(crate) fn validate(spec: &Value, path: &Path, template: bool) -> Vec<FieldEr
         let at = path.child("readinessGates").index(i).child("conditionType");
         errors.extend(names::qualified(kind).iter().map(|m| at.invalid(kind, m)));
     }
+    host_users(spec, path, &mut errors);
     unique_gates(spec, path, &mut errors);
     affinity::tolerations(spec, &path.child("tolerations"), &mut errors);
     affinity::affinity(spec, &path.child("affinity"), &mut errors);
@@ -148,6 +149,28 @@ pub(super) fn one_of(
         errors.push(path.child(key).required(""));
     } else if !supported.contains(&value) {
         errors.push(path.child(key).not_supported(value, supported));
+    }
+}
+
+/// A pod with users of its own has no other namespace of the host's, and no raw
+/// block devices, whose owners no mount can map.
+fn host_users(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+    if spec.pointer("/hostUsers") != Some(&Value::Bool(false)) {
+        return;
+    }
+    let words = "when `hostUsers` is false";
+    for key in ["hostNetwork", "hostPID", "hostIPC"] {
+        if spec.bool_at(&format!("/{key}")) {
+            errors.push(path.child(key).forbidden(words));
+        }
+    }
+    for key in ["containers", "initContainers", "ephemeralContainers"] {
+        for (i, container) in spec.list_at(&format!("/{key}")).iter().enumerate() {
+            if !container.list_at("/volumeDevices").is_empty() {
+                let at = path.child(key).index(i).child("volumeDevices");
+                errors.push(at.forbidden(words));
+            }
+        }
     }
 }
 

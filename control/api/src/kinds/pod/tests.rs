@@ -168,6 +168,21 @@ fn what_is_wrong_is_named() {
                 "spec.containers[0].resizePolicy: Unsupported value: \"pids\": supported values: \"cpu\", \"memory\"",
             ],
         ),
+        (
+            json!({"hostUsers": false, "hostNetwork": true, "hostPID": true, "hostIPC": true, "containers": [
+                {"name": "a", "image": "x", "volumeDevices": [{"name": "v", "devicePath": "/dev/v"}]},
+            ]}),
+            vec![
+                "spec.hostNetwork: Forbidden: when `hostUsers` is false",
+                "spec.hostPID: Forbidden: when `hostUsers` is false",
+                "spec.hostIPC: Forbidden: when `hostUsers` is false",
+                "spec.containers[0].volumeDevices: Forbidden: when `hostUsers` is false",
+            ],
+        ),
+        (
+            json!({"hostUsers": false, "containers": [{"name": "a", "image": "x", "securityContext": {"privileged": true}}]}),
+            vec![],
+        ),
     ];
     for (spec, expected) in table {
         assert_eq!(errors(&defaulted(spec.clone())), expected, "{spec}");

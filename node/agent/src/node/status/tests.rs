@@ -16,6 +16,7 @@ fn fixed() -> Fixed {
             architecture: "amd64".into(),
             ..Machine::default()
         },
+        user_namespaces: true,
     }
 }
 

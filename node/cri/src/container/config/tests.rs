@@ -1,9 +1,9 @@
 use k8s_cri::v1::{
-    Capability, ContainerMetadata, Device, ImageSpec, Int64Value, LinuxContainerConfig,
+    Capability, ContainerMetadata, Device, IdMapping, ImageSpec, Int64Value, LinuxContainerConfig,
     NamespaceOption,
 };
 use tonic::Code;
-use vetch_runtime::{Owner, QosClass, Resources};
+use vetch_runtime::{IdMap, Owner, QosClass, Resources, UserNamespace};
 
 use super::*;
 
@@ -19,6 +19,7 @@ fn sandbox() -> SandboxSpec {
         host_ipc: false,
         host_pid: false,
         share_process_namespace: true,
+        user_namespace: None,
         qos: QosClass::BestEffort,
         cgroup_parent: None,
         resources: Resources::default(),
@@ -205,6 +206,38 @@ fn mounts() {
         ),
     ] {
         assert_eq!(made(&wrong).unwrap_err(), code, "{wrong:?}");
+    }
+}
+
+#[test]
+fn mounts_have_the_ids_of_their_sandbox() {
+    let map = IdMap {
+        host_id: 65536,
+        length: 65536,
+    };
+    let own = sandbox();
+    let mapped = SandboxSpec {
+        user_namespace: Some(UserNamespace::Mapped(map)),
+        ..sandbox()
+    };
+    let mapping = |host_id| IdMapping {
+        host_id,
+        container_id: 0,
+        length: 65536,
+    };
+    for (sandbox, ids, taken) in [
+        (&own, None, true),
+        (&own, Some(65536), false),
+        (&mapped, None, true),
+        (&mapped, Some(65536), true),
+        (&mapped, Some(131_072), false),
+    ] {
+        let config = mounting(|mount| {
+            mount.uid_mappings.extend(ids.map(mapping));
+            mount.gid_mappings.extend(ids.map(mapping));
+        });
+        let made = spec(&config, &images(), sandbox);
+        assert_eq!(made.is_ok(), taken, "{ids:?}: {made:?}");
     }
 }
 
