@@ -215,7 +215,7 @@ fn sysctls_of_the_pods_own_namespaces() {
             ..mapped(&lab, "pod")
         };
         let made = runtime.create_sandbox(spec).await.unwrap();
-        let script = "cd /proc/sys; read a b < net/ipv4/ip_local_port_range; echo $a $b
+        let script = "cd /proc/sys; cat net/ipv4/ip_local_port_range | tr '\\t' ' '
                       cat kernel/shm_rmid_forced fs/mqueue/msg_max";
         let (_, said) = outcome(&runtime, &made, shell(script)).await;
         assert_eq!(said, "2000 3000\n1\n20");
