@@ -44,7 +44,7 @@ async fn services_get_an_address_of_each_family_they_ask_for() {
         ),
         (
             "named",
-            json!({"ipFamilyPolicy": require, "clusterIP": "fd00:10:96::77", "clusterIPs": ["fd00:10:96::77", "10.96.0.77"]}),
+            json!({"ipFamilyPolicy": require, "clusterIP": "fd00:10:96::7", "clusterIPs": ["fd00:10:96::7", "10.96.0.7"]}),
             (&require, json!(["IPv6", "IPv4"]), 2),
         ),
         (
@@ -68,13 +68,13 @@ async fn services_get_an_address_of_each_family_they_ask_for() {
         }
     }
     let (code, body) = api
-        .call("POST", SERVICES, service("more", json!({"ipFamilyPolicy": require, "clusterIP": "10.96.0.99", "clusterIPs": ["10.96.0.99", "fd00:10:96::77"]})))
+        .call("POST", SERVICES, service("more", json!({"ipFamilyPolicy": require, "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9", "fd00:10:96::7"]})))
         .await;
     assert_eq!(code, 422);
     assert_eq!(
         message(&body),
-        "Service \"more\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.99\",\"fd00:10:96::77\"]: \
-         failed to allocate IP fd00:10:96::77: provided IP is already allocated"
+        "Service \"more\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.9\",\"fd00:10:96::7\"]: \
+         failed to allocate IP fd00:10:96::7: provided IP is already allocated"
     );
 }
 
