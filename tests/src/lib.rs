@@ -14,5 +14,5 @@ pub mod wait;
 
 pub use cluster::{Cluster, Node, Own};
 pub use kubectl::{Namespace, Output};
-pub use streams::Way;
+pub use streams::{Way, pod_of_two};
 pub use wait::eventually;

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
 
-use crate::Namespace;
+use crate::{Cluster, Namespace};
 
 /// How kubectl speaks with the containers of a namespace.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,26 @@ pub struct Ran {
     pub code: Option<i32>,
     pub stdout: Vec<u8>,
     pub stderr: String,
+}
+
+/// A namespace with the pod `two`, ready, of two containers, the second of which, `side`, is the one meant where none is
+/// named.
+pub fn pod_of_two<'a>(
+    cluster: &'a Cluster,
+    prefix: &str,
+    containers: [Value; 2],
+) -> Result<Namespace<'a>> {
+    let namespace = Namespace::create(cluster, prefix)?;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "two", "annotations": {"kubectl.kubernetes.io/default-container": "side"}},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": containers},
+    });
+    namespace.apply(&pod.to_string())?;
+    namespace
+        .kubectl(&["wait", "--for=condition=Ready", "pod/two", "--timeout=120s"])?
+        .ok()?;
+    Ok(namespace)
 }
 
 impl<'a> Way<'a> {

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
-use vetch_tests::{Cluster, Namespace, Way, eventually};
+use vetch_tests::{Cluster, Namespace, Way, eventually, pod_of_two};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A pod of a container that speaks by itself, and of one that repeats what it is told. The second is the one meant where
 /// none is named.
 fn two(cluster: &Cluster) -> Result<Namespace<'_>> {
-    let namespace = Namespace::create(cluster, "attach")?;
     let container = |name: &str, stdin: bool, script: &str| {
         json!({
             "name": name, "image": "vetch.local/echo:v1", "imagePullPolicy": "IfNotPresent",
@@ -23,19 +22,14 @@ fn two(cluster: &Cluster) -> Result<Namespace<'_>> {
     };
     let ticks = "trap 'exit 0' TERM; while :; do echo tick; sleep 0.1; done";
     let repeats = "while read word; do echo out $word; echo err $word >&2; done";
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": "two", "annotations": {"kubectl.kubernetes.io/default-container": "side"}},
-        "spec": {
-            "terminationGracePeriodSeconds": 1,
-            "containers": [container("app", false, ticks), container("side", true, repeats)],
-        },
-    });
-    namespace.apply(&pod.to_string())?;
-    namespace
-        .kubectl(&["wait", "--for=condition=Ready", "pod/two", "--timeout=120s"])?
-        .ok()?;
-    Ok(namespace)
+    pod_of_two(
+        cluster,
+        "attach",
+        [
+            container("app", false, ticks),
+            container("side", true, repeats),
+        ],
+    )
 }
 
 #[test]

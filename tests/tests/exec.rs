@@ -7,29 +7,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
-use vetch_tests::{Cluster, Namespace, Way, eventually};
+use vetch_tests::{Cluster, Namespace, Way, eventually, pod_of_two};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A pod of two containers that do nothing, the second of which is the one meant where none is named.
 fn two(cluster: &Cluster) -> Result<Namespace<'_>> {
-    let namespace = Namespace::create(cluster, "exec")?;
     let container = |name: &str| {
         json!({
             "name": name, "image": "vetch.local/echo:v1", "imagePullPolicy": "IfNotPresent",
             "command": ["sleep", "3600"], "env": [{"name": "WHO", "value": name}],
         })
     };
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": "two", "annotations": {"kubectl.kubernetes.io/default-container": "side"}},
-        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container("app"), container("side")]},
-    });
-    namespace.apply(&pod.to_string())?;
-    namespace
-        .kubectl(&["wait", "--for=condition=Ready", "pod/two", "--timeout=120s"])?
-        .ok()?;
-    Ok(namespace)
+    pod_of_two(cluster, "exec", [container("app"), container("side")])
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use vetch_tests::{Cluster, Namespace, eventually};
+use vetch_tests::{Cluster, Namespace, Output, eventually};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -37,27 +37,18 @@ fn guaranteed(cpu: i64, memory: i64) -> Value {
     json!({"limits": both, "requests": both})
 }
 
-fn patch(sizes: &[(&str, Value)]) -> String {
+fn ask(namespace: &Namespace<'_>, sizes: &[(&str, Value)]) -> Result<Output> {
     let containers: Vec<Value> = sizes
         .iter()
         .map(|(name, resources)| json!({"name": name, "resources": resources}))
         .collect();
-    json!({"spec": {"containers": containers}}).to_string()
+    let patch = json!({"spec": {"containers": containers}}).to_string();
+    let resize = ["patch", "pod", "web", "--subresource", "resize", "--patch"];
+    namespace.kubectl(&[&resize[..], &[&patch]].concat())
 }
 
 fn resize(namespace: &Namespace<'_>, sizes: &[(&str, Value)]) -> Result<()> {
-    let patch = patch(sizes);
-    let said = namespace
-        .kubectl(&[
-            "patch",
-            "pod",
-            "web",
-            "--subresource",
-            "resize",
-            "--patch",
-            &patch,
-        ])?
-        .ok()?;
+    let said = ask(namespace, sizes)?.ok()?;
     ensure!(said.contains("patched"), "kubectl said {said:?}");
     Ok(())
 }
@@ -236,18 +227,7 @@ fn what_cannot_be_is_refused_or_said() -> Result<()> {
             "Pod QOS Class may not change as a result of resizing",
         ),
     ] {
-        let patch = patch(&[("c1", size)]);
-        let refused = namespace
-            .kubectl(&[
-                "patch",
-                "pod",
-                "web",
-                "--subresource",
-                "resize",
-                "--patch",
-                &patch,
-            ])?
-            .refused()?;
+        let refused = ask(&namespace, &[("c1", size)])?.refused()?;
         ensure!(refused.contains(words), "{refused:?} has no {words:?}");
     }
     let huge = json!({"requests": {"cpu": "1000", "memory": "35Mi"}});

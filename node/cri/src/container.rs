@@ -11,15 +11,14 @@ use k8s_cri::v1::{
     ListContainersRequest, UpdateContainerResourcesRequest,
 };
 use tonic::Status;
-use vetch_runtime::{ContainerId, ContainerSpec, ContainerStatus, SandboxId};
+use vetch_runtime::{
+    ContainerId, ContainerSpec, ContainerStatus, NO_LIMIT, SandboxId, SandboxStatus,
+};
 
 use crate::sandbox::absent;
 use crate::{Cri, error, filter, id, resources};
 
 pub use status::{labels, metadata, whole as status};
-
-/// Of a stop that gives none: what is left after SIGKILL is the kernel's.
-const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the runtime knows of one.
 pub struct Known {
@@ -177,9 +176,15 @@ impl Cri {
     /// All, each with its sandbox.
     pub async fn containers(&self) -> Vec<Known> {
         let sandboxes = self.runtime.list().await;
-        let ids = sandboxes.iter().flat_map(|sandbox| &sandbox.containers);
-        let known = ids.filter_map(|container| self.known(&container.id));
-        known.collect()
+        let all = sandboxes
+            .iter()
+            .flat_map(|sandbox| self.containers_of(sandbox));
+        all.collect()
+    }
+
+    pub fn containers_of(&self, sandbox: &SandboxStatus) -> impl Iterator<Item = Known> {
+        let containers = sandbox.containers.iter();
+        containers.filter_map(|container| self.known(&container.id))
     }
 
     fn known(&self, id: &ContainerId) -> Option<Known> {

@@ -70,9 +70,13 @@ impl Cri {
 
     /// One that is not there is stopped.
     pub async fn stop_sandbox(&self, wanted: &str) -> Result<(), Status> {
-        let Some(sandbox) = self.known_sandbox(wanted).await? else {
-            return Ok(());
-        };
+        match self.known_sandbox(wanted).await? {
+            Some(sandbox) => self.stop(&sandbox).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn stop(&self, sandbox: &SandboxStatus) -> Result<(), Status> {
         if !sandbox.spec.host_network {
             let detached = self.network.detach(&sandbox.id.0).await;
             detached.map_err(error::network)?;
@@ -86,7 +90,7 @@ impl Cri {
         let Some(sandbox) = self.known_sandbox(wanted).await? else {
             return Ok(());
         };
-        self.stop_sandbox(&sandbox.id.0).await?;
+        self.stop(&sandbox).await?;
         let removed = self.runtime.remove_sandbox(&sandbox.id).await;
         removed.map_err(error::status)?;
         let ours = config::own_log_dir(&sandbox.spec, &self.log_dir);
@@ -138,10 +142,9 @@ impl Cri {
         &self,
         sandbox: &SandboxStatus,
     ) -> (PodSandboxStatus, Vec<ContainerStatus>) {
-        let ids = sandbox.containers.iter().map(|container| &container.id);
-        let found = ids.filter_map(|id| self.runtime.container(id));
-        let containers = found
-            .map(|(_, spec, status)| container::status(&spec, &status, &sandbox.spec, &self.files));
+        let containers = self
+            .containers_of(sandbox)
+            .map(|known| container::status(&known.spec, &known.status, &sandbox.spec, &self.files));
         let containers = containers.collect();
         (
             status::whole(sandbox, &self.addresses(sandbox).await),

@@ -1,6 +1,6 @@
 //! What sandboxes and containers use, in CRI's messages.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use k8s_cri::v1::{
     ContainerAttributes, ContainerStats, ContainerStatsFilter, CpuUsage, LinuxPodSandboxStats,
@@ -100,8 +100,7 @@ impl Cri {
     async fn stats_of_sandbox(&self, sandbox: &SandboxStatus) -> Result<PodSandboxStats, Status> {
         let found = self.runtime.sandbox_usage(&sandbox.id).await;
         let found = found.map_err(error::status)?;
-        let all = self.containers().await;
-        let own = all.iter().filter(|known| known.sandbox == sandbox.id);
+        let own: Vec<Known> = self.containers_of(sandbox).collect();
         Ok(PodSandboxStats {
             attributes: Some(PodSandboxAttributes {
                 id: sandbox.id.0.clone(),
@@ -117,7 +116,7 @@ impl Cri {
                     timestamp: nanos(found.usage.at),
                     process_count: found.usage.pids.map(number),
                 }),
-                containers: self.stats_of_all(own).await,
+                containers: self.stats_of_all(own.iter()).await,
             }),
             windows: None,
         })
@@ -134,12 +133,12 @@ impl Cri {
     /// Forgets the rates of what is gone.
     pub async fn forget_rates(&self) {
         let sandboxes = self.runtime.list().await;
-        let mut known = HashMap::new();
+        let mut known = HashSet::new();
         for sandbox in &sandboxes {
-            known.insert(sandbox.id.0.as_str(), ());
-            known.extend(sandbox.containers.iter().map(|of| (of.id.0.as_str(), ())));
+            known.insert(sandbox.id.0.as_str());
+            known.extend(sandbox.containers.iter().map(|of| of.id.0.as_str()));
         }
-        self.rates.retain(|id| known.contains_key(id));
+        self.rates.retain(|id| known.contains(id));
     }
 }
 

@@ -78,7 +78,7 @@ mod users;
 pub use devices::DeviceError;
 pub use error::{Chain, Error};
 pub use images::{ImageError, ImageStore};
-pub use runtime::{Attachment, ExecProcess, Runtime};
+pub use runtime::{Attachment, ExecProcess, NO_LIMIT, Runtime};
 pub use seccomp::{ProfileError, SeccompError};
 pub use stats::{
     ContainerUsage, Counters, CpuUsage, DiskUsage, IoUsage, LinkUsage, MemoryUsage, Pressure,

@@ -29,7 +29,7 @@ use crate::types::*;
 use crate::users;
 
 pub use attach::Attachment;
-pub use exec::ExecProcess;
+pub use exec::{ExecProcess, NO_LIMIT};
 
 const SANDBOX_DIR: &str = "sandboxes";
 pub(crate) const WRITABLE_DIR: &str = "containers";
@@ -81,6 +81,13 @@ impl Sandbox {
 struct Container {
     record: ContainerRecord,
     observed: Option<vetch_shim::protocol::ContainerRecord>,
+}
+
+impl Sandbox {
+    fn container_status(&self, id: &ContainerId, container: &Container) -> ContainerStatus {
+        let observed = container.observed.as_ref();
+        container_status(id, &container.record, observed, self.supervised)
+    }
 }
 
 impl Runtime {
@@ -162,11 +169,13 @@ impl Runtime {
         &self,
         id: &ContainerId,
     ) -> Option<(SandboxId, ContainerSpec, ContainerStatus)> {
-        self.sandboxes().iter().find_map(|(sandbox_id, sandbox)| {
-            let container = sandbox.containers.get(id)?;
-            let observed = container.observed.as_ref();
-            let status = container_status(id, &container.record, observed, sandbox.supervised);
-            Some((sandbox_id.clone(), container.record.spec.clone(), status))
+        self.look_at(id, |sandbox_id, sandbox, container| {
+            let spec = container.record.spec.clone();
+            (
+                sandbox_id.clone(),
+                spec,
+                sandbox.container_status(id, container),
+            )
         })
     }
 
@@ -212,10 +221,7 @@ impl Runtime {
             containers: sandbox
                 .containers
                 .iter()
-                .map(|(id, container)| {
-                    let observed = container.observed.as_ref();
-                    container_status(id, &container.record, observed, sandbox.supervised)
-                })
+                .map(|(id, container)| sandbox.container_status(id, container))
                 .collect(),
         }
     }
@@ -281,14 +287,27 @@ impl Runtime {
     }
 
     pub(crate) fn container_cgroup(&self, id: &ContainerId) -> Option<PathBuf> {
-        let sandboxes = self.sandboxes();
-        let mut all = sandboxes.values();
-        all.find_map(|sandbox| Some(sandbox.containers.get(id)?.record.cgroup.clone()))
+        self.look_at(id, |_, _, container| container.record.cgroup.clone())
     }
 
     fn find_container(&self, id: &ContainerId) -> Option<(SandboxId, ContainerStatus)> {
-        self.container(id)
-            .map(|(sandbox, _, status)| (sandbox, status))
+        self.look_at(id, |sandbox_id, sandbox, container| {
+            (sandbox_id.clone(), sandbox.container_status(id, container))
+        })
+    }
+
+    /// At one container, with everything held: only what `look` makes is copied.
+    fn look_at<T>(
+        &self,
+        id: &ContainerId,
+        look: impl FnOnce(&SandboxId, &Sandbox, &Container) -> T,
+    ) -> Option<T> {
+        let sandboxes = self.sandboxes();
+        let (sandbox_id, sandbox, container) =
+            sandboxes.iter().find_map(|(sandbox_id, sandbox)| {
+                Some((sandbox_id, sandbox, sandbox.containers.get(id)?))
+            })?;
+        Some(look(sandbox_id, sandbox, container))
     }
 
     /// Work that is carried through even if who asked for it goes away.

@@ -42,23 +42,12 @@ fn requests(parts: &[&[u8]]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
-    use rand::rngs::StdRng;
-    use rand::{Rng, SeedableRng};
+    use rand::Rng as _;
 
     use super::*;
-
-    /// To be found when the test fails.
-    struct Seed(u64);
-
-    impl Drop for Seed {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("with seed {}", self.0);
-            }
-        }
-    }
+    use crate::testing::with_seeds;
 
     #[test]
     fn any_bytes_on_the_socket() {
@@ -77,10 +66,7 @@ mod tests {
         for text in &texts[..4] {
             assert_eq!(requests(&[&frame(text)]), [*text]);
         }
-        let end = Instant::now() + Duration::from_millis(500);
-        for seed in (0..20_000).take_while(|_| Instant::now() < end) {
-            let _seed = Seed(seed);
-            let mut random = StdRng::seed_from_u64(seed);
+        with_seeds(Duration::from_millis(500), |random| {
             let mut data = Vec::new();
             for _ in 0..random.random_range(0..4) {
                 data.extend(frame(texts[random.random_range(0..texts.len())]));
@@ -92,6 +78,6 @@ mod tests {
                 }
             }
             fuzz_wire(&data);
-        }
+        });
     }
 }

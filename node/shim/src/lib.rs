@@ -7,5 +7,7 @@
 pub mod fuzz;
 pub mod lines;
 pub mod protocol;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod wire;

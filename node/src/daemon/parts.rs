@@ -116,8 +116,6 @@ pub async fn run(setup: Setup) -> Result<()> {
 
 /// The runtime and its network, whose pods clients of the socket make and end.
 pub async fn run_cri(args: CriArgs, places: Places, shim: PathBuf) -> Result<()> {
-    // Installed already is as good: it is this one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let cri = cri_config(&places, &args.runtime);
     let node_name = nix::unistd::gethostname().context("the machine's name")?;
     let node_name = node_name.to_string_lossy().into_owned();

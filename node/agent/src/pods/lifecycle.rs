@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
-use vetch_runtime::{ContainerId, Runtime};
+use vetch_runtime::{ContainerId, NO_LIMIT, Runtime};
 
 use super::probe;
 
@@ -24,9 +24,6 @@ pub enum HookError {
     Empty,
 }
 
-/// As long as kernel and runtime can count: the caller sets the limit.
-const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
-
 /// May be dropped when the time for it is over.
 pub async fn run(
     runtime: &Runtime,
@@ -38,6 +35,7 @@ pub async fn run(
 ) -> Result<(), HookError> {
     if let Some(action) = &handler.exec {
         let command = action.command.clone().unwrap_or_default();
+        // The caller sets the limit.
         let output = runtime.exec(id, command, NO_LIMIT).await?;
         return match output.exit_code {
             0 => Ok(()),

@@ -88,11 +88,7 @@ impl Runtime {
 
     /// Whether its first process has a terminal.
     pub fn has_terminal(&self, id: &ContainerId) -> Result<bool, Error> {
-        let sandboxes = self.sandboxes();
-        let mut containers = sandboxes.values().map(|sandbox| &sandbox.containers);
-        let container = containers.find_map(|containers| containers.get(id));
-        container
-            .map(|container| container.record.spec.tty)
+        self.look_at(id, |_, _, container| container.record.spec.tty)
             .ok_or_else(|| Error::ContainerNotFound(id.clone()))
     }
 }

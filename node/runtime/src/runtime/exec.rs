@@ -20,6 +20,8 @@ use crate::Error;
 use crate::shim::ShimConnection;
 use crate::types::*;
 
+/// For what may take as long as it takes: more than kernel and runtime can count would be an error.
+pub const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// More of a probe's output is read and thrown away.
 const MAX_OUTPUT: usize = 1 << 20;
 /// pipe(7), unless somebody changes it.

@@ -1,3 +1,6 @@
+mod ephemeral;
+mod resize;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -298,98 +301,6 @@ fn init_containers_run_in_order() {
 }
 
 #[test]
-fn ephemeral_containers_are_started_once() {
-    let with = |mut spec: Value| {
-        spec["ephemeralContainers"] =
-            json!([{"name": "d1", "image": "dbg:v1"}, {"name": "d2", "image": "dbg:v1"}]);
-        spec
-    };
-    let running = || container("app", 0, Running);
-    for (spec, containers, want, ended) in [
-        (
-            with(one()),
-            vec![running()],
-            vec!["start d1", "start d2"],
-            false,
-        ),
-        (
-            with(one()),
-            vec![running(), container("d1", 0, Running)],
-            vec!["start d2"],
-            false,
-        ),
-        // However they ended, and one that was made and never ran.
-        (
-            with(one()),
-            vec![running(), exited("d1", 0, 1), container("d2", 0, Created)],
-            vec!["start d2"],
-            false,
-        ),
-        (
-            with(one()),
-            vec![running(), exited("d1", 0, 0), container("d2", 0, Unknown)],
-            vec![],
-            false,
-        ),
-        // They do not wait for init containers.
-        (
-            with(with_init("Always", false)),
-            vec![container("i1", 0, Running)],
-            vec!["start d1", "start d2"],
-            false,
-        ),
-        (
-            with(with_init("Always", false)),
-            vec![exited("i1", 0, 1), exited("d1", 0, 0)],
-            vec!["start d2", "start i1"],
-            false,
-        ),
-        // Nor does the pod wait for them.
-        (
-            with(two("Never")),
-            vec![
-                exited("a", 0, 0),
-                exited("b", 0, 0),
-                container("d1", 0, Running),
-            ],
-            vec![],
-            true,
-        ),
-    ] {
-        let text = format!("{spec} {containers:?}");
-        let plan = Case::new(spec, containers).plan();
-        assert_eq!(
-            (words(&plan), plan.ended),
-            (want.iter().map(|w| (*w).to_owned()).collect(), ended),
-            "{text}"
-        );
-    }
-
-    // One that ran in a sandbox that is lost has had its turn, and so has one the runtime forgot.
-    let mut case = Case::new(with(one()), vec![]);
-    case.seen = Seen::new(vec![
-        sandbox(0, SandboxState::NotReady, vec![container("d1", 0, Unknown)]),
-        sandbox(1, SandboxState::Ready, vec![running()]),
-    ]);
-    case.past.insert("d2".into(), 137);
-    assert_eq!(words(&case.plan()), [""; 0]);
-
-    // What holds others back holds these back.
-    let mut held = Case::new(with(one()), vec![running(), exited("d2", 0, 0)]);
-    let waiting = Waiting::new("CreateContainerConfigError", "words");
-    let until = at(1010);
-    let hold = Hold {
-        until,
-        waiting: waiting.clone(),
-        later: None,
-    };
-    held.holds.insert("d1".into(), hold);
-    let plan = held.plan();
-    assert_eq!((words(&plan), plan.wake_at), (vec![], Some(until)));
-    assert_eq!(plan.waiting["d1"], waiting);
-}
-
-#[test]
 fn sidecars_stay_up_beside_the_others() {
     for (containers, want, ended) in [
         (
@@ -643,51 +554,4 @@ fn a_sandbox_lost_at_once_is_not_made_in_a_busy_loop() {
             (want.iter().map(|w| (*w).to_owned()).collect(), wake_at)
         );
     }
-}
-
-#[test]
-fn a_resize_that_needs_a_restart() {
-    let size = |cpu: &str| json!({"requests": {"cpu": cpu}});
-    let spec = |sidecar: bool| {
-        let policy = json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
-        let sized = |name: &str, own: Option<&str>| json!({"name": name, "image": "echo:v1", "resizePolicy": policy, "resources": size("2"), "restartPolicy": own});
-        let init = sidecar.then(|| sized("side", Some("Always")));
-        json!({
-            "restartPolicy": "OnFailure", "initContainers": Vec::from_iter(init),
-            "containers": [sized("app", None)],
-        })
-    };
-    let given = |mut status: ContainerStatus, cpu: &str| {
-        let text = size(cpu).to_string();
-        status
-            .annotations
-            .insert(crate::pods::container::RESOURCES.to_owned(), text);
-        status
-    };
-    let running = |name: &str, cpu: &str| given(container(name, 0, Running), cpu);
-    let mut case = Case::new(spec(false), vec![running("app", "1")]);
-    assert_eq!(
-        words(&case.plan()),
-        ["kill app-0: Container app resize requires restart"]
-    );
-    case.seen = seen(vec![running("app", "2")]);
-    assert_eq!(words(&case.plan()), [""; 0]);
-    let both = vec![running("side", "1"), running("app", "2")];
-    assert_eq!(
-        words(&Case::new(spec(true), both).plan()),
-        ["kill side-0: Container side resize requires restart"]
-    );
-
-    // However it ended: it is started again, and at once.
-    case.seen = seen(vec![given(exited("app", 0, 0), "1")]);
-    let ended = at(1);
-    case.crashes.next(
-        &crash_key(&case.pod.spec.as_ref().unwrap().containers[0]),
-        ended,
-        ended,
-    );
-    case.now = at(2);
-    assert!(case.plan().ended);
-    case.resized.insert(ContainerId("app-0".into()));
-    assert_eq!(words(&case.plan()), ["start app"]);
 }

@@ -44,23 +44,12 @@ fn read(log: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
-    use rand::rngs::StdRng;
-    use rand::{Rng, SeedableRng};
+    use rand::Rng as _;
+    use vetch_shim::testing::with_seeds;
 
     use super::*;
-
-    /// To be found when the test fails.
-    struct Seed(u64);
-
-    impl Drop for Seed {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("with seed {}", self.0);
-            }
-        }
-    }
 
     #[test]
     fn any_bytes_in_a_log() {
@@ -73,10 +62,7 @@ mod tests {
             b"words",
             &[b'x'; MAX_LINE],
         ];
-        let end = Instant::now() + Duration::from_millis(500);
-        for seed in (0..20_000).take_while(|_| Instant::now() < end) {
-            let _seed = Seed(seed);
-            let mut random = StdRng::seed_from_u64(seed);
+        with_seeds(Duration::from_millis(500), |random| {
             let mut data = Vec::new();
             for _ in 0..random.random_range(0..12) {
                 if random.random() {
@@ -85,6 +71,6 @@ mod tests {
                 data.extend_from_slice(pieces[random.random_range(0..pieces.len())]);
             }
             fuzz_log(&data);
-        }
+        });
     }
 }

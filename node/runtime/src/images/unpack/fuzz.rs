@@ -91,33 +91,19 @@ fn spelled(data: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
-    use rand::rngs::StdRng;
-    use rand::{Rng, SeedableRng};
+    use rand::Rng as _;
+    use vetch_shim::testing::with_seeds;
 
     use super::*;
 
-    /// To be found when the test fails.
-    struct Seed(u64);
-
-    impl Drop for Seed {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("with seed {}", self.0);
-            }
-        }
-    }
-
     #[test]
     fn any_layer_stays_within() {
-        let end = Instant::now() + Duration::from_secs(1);
-        for seed in (0..20_000).take_while(|_| Instant::now() < end) {
-            let _seed = Seed(seed);
-            let mut random = StdRng::seed_from_u64(seed);
+        with_seeds(Duration::from_secs(1), |random| {
             let length = random.random_range(0..120);
             let data: Vec<u8> = (0..length).map(|_| random.random()).collect();
             fuzz_unpack(&data);
-        }
+        });
     }
 }
