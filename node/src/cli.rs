@@ -64,9 +64,37 @@ pub enum ImageCommand {
         file: PathBuf,
     },
     /// Lists the images
-    List {
+    #[command(alias = "list")]
+    Ls {
         #[command(flatten)]
         root: RootDir,
+    },
+    /// Pulls an image from its registry, or its mirrors
+    Pull {
+        #[command(flatten)]
+        root: RootDir,
+        #[command(flatten)]
+        registries: Registries,
+        /// For the registry
+        #[arg(
+            long,
+            value_name = "USER:PASSWORD",
+            env = "VETCH_REGISTRY_CREDS",
+            hide_env_values = true
+        )]
+        creds: Option<String>,
+        /// Such as docker.io/library/busybox:1.37
+        #[arg(value_name = "IMAGE")]
+        reference: String,
+    },
+    /// Removes images, or one of their names where they have several. What containers have of them
+    /// stays until these are gone
+    Rm {
+        #[command(flatten)]
+        root: RootDir,
+        /// Names, digests or ids
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
     },
 }
 
@@ -120,6 +148,27 @@ pub struct Places {
     pub mount_namespace: Option<PathBuf>,
 }
 
+/// How registries are spoken to.
+#[derive(Clone, Debug, Args)]
+pub struct Registries {
+    /// A registry that speaks plain HTTP
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "VETCH_INSECURE_REGISTRY",
+        value_delimiter = ','
+    )]
+    pub insecure_registry: Vec<String>,
+    /// Mirrors and certificates of registries, in containerd's format: REGISTRY/hosts.toml below it
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "VETCH_REGISTRY_CONFIG_PATH",
+        default_value = "/etc/vetch/certs.d"
+    )]
+    pub registry_config_path: PathBuf,
+}
+
 /// What the runtime is given, whoever asks it for pods.
 #[derive(Debug, Args)]
 pub struct RuntimeArgs {
@@ -129,14 +178,8 @@ pub struct RuntimeArgs {
     /// Pull images through this network namespace
     #[arg(long, value_name = "PATH", env = "VETCH_PULL_NETNS")]
     pub pull_netns: Option<PathBuf>,
-    /// A registry that speaks plain HTTP
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "VETCH_INSECURE_REGISTRY",
-        value_delimiter = ','
-    )]
-    pub insecure_registry: Vec<String>,
+    #[command(flatten)]
+    pub registries: Registries,
     /// Where clients of the Container Runtime Interface connect [default: RUN_DIR/cri.sock]
     #[arg(long, value_name = "PATH", env = "VETCH_CRI_SOCKET")]
     pub cri_socket: Option<PathBuf>,
@@ -385,7 +428,7 @@ mod tests {
         let labels = cli.daemon.labels();
         assert_eq!(labels["zone"], "a");
         assert_eq!(labels["disk"], "ssd");
-        assert_eq!(cli.daemon.runtime.insecure_registry.len(), 2);
+        assert_eq!(cli.daemon.runtime.registries.insecure_registry.len(), 2);
         assert_eq!(cli.daemon.uplink, ["eth0", "eth1"]);
         let profiles = cli.daemon.seccomp_profile_root.as_deref();
         assert_eq!(profiles, Some("/etc/seccomp".as_ref()));

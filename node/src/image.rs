@@ -3,9 +3,12 @@
 use std::io::Write as _;
 
 use anyhow::{Context as _, Result};
-use vetch_runtime::{ImageStatus, ImageStore};
+use vetch_runtime::images::PullConfig;
+use vetch_runtime::{ImageStatus, ImageStore, RegistryAuth};
 
 use crate::cli::ImageCommand;
+
+mod show;
 
 pub fn main(command: ImageCommand) -> Result<()> {
     let tokio = tokio::runtime::Builder::new_current_thread()
@@ -23,12 +26,48 @@ pub fn main(command: ImageCommand) -> Result<()> {
                     format!("imported {} ({})", names.join(", "), image.id)
                 }))
             }
-            ImageCommand::List { root } => {
+            ImageCommand::Ls { root } => {
                 let store = ImageStore::open(&root.root_dir)?;
                 let images = store.list().await;
                 write_lines(images.iter().flat_map(lines))
             }
+            ImageCommand::Pull {
+                root,
+                registries,
+                creds,
+                reference,
+            } => {
+                let config = PullConfig {
+                    insecure_registries: registries.insecure_registry,
+                    hosts_dir: Some(registries.registry_config_path),
+                    ..PullConfig::default()
+                };
+                let store = ImageStore::open_with(&root.root_dir, config)?;
+                let auth = creds.as_deref().map(credentials).transpose()?;
+                let image = show::pull(&store, &reference, auth).await?;
+                store.settle().await?;
+                write_lines([format!("pulled {reference} ({})", image.id)].into_iter())
+            }
+            ImageCommand::Rm { root, images } => {
+                let store = ImageStore::open(&root.root_dir)?;
+                for image in images {
+                    store.remove(&image).await?;
+                    write_lines([format!("removed {image}")].into_iter())?;
+                }
+                Ok(())
+            }
         }
+    })
+}
+
+fn credentials(text: &str) -> Result<RegistryAuth> {
+    let (username, password) = text
+        .split_once(':')
+        .filter(|(user, _)| !user.is_empty())
+        .context("credentials are USER:PASSWORD")?;
+    Ok(RegistryAuth {
+        username: username.to_owned(),
+        password: password.to_owned(),
     })
 }
 

@@ -37,7 +37,7 @@ use crate::stats::DiskUsage;
 use crate::types::{ImageStatus, RegistryAuth};
 use index::Index;
 
-pub use pull::PullConfig;
+pub use pull::{LayerProgress, Progress, PullConfig};
 #[cfg(feature = "fuzzing")]
 pub use unpack::fuzz::fuzz_unpack;
 
@@ -137,13 +137,24 @@ impl ImageStore {
         reference: &str,
         auth: Option<RegistryAuth>,
     ) -> Result<ImageStatus, ImageError> {
+        self.pull_showing(reference, auth, Progress::default())
+            .await
+    }
+
+    /// The same, for somebody who watches.
+    pub async fn pull_showing(
+        &self,
+        reference: &str,
+        auth: Option<RegistryAuth>,
+        progress: Progress,
+    ) -> Result<ImageStatus, ImageError> {
         let parsed = reference::parse(reference)?;
         let store = self.clone();
         let name = parsed.whole();
         let outcome = self
             .inner
             .puller
-            .run(async move { pull::pull(&store, parsed, auth).await })
+            .run(async move { pull::pull(&store, parsed, auth, progress).await })
             .await
             .map_err(|error| match error {
                 pull::PullError::Image(error) => error,

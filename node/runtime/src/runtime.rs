@@ -104,6 +104,7 @@ impl Runtime {
             PullConfig {
                 netns: config.pull_netns.clone(),
                 insecure_registries: config.insecure_registries.clone(),
+                hosts_dir: config.registry_hosts_dir.clone(),
                 ..PullConfig::default()
             },
         )?;

@@ -342,6 +342,8 @@ pub struct RuntimeConfig {
     /// Registry traffic goes through this network namespace.
     pub pull_netns: Option<PathBuf>,
     pub insecure_registries: Vec<String>,
+    /// Of `REGISTRY/hosts.toml`: mirrors and certificates.
+    pub registry_hosts_dir: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -157,7 +157,8 @@ async fn open(
         cgroup_root: places.cgroup_root.clone(),
         shim,
         pull_netns: args.pull_netns,
-        insecure_registries: args.insecure_registry,
+        insecure_registries: args.registries.insecure_registry,
+        registry_hosts_dir: Some(args.registries.registry_config_path),
     })
     .await
     .context("open the runtime")?;

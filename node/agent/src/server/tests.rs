@@ -182,6 +182,7 @@ async fn runtime(dir: &Path) -> Runtime {
         shim: "/no/shim".into(),
         pull_netns: None,
         insecure_registries: vec![],
+        registry_hosts_dir: None,
     })
     .await
     .unwrap()

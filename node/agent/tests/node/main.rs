@@ -49,6 +49,7 @@ impl Daemon {
             shim: "/no/shim".into(),
             pull_netns: None,
             insecure_registries: vec![],
+            registry_hosts_dir: None,
         })
         .await
         .unwrap();

@@ -37,6 +37,7 @@ impl Agent {
             shim: lab.shim.clone(),
             pull_netns: None,
             insecure_registries: Vec::new(),
+            registry_hosts_dir: None,
         })
         .await
         .unwrap();

@@ -1,7 +1,11 @@
 //! From a registry into the store.
 
 mod blob;
+mod hosts;
+mod progress;
+mod registry;
 mod repository;
+mod resume;
 mod words;
 
 use std::path::PathBuf;
@@ -9,13 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::Reference;
 use oci_client::secrets::RegistryAuth as OciAuth;
-use oci_client::{Client, Reference};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use self::repository::{CONNECT, Repository, USER_AGENT};
+pub use self::progress::{LayerProgress, Progress};
+use self::registry::Registry;
 use super::index::Index;
 use super::manifest::{self, Config, Descriptor, Manifest};
 use super::{ImageError, ImageStore, layer, reference};
@@ -36,6 +40,8 @@ pub struct PullConfig {
     pub netns: Option<PathBuf>,
     /// `host:port` spoken to without TLS, besides any on loopback.
     pub insecure_registries: Vec<String>,
+    /// Of `REGISTRY/hosts.toml` in containerd's format: mirrors, certificates.
+    pub hosts_dir: Option<PathBuf>,
     /// How long a registry may say nothing before it is given up.
     pub silence: Duration,
 }
@@ -45,6 +51,7 @@ impl Default for PullConfig {
         PullConfig {
             netns: None,
             insecure_registries: Vec::new(),
+            hosts_dir: None,
             silence: SILENCE,
         }
     }
@@ -93,28 +100,6 @@ impl Puller {
         };
         task.await
             .map_err(|error| PullError::Words(format!("the puller died: {error}")))?
-    }
-
-    async fn repository(&self, name: &Reference, auth: OciAuth) -> Result<Repository, PullError> {
-        let registry = name.resolve_registry();
-        let (protocol, scheme) = if is_insecure(registry, &self.config.insecure_registries) {
-            (ClientProtocol::Http, "http")
-        } else {
-            (ClientProtocol::Https, "https")
-        };
-        let silence = self.config.silence;
-        let client = Client::try_from(ClientConfig {
-            protocol,
-            platform_resolver: None,
-            connect_timeout: Some(CONNECT),
-            read_timeout: Some(silence),
-            user_agent: USER_AGENT,
-            ..ClientConfig::default()
-        })
-        .map_err(|error| PullError::Words(words::no_client(&error)))?;
-        Repository::open(client, name, auth, scheme, silence)
-            .await
-            .map_err(|error| PullError::Words(words::resolving(name, &error)))
     }
 }
 
@@ -170,6 +155,7 @@ pub async fn pull(
     store: &ImageStore,
     reference: Reference,
     auth: Option<RegistryAuth>,
+    progress: Progress,
 ) -> Result<ImageStatus, PullError> {
     let dir = store.inner.dir.clone();
     let of = dir.clone();
@@ -179,7 +165,8 @@ pub async fn pull(
         None => OciAuth::Anonymous,
     };
     let source = Source {
-        repository: store.inner.puller.repository(&reference, auth).await?,
+        registry: Registry::of(&store.inner.puller.config, &reference, auth)?,
+        progress,
     };
     let (digest, manifests, config, layers) = source.resolve().await?;
     let text = source.config(&config).await?;
@@ -203,7 +190,8 @@ pub async fn pull(
 }
 
 struct Source {
-    repository: Repository,
+    registry: Registry,
+    progress: Progress,
 }
 
 type Resolved = (String, Vec<bytes::Bytes>, Descriptor, Vec<Descriptor>);
@@ -212,7 +200,7 @@ impl Source {
     /// The digest asked for, the manifests on the way, and what they list for
     /// this machine.
     async fn resolve(&self) -> Result<Resolved, PullError> {
-        let (bytes, digest) = self.repository.named().await?;
+        let (bytes, digest) = self.registry.named().await?;
         let parsed = parse(&bytes)?;
         let entry = match parsed {
             Manifest::Image { config, layers } => {
@@ -220,7 +208,7 @@ impl Source {
             }
             Manifest::Index { manifests } => manifest::choose(&manifests)?.clone(),
         };
-        let inner = self.repository.by_digest(&entry.digest).await?;
+        let inner = self.registry.by_digest(&entry.digest).await?;
         match parse(&inner)? {
             Manifest::Image { config, layers } => Ok((digest, vec![bytes, inner], config, layers)),
             Manifest::Index { .. } => Err(PullError::Words(
@@ -233,7 +221,7 @@ impl Source {
         if config.size > MAX_CONFIG {
             return Err(PullError::Words(format!("config of {} bytes", config.size)));
         }
-        let stream = self.repository.blob(config).await?;
+        let stream = self.registry.blob(config).await?;
         let mut text = Vec::new();
         // To its end, where the digest is compared, or one byte too far.
         StreamReader::new(stream)
@@ -259,14 +247,18 @@ impl Source {
         let lock = store.inner.unpacking.of(diff_id);
         let _turn = lock.lock().await;
         if layer::present(&dir, diff_id) {
+            self.progress.done(blob);
             return Ok(());
         }
-        let stream = self.repository.blob(blob).await?;
+        let stream = self.registry.blob(blob).await?;
+        let (seen, of) = (self.progress.clone(), blob.digest.clone());
+        let stream = stream.inspect_ok(move |bytes| seen.add(&of, bytes.len() as u64));
         let reader = SyncIoBridge::new(StreamReader::new(stream));
         let diff_id = diff_id.to_owned();
         tokio::task::spawn_blocking(move || layer::unpack(&dir, &diff_id, reader))
             .await
             .map_err(|error| format!("the unpacker died: {error}"))??;
+        self.progress.done(blob);
         Ok(())
     }
 }
@@ -285,6 +277,7 @@ async fn unpack_layers(
             layers.len()
         )));
     }
+    source.progress.begin(layers);
     let pairs: Vec<(String, Descriptor)> = diff_ids
         .iter()
         .cloned()

@@ -23,6 +23,7 @@ fn daemon() {
         shim: path("LAB_SHIM"),
         pull_netns: None,
         insecure_registries: Vec::new(),
+        registry_hosts_dir: None,
     };
     let logs = path("LAB_LOGS");
     let diary = path("LAB_DIARY");

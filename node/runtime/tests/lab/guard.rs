@@ -100,6 +100,7 @@ impl Lab {
                 shim: shim::binary(),
                 pull_netns: None,
                 insecure_registries: Vec::new(),
+                registry_hosts_dir: None,
             },
             tokio: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)

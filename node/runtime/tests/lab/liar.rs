@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::image::{Image, digest};
 use crate::registry::MANIFEST;
@@ -24,6 +24,13 @@ pub enum Body {
     Endless(Vec<u8>),
     /// Announced whole, and never sent to the end.
     Stuck(Vec<u8>),
+    /// Announced whole, and broken off after so many bytes; the rest is for who asks for it. Without
+    /// ranges every answer begins at the beginning, and is as much longer than the one before.
+    Torn {
+        bytes: Vec<u8>,
+        after: usize,
+        ranges: bool,
+    },
 }
 
 pub fn ok(body: Body) -> Answer {
@@ -37,6 +44,8 @@ pub fn ok(body: Body) -> Answer {
 pub struct Liar {
     /// `127.0.0.1:port`
     pub address: String,
+    /// The paths that were asked for, with their queries.
+    pub asked: Arc<Mutex<Vec<String>>>,
     done: Arc<AtomicBool>,
 }
 
@@ -47,17 +56,23 @@ impl Liar {
         let address = listener.local_addr().unwrap().to_string();
         let done = Arc::new(AtomicBool::new(false));
         let (answers, ended) = (Arc::new(answers), done.clone());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = asked.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if ended.load(Ordering::Relaxed) {
                     break;
                 }
-                let answers = answers.clone();
+                let (answers, asked) = (answers.clone(), heard.clone());
                 // A client that has heard enough goes away in the middle.
-                std::thread::spawn(move || serve(stream.unwrap(), &answers).ok());
+                std::thread::spawn(move || serve(stream.unwrap(), &answers, &asked).ok());
             }
         });
-        Liar { address, done }
+        Liar {
+            address,
+            asked,
+            done,
+        }
     }
 
     pub fn name(&self, tag: &str) -> String {
@@ -73,15 +88,30 @@ impl Drop for Liar {
     }
 }
 
-fn serve(mut stream: TcpStream, answers: &BTreeMap<String, Answer>) -> std::io::Result<()> {
+fn serve(
+    mut stream: TcpStream,
+    answers: &BTreeMap<String, Answer>,
+    asked: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap_or(Ok(String::new()))?;
+    let mut from = None;
     for line in lines.by_ref() {
-        if line?.is_empty() {
+        let line = line?.to_ascii_lowercase();
+        if line.is_empty() {
             break;
+        }
+        if let Some(range) = line.strip_prefix("range: bytes=") {
+            from = range.trim_end_matches('-').parse::<usize>().ok();
         }
     }
     let path = request.split(' ').nth(1).unwrap_or_default();
+    let times = {
+        let mut asked = asked.lock().unwrap();
+        asked.push(path.to_owned());
+        asked.iter().filter(|asked| *asked == path).count()
+    };
+    let path = path.split('?').next().unwrap_or_default();
     let path = path.strip_prefix("/v2/it/").unwrap_or(path);
     let nothing = Answer {
         status: "404 Not Found",
@@ -89,11 +119,13 @@ fn serve(mut stream: TcpStream, answers: &BTreeMap<String, Answer>) -> std::io::
         body: Body::Whole(Vec::new()),
     };
     let answer = answers.get(path).unwrap_or(&nothing);
-    write!(
-        stream,
-        "HTTP/1.1 {}\r\nConnection: close\r\n",
+    let from = from.filter(|_| matches!(answer.body, Body::Torn { ranges: true, .. }));
+    let status = if from.is_some() {
+        "206 Partial Content"
+    } else {
         answer.status
-    )?;
+    };
+    write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\n")?;
     for (name, value) in &answer.headers {
         write!(stream, "{name}: {value}\r\n")?;
     }
@@ -107,6 +139,16 @@ fn serve(mut stream: TcpStream, answers: &BTreeMap<String, Answer>) -> std::io::
             loop {
                 stream.write_all(bytes)?;
             }
+        }
+        Body::Torn {
+            bytes,
+            after,
+            ranges,
+        } => {
+            let rest = &bytes[from.unwrap_or(0)..];
+            let after = if *ranges { *after } else { after * times };
+            write!(stream, "Content-Length: {}\r\n\r\n", rest.len())?;
+            stream.write_all(&rest[..rest.len().min(after)])
         }
         Body::Stuck(bytes) => {
             write!(stream, "Content-Length: {}\r\n\r\n", bytes.len() + 1)?;

@@ -17,6 +17,7 @@ mod import;
 mod liar;
 mod lies;
 mod measure;
+mod mirrors;
 mod node;
 mod programs;
 mod pull;

@@ -92,6 +92,7 @@ fn daemon_of_a_node() {
         shim: path("LAB_SHIM"),
         pull_netns: None,
         insecure_registries: Vec::new(),
+        registry_hosts_dir: None,
     };
     let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap();
     assert!(cgroup.contains("0::/daemon\n"), "{cgroup}");

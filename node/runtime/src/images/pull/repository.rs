@@ -3,10 +3,10 @@
 //! oci-client reads whole answers into memory, so that one without an end would take the daemon with
 //! it: it is asked for the token alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use oci_client::errors::{OciDistributionError, OciEnvelope};
 use oci_client::secrets::RegistryAuth as OciAuth;
@@ -14,7 +14,8 @@ use oci_client::{Client, Reference, RegistryOperation};
 use reqwest::{Response, StatusCode, header};
 
 use super::blob::Blob;
-use super::words;
+use super::hosts::Host;
+use super::{resume, words};
 use crate::images::manifest::{self, Descriptor};
 
 /// What a registry has to take at least (the distribution specification, "Pushing Manifests"), and
@@ -29,7 +30,11 @@ pub struct Repository {
     http: reqwest::Client,
     /// `https://registry/v2/name`
     url: String,
+    /// The registry whose images a mirror is asked for: `ns` in containerd's requests.
+    of: Option<String>,
     name: Reference,
+    /// The name that a token is asked for.
+    here: Reference,
     auth: OciAuth,
     /// Asks for tokens.
     client: Client,
@@ -43,21 +48,36 @@ impl Repository {
     pub async fn open(
         client: Client,
         name: &Reference,
+        host: &Host,
+        certificates: &[Vec<u8>],
         auth: OciAuth,
-        scheme: &str,
+        connect: Duration,
         silence: Duration,
     ) -> Result<Repository, OciDistributionError> {
+        let certificates = certificates
+            .iter()
+            .map(|pem| reqwest::Certificate::from_pem(pem));
         let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
+            .connect_timeout(connect)
             .read_timeout(silence)
             .user_agent(USER_AGENT)
+            .default_headers(host.headers.clone())
+            .danger_accept_invalid_certs(host.skip_verify)
+            .tls_certs_merge(certificates.collect::<Result<Vec<_>, _>>()?)
             .build()?;
-        let token = client.auth(name, &auth, RegistryOperation::Pull).await?;
-        let (registry, repository) = (name.resolve_registry(), name.repository());
+        let repository = match host.prefix() {
+            "" => name.repository().to_owned(),
+            prefix => format!("{prefix}/{}", name.repository()),
+        };
+        let here = Reference::with_tag(host.authority(), repository, "latest".into());
+        let token = client.auth(&here, &auth, RegistryOperation::Pull).await?;
+        let base = host.base.as_str().trim_end_matches('/');
         Ok(Repository {
             http,
-            url: format!("{scheme}://{registry}/v2/{repository}"),
+            url: format!("{base}/{}", name.repository()),
+            of: (!host.own).then(|| name.registry().to_owned()),
             name: name.clone(),
+            here,
             auth,
             client,
             token: tokio::sync::Mutex::new(token),
@@ -101,41 +121,61 @@ impl Repository {
     }
 
     /// Its bytes as they come; an item is an error when they are others than those described.
-    pub async fn blob(&self, blob: &Descriptor) -> Result<BlobStream, String> {
+    pub async fn blob(self: &Arc<Self>, blob: &Descriptor) -> Result<BlobStream, String> {
         let hash = manifest::hash_of(&blob.digest)?;
         let response = self.get("blobs", &blob.digest).await.map_err(|error| {
             format!("failed to fetch {}: {}", blob.digest, words::words(&error))
         })?;
-        let bytes = response.bytes_stream().map_err(|error| {
-            std::io::Error::other(words::words(&OciDistributionError::RequestError(error)))
-        });
-        Ok(Blob::new(Box::pin(bytes), blob, hash))
+        let bytes = resume::bytes(self.clone(), blob.digest.clone(), response);
+        Ok(Blob::new(bytes, blob, hash))
+    }
+
+    /// The rest of a blob, or the whole from a registry that knows no ranges (RFC 9110, 14.2).
+    pub async fn blob_from(&self, digest: &str, at: u64) -> Result<Response, OciDistributionError> {
+        self.get_from("blobs", digest, at).await
     }
 
     async fn get(&self, kind: &str, name: &str) -> Result<Response, OciDistributionError> {
+        self.get_from(kind, name, 0).await
+    }
+
+    async fn get_from(
+        &self,
+        kind: &str,
+        name: &str,
+        at: u64,
+    ) -> Result<Response, OciDistributionError> {
         let url = format!("{}/{kind}/{name}", self.url);
         let token = self.token.lock().await.clone();
-        let mut response = self.send(&url, token.as_deref()).await?;
+        let mut response = self.send(&url, at, token.as_deref()).await?;
         // Tokens live for minutes, and a pull may for longer.
         if response.status() == StatusCode::UNAUTHORIZED && token.is_some() {
             let token = self.renew(token).await?;
-            response = self.send(&url, token.as_deref()).await?;
+            response = self.send(&url, at, token.as_deref()).await?;
         }
         let status = response.status();
-        if status == StatusCode::OK {
+        if status == StatusCode::OK || at > 0 && status == StatusCode::PARTIAL_CONTENT {
             return Ok(response);
         }
         let said = limited(response, MAX_WORDS).await?.unwrap_or_default();
         Err(refusal(status, &said, url))
     }
 
-    async fn send(&self, url: &str, token: Option<&str>) -> reqwest::Result<Response> {
+    async fn send(&self, url: &str, at: u64, token: Option<&str>) -> reqwest::Result<Response> {
         // Blobs are not chosen by it.
         let accepted = manifest::ACCEPTED.join(", ");
         let request = self
             .http
             .get(url)
             .header(header::ACCEPT, accepted + ", */*");
+        let request = match &self.of {
+            Some(of) => request.query(&[("ns", of)]),
+            None => request,
+        };
+        let request = match at {
+            0 => request,
+            at => request.header(header::RANGE, format!("bytes={at}-")),
+        };
         let request = match (token, &self.auth) {
             (Some(token), _) => request.bearer_auth(token),
             (None, OciAuth::Basic(user, password)) => request.basic_auth(user, Some(password)),
@@ -149,7 +189,7 @@ impl Repository {
         let mut token = self.token.lock().await;
         if *token == old {
             let operation = RegistryOperation::Pull;
-            *token = self.client.auth(&self.name, &self.auth, operation).await?;
+            *token = self.client.auth(&self.here, &self.auth, operation).await?;
         }
         Ok(token.clone())
     }
