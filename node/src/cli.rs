@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use vetch_agent::node::image_gc::Thresholds;
 use vetch_proxy::{Frontend, LoadBalancerMode, Xdp};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
@@ -242,6 +243,25 @@ pub struct DaemonArgs {
         allow_negative_numbers = true
     )]
     pub pod_max_pids: i64,
+    /// How full the images' disk is, in per cent, when those that no container has begin to go; 100 for
+    /// never
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        env = "VETCH_IMAGE_GC_HIGH_THRESHOLD",
+        default_value_t = 85,
+        value_parser = clap::value_parser!(u8).range(0..=100)
+    )]
+    pub image_gc_high_threshold: u8,
+    /// How full it is then; below the other one
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        env = "VETCH_IMAGE_GC_LOW_THRESHOLD",
+        default_value_t = 80,
+        value_parser = clap::value_parser!(u8).range(0..=100)
+    )]
+    pub image_gc_low_threshold: u8,
     /// Name server of pods that use the cluster's DNS
     #[arg(
         long,
@@ -356,6 +376,17 @@ pub struct CleanupArgs {
 }
 
 impl DaemonArgs {
+    pub fn image_gc(&self) -> Result<Thresholds, String> {
+        let (high, low) = (self.image_gc_high_threshold, self.image_gc_low_threshold);
+        if low >= high {
+            return Err(format!(
+                "--image-gc-low-threshold is {low}, and has to be below --image-gc-high-threshold, \
+                 which is {high}"
+            ));
+        }
+        Ok(Thresholds { high, low })
+    }
+
     pub fn labels(&self) -> BTreeMap<String, String> {
         self.node_labels.iter().cloned().collect()
     }
@@ -401,6 +432,27 @@ mod tests {
             let error = parse(&args).unwrap_err();
             assert!(error.contains(NEEDED[missing]), "{error}");
         }
+    }
+
+    #[test]
+    fn images_go_from_one_threshold_down_to_a_lower_one() {
+        let with = |high: &str, low: &str| {
+            let flags = [
+                "--image-gc-high-threshold",
+                high,
+                "--image-gc-low-threshold",
+                low,
+            ];
+            parse(&[&NEEDED[..], &flags].concat()).map(|cli| cli.daemon.image_gc())
+        };
+        assert_eq!(with("90", "70"), Ok(Ok(Thresholds { high: 90, low: 70 })));
+        assert!(
+            with("80", "80")
+                .unwrap()
+                .unwrap_err()
+                .contains("has to be below")
+        );
+        assert!(with("101", "80").is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod capacity;
 mod conditions;
 mod error;
 mod events;
+pub mod image_gc;
 mod lease;
 pub mod machine;
 pub mod meminfo;
@@ -55,6 +56,8 @@ pub struct NodeConfig {
     /// Above all pods; its limits are the node's.
     pub cgroup_root: PathBuf,
     pub machine: Machine,
+    /// When images have to go.
+    pub image_gc: image_gc::Thresholds,
     /// Which tables of the service programs are nearly full.
     pub table_pressure: watch::Receiver<Option<String>>,
 }
@@ -69,7 +72,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), NodeError> {
     let work = async {
-        let mut reporter = Reporter::new(client.clone(), config.clone(), runtime)?;
+        let mut reporter = Reporter::new(client.clone(), config.clone(), runtime.clone())?;
         let node = first_registration(&client, &config, &mut reporter).await?;
         reporter.tell_start(&node).await;
         let uid = node.metadata.uid.clone().unwrap_or_default();
@@ -77,6 +80,7 @@ pub async fn run(
             result = reporter.keep(node, &network, &network_ready) => result,
             () = lease::keep(client.clone(), &config.name, &uid) => Ok(()),
             () = peers::follow(client.clone(), &config.name, &network) => Ok(()),
+            () = image_gc::keep(client.clone(), config.clone(), runtime) => Ok(()),
         }
     };
     tokio::select! {

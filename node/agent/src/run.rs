@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use vetch_network::Network;
 use vetch_runtime::Runtime;
 
+use crate::node::image_gc::Thresholds;
 use crate::node::machine::Machine;
 use crate::node::{self, NodeConfig, NodeError};
 use crate::pods::{self, PodsConfig};
@@ -37,6 +38,8 @@ pub struct AgentConfig {
     pub max_pods: u32,
     /// How many processes and threads a pod has at most; `None` for no limit.
     pub pod_max_pids: Option<i64>,
+    /// When images have to go.
+    pub image_gc: Thresholds,
     /// Whose client certificates the kubelet API believes.
     pub client_authorities: Vec<CertificateDer<'static>>,
     pub cluster_dns: Vec<IpAddr>,
@@ -87,6 +90,7 @@ pub async fn run(
         machine: machine.clone(),
         max_pods: config.max_pods,
         pod_max_pids: config.pod_max_pids,
+        image_gc: config.image_gc,
         cluster_dns: config.cluster_dns.clone(),
         cluster_domain: config.cluster_domain.clone(),
     };
@@ -99,6 +103,7 @@ pub async fn run(
         root_dir: config.root_dir.clone(),
         cgroup_root: config.cgroup_root,
         machine,
+        image_gc: config.image_gc,
         table_pressure: config.table_pressure,
     };
     let pods = PodsConfig {

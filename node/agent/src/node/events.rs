@@ -13,7 +13,7 @@ use super::retry::{chain, limited};
 const NAMESPACE: &str = "default";
 const COMPONENT: &str = "kubelet";
 
-fn event(node: &str, reason: &str, message: String, now: Timestamp) -> Event {
+fn event(node: &str, kind: &str, reason: &str, message: String, now: Timestamp) -> Event {
     Event {
         metadata: ObjectMeta {
             name: Some(format!("{node}.{:x}", now.as_nanosecond())),
@@ -27,7 +27,7 @@ fn event(node: &str, reason: &str, message: String, now: Timestamp) -> Event {
             uid: Some(node.into()),
             ..ObjectReference::default()
         },
-        type_: Some("Normal".into()),
+        type_: Some(kind.into()),
         reason: Some(reason.into()),
         message: Some(message),
         source: Some(EventSource {
@@ -45,8 +45,17 @@ fn event(node: &str, reason: &str, message: String, now: Timestamp) -> Event {
 
 /// One that cannot be told is lost, as everywhere in Kubernetes.
 pub async fn tell(client: &Client, node: &str, reason: &str, message: String) {
+    write(client, node, "Normal", reason, message).await;
+}
+
+/// Of what somebody should look at.
+pub async fn warn(client: &Client, node: &str, reason: &str, message: String) {
+    write(client, node, "Warning", reason, message).await;
+}
+
+async fn write(client: &Client, node: &str, kind: &str, reason: &str, message: String) {
     let events: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
-    let event = event(node, reason, message, Timestamp::now());
+    let event = event(node, kind, reason, message, Timestamp::now());
     if let Err(error) = limited(events.create(&PostParams::default(), &event)).await {
         debug!(reason, error = chain(&error), "event lost");
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::capacity::{MEMORY_RESERVE, disk_reserve};
 
-pub use observe::observe;
+pub use observe::{disk, observe};
 
 /// The kubelet's evictionPressureTransitionPeriod: pressure that comes and
 /// goes is one pressure.

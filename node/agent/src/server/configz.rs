@@ -15,6 +15,7 @@ use vetch_runtime::{MAX_LOG_FILES, MAX_LOG_SIZE};
 use super::Shared;
 use super::access::{ALLOWED_KEPT, REFUSED_KEPT, TOKEN_KEPT};
 use super::settings::Settings;
+use crate::node::image_gc::MINIMUM_AGE;
 use crate::node::pressure::HOLD;
 use crate::node::{LEASE_SECONDS, OBSERVE_EVERY, REPORT_EVERY};
 use crate::pods::text::go_duration;
@@ -48,6 +49,9 @@ fn configuration(settings: &Settings, address: SocketAddr) -> Value {
         "nodeStatusReportFrequency": go_duration(REPORT_EVERY),
         "nodeLeaseDurationSeconds": LEASE_SECONDS,
         "evictionPressureTransitionPeriod": go_duration(HOLD),
+        "imageMinimumGCAge": go_duration(MINIMUM_AGE),
+        "imageGCHighThresholdPercent": settings.image_gc.high,
+        "imageGCLowThresholdPercent": settings.image_gc.low,
         "maxPods": settings.max_pods,
         "podPidsLimit": settings.pod_max_pids.unwrap_or(-1),
         "enforceNodeAllocatable": ["pods"],
@@ -81,6 +85,7 @@ mod tests {
             machine: Machine::default(),
             max_pods: 42,
             pod_max_pids: None,
+            image_gc: Default::default(),
             cluster_dns: vec!["10.96.0.10".parse().unwrap()],
             cluster_domain: "cluster.local".into(),
         };
@@ -90,6 +95,9 @@ mod tests {
             ("/port", json!(10250)),
             ("/maxPods", json!(42)),
             ("/podPidsLimit", json!(-1)),
+            ("/imageGCHighThresholdPercent", json!(85)),
+            ("/imageGCLowThresholdPercent", json!(80)),
+            ("/imageMinimumGCAge", json!("2m0s")),
             ("/clusterDNS", json!(["10.96.0.10"])),
             ("/clusterDomain", json!("cluster.local")),
             ("/cgroupRoot", json!("/cgroup")),

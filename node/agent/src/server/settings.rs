@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::node::image_gc::Thresholds;
 use crate::node::machine::Machine;
 
 #[derive(Clone, Debug)]
@@ -16,6 +17,7 @@ pub struct Settings {
     pub machine: Machine,
     pub max_pods: u32,
     pub pod_max_pids: Option<i64>,
+    pub image_gc: Thresholds,
     pub cluster_dns: Vec<IpAddr>,
     pub cluster_domain: String,
 }

@@ -119,6 +119,7 @@ impl Kubelet {
                     ..Machine::default()
                 },
                 max_pods: 110,
+                image_gc: Default::default(),
                 pod_max_pids: None,
                 cluster_dns: vec![],
                 cluster_domain: "cluster.local".into(),

@@ -68,6 +68,7 @@ impl Daemon {
             labels: BTreeMap::from([("zone".into(), "a".into())]),
             kubelet_port: 10250,
             max_pods: 110,
+            image_gc: Default::default(),
             machine: Machine::read(&root_dir, &cgroup_root).unwrap(),
             root_dir,
             cgroup_root,

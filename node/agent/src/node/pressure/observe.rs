@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::fs::StatVfs;
+
 use super::{Observed, Room};
 use crate::node::NodeError;
 use crate::node::machine::Machine;
@@ -14,10 +16,7 @@ pub fn observe(
     cgroup_root: &Path,
 ) -> Result<Observed, NodeError> {
     let meminfo = Meminfo::read()?;
-    let disk = rustix::fs::statvfs(root_dir).map_err(|errno| NodeError::FileSystem {
-        path: root_dir.to_owned(),
-        source: errno.into(),
-    })?;
+    let disk = statvfs(root_dir)?;
     let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
     let in_cgroup = |file: &str| text(&cgroup_root.join(file));
     let memory = Room {
@@ -41,16 +40,32 @@ pub fn observe(
     });
     Ok(Observed {
         memory: tighter(memory, memory_in_cgroup),
-        disk: Room {
-            available: disk.f_bavail.saturating_mul(disk.f_frsize),
-            total: disk.f_blocks.saturating_mul(disk.f_frsize),
-        },
+        disk: bytes(&disk),
         inodes: Room {
             available: disk.f_favail,
             total: disk.f_files,
         },
         pids: tighter(pids, pids_in_cgroup),
     })
+}
+
+/// Of the disk that a path is on, in bytes.
+pub fn disk(path: &Path) -> Result<Room, NodeError> {
+    Ok(bytes(&statvfs(path)?))
+}
+
+fn statvfs(path: &Path) -> Result<StatVfs, NodeError> {
+    rustix::fs::statvfs(path).map_err(|errno| NodeError::FileSystem {
+        path: path.to_owned(),
+        source: errno.into(),
+    })
+}
+
+fn bytes(disk: &StatVfs) -> Room {
+    Room {
+        available: disk.f_bavail.saturating_mul(disk.f_frsize),
+        total: disk.f_blocks.saturating_mul(disk.f_frsize),
+    }
 }
 
 fn tighter(one: Room, other: Option<Room>) -> Room {
