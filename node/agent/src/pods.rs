@@ -8,6 +8,7 @@
 //! | folder | what it is |
 //! |---|---|
 //! | `manager` | the watch, the workers, orphans of an earlier daemon |
+//! | `static_pods` | pods of a manifest folder, and their mirrors |
 //! | `worker` | one pod's loop and its jobs |
 //! | `plan`, `termination`, `admission`, `backoff`, `restart` | decisions |
 //! | `status`, `events` | what the API server is told |
@@ -46,6 +47,7 @@ mod seen;
 mod services;
 mod sources;
 mod spec;
+pub(crate) mod static_pods;
 mod status;
 mod termination;
 #[cfg(test)]
@@ -81,6 +83,8 @@ pub struct PodsConfig {
     /// `<root-dir>/pods`: a directory for each pod's volumes and files.
     pub pod_dir: PathBuf,
     pub pod_log_dir: PathBuf,
+    /// A folder of manifests of static pods, or one of them.
+    pub pod_manifest_path: Option<PathBuf>,
     /// What a seccomp profile of type Localhost is named from.
     pub seccomp_root: PathBuf,
     pub cluster_dns: Vec<IpAddr>,
@@ -151,6 +155,6 @@ pub async fn run(
         http: probe::client().map_err(|error| Error::Probes(error.to_string()))?,
     });
     let _classes = AbortOnDropHandle::new(tokio::spawn(classes::keep(context.clone())));
-    Manager::new(context).run(shutdown).await;
+    Manager::new(context).await.run(shutdown).await;
     Ok(())
 }

@@ -27,6 +27,8 @@ pub struct AgentConfig {
     /// Volumes of pods and the serving certificate; its disk is the node's.
     pub root_dir: PathBuf,
     pub pod_log_dir: PathBuf,
+    /// Manifests of static pods.
+    pub pod_manifest_path: Option<PathBuf>,
     /// Seccomp profiles of type Localhost.
     pub seccomp_root: PathBuf,
     /// Above all pods; its limits are the node's capacity.
@@ -106,6 +108,7 @@ pub async fn run(
         node_ip: config.node_ip,
         pod_dir: config.root_dir.join("pods"),
         pod_log_dir: config.pod_log_dir,
+        pod_manifest_path: config.pod_manifest_path,
         seccomp_root: config.seccomp_root,
         cluster_dns: config.cluster_dns,
         cluster_domain: config.cluster_domain,

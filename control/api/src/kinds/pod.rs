@@ -2,6 +2,7 @@
 
 pub mod admission;
 mod affinity;
+mod annotations;
 mod columns;
 mod container;
 pub(crate) mod defaults;
@@ -99,6 +100,7 @@ pub const ROW: Resource = Resource {
             false,
         ));
         errors.extend(ephemeral::validate_create(pod));
+        errors.extend(annotations::validate_create(pod));
         errors
     },
     validate_update: update::validate,

@@ -63,6 +63,7 @@ impl Agent {
             node_ip: lab.node_ip(),
             pod_dir: lab.path("pods"),
             pod_log_dir: lab.path("logs"),
+            pod_manifest_path: Some(lab.path("manifests")),
             seccomp_root: lab.path("seccomp"),
             cluster_dns: vec!["10.96.0.10".parse().unwrap()],
             cluster_domain: "cluster.local".into(),

@@ -23,8 +23,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct Cluster {
     pub client: Client,
     pub tokens: Arc<Tokens>,
-    _server: ApiServer,
-    _etcd: Etcd,
+    _server: Option<(ApiServer, Etcd)>,
 }
 
 /// Signs nothing, counts.
@@ -71,11 +70,22 @@ impl Cluster {
         let cluster = Cluster {
             client: server.client("admin", &[]),
             tokens,
-            _server: server,
-            _etcd: etcd,
+            _server: Some((server, etcd)),
         };
         cluster.make_node().await;
         cluster
+    }
+
+    /// One whose server nobody reaches.
+    pub fn away() -> Cluster {
+        let service = tower::service_fn(async |_: http::Request<kube::client::Body>| {
+            Err::<http::Response<kube::client::Body>, _>(tower::BoxError::from("no route to host"))
+        });
+        Cluster {
+            client: Client::new(service, "default"),
+            tokens: Arc::default(),
+            _server: None,
+        }
     }
 
     async fn make_node(&self) {

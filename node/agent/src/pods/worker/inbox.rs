@@ -15,6 +15,8 @@ pub enum Update {
 #[derive(Debug, Default)]
 pub struct Inbox {
     update: Mutex<Option<Update>>,
+    /// Of a static pod: its mirror, if there is one now.
+    mirror: Mutex<Option<Option<Arc<Pod>>>>,
     /// Notified at anything that is worth a look.
     pub waker: Arc<Notify>,
 }
@@ -30,6 +32,19 @@ impl Inbox {
 
     pub fn take(&self) -> Option<Update> {
         let mut held = self.update.lock().unwrap_or_else(PoisonError::into_inner);
+        held.take()
+    }
+
+    /// What the API server has of a static pod.
+    pub fn put_mirror(&self, mirror: Option<Arc<Pod>>) {
+        let mut held = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Some(mirror);
+        drop(held);
+        self.wake();
+    }
+
+    pub fn take_mirror(&self) -> Option<Option<Arc<Pod>>> {
+        let mut held = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
         held.take()
     }
 
