@@ -19,6 +19,7 @@
 //! | `volumes`, `sources`, `objects`, `downward` | volumes and what they are made from |
 
 mod admission;
+mod apparmor;
 mod backoff;
 mod classes;
 mod container;

@@ -13,6 +13,7 @@ use vetch_runtime::{QosClass, Runtime};
 
 use super::PodsConfig;
 use super::admission;
+use super::apparmor;
 use super::events::Recorder;
 use super::host_ports::host_ports;
 use super::objects::Objects;
@@ -121,6 +122,9 @@ impl Context {
 
     /// Takes the pod, or says why the node does not.
     pub async fn admit(&self, pod: &Pod) -> Result<(), Verdict> {
+        if let Some(verdict) = apparmor::refusal(pod, self.runtime.apparmor_problem()) {
+            return Err(verdict);
+        }
         let node = self.node.get(READ_LIMIT).await;
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = spec::uid(pod);

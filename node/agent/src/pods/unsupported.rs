@@ -3,7 +3,6 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use super::host_ports::host_ports;
-use super::security;
 use super::spec;
 use super::text::go_quote;
 
@@ -28,10 +27,7 @@ pub fn refusal(pod: &Pod) -> Option<String> {
 
 /// (reason, message) of events for what is left out while the pod runs.
 pub fn warnings(pod: &Pod, missing_controllers: &[String]) -> Vec<(&'static str, String)> {
-    let mut warnings: Vec<(&'static str, String)> = security::warnings(pod)
-        .into_iter()
-        .map(|words| ("ProfileNotApplied", words))
-        .collect();
+    let mut warnings = Vec::new();
     if !spec::host_network(pod) {
         let ports = host_ports(pod);
         for port in ports.iter().filter(|port| !port.can_be_served()) {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use vetch_runtime::SandboxStatus;
 
@@ -165,12 +165,6 @@ fn a_mirror_of_nothing_goes() {
             json!({"name": "claim", "annotations": {"kubernetes.io/config.source": "file"}});
         cluster.create_with(claim, app(SLEEP)).await;
         cluster.ready("claim").await;
-        let patch = json!({"metadata": {"labels": {"a": "b"}}});
-        let params = PatchParams::default();
-        let patched = cluster
-            .pods()
-            .patch("claim", &params, &Patch::Merge(&patch));
-        patched.await.unwrap();
         cluster.delete("claim").await;
         cluster.gone("claim").await;
         lab.assert_nothing_left().await;
