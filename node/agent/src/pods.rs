@@ -69,6 +69,10 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) use resources::PERIOD as CPU_PERIOD;
 pub(crate) use worker::LAST_BACK_OFF;
 
+#[cfg(test)]
+pub use probe::Asked;
+pub use probe::ProbeNumbers;
+
 use context::{Context, Shared};
 use events::Recorder;
 use manager::Manager;
@@ -98,6 +102,8 @@ pub struct PodsConfig {
     pub pod_max_pids: Option<i64>,
     /// cgroup v2 controllers that are missing here (`Runtime::missing_controllers`).
     pub missing_controllers: Vec<String>,
+    /// Where probes count what they found.
+    pub probes: ProbeNumbers,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ use vetch_runtime::Runtime;
 
 use crate::node::machine::Machine;
 use crate::node::{self, NodeConfig, NodeError};
-use crate::pods::{self, PodsConfig};
+use crate::pods::{self, PodsConfig, ProbeNumbers};
 use crate::server::{self, ApiPods, ServerConfig, ServerError, Settings};
 
 pub struct AgentConfig {
@@ -103,6 +103,7 @@ pub async fn run(
         machine,
         table_pressure: config.table_pressure,
     };
+    let probes = ProbeNumbers::default();
     let pods = PodsConfig {
         node_name: config.node_name.clone(),
         node_ip: config.node_ip,
@@ -116,6 +117,7 @@ pub async fn run(
         capacity,
         pod_max_pids: config.pod_max_pids,
         missing_controllers: runtime.missing_controllers(),
+        probes: probes.clone(),
     };
     let server = ServerConfig {
         node_ip: config.node_ip,
@@ -127,6 +129,7 @@ pub async fn run(
             node_name: config.node_name,
         }),
         settings,
+        probes,
     };
 
     let mut parts = JoinSet::new();

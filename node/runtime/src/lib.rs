@@ -87,6 +87,6 @@ pub use runtime::{Attachment, ExecProcess, NO_LIMIT, Runtime};
 pub use seccomp::{ProfileError, SeccompError};
 pub use stats::{
     ContainerUsage, Counters, CpuUsage, DiskUsage, IoUsage, LinkUsage, MemoryUsage, Pressure,
-    ProcessUsage, Rates, SandboxUsage, Throttling, Usage, disk_usage, link_usage,
+    ProcessUsage, Rates, SandboxUsage, Stall, Throttling, Usage, disk_usage, link_usage,
 };
 pub use types::*;

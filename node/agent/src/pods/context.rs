@@ -107,6 +107,7 @@ impl Context {
         Prober {
             runtime: self.runtime.clone(),
             http: self.http.clone(),
+            numbers: self.config.probes.clone(),
         }
     }
 

@@ -71,6 +71,7 @@ impl Agent {
             capacity: BTreeMap::new(),
             pod_max_pids: None,
             missing_controllers: runtime.missing_controllers(),
+            probes: pods::ProbeNumbers::default(),
         };
         let (network_ready, receiver) = watch::channel(false);
         let shutdown = CancellationToken::new();
