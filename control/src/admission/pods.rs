@@ -16,7 +16,7 @@ pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A write to pods themselves, not to a subresource.
-fn is_pod(attributes: &Attributes<'_>, operation: Operation) -> bool {
+pub(super) fn is_pod(attributes: &Attributes<'_>, operation: Operation) -> bool {
     attributes.operation == operation
         && attributes.resource.group.is_empty()
         && attributes.resource.plural == "pods"

@@ -42,6 +42,7 @@ mod quantity;
 mod resize;
 mod resources;
 mod restart;
+pub(crate) mod runtime_class;
 mod sandbox;
 mod security;
 mod seen;

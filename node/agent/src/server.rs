@@ -178,8 +178,14 @@ fn router(shared: Shared) -> Router {
         let (exec, attach) = (get(streams::exec), get(streams::attach));
         router = router
             .route(&format!("/portForward/{pod}"), forward)
-            .route(&format!("/exec/{pod}/{{container}}"), exec.post(streams::exec))
-            .route(&format!("/attach/{pod}/{{container}}"), attach.post(streams::attach))
+            .route(
+                &format!("/exec/{pod}/{{container}}"),
+                exec.post(streams::exec),
+            )
+            .route(
+                &format!("/attach/{pod}/{{container}}"),
+                attach.post(streams::attach),
+            )
             .route(&format!("/run/{pod}/{{container}}"), post(run::post));
     }
     router

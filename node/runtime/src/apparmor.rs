@@ -87,7 +87,9 @@ impl Profiles {
     }
 
     fn enforces(&self) -> Result<(), AppArmorError> {
-        self.host.problem().map_or(Ok(()), |words| Err(AppArmorError::Host(words)))
+        self.host
+            .problem()
+            .map_or(Ok(()), |words| Err(AppArmorError::Host(words)))
     }
 
     /// Nobody asked for it: a machine without the parser has containers all the same.

@@ -26,9 +26,9 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use vetch_shim::protocol::{Bundle, Exec, Identity};
 
 use crate::failure::{Context, Failure};
-use apparmor::Confinement;
 use crate::sys;
 use crate::users::{self, Users};
+use apparmor::Confinement;
 
 /// First byte of what the child says to the supervisor before it execs.
 pub const SAYS_CONSOLE: u8 = b'C';

@@ -28,8 +28,8 @@ use vetch_runtime::{Chain, SandboxStatus};
 use crate::upgrade::{Agreed, Offer, Refused, go_on, shake_hands};
 use crate::web_socket;
 use channels::Encoding;
-use dial::{Target, Unreachable};
 pub use dial::dial_words;
+use dial::{Target, Unreachable};
 use pairs::{Asked, Pairs};
 
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";

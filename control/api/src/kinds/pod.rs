@@ -24,7 +24,7 @@ use crate::schema::register;
 use crate::value::ValueExt;
 use crate::{meta, names};
 
-pub(crate) use affinity::EFFECTS;
+pub(crate) use affinity::{EFFECTS, tolerations};
 pub use qos::qos_class;
 
 pub const ROW: Resource = Resource {

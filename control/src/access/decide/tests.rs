@@ -117,6 +117,7 @@ fn a_node_may_what_its_pods_need() {
         "get /pods ns mine",
         "get /pods ns gone",
         "create /pods ns -",
+        "get node.k8s.io/runtimeclasses - fast",
         "delete /pods ns mine",
         "patch /pods/status ns mine",
         "update /pods/status ns mine",

@@ -53,7 +53,9 @@ fn from_words(words: &str) -> Result<AppArmor, SecurityError> {
 
 fn loaded(name: &str) -> Result<AppArmor, SecurityError> {
     match name.trim() {
-        "" => Err(SecurityError::AppArmor("a name of a loaded profile is missing".into())),
+        "" => Err(SecurityError::AppArmor(
+            "a name of a loaded profile is missing".into(),
+        )),
         _ => Ok(AppArmor::Localhost(name.to_owned())),
     }
 }
@@ -106,14 +108,44 @@ mod tests {
         let localhost = |name: &str| Some(AppArmor::Localhost(name.into()));
         for (of_pod, annotation, own, want) in [
             (nothing(), None, nothing(), Some(AppArmor::Unsaid)),
-            (field("RuntimeDefault"), None, nothing(), Some(AppArmor::RuntimeDefault)),
-            (field("RuntimeDefault"), None, field("Unconfined"), Some(AppArmor::Unconfined)),
+            (
+                field("RuntimeDefault"),
+                None,
+                nothing(),
+                Some(AppArmor::RuntimeDefault),
+            ),
+            (
+                field("RuntimeDefault"),
+                None,
+                field("Unconfined"),
+                Some(AppArmor::Unconfined),
+            ),
             (named("p"), None, nothing(), localhost("p")),
             (named("p"), Some("localhost/a"), nothing(), localhost("a")),
-            (named("p"), Some("localhost/a"), named("own"), localhost("own")),
-            (nothing(), Some("runtime/default"), nothing(), Some(AppArmor::RuntimeDefault)),
-            (nothing(), Some("unconfined"), nothing(), Some(AppArmor::Unconfined)),
-            (field("RuntimeDefault"), Some(""), nothing(), Some(AppArmor::RuntimeDefault)),
+            (
+                named("p"),
+                Some("localhost/a"),
+                named("own"),
+                localhost("own"),
+            ),
+            (
+                nothing(),
+                Some("runtime/default"),
+                nothing(),
+                Some(AppArmor::RuntimeDefault),
+            ),
+            (
+                nothing(),
+                Some("unconfined"),
+                nothing(),
+                Some(AppArmor::Unconfined),
+            ),
+            (
+                field("RuntimeDefault"),
+                Some(""),
+                nothing(),
+                Some(AppArmor::RuntimeDefault),
+            ),
             (nothing(), Some("strict"), nothing(), None),
             (nothing(), Some("localhost/"), nothing(), None),
             (nothing(), None, named(" "), None),

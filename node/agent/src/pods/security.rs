@@ -3,9 +3,7 @@
 
 use std::path::{Component, Path};
 
-use k8s_openapi::api::core::v1::{
-    Capabilities, Container, Pod, SeccompProfile, SecurityContext,
-};
+use k8s_openapi::api::core::v1::{Capabilities, Container, Pod, SeccompProfile, SecurityContext};
 use vetch_runtime::{AppArmor, Seccomp};
 
 use super::apparmor;

@@ -13,7 +13,8 @@ pub async fn get(State(shared): State<Shared>) -> Response {
 
 fn render(probes: &ProbeNumbers) -> Text {
     let mut text = Text::default();
-    let help = "Cumulative number of a liveness, readiness or startup probe for a container by result.";
+    let help =
+        "Cumulative number of a liveness, readiness or startup probe for a container by result.";
     let mut family = text.family("prober_probe_total", Kind::Counter, help);
     for asked in probes.all() {
         for (result, count) in asked.counts() {
@@ -55,13 +56,18 @@ mod tests {
         gone.count(Some(false));
         drop(gone);
         let of = |result: &str| {
-            format!("prober_probe_total{{container=\"app\",namespace=\"shop\",pod=\"web\",pod_uid=\"u\",probe_type=\"Liveness\",result=\"{result}\"}}")
+            format!(
+                "prober_probe_total{{container=\"app\",namespace=\"shop\",pod=\"web\",pod_uid=\"u\",probe_type=\"Liveness\",result=\"{result}\"}}"
+            )
         };
         let text = String::from(render(&probes));
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
             samples,
-            [format!("{} 2", of("successful")), format!("{} 1", of("unknown"))]
+            [
+                format!("{} 2", of("successful")),
+                format!("{} 1", of("unknown"))
+            ]
         );
     }
 }

@@ -24,7 +24,9 @@ pub async fn post(
         if ran.exit_code != 0 {
             let said = String::from_utf8_lossy(&ran.stderr);
             let (command, code) = (command.join(" "), ran.exit_code);
-            return Err(failed(format!("command '{command}' exited with {code}: {said}")));
+            return Err(failed(format!(
+                "command '{command}' exited with {code}: {said}"
+            )));
         }
         let json = HeaderValue::from_static("application/json");
         let said = [ran.stdout, ran.stderr].concat();
@@ -48,7 +50,10 @@ mod tests {
     fn words_of_a_command() {
         for (query, want) in [
             (&[("cmd", "ls -l /")][..], &["ls", "-l", "/"][..]),
-            (&[("x", "1"), ("cmd", "a  b"), ("cmd", "c")], &["a", "", "b"]),
+            (
+                &[("x", "1"), ("cmd", "a  b"), ("cmd", "c")],
+                &["a", "", "b"],
+            ),
             (&[], &[""]),
         ] {
             let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());

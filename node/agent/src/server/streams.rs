@@ -60,8 +60,15 @@ pub async fn attach(
         let options = options(query)?;
         let runtime = &shared.runtime;
         let missing = || {
-            let Container { namespace, pod, container, .. } = &container;
-            failed(format!("container {container} not found in pod {pod}_{namespace}"))
+            let Container {
+                namespace,
+                pod,
+                container,
+                ..
+            } = &container;
+            failed(format!(
+                "container {container} not found in pod {pod}_{namespace}"
+            ))
         };
         let id = container.find(&shared).await?.ok_or_else(missing)?;
         let terminal = runtime.has_terminal(&id).map_err(|_| missing())?;

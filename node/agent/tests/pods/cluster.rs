@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use axum::response::{IntoResponse as _, Response};
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -220,6 +221,16 @@ impl Cluster {
                 maps.create(&PostParams::default(), &object).await.unwrap();
             }
         }
+    }
+
+    pub async fn create_runtime_class(&self, name: &str, handler: &str) {
+        let classes: Api<RuntimeClass> = Api::all(self.client.clone());
+        let class = json!({"metadata": {"name": name}, "handler": handler});
+        let class = serde_json::from_value(class).unwrap();
+        classes
+            .create(&PostParams::default(), &class)
+            .await
+            .unwrap();
     }
 
     pub async fn create_secret(&self, name: &str, data: Value) {

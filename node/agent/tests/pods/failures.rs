@@ -204,6 +204,7 @@ fn what_is_not_supported_says_so() {
             json!({"volumeMounts": [{"name": "data", "mountPath": "/data"}]}),
         );
         volume["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "x"}}]);
+        cluster.create_runtime_class("gvisor", "runsc").await;
         let mut class = app("true");
         class["runtimeClassName"] = json!("gvisor");
         let armor = json!({"securityContext": {"appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}}});
@@ -222,7 +223,7 @@ fn what_is_not_supported_says_so() {
             (
                 "class",
                 class,
-                "FailedCreatePodSandBox: Failed to create pod sandbox: no runtime for \"gvisor\" is configured",
+                "FailedCreatePodSandBox: Failed to create pod sandbox: no runtime for \"runsc\" is configured",
             ),
             ("armor", app_with("true", armor), refusal),
             (

@@ -20,7 +20,11 @@ pub fn text(abi: bool) -> String {
         format!("signal (send, receive) peer={NAME},"),
         format!("ptrace (trace, read, tracedby, readby) peer={NAME},"),
     ];
-    rules.extend(DENIED.iter().map(|(path, access)| format!("deny {path} {access},")));
+    rules.extend(
+        DENIED
+            .iter()
+            .map(|(path, access)| format!("deny {path} {access},")),
+    );
     format!(
         "{abi}profile {NAME} flags=(attach_disconnected, mediate_deleted) {{\n  {}\n}}\n",
         rules.join("\n  ")
@@ -56,7 +60,10 @@ mod tests {
     #[test]
     fn it_is_one_profile() {
         let text = text(true);
-        assert!(text.starts_with("abi <abi/3.0>,\nprofile vetch-default flags="), "{text}");
+        assert!(
+            text.starts_with("abi <abi/3.0>,\nprofile vetch-default flags="),
+            "{text}"
+        );
         assert_eq!(text.matches(['{', '}']).count() % 2, 0);
         assert_eq!(text.matches('{').count(), text.matches('}').count());
         let rules = text.lines().filter(|line| line.starts_with("  "));

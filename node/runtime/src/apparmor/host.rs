@@ -45,10 +45,11 @@ impl Host {
     }
 
     pub fn loaded(&self) -> Result<Vec<String>, AppArmorError> {
-        let text = fs::read_to_string(&self.profiles).map_err(|source| AppArmorError::Profiles {
-            path: self.profiles.clone(),
-            source,
-        })?;
+        let text =
+            fs::read_to_string(&self.profiles).map_err(|source| AppArmorError::Profiles {
+                path: self.profiles.clone(),
+                source,
+            })?;
         Ok(names(&text))
     }
 
@@ -57,14 +58,23 @@ impl Host {
         let text = text(self.abi.exists());
         let file = self.dir.join(name);
         let same = fs::read_to_string(&file).is_ok_and(|kept| kept == text);
-        let loaded = self.loaded().map_err(|error| crate::Chain(&error).to_string())?;
+        let loaded = self
+            .loaded()
+            .map_err(|error| crate::Chain(&error).to_string())?;
         if same && loaded.iter().any(|loaded| loaded == name) {
             return Ok(());
         }
         let parser = self.parsers.iter().find(|parser| parser.exists());
         let parser = parser.ok_or_else(|| {
-            let paths: Vec<String> = self.parsers.iter().map(|path| path.display().to_string()).collect();
-            format!("there is no {}: install the package apparmor", paths.join(" and no "))
+            let paths: Vec<String> = self
+                .parsers
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            format!(
+                "there is no {}: install the package apparmor",
+                paths.join(" and no ")
+            )
         })?;
         parse(parser, &text)?;
         // Kept when it is loaded: without it, the next daemon loads it again.
@@ -93,7 +103,12 @@ fn parse(parser: &Path, text: &str) -> Result<(), String> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said: Vec<&str> = said.split_whitespace().collect();
-    Err(format!("{}: {}: {}", parser.display(), output.status, said.join(" ")))
+    Err(format!(
+        "{}: {}: {}",
+        parser.display(),
+        output.status,
+        said.join(" ")
+    ))
 }
 
 /// A name may have blanks in it; the mode is the last word.
@@ -121,7 +136,11 @@ mod tests {
     /// Loads whatever it is given, and counts how often.
     fn parser(dir: &Path, script: &str) {
         let path = dir.join("parser");
-        fs::write(&path, format!("#!/bin/sh\ncd {}\n{script}\n", dir.display())).unwrap();
+        fs::write(
+            &path,
+            format!("#!/bin/sh\ncd {}\n{script}\n", dir.display()),
+        )
+        .unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
@@ -149,7 +168,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let host = host(dir.path());
         let load = |text| host.load("p", text);
-        assert!(load(|_| "one".into()).unwrap_err().contains("which AppArmor profiles"));
+        assert!(
+            load(|_| "one".into())
+                .unwrap_err()
+                .contains("which AppArmor profiles")
+        );
         fs::write(dir.path().join("profiles"), "").unwrap();
         let error = load(|_| "one".into()).unwrap_err();
         assert!(error.contains("install the package apparmor"), "{error}");
@@ -158,8 +181,16 @@ mod tests {
         let error = load(|_| "one".into()).unwrap_err();
         assert!(error.ends_with("exit status: 3: no"), "{error}");
 
-        parser(dir.path(), "cat > given; echo run >> runs; echo 'p (enforce)' > profiles");
-        let runs = || fs::read_to_string(dir.path().join("runs")).unwrap().lines().count();
+        parser(
+            dir.path(),
+            "cat > given; echo run >> runs; echo 'p (enforce)' > profiles",
+        );
+        let runs = || {
+            fs::read_to_string(dir.path().join("runs"))
+                .unwrap()
+                .lines()
+                .count()
+        };
         load(|_| "one".into()).unwrap();
         load(|_| "one".into()).unwrap();
         assert_eq!(runs(), 1, "the same is there");

@@ -194,7 +194,9 @@ mod tests {
     }
 
     async fn hear(client: &mut WebSocketStream<DuplexStream>, encoding: Encoding) -> (u8, Vec<u8>) {
-        let message = timeout(LIMIT, client.next()).await.expect("it says something");
+        let message = timeout(LIMIT, client.next())
+            .await
+            .expect("it says something");
         let (channel, bytes) = decode(encoding, message.unwrap().unwrap()).unwrap();
         (channel, bytes.to_vec())
     }
@@ -202,7 +204,10 @@ mod tests {
     #[test]
     fn messages_of_a_channel() {
         for (encoding, message) in [
-            (Encoding::Binary, Message::Binary(Bytes::from_static(b"\x02hi"))),
+            (
+                Encoding::Binary,
+                Message::Binary(Bytes::from_static(b"\x02hi")),
+            ),
             (Encoding::Base64, Message::text("2aGk=")),
         ] {
             assert_eq!(encode(encoding, 2, b"hi"), message);
@@ -226,7 +231,10 @@ mod tests {
             let (mut pod, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
             client.send(encode(encoding, 0, b"ping")).await.unwrap();
             let mut four = [0; 4];
-            timeout(LIMIT, pod.read_exact(&mut four)).await.unwrap().unwrap();
+            timeout(LIMIT, pod.read_exact(&mut four))
+                .await
+                .unwrap()
+                .unwrap();
             assert_eq!(&four, b"ping");
             pod.write_all(b"pong").await.unwrap();
 

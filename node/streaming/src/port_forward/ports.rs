@@ -30,7 +30,10 @@ pub fn read(query: &str) -> Result<Vec<u16>, String> {
         }
     }
     match ports.len() > MOST {
-        true => Err(format!("{} ports are more than the {MOST} of a connection", ports.len())),
+        true => Err(format!(
+            "{} ports are more than the {MOST} of a connection",
+            ports.len()
+        )),
         false => Ok(ports),
     }
 }

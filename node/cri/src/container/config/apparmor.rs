@@ -68,10 +68,22 @@ mod tests {
             (None, "localhost/p", named("p")),
             (None, "localhost/", None),
             (None, "p", None),
-            (message(ProfileType::RuntimeDefault, ""), "", Some(AppArmor::RuntimeDefault)),
-            (message(ProfileType::Unconfined, ""), "localhost/p", Some(AppArmor::Unconfined)),
+            (
+                message(ProfileType::RuntimeDefault, ""),
+                "",
+                Some(AppArmor::RuntimeDefault),
+            ),
+            (
+                message(ProfileType::Unconfined, ""),
+                "localhost/p",
+                Some(AppArmor::Unconfined),
+            ),
             (message(ProfileType::Localhost, "p"), "", named("p")),
-            (message(ProfileType::Localhost, "localhost/p"), "unconfined", named("p")),
+            (
+                message(ProfileType::Localhost, "localhost/p"),
+                "unconfined",
+                named("p"),
+            ),
             (message(ProfileType::Localhost, ""), "", None),
         ] {
             #[expect(deprecated, reason = "clients of before still say it so")]
