@@ -1,5 +1,7 @@
 //! Whether the node takes a pod that was bound to it.
 
+mod fit;
+
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
 use vetch_network::HostPort;
 
@@ -42,7 +44,13 @@ pub fn refusal(
     if let Some(message) = forbidden_sysctl(pod) {
         return rejected("SysctlForbidden", message);
     }
+    if let Some(verdict) = fit::other_system(pod) {
+        return Some(verdict);
+    }
     if let Some(node) = node {
+        if let Some(verdict) = fit::kept_away(pod, node) {
+            return Some(verdict);
+        }
         if !matches_node(pod, node) {
             return rejected("NodeAffinity", "Predicate NodeAffinity failed".to_owned());
         }
