@@ -37,6 +37,7 @@ mod manager;
 mod objects;
 mod own_node;
 mod plan;
+mod preempt;
 mod probe;
 mod quantity;
 mod resize;

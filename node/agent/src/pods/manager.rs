@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use vetch_runtime::SandboxId;
@@ -37,6 +38,7 @@ pub struct Manager {
     orphans: JoinSet<()>,
     manifests: Manifests,
     mirrors: Mirrors,
+    preempted: UnboundedReceiver<String>,
 }
 
 struct Handle {
@@ -54,6 +56,8 @@ impl Manager {
         Manager {
             manifests: Manifests::open(folder).await,
             mirrors: Mirrors::new(context.clone()),
+            // There is one manager; a second one would hear of none.
+            preempted: context.preempted().unwrap_or_else(|| unbounded_channel().1),
             context,
             workers: HashMap::new(),
             tasks: JoinSet::new(),
@@ -107,6 +111,11 @@ impl Manager {
                 }
                 Some(_) = self.orphans.join_next() => {}
                 () = self.manifests.changed() => self.take_manifests().await,
+                Some(uid) = self.preempted.recv() => {
+                    if let Some(handle) = self.workers.get(&uid) {
+                        handle.inbox.preempt();
+                    }
+                }
                 name = self.mirrors.next() => self.follow_mirror(&name),
             }
         }

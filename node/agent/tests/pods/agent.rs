@@ -58,6 +58,7 @@ impl Agent {
             .set_pod_cidrs(&["10.244.99.0/24".parse().unwrap()])
             .await
             .unwrap();
+        fs::create_dir_all(lab.path("manifests")).unwrap();
         let config = PodsConfig {
             node_name: NODE.into(),
             node_ip: lab.node_ip(),

@@ -57,13 +57,8 @@ fn pids(all: &[SandboxStatus]) -> Vec<u32> {
 
 #[test]
 fn a_manifest_runs_and_its_mirror_tells() {
-    // The folder is there before the daemon, so that it hears of files at once.
-    let lab = Lab::enter();
-    fs::create_dir_all(lab.path("manifests")).unwrap();
-    lab.block_on(async {
-        let cluster = Cluster::start().await;
-        let agent = Agent::start(&lab, &cluster).await;
-        write(&lab, "web", app(SLEEP));
+    on_a_node(async |lab, cluster, agent| {
+        write(lab, "web", app(SLEEP));
         let mirror = cluster.ready("web-node-1").await;
         let meta = &mirror["metadata"];
         let hash = meta["annotations"][MIRROR].as_str().unwrap().to_owned();
@@ -96,7 +91,7 @@ fn a_manifest_runs_and_its_mirror_tells() {
         assert_eq!(pids(&agent.runtime.list().await), before);
 
         // Another file: the old pod ends before the new one begins.
-        write(&lab, "web", app(&format!("echo second; {SLEEP}")));
+        write(lab, "web", app(&format!("echo second; {SLEEP}")));
         let second = cluster
             .wait("web-node-1", "the second", |pod| {
                 pod["metadata"]["annotations"][MIRROR] != hash.as_str()
@@ -104,13 +99,12 @@ fn a_manifest_runs_and_its_mirror_tells() {
             })
             .await;
         let uid = second["metadata"]["annotations"][MIRROR].as_str().unwrap();
-        let left = sandboxes(&agent, "only the second", |all| all.len() == 1).await;
+        let left = sandboxes(agent, "only the second", |all| all.len() == 1).await;
         assert_eq!(left[0].spec.pod_uid, uid);
 
-        remove(&lab, "web");
+        remove(lab, "web");
         cluster.gone("web-node-1").await;
         lab.assert_nothing_left().await;
-        agent.stop().await;
     });
 }
 
@@ -167,6 +161,43 @@ fn a_mirror_of_nothing_goes() {
         cluster.ready("claim").await;
         cluster.delete("claim").await;
         cluster.gone("claim").await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn a_static_pod_makes_room_for_itself() {
+    on_a_node(async |lab, cluster, _| {
+        let asks = |cpu: &str| {
+            let mut spec = app(SLEEP);
+            spec["containers"][0]["resources"] = json!({"requests": {"cpu": cpu}});
+            spec
+        };
+        // Of four.
+        cluster.create("large", asks("3")).await;
+        cluster.create("small", asks("500m")).await;
+        cluster.ready("large").await;
+        cluster.ready("small").await;
+        write(lab, "own", asks("800m"));
+        cluster.ready("own-node-1").await;
+        let small = cluster.phase("small", "Failed").await;
+        assert_eq!(small["status"]["reason"], "Preempting");
+        cluster
+            .told(
+                "small",
+                "Preempting: Preempted in order to admit critical pod",
+            )
+            .await;
+        assert_eq!(
+            cluster.get("large").await.unwrap()["status"]["phase"],
+            "Running"
+        );
+        remove(lab, "own");
+        cluster.gone("own-node-1").await;
+        for name in ["large", "small"] {
+            cluster.delete(name).await;
+            cluster.gone(name).await;
+        }
         lab.assert_nothing_left().await;
     });
 }

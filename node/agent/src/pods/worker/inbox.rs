@@ -1,5 +1,6 @@
 //! Where a worker hears of its pod.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -17,6 +18,8 @@ pub struct Inbox {
     update: Mutex<Option<Update>>,
     /// Of a static pod: its mirror, if there is one now.
     mirror: Mutex<Option<Option<Arc<Pod>>>>,
+    /// The pod goes for another one.
+    preempted: AtomicBool,
     /// Notified at anything that is worth a look.
     pub waker: Arc<Notify>,
 }
@@ -33,6 +36,15 @@ impl Inbox {
     pub fn take(&self) -> Option<Update> {
         let mut held = self.update.lock().unwrap_or_else(PoisonError::into_inner);
         held.take()
+    }
+
+    pub fn preempt(&self) {
+        self.preempted.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    pub fn take_preempted(&self) -> bool {
+        self.preempted.swap(false, Ordering::Relaxed)
     }
 
     /// What the API server has of a static pod.

@@ -11,7 +11,7 @@ use super::{Stage, Update, Worker};
 use crate::pods::sources::references;
 use crate::pods::static_pods::is_static;
 use crate::pods::status::{self, Waiting};
-use crate::pods::{spec, termination};
+use crate::pods::{preempt, spec, termination};
 
 impl Worker {
     /// Before anything else: whether the node takes the pod.
@@ -69,6 +69,14 @@ impl Worker {
                 }
                 self.removed = true;
             }
+        }
+        if self.inbox.take_preempted() && self.stage == Stage::Running {
+            let verdict = preempt::verdict();
+            let teller = self.context.recorder.pod(&self.pod);
+            teller.warning(verdict.reason.clone(), verdict.message.clone());
+            self.verdict = Some(verdict);
+            self.waiting.clear();
+            self.leave_running();
         }
         if let Some(mirror) = self.inbox.take_mirror() {
             self.take_mirror(mirror.as_deref());
