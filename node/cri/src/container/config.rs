@@ -60,6 +60,7 @@ pub fn spec(
     let linux = config.linux.clone().unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     let pid_target = pid_target(&security, sandbox)?;
+    let apparmor = apparmor::apparmor(&security)?;
     let user = user(&security)?;
     let capabilities = security.capabilities.unwrap_or_default();
     if !capabilities.add_ambient_capabilities.is_empty() {
@@ -106,7 +107,7 @@ pub fn spec(
         readonly_paths: Some(security.readonly_paths),
         tty: config.tty,
         seccomp: seccomp(security.seccomp.as_ref())?,
-        apparmor: apparmor::apparmor(&security)?,
+        apparmor,
         stdin: config.stdin,
         stdin_once: config.stdin_once,
         pid_target,
