@@ -7,6 +7,7 @@ mod columns;
 mod container;
 pub(crate) mod defaults;
 mod ephemeral;
+mod profile;
 mod qos;
 mod resize;
 pub(crate) mod spec;
