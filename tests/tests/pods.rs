@@ -451,3 +451,49 @@ fn a_static_pod_shows_in_kubectl() -> Result<()> {
         Ok(())
     })
 }
+
+/// A RuntimeClass, which goes with the scenario.
+struct Class<'a>(&'a Cluster, String);
+
+impl Drop for Class<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.kubectl(&["delete", "runtimeclass", &self.1]);
+    }
+}
+
+#[test]
+fn a_runtime_class_is_one_the_node_has() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "class")?;
+    let class = |name: &str, handler: &str| -> Result<Class<'_>> {
+        let name = format!("{name}-{}", namespace.name);
+        let object = json!({
+            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name},
+            "handler": handler, "overhead": {"podFixed": {"cpu": "10m"}},
+        });
+        namespace.apply(&object.to_string())?;
+        Ok(Class(&cluster, name))
+    };
+    let (own, other) = (class("own", "vetch")?, class("other", "runsc")?);
+    let listed = cluster
+        .kubectl(&["get", "runtimeclass", &own.1, "--no-headers"])?
+        .ok()?;
+    ensure!(listed.contains(" vetch "), "{listed}");
+    let with = |name: &str, class: &Class<'_>| {
+        let mut manifest = pod(name, "true");
+        manifest["spec"]["restartPolicy"] = json!("Never");
+        manifest["spec"]["runtimeClassName"] = json!(class.1);
+        manifest.to_string()
+    };
+    namespace.apply(&with("runs", &own))?;
+    namespace.wait_field("pod/runs", "/status/phase", &json!("Succeeded"), MINUTE)?;
+    let overhead = namespace.field("pod/runs", "/spec/overhead/cpu")?;
+    ensure!(overhead == "10m", "{overhead}");
+    namespace.apply(&with("waits", &other))?;
+    eventually(MINUTE, "the handler is refused", || {
+        let events = namespace.kubectl(&["get", "events"])?.ok()?;
+        let words = "no runtime for \"runsc\" is configured";
+        ensure!(events.contains(words), "no event says {words:?}:\n{events}");
+        Ok(())
+    })
+}
