@@ -23,6 +23,9 @@ pub enum ManifestError {
 
 /// One pod, as this node's: named after it, and with all the API server would default.
 pub fn parse(text: &[u8], file: &Path, node: &str, now: Timestamp) -> Result<Pod, ManifestError> {
+    if text.trim_ascii().is_empty() {
+        return Err(ManifestError::Text("it is empty".to_owned()));
+    }
     // JSON is YAML.
     let mut object: Value =
         serde_yaml_ng::from_slice(text).map_err(|error| ManifestError::Text(error.to_string()))?;
@@ -222,7 +225,11 @@ spec:
                 "{apiVersion: v1, kind: List}".to_owned(),
                 "is no Pod of v1, but \"List\" of \"v1\"",
             ),
-            (String::new(), "is no Pod of v1, but null of null"),
+            (
+                " \n".to_owned(),
+                "cannot be read as YAML or JSON: it is empty",
+            ),
+            ("a: b".to_owned(), "is no Pod of v1, but null of null"),
             (
                 "{apiVersion: v1, kind: Pod}".to_owned(),
                 "is no valid Pod: name is needed",
