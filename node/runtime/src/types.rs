@@ -410,6 +410,7 @@ pub(crate) mod tests_support {
             masked_paths: None,
             readonly_paths: None,
             seccomp: Seccomp::Unconfined,
+            apparmor: AppArmor::Unsaid,
             tty: false,
             stdin: false,
             stdin_once: false,
