@@ -5,6 +5,7 @@ mod node_restriction;
 mod node_taint;
 mod pods;
 mod ranges;
+mod runtime_class;
 mod services;
 
 use std::ops::RangeInclusive;
@@ -32,6 +33,7 @@ pub fn plugins(config: AdmissionConfig) -> Vec<Arc<dyn Admission>> {
         Arc::new(pods::ServiceAccount),
         Arc::new(pods::Priority),
         Arc::new(pods::DefaultTolerationSeconds),
+        Arc::new(runtime_class::RuntimeClass),
         Arc::new(node_taint::TaintNodesByCondition),
         Arc::new(services::Services::new(config)),
     ]

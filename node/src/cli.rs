@@ -224,6 +224,10 @@ pub struct DaemonArgs {
     pub pod_log_dir: PathBuf,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+    /// A folder of manifests, a Pod each, in JSON or YAML: static pods, which the node runs as long as
+    /// their files are there, whether there is an API server or not. Or one such file
+    #[arg(long, value_name = "DIR", env = "VETCH_POD_MANIFEST_PATH")]
+    pub pod_manifest_path: Option<PathBuf>,
     /// Where pods' seccomp profiles of type Localhost are: localhostProfile is a path below it. The
     /// default goes with the node when it is cleaned up [default: ROOT_DIR/seccomp]
     #[arg(long, value_name = "DIR", env = "VETCH_SECCOMP_PROFILE_ROOT")]
@@ -472,6 +476,8 @@ mod tests {
             "native",
             "--seccomp-profile-root",
             "/etc/seccomp",
+            "--pod-manifest-path",
+            "/etc/manifests",
             "--load-balancer-mode",
             "dsr",
             "--connection-metrics",
@@ -484,6 +490,8 @@ mod tests {
         assert_eq!(cli.daemon.uplink, ["eth0", "eth1"]);
         let profiles = cli.daemon.seccomp_profile_root.as_deref();
         assert_eq!(profiles, Some("/etc/seccomp".as_ref()));
+        let manifests = cli.daemon.pod_manifest_path.as_deref();
+        assert_eq!(manifests, Some("/etc/manifests".as_ref()));
         assert_eq!(cli.daemon.xdp, Xdp::Native);
         assert_eq!(parse(&NEEDED).unwrap().daemon.xdp, Xdp::Off);
         assert!(parse(&[&NEEDED[..], &["--xdp", "on"]].concat()).is_err());

@@ -16,13 +16,17 @@ use tracing::info;
 use crate::cli::{CriArgs, DaemonArgs, Places};
 use crate::{cgroup, check, filesystems, logging, mount_namespace};
 
-pub fn main(args: DaemonArgs) -> Result<()> {
+pub fn main(mut args: DaemonArgs) -> Result<()> {
     check::root()?;
     check::kernel()?;
     let shim = check::shim(args.runtime.shim.as_deref())?;
     let kubeconfig = read_kubeconfig(&args)?;
     let ready = prepare(&args.places, &[&args.pod_log_dir])?;
     let seccomp_root = seccomp_root(&args, &ready.places)?;
+    if let Some(given) = &mut args.pod_manifest_path {
+        let absolute = std::path::absolute(&given);
+        *given = absolute.with_context(|| format!("the path {}", given.display()))?;
+    }
     let kubelet = listen(args.node_ip, args.kubelet_port)?;
     block_on(async {
         let config =

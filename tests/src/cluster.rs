@@ -32,6 +32,8 @@ pub struct Node {
     pub name: String,
     pub address: String,
     pub log: PathBuf,
+    /// Where manifests of static pods go, on a node in namespaces.
+    pub manifests: Option<PathBuf>,
     /// Of a node in namespaces.
     pub sockets: Option<Sockets>,
     #[serde(flatten)]

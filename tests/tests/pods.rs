@@ -385,3 +385,115 @@ fn an_image_is_a_volume() -> Result<()> {
     );
     Ok(())
 }
+
+/// A file of a node's manifest folder, which goes with the scenario.
+struct Manifest(std::path::PathBuf);
+
+impl Manifest {
+    fn put(node: &vetch_tests::Node, name: &str, pod: &Value) -> Result<Manifest> {
+        let folder = node.manifests.as_ref().context("a manifest folder")?;
+        let (file, half) = (folder.join(name), folder.join(format!(".{name}")));
+        std::fs::write(&half, pod.to_string())?;
+        std::fs::rename(half, &file)?;
+        Ok(Manifest(file))
+    }
+}
+
+impl Drop for Manifest {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_static_pod_shows_in_kubectl() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "static")?;
+    let node = &cluster.nodes[0];
+    let mut manifest = pod("own", "echo here; exec sleep 3600");
+    manifest["metadata"]["namespace"] = json!(namespace.name);
+    let file = format!("{}.json", namespace.name);
+    let manifest = Manifest::put(node, &file, &manifest)?;
+    let name = format!("own-{}", node.name);
+    let object = format!("pod/{name}");
+    namespace.wait_field(&object, "/status/phase", &json!("Running"), MINUTE)?;
+    let logs = eventually(MINUTE, "its log", || {
+        namespace.kubectl(&["logs", &name])?.ok()
+    })?;
+    ensure!(logs == "here\n", "{logs:?}");
+    let said = namespace
+        .kubectl(&["exec", &name, "--", "hostname"])?
+        .ok()?;
+    ensure!(said.trim() == name, "{said:?}");
+    let owner = namespace.field(&object, "/metadata/ownerReferences/0/name")?;
+    ensure!(owner == node.name, "{owner}");
+
+    // The pod is the node's: who deletes what is seen of it sees it again.
+    let container = namespace.field(&object, "/status/containerStatuses/0/containerID")?;
+    let uid = namespace.field(&object, "/metadata/uid")?;
+    namespace
+        .kubectl(&["delete", &object, "--wait=false"])?
+        .ok()?;
+    eventually(MINUTE, "another mirror", || {
+        ensure!(
+            namespace.field(&object, "/metadata/uid")? != uid,
+            "the same"
+        );
+        let now = namespace.field(&object, "/status/containerStatuses/0/containerID")?;
+        ensure!(now == container, "{now}, not {container}");
+        Ok(())
+    })?;
+
+    drop(manifest);
+    eventually(MINUTE, "it goes with its file", || {
+        let listed = namespace.kubectl(&["get", "pods", "-o", "name"])?.ok()?;
+        ensure!(listed.is_empty(), "{listed}");
+        Ok(())
+    })
+}
+
+/// A RuntimeClass, which goes with the scenario.
+struct Class<'a>(&'a Cluster, String);
+
+impl Drop for Class<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.kubectl(&["delete", "runtimeclass", &self.1]);
+    }
+}
+
+#[test]
+fn a_runtime_class_is_one_the_node_has() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "class")?;
+    let class = |name: &str, handler: &str| -> Result<Class<'_>> {
+        let name = format!("{name}-{}", namespace.name);
+        let object = json!({
+            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name},
+            "handler": handler, "overhead": {"podFixed": {"cpu": "10m"}},
+        });
+        namespace.apply(&object.to_string())?;
+        Ok(Class(&cluster, name))
+    };
+    let (own, other) = (class("own", "vetch")?, class("other", "runsc")?);
+    let listed = cluster
+        .kubectl(&["get", "runtimeclass", &own.1, "--no-headers"])?
+        .ok()?;
+    ensure!(listed.contains(" vetch "), "{listed}");
+    let with = |name: &str, class: &Class<'_>| {
+        let mut manifest = pod(name, "true");
+        manifest["spec"]["restartPolicy"] = json!("Never");
+        manifest["spec"]["runtimeClassName"] = json!(class.1);
+        manifest.to_string()
+    };
+    namespace.apply(&with("runs", &own))?;
+    namespace.wait_field("pod/runs", "/status/phase", &json!("Succeeded"), MINUTE)?;
+    let overhead = namespace.field("pod/runs", "/spec/overhead/cpu")?;
+    ensure!(overhead == "10m", "{overhead}");
+    namespace.apply(&with("waits", &other))?;
+    eventually(MINUTE, "the handler is refused", || {
+        let events = namespace.kubectl(&["get", "events"])?.ok()?;
+        let words = "no runtime for \"runsc\" is configured";
+        ensure!(events.contains(words), "no event says {words:?}:\n{events}");
+        Ok(())
+    })
+}

@@ -77,6 +77,8 @@ pub struct Node {
     pub log: PathBuf,
     pub pod_logs: PathBuf,
     pub root_dir: PathBuf,
+    /// Where manifests of static pods go.
+    pub manifests: PathBuf,
     pub run_dir: PathBuf,
     pub sockets: Sockets,
 }
@@ -112,6 +114,7 @@ pub fn of(cluster: &Cluster, state: &State) -> Description {
             pids: cluster.leaf(&part).pids(),
             log: cluster.log(&part),
             pod_logs: paths.pod_logs,
+            manifests: paths.manifests,
             root_dir: paths.root,
             run_dir: paths.run.clone(),
             sockets: Sockets {

@@ -175,6 +175,7 @@ impl Paths {
                 .join("kubeconfigs")
                 .join(format!("{node}.kubeconfig")),
             pod_logs: self.logs().join("pods").join(node),
+            manifests: self.data.join("manifests").join(node),
             cgroup: self.cgroup.join(node),
         }
     }
@@ -194,6 +195,8 @@ pub struct NodePaths {
     pub imported: PathBuf,
     pub kubeconfig: PathBuf,
     pub pod_logs: PathBuf,
+    /// Of static pods; what people put there stays until `--fresh`.
+    pub manifests: PathBuf,
     pub cgroup: PathBuf,
 }
 

@@ -235,7 +235,7 @@ fn start_nodes(step: &Step, cluster: &Cluster, state: &State) -> Result<()> {
             continue;
         }
         let paths = cluster.paths.node(name);
-        for dir in [&paths.root, &paths.run, &paths.pod_logs] {
+        for dir in [&paths.root, &paths.run, &paths.pod_logs, &paths.manifests] {
             fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         }
         if let Some(parent) = paths.kubeconfig.parent() {

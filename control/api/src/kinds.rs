@@ -13,6 +13,7 @@ pub mod node;
 pub mod pod;
 pub mod replica_set;
 pub mod review;
+pub mod runtime_class;
 pub mod secret;
 pub mod selector;
 pub mod service;

@@ -30,6 +30,7 @@ static REGISTRY: &[Resource] = &[
     kinds::event::EVENTS,
     kinds::ip_address::ROW,
     kinds::service_cidr::ROW,
+    kinds::runtime_class::ROW,
 ];
 
 /// Every kind served, in discovery order.

@@ -35,6 +35,7 @@ pub(super) fn decide(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Resu
         ("", "serviceaccounts", "") if verb == "get" => account(node, action, facts),
         ("", "serviceaccounts", "token") if verb == "create" => account(node, action, facts),
         ("", "services", "") | ("discovery.k8s.io", "endpointslices", "") if reads(verb) => Ok(()),
+        ("node.k8s.io", "runtimeclasses", "") if reads(verb) => Ok(()),
         ("" | "events.k8s.io", "events", "") if matches!(verb, "create" | "update" | "patch") => {
             Ok(())
         }
@@ -77,7 +78,7 @@ fn own_node(node: &str, subresource: &str, action: &Action<'_>) -> Result<(), St
     }
 }
 
-/// Nodes make no pods: there are no static pods, so no mirrors of them.
+/// What they create must be mirrors of their static pods, which NodeRestriction sees to.
 fn pods(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Result<(), String> {
     match action.verb {
         "list" | "watch" => {
@@ -92,6 +93,7 @@ fn pods(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Result<(), String
             }
         }
         "get" | "delete" => own_pod(node, action, facts),
+        "create" => Ok(()),
         _ => no_rule(),
     }
 }

@@ -9,14 +9,14 @@ use vetch_server::Server;
 use vetch_server::admission::{Admission, Attributes, Effects, Operation};
 use vetch_server::status::{Result, Status};
 
-use super::text;
+use super::{list, text};
 
 pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The characters of generated names.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A write to pods themselves, not to a subresource.
-fn is_pod(attributes: &Attributes<'_>, operation: Operation) -> bool {
+pub(super) fn is_pod(attributes: &Attributes<'_>, operation: Operation) -> bool {
     attributes.operation == operation
         && attributes.resource.group.is_empty()
         && attributes.resource.plural == "pods"
@@ -37,9 +37,18 @@ impl Admission for ServiceAccount {
         object: &'a mut Value,
     ) -> BoxFuture<'a, Result<Effects>> {
         async move {
-            // A mirror pod has no account: the API server does not make it run.
-            if !is_pod(attributes, Operation::Create) || is_mirror(object) {
+            if !is_pod(attributes, Operation::Create) {
                 return Ok(Effects::default());
+            }
+            // It has no account: the API server does not make it run.
+            if is_mirror(object) {
+                return match mirror_refusal(object) {
+                    None => Ok(Effects::default()),
+                    Some(why) => {
+                        let (resource, name) = (attributes.resource, attributes.name);
+                        Err(Status::forbidden(resource, name, why))
+                    }
+                };
             }
             let namespace = attributes.namespace.unwrap_or_default();
             let name = account_name(object).to_owned();
@@ -64,6 +73,39 @@ impl Admission for ServiceAccount {
         }
         .boxed()
     }
+}
+
+/// What a mirror names would be read by a node that nobody gave it to.
+fn mirror_refusal(pod: &Value) -> Option<&'static str> {
+    if !text(pod, "/spec/serviceAccountName").is_empty() {
+        return Some("a mirror pod may not reference service accounts");
+    }
+    if names_secret(pod) {
+        return Some("a mirror pod may not reference secrets");
+    }
+    let mut projections = list(pod, "/spec/volumes")
+        .iter()
+        .flat_map(|volume| list(volume, "/projected/sources"));
+    let token = projections.any(|source| !source["serviceAccountToken"].is_null());
+    token.then_some("a mirror pod may not use ServiceAccountToken volume projections")
+}
+
+fn names_secret(pod: &Value) -> bool {
+    let containers = ["/spec/initContainers", "/spec/containers"];
+    let mut containers = containers.into_iter().flat_map(|at| list(pod, at));
+    let of_volume = |volume: &Value| {
+        let mut projected = list(volume, "/projected/sources").iter();
+        !volume["secret"].is_null() || projected.any(|source| !source["secret"].is_null())
+    };
+    let of_container = |container: &Value| {
+        let mut env = list(container, "/env").iter();
+        let mut from = list(container, "/envFrom").iter();
+        env.any(|env| !env["valueFrom"]["secretKeyRef"].is_null())
+            || from.any(|from| !from["secretRef"].is_null())
+    };
+    !list(pod, "/spec/imagePullSecrets").is_empty()
+        || list(pod, "/spec/volumes").iter().any(of_volume)
+        || containers.any(of_container)
 }
 
 /// serviceAccount is serviceAccountName's old name.
@@ -149,6 +191,44 @@ mod tests {
             ),
         ] {
             assert_eq!(account_name(&json!({"spec": spec})), name);
+        }
+    }
+
+    #[test]
+    fn a_mirror_names_nothing_of_the_cluster() {
+        let (account, secret, token) = (
+            Some("a mirror pod may not reference service accounts"),
+            Some("a mirror pod may not reference secrets"),
+            Some("a mirror pod may not use ServiceAccountToken volume projections"),
+        );
+        let sources = |source: Value| json!({"volumes": [{"projected": {"sources": [source]}}]});
+        for (spec, want) in [
+            (
+                json!({"containers": [{"env": [{"name": "A", "value": "x"}]}]}),
+                None,
+            ),
+            (sources(json!({"downwardAPI": {}})), None),
+            (json!({"serviceAccountName": "a"}), account),
+            (json!({"imagePullSecrets": [{"name": "s"}]}), secret),
+            (
+                json!({"volumes": [{"secret": {"secretName": "s"}}]}),
+                secret,
+            ),
+            (sources(json!({"secret": {"name": "s"}})), secret),
+            (
+                json!({"initContainers": [{"envFrom": [{"secretRef": {"name": "s"}}]}]}),
+                secret,
+            ),
+            (
+                json!({"containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "s"}}}]}]}),
+                secret,
+            ),
+            (
+                sources(json!({"serviceAccountToken": {"path": "t"}})),
+                token,
+            ),
+        ] {
+            assert_eq!(mirror_refusal(&json!({"spec": spec})), want, "{spec}");
         }
     }
 

@@ -5,6 +5,7 @@ mod balancers;
 mod cidrs;
 mod families;
 mod kubernetes;
+mod pods;
 mod services;
 mod types;
 

@@ -7,6 +7,7 @@
 
 pub mod boot;
 pub mod capacity;
+mod cidrs;
 mod conditions;
 mod error;
 mod events;
@@ -73,6 +74,10 @@ pub async fn run(
 ) -> Result<(), NodeError> {
     let work = async {
         let mut reporter = Reporter::new(client.clone(), config.clone(), runtime.clone())?;
+        // Static pods do not wait for an API server that may be one of them.
+        if cidrs::recall(&config.root_dir, &network).await {
+            network_ready.send_replace(true);
+        }
         let node = first_registration(&client, &config, &mut reporter).await?;
         reporter.tell_start(&node).await;
         let uid = node.metadata.uid.clone().unwrap_or_default();

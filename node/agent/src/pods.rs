@@ -8,6 +8,7 @@
 //! | folder | what it is |
 //! |---|---|
 //! | `manager` | the watch, the workers, orphans of an earlier daemon |
+//! | `static_pods` | pods of a manifest folder, and their mirrors |
 //! | `worker` | one pod's loop and its jobs |
 //! | `plan`, `termination`, `admission`, `backoff`, `restart` | decisions |
 //! | `status`, `events` | what the API server is told |
@@ -18,6 +19,7 @@
 //! | `volumes`, `sources`, `objects`, `downward` | volumes and what they are made from |
 
 mod admission;
+mod apparmor;
 mod backoff;
 mod classes;
 mod container;
@@ -35,17 +37,20 @@ mod manager;
 mod objects;
 mod own_node;
 mod plan;
+mod preempt;
 mod probe;
 mod quantity;
 mod resize;
 mod resources;
 mod restart;
+pub(crate) mod runtime_class;
 mod sandbox;
 mod security;
 mod seen;
 mod services;
 mod sources;
 mod spec;
+pub(crate) mod static_pods;
 mod status;
 mod termination;
 #[cfg(test)]
@@ -66,6 +71,10 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) use resources::PERIOD as CPU_PERIOD;
 pub(crate) use worker::LAST_BACK_OFF;
 
+#[cfg(test)]
+pub use probe::Asked;
+pub use probe::ProbeNumbers;
+
 use context::{Context, Shared};
 use events::Recorder;
 use manager::Manager;
@@ -81,6 +90,8 @@ pub struct PodsConfig {
     /// `<root-dir>/pods`: a directory for each pod's volumes and files.
     pub pod_dir: PathBuf,
     pub pod_log_dir: PathBuf,
+    /// A folder of manifests of static pods, or one of them.
+    pub pod_manifest_path: Option<PathBuf>,
     /// What a seccomp profile of type Localhost is named from.
     pub seccomp_root: PathBuf,
     pub cluster_dns: Vec<IpAddr>,
@@ -93,6 +104,8 @@ pub struct PodsConfig {
     pub pod_max_pids: Option<i64>,
     /// cgroup v2 controllers that are missing here (`Runtime::missing_controllers`).
     pub missing_controllers: Vec<String>,
+    /// Where probes count what they found.
+    pub probes: ProbeNumbers,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +164,6 @@ pub async fn run(
         http: probe::client().map_err(|error| Error::Probes(error.to_string()))?,
     });
     let _classes = AbortOnDropHandle::new(tokio::spawn(classes::keep(context.clone())));
-    Manager::new(context).run(shutdown).await;
+    Manager::new(context).await.run(shutdown).await;
     Ok(())
 }

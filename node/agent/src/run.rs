@@ -17,7 +17,7 @@ use vetch_runtime::Runtime;
 use crate::node::image_gc::Thresholds;
 use crate::node::machine::Machine;
 use crate::node::{self, NodeConfig, NodeError};
-use crate::pods::{self, PodsConfig};
+use crate::pods::{self, PodsConfig, ProbeNumbers};
 use crate::server::{self, ApiPods, ServerConfig, ServerError, Settings};
 
 pub struct AgentConfig {
@@ -28,6 +28,8 @@ pub struct AgentConfig {
     /// Volumes of pods and the serving certificate; its disk is the node's.
     pub root_dir: PathBuf,
     pub pod_log_dir: PathBuf,
+    /// Manifests of static pods.
+    pub pod_manifest_path: Option<PathBuf>,
     /// Seccomp profiles of type Localhost.
     pub seccomp_root: PathBuf,
     /// Above all pods; its limits are the node's capacity.
@@ -106,11 +108,13 @@ pub async fn run(
         image_gc: config.image_gc,
         table_pressure: config.table_pressure,
     };
+    let probes = ProbeNumbers::default();
     let pods = PodsConfig {
         node_name: config.node_name.clone(),
         node_ip: config.node_ip,
         pod_dir: config.root_dir.join("pods"),
         pod_log_dir: config.pod_log_dir,
+        pod_manifest_path: config.pod_manifest_path,
         seccomp_root: config.seccomp_root,
         cluster_dns: config.cluster_dns,
         cluster_domain: config.cluster_domain,
@@ -118,6 +122,7 @@ pub async fn run(
         capacity,
         pod_max_pids: config.pod_max_pids,
         missing_controllers: runtime.missing_controllers(),
+        probes: probes.clone(),
     };
     let server = ServerConfig {
         node_ip: config.node_ip,
@@ -129,6 +134,7 @@ pub async fn run(
             node_name: config.node_name,
         }),
         settings,
+        probes,
     };
 
     let mut parts = JoinSet::new();

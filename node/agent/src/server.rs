@@ -15,8 +15,10 @@ mod find;
 mod logs;
 mod metrics;
 mod pods;
+mod probes;
 mod process;
 mod prometheus;
+mod run;
 mod running;
 mod settings;
 mod stats;
@@ -32,7 +34,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{any, get};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use jiff::Timestamp;
@@ -51,6 +53,7 @@ use logs::notify::Notifier;
 use tls::{Certificate, TlsError};
 
 use crate::node::chain;
+use crate::pods::ProbeNumbers;
 
 #[cfg(feature = "fuzzing")]
 pub use logs::fuzz::fuzz_log;
@@ -70,6 +73,7 @@ pub struct ServerConfig {
     pub certificate_dir: PathBuf,
     pub pods: Arc<dyn PodSource>,
     pub settings: Settings,
+    pub probes: ProbeNumbers,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +95,7 @@ struct Shared {
     runtime: Runtime,
     notifier: Notifier,
     settings: Arc<Settings>,
+    probes: ProbeNumbers,
     /// Where this listens.
     address: SocketAddr,
     serving: Arc<Serving>,
@@ -122,6 +127,7 @@ pub async fn run(
         runtime,
         notifier: Notifier::new().map_err(ServerError::Notifier)?,
         settings: Arc::new(config.settings),
+        probes: config.probes,
         address,
         serving: serving.clone(),
         rates: Arc::default(),
@@ -161,24 +167,28 @@ fn router(shared: Shared) -> Router {
         .route("/metrics", get(metrics::get))
         .route("/metrics/resource", get(stats::get_resource))
         .route("/metrics/cadvisor", get(cadvisor::get))
+        .route("/metrics/probes", get(probes::get))
         .route(
             "/containerLogs/{namespace}/{pod}/{container}",
             get(container_logs::get),
-        )
-        .route(
-            "/exec/{namespace}/{pod}/{container}",
-            get(streams::exec).post(streams::exec),
-        )
-        .route(
-            "/attach/{namespace}/{pod}/{container}",
-            get(streams::attach).post(streams::attach),
         );
-    for path in ["{namespace}/{pod}", "{namespace}/{pod}/{uid}"] {
+    // A pod's uid may be said, where two of one name could be meant.
+    for pod in ["{namespace}/{pod}", "{namespace}/{pod}/{uid}"] {
         let forward = get(streams::port_forward).post(streams::port_forward);
-        router = router.route(&format!("/portForward/{path}"), forward);
+        let (exec, attach) = (get(streams::exec), get(streams::attach));
+        router = router
+            .route(&format!("/portForward/{pod}"), forward)
+            .route(
+                &format!("/exec/{pod}/{{container}}"),
+                exec.post(streams::exec),
+            )
+            .route(
+                &format!("/attach/{pod}/{{container}}"),
+                attach.post(streams::attach),
+            )
+            .route(&format!("/run/{pod}/{{container}}"), post(run::post));
     }
     router
-        .route("/run/{*rest}", any(not_yet))
         .layer(from_fn_with_state(shared.clone(), guard))
         .with_state(shared)
 }
@@ -219,16 +229,6 @@ async fn list_pods(State(shared): State<Shared>) -> Response {
         .into_response(),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
-}
-
-async fn not_yet(request: Request) -> Response {
-    let path = request.uri().path();
-    let what = path.trim_start_matches('/').split('/').next();
-    let what = what.unwrap_or(path);
-    let version = env!("CARGO_PKG_VERSION");
-    // No colon: kubectl would read a line with one as a Status in YAML, and show its message, which is none.
-    let words = format!("{what} is not part of vetch {version} yet, a later version brings it\n");
-    text(StatusCode::NOT_IMPLEMENTED, words)
 }
 
 #[cfg(test)]

@@ -101,6 +101,7 @@ pub fn decide(
         readonly_paths: paths(&spec.readonly_paths, &READ_ONLY),
         // Who reads the profile knows.
         seccomp: None,
+        apparmor: None,
     })
 }
 

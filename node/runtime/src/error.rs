@@ -68,6 +68,8 @@ pub enum Error {
     #[error(transparent)]
     Devices(#[from] crate::devices::DeviceError),
     #[error(transparent)]
+    AppArmor(#[from] crate::apparmor::AppArmorError),
+    #[error(transparent)]
     Seccomp(#[from] crate::seccomp::SeccompError),
     #[error(transparent)]
     Image(#[from] crate::images::ImageError),

@@ -53,11 +53,15 @@
 //! the kernel takes no program for that, no mount of a container has device nodes
 //! that open, but for the six of its /dev.
 //!
+//! What it may do to files, processes and mounts an AppArmor profile decides as well, where
+//! the kernel has AppArmor (`apparmor.rs`).
+//!
 //! Which system calls it may make a filter decides (`seccomp.rs`), which goes with
 //! the bundle and is on every process of the container, those of an exec too.
 //!
 //! Every operation may be repeated. Removal leaves nothing but the pod's logs.
 
+mod apparmor;
 mod bundle;
 mod capability;
 mod cgroup;
@@ -75,6 +79,7 @@ mod status;
 pub mod types;
 mod users;
 
+pub use apparmor::AppArmorError;
 pub use devices::DeviceError;
 pub use error::{Chain, Error};
 pub use images::{ImageError, ImageStore};
@@ -82,6 +87,6 @@ pub use runtime::{Attachment, ExecProcess, NO_LIMIT, Runtime};
 pub use seccomp::{ProfileError, SeccompError};
 pub use stats::{
     ContainerUsage, Counters, CpuUsage, DiskUsage, IoUsage, LinkUsage, MemoryUsage, Pressure,
-    ProcessUsage, Rates, SandboxUsage, Throttling, Usage, disk_usage, link_usage,
+    ProcessUsage, Rates, SandboxUsage, Stall, Throttling, Usage, disk_usage, link_usage,
 };
 pub use types::*;

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
 use crate::Error;
+use crate::apparmor::Profiles;
 use crate::cgroup::CgroupTree;
 use crate::devices::DevicePolicy;
 use crate::error::Chain;
@@ -45,6 +46,7 @@ struct Inner {
     cgroups: CgroupTree,
     /// Or why there is none.
     devices: Result<DevicePolicy, String>,
+    profiles: Profiles,
     sandboxes: Mutex<BTreeMap<SandboxId, Sandbox>>,
     events: broadcast::Sender<RuntimeEvent>,
     /// Counts changes: what waits looks again at each.
@@ -122,6 +124,7 @@ impl Runtime {
             inner: Arc::new(Inner {
                 cgroups,
                 devices,
+                profiles: Profiles::new(config.root_dir.join("apparmor")),
                 images,
                 config,
                 sandboxes: Mutex::default(),
@@ -192,6 +195,11 @@ impl Runtime {
     /// Words for a node condition: why containers have no device cgroup here.
     pub fn device_problem(&self) -> Option<&str> {
         self.inner.devices.as_ref().err().map(String::as_str)
+    }
+
+    /// Words for who asks for a profile: why none is enforced here.
+    pub fn apparmor_problem(&self) -> Option<String> {
+        self.inner.profiles.problem()
     }
 
     /// Words for who asks for one: why sandboxes have no user namespace here.

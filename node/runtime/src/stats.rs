@@ -12,7 +12,7 @@ use crate::Error;
 use crate::runtime::{Runtime, WRITABLE_DIR};
 use crate::types::*;
 
-pub use cgroup::{CpuUsage, IoUsage, MemoryUsage, Pressure, Throttling};
+pub use cgroup::{CpuUsage, IoUsage, MemoryUsage, Pressure, Stall, Throttling};
 pub use disk::{DiskUsage, usage as disk_usage};
 pub use links::{Counters, LinkUsage, usage as link_usage};
 pub use processes::ProcessUsage;

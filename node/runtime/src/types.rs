@@ -182,6 +182,19 @@ pub enum Seccomp {
     Localhost(PathBuf),
 }
 
+/// What the kernel's AppArmor confines a container by; CRI's SecurityProfile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppArmor {
+    /// Nobody said: the runtime's own profile where it can be had.
+    #[default]
+    Unsaid,
+    Unconfined,
+    /// That of `apparmor/default.rs`. Privileged containers never have it.
+    RuntimeDefault,
+    /// A loaded profile's name.
+    Localhost(String),
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     pub name: String,
@@ -221,6 +234,8 @@ pub struct ContainerSpec {
     pub readonly_paths: Option<Vec<String>>,
     #[serde(default)]
     pub seccomp: Seccomp,
+    #[serde(default)]
+    pub apparmor: AppArmor,
     pub tty: bool,
     pub stdin: bool,
     /// The input ends with that of the first client attached to it.
@@ -397,6 +412,7 @@ pub(crate) mod tests_support {
             masked_paths: None,
             readonly_paths: None,
             seccomp: Seccomp::Unconfined,
+            apparmor: AppArmor::Unsaid,
             tty: false,
             stdin: false,
             stdin_once: false,

@@ -3,6 +3,7 @@
 //! Everything here runs in the child, in mount (and PID) namespaces of its
 //! own, so that whatever it mounts vanishes with the container.
 
+mod apparmor;
 mod console;
 mod filesystems;
 mod image;
@@ -27,6 +28,7 @@ use vetch_shim::protocol::{Bundle, Exec, Identity};
 use crate::failure::{Context, Failure};
 use crate::sys;
 use crate::users::{self, Users};
+use apparmor::Confinement;
 
 /// First byte of what the child says to the supervisor before it execs.
 pub const SAYS_CONSOLE: u8 = b'C';
@@ -101,6 +103,7 @@ fn prepare(
     }
     let mut env = bundle.env.clone();
     let is_first = matches!(job, Job::Start { .. });
+    let confinement;
     let args = match job {
         Job::Start {
             rootfs,
@@ -123,6 +126,7 @@ fn prepare(
                     unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "cgroup namespace".into())?;
                 }
             }
+            confinement = Confinement::of(bundle)?;
             rootfs::enter(bundle, rootfs, taken)?;
             match stdio {
                 Some(stdio) => become_stdio(stdio)?,
@@ -142,6 +146,7 @@ fn prepare(
             if users.is_some() {
                 namespaces |= CloneFlags::CLONE_NEWUSER;
             }
+            confinement = Confinement::of(bundle)?;
             setns(target, namespaces).context(|| "joining the container's namespaces".into())?;
             if users.is_some() {
                 users::become_root()?;
@@ -162,6 +167,7 @@ fn prepare(
         env.push(("HOME".into(), account.home.clone()));
     }
     own_stdio(account.ids.uid);
+    confinement.set_on_exec()?;
     // Root may enter what the user may not and the other way round (NFS).
     let entered = rustix::process::chdir(bundle.cwd.as_str());
     privileges::drop_to(&account.ids, bundle)?;

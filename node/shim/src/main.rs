@@ -26,8 +26,8 @@
 //! With a user namespace (`users.rs`) all of it belongs to that, and a container
 //! is a second fork.
 //!
-//! A filter of system calls comes with the bundle and is set right before exec.
-//! AppArmor is not applied yet. Where no cgroup decides on devices, nodes other
+//! A filter of system calls comes with the bundle and is set right before exec, and
+//! the name of an AppArmor profile that begins with it. Where no cgroup decides on devices, nodes other
 //! than the default ones do not open in containers, because all their mounts are
 //! `nodev`.
 

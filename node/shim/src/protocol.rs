@@ -99,6 +99,9 @@ pub struct Bundle {
     /// Which system calls it may make; without one, all.
     #[serde(default)]
     pub seccomp: Option<Filter>,
+    /// The loaded AppArmor profile its programs are confined by.
+    #[serde(default)]
+    pub apparmor: Option<String>,
 }
 
 impl Bundle {
@@ -259,6 +262,9 @@ pub struct State {
     /// It knows of `ShimConfig::user_namespace`, likewise.
     #[serde(default)]
     pub maps_users: bool,
+    /// It knows of `Bundle::apparmor`, likewise.
+    #[serde(default)]
+    pub sets_profiles: bool,
     /// Only containers that were asked to start.
     pub containers: BTreeMap<String, ContainerRecord>,
 }

@@ -81,6 +81,7 @@ impl Supervisor {
                 pid: rustix::process::getpid().as_raw_nonzero().get(),
                 sets_filters: true,
                 maps_users: true,
+                sets_profiles: true,
                 ..State::default()
             },
             running: BTreeMap::new(),

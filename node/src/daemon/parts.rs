@@ -87,6 +87,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         labels,
         root_dir: places.root_dir,
         pod_log_dir: args.pod_log_dir,
+        pod_manifest_path: args.pod_manifest_path,
         seccomp_root,
         cgroup_root: places.cgroup_root,
         kubelet: tokio::net::TcpListener::from_std(kubelet).context("the listening socket")?,

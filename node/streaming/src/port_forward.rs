@@ -3,17 +3,21 @@
 //! The client speaks SPDY, either behind `Upgrade: SPDY/3.1` or, since kubectl 1.31, within a WebSocket (KEP-4006): a
 //! stock kubelet understands that since 1.36, and a stock API server takes SPDY out of it for older ones. Each
 //! connection is a pair of streams ([`pairs`]), one for what the two say and one for why they cannot.
-//! [`dial`] connects, [`carry`] carries bytes.
+//! [`dial`] connects, [`carry`] carries bytes. Clients that know no SPDY name their ports before, and
+//! have one connection to each ([`channels`]).
 
 mod carry;
+mod channels;
 mod dial;
 mod pairs;
+mod ports;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::Response;
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
@@ -23,12 +27,16 @@ use vetch_runtime::{Chain, SandboxStatus};
 
 use crate::upgrade::{Agreed, Offer, Refused, go_on, shake_hands};
 use crate::web_socket;
-use dial::Target;
+use channels::Encoding;
 pub use dial::dial_words;
+use dial::{Target, Unreachable};
 use pairs::{Asked, Pairs};
 
+const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+const CHANNELS: &str = "v4.channel.k8s.io";
+const BASE64_CHANNELS: &str = "v4.base64.channel.k8s.io";
 const OFFER: Offer = Offer {
-    web_sockets: &["SPDY/3.1+portforward.k8s.io"],
+    web_sockets: &[TUNNEL, CHANNELS, BASE64_CHANNELS],
     spdy: &["portforward.k8s.io"],
 };
 /// The kubelet waits as long for the other stream of a pair.
@@ -41,7 +49,21 @@ pub fn port_forward(
     shutdown: &CancellationToken,
 ) -> Result<Response, Refused> {
     let (response, agreed) = shake_hands(&request, &OFFER)?;
+    let encoding = match agreed {
+        Agreed::WebSocket(CHANNELS) => Some(Encoding::Binary),
+        Agreed::WebSocket(BASE64_CHANNELS) => Some(Encoding::Base64),
+        _ => None,
+    };
     let target = Target::of(sandbox);
+    if let Some(encoding) = encoding {
+        let query = request.uri().query().unwrap_or_default();
+        let ports = ports::read(query).map_err(|words| (StatusCode::BAD_REQUEST, words))?;
+        go_on(shutdown, &mut request, move |stream| async move {
+            let socket = web_socket::open(stream).await;
+            channels::forward(socket, encoding, ports, &target).await;
+        });
+        return Ok(response);
+    }
     go_on(shutdown, &mut request, move |stream| async move {
         match agreed {
             Agreed::Spdy(_) => forward(stream, target).await,
@@ -52,6 +74,12 @@ pub fn port_forward(
         }
     });
     Ok(response)
+}
+
+/// What a client hears of a port nobody answers at.
+fn refusal(port: u16, target: &Target, why: &Unreachable) -> String {
+    let Target { sandbox, uid, .. } = target;
+    format!("error forwarding port {port} to pod {sandbox}, uid {uid}: {why}")
 }
 
 /// Until the client goes; every connection ends with it.

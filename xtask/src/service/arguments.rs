@@ -61,6 +61,7 @@ pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<V
         ("--root-dir", text(&paths.root)),
         ("--run-dir", text(&paths.run)),
         ("--pod-log-dir", text(&paths.pod_logs)),
+        ("--pod-manifest-path", text(&paths.manifests)),
         ("--cgroup-root", CGROUP_ROOT.to_owned()),
         ("--pin-dir", format!("{BPF_ROOT}/vetch")),
         ("--mount-namespace", text(&paths.mount_namespace)),
@@ -162,6 +163,7 @@ mod tests {
         for part in [
             "--node-ip 172.30.0.3 ",
             "--root-dir /src/target/vetch/nodes/node-2 ",
+            "--pod-manifest-path /src/target/vetch/manifests/node-2 ",
             "--run-dir /run/vetch/vetch/node-2/run ",
             "--cgroup-root /sys/fs/cgroup ",
             "--pull-netns /run/vetch/vetch/machine/ns/net",

@@ -2,10 +2,12 @@
 
 pub mod admission;
 mod affinity;
+mod annotations;
 mod columns;
 mod container;
 pub(crate) mod defaults;
 mod ephemeral;
+mod profile;
 mod qos;
 mod resize;
 pub(crate) mod spec;
@@ -23,7 +25,7 @@ use crate::schema::register;
 use crate::value::ValueExt;
 use crate::{meta, names};
 
-pub(crate) use affinity::EFFECTS;
+pub(crate) use affinity::{EFFECTS, tolerations};
 pub use qos::qos_class;
 
 pub const ROW: Resource = Resource {
@@ -99,6 +101,7 @@ pub const ROW: Resource = Resource {
             false,
         ));
         errors.extend(ephemeral::validate_create(pod));
+        errors.extend(annotations::validate_create(pod));
         errors
     },
     validate_update: update::validate,

@@ -120,6 +120,8 @@ static FACTS: &[(&str, &str, Facts)] = &[
         "values",
         ATOMIC,
     ),
+    ("io.k8s.api.node.v1.Scheduling", "nodeSelector", ATOMIC_MAP),
+    ("io.k8s.api.node.v1.Scheduling", "tolerations", ATOMIC),
     (POD_SPEC, "containers", NAME),
     (POD_SPEC, "initContainers", NAME),
     (POD_SPEC, "ephemeralContainers", NAME),

@@ -22,7 +22,7 @@ use super::peers::pod_cidrs;
 use super::pressure::{self, History};
 use super::retry::{Trouble, chain, limited};
 use super::status::{self, Fixed};
-use super::{NodeConfig, NodeError, events};
+use super::{NodeConfig, NodeError, cidrs, events};
 
 /// The kubelet's nodeStatusUpdateFrequency: how often room is measured.
 pub const OBSERVE_EVERY: Duration = Duration::from_secs(10);
@@ -162,6 +162,7 @@ impl Reporter {
             Ok(()) => {
                 info!(?cidrs, "pod network ready");
                 self.network_problem = None;
+                cidrs::keep(&self.config.root_dir, &cidrs);
                 self.cidrs = cidrs;
                 ready.send_replace(true);
             }

@@ -15,6 +15,7 @@ use vetch_runtime::ImageStatus;
 use super::capacity::{allocatable, capacity};
 use super::conditions::{Health, conditions};
 use super::machine::Machine;
+use crate::pods::runtime_class::HANDLERS;
 use crate::version;
 
 /// What does not change while the daemon runs.
@@ -61,20 +62,21 @@ pub fn build(
         }),
         images: Some(images::list(stored_images)),
         node_info: Some(node_info(&fixed.machine)),
-        runtime_handlers: Some(vec![runtime_handler(fixed)]),
+        runtime_handlers: Some(runtime_handlers(fixed)),
         ..NodeStatus::default()
     }
 }
 
-/// The only one, which pods have that name none.
-fn runtime_handler(fixed: &Fixed) -> NodeRuntimeHandler {
-    NodeRuntimeHandler {
-        name: Some(String::new()),
+/// Two names of the only one.
+fn runtime_handlers(fixed: &Fixed) -> Vec<NodeRuntimeHandler> {
+    let handler = |name: &str| NodeRuntimeHandler {
+        name: Some(name.to_owned()),
         features: Some(NodeRuntimeHandlerFeatures {
             recursive_read_only_mounts: Some(true),
             user_namespaces: Some(fixed.user_namespaces),
         }),
-    }
+    };
+    HANDLERS.map(handler).into()
 }
 
 fn node_info(machine: &Machine) -> NodeSystemInfo {

@@ -1,5 +1,7 @@
 //! Whether the node takes a pod that was bound to it.
 
+mod fit;
+
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
 use vetch_network::HostPort;
 
@@ -42,7 +44,13 @@ pub fn refusal(
     if let Some(message) = forbidden_sysctl(pod) {
         return rejected("SysctlForbidden", message);
     }
+    if let Some(verdict) = fit::other_system(pod) {
+        return Some(verdict);
+    }
     if let Some(node) = node {
+        if let Some(verdict) = fit::kept_away(pod, node) {
+            return Some(verdict);
+        }
         if !matches_node(pod, node) {
             return rejected("NodeAffinity", "Predicate NodeAffinity failed".to_owned());
         }
@@ -96,14 +104,31 @@ pub struct Shortage {
     capacity: i64,
 }
 
+impl Shortage {
+    /// How much others would have to give back.
+    pub fn missing(&self) -> i64 {
+        let left = self.capacity.saturating_sub(self.used);
+        self.requested.saturating_sub(left)
+    }
+}
+
 /// The first that does not fit.
 pub fn shortage(pod: &Pod, node: &Node, others: &[ResourceList]) -> Option<Shortage> {
-    let allocatable = node.status.as_ref()?.allocatable.as_ref()?;
+    shortages(pod, node, others).into_iter().next()
+}
+
+/// All that do not fit.
+pub fn shortages(pod: &Pod, node: &Node, others: &[ResourceList]) -> Vec<Shortage> {
+    let mut found = Vec::new();
+    let status = node.status.as_ref();
+    let Some(allocatable) = status.and_then(|status| status.allocatable.as_ref()) else {
+        return found;
+    };
     if let Some(pods) = allocatable.get("pods") {
         let (capacity, used) = (quantity::value(pods), others.len());
         let used = i64::try_from(used).unwrap_or(i64::MAX);
         if used + 1 > capacity {
-            return Some(Shortage {
+            found.push(Shortage {
                 resource: "pods".to_owned(),
                 requested: 1,
                 used,
@@ -125,7 +150,7 @@ pub fn shortage(pod: &Pod, node: &Node, others: &[ResourceList]) -> Option<Short
             .map(|quantity| quantity::amount(&name, quantity))
             .fold(0_i64, i64::saturating_add);
         if requested > capacity.saturating_sub(used) {
-            return Some(Shortage {
+            found.push(Shortage {
                 resource: name,
                 requested,
                 used,
@@ -133,7 +158,7 @@ pub fn shortage(pod: &Pod, node: &Node, others: &[ResourceList]) -> Option<Short
             });
         }
     }
-    None
+    found
 }
 
 fn matches_node(pod: &Pod, node: &Node) -> bool {

@@ -103,6 +103,7 @@ pub fn container_spec(pod: &Pod, container: &Container, parts: Parts) -> Contain
         masked_paths: unmasked.then(Vec::new),
         readonly_paths: unmasked.then(Vec::new),
         seccomp: parts.security.seccomp,
+        apparmor: parts.security.apparmor,
         tty: container.tty.unwrap_or(false),
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),

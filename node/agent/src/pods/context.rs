@@ -1,34 +1,43 @@
 //! What all pod workers share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use kube::Client;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use vetch_network::{HostPort, Network};
 use vetch_runtime::{QosClass, Runtime};
 
 use super::PodsConfig;
 use super::admission;
+use super::apparmor;
 use super::events::Recorder;
 use super::host_ports::host_ports;
 use super::objects::Objects;
 use super::own_node::OwnNode;
+use super::preempt::{self, Holder, is_critical};
 use super::probe::Prober;
 use super::quantity::ResourceList;
 use super::resize::{self, Answer};
 use super::resources::{self, HostMemory};
 use super::services::Services;
 use super::spec;
+use super::static_pods::is_static;
 use super::status::Verdict;
 use super::volumes;
 
 /// How long a first read from the API server may take before it is called a
 /// failure.
 pub const READ_LIMIT: Duration = Duration::from_secs(5);
+/// The same, of a static pod's.
+const OWN_READ_LIMIT: Duration = Duration::from_secs(1);
+/// How long a critical pod waits for others to end.
+const PREEMPTION_LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Context {
     pub client: Client,
@@ -49,6 +58,14 @@ pub struct Context {
     room: watch::Sender<()>,
     /// Sends when that becomes anything else.
     load: watch::Sender<()>,
+    preempted: UnboundedSender<String>,
+    preemptions: Mutex<Option<UnboundedReceiver<String>>>,
+}
+
+struct Refused {
+    verdict: Verdict,
+    /// Pods that would make the room.
+    victims: Option<Vec<String>>,
 }
 
 /// What a pod has of the node.
@@ -56,14 +73,25 @@ struct Taken {
     requests: ResourceList,
     qos: QosClass,
     ports: Vec<HostPort>,
+    critical: bool,
 }
 
 impl Taken {
+    fn holder<'a>(&'a self, uid: &'a str) -> Holder<'a> {
+        Holder {
+            uid,
+            qos: self.qos,
+            critical: self.critical,
+            requests: &self.requests,
+        }
+    }
+
     fn by(pod: &Pod) -> Self {
         Self {
             requests: resources::pod_requests(pod),
             qos: resources::class(pod),
             ports: host_ports(pod),
+            critical: is_critical(pod),
         }
     }
 }
@@ -83,7 +111,10 @@ pub struct Shared {
 
 impl Context {
     pub fn new(shared: Shared) -> Arc<Context> {
+        let (preempted, preemptions) = unbounded_channel();
         Arc::new(Context {
+            preempted,
+            preemptions: Mutex::new(Some(preemptions)),
             config_maps: Objects::new(shared.client.clone()),
             secrets: Objects::new(shared.client.clone()),
             memory: HostMemory::read(shared.config.can_lower_oom_score),
@@ -106,6 +137,7 @@ impl Context {
         Prober {
             runtime: self.runtime.clone(),
             http: self.http.clone(),
+            numbers: self.config.probes.clone(),
         }
     }
 
@@ -119,20 +151,67 @@ impl Context {
         uname.nodename().to_string_lossy().into_owned()
     }
 
-    /// Takes the pod, or says why the node does not.
+    /// Takes the pod, or says why the node does not. A critical one waits for others that make room.
     pub async fn admit(&self, pod: &Pod) -> Result<(), Verdict> {
-        let node = self.node.get(READ_LIMIT).await;
+        if let Some(verdict) = apparmor::refusal(pod, self.runtime.apparmor_problem()) {
+            return Err(verdict);
+        }
+        // A server that is away may be what a static pod brings back.
+        let limit = match is_static(pod) {
+            true => OWN_READ_LIMIT,
+            false => READ_LIMIT,
+        };
+        let node = self.node.get(limit).await;
+        let deadline = Instant::now() + PREEMPTION_LIMIT;
+        let mut room = self.room();
+        let mut asked = BTreeSet::new();
+        loop {
+            let refused = match self.try_admit(pod, node.as_deref()) {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            };
+            let Some(victims) = refused.victims else {
+                return Err(refused.verdict);
+            };
+            for uid in victims {
+                if asked.insert(uid.clone()) {
+                    // Fails on the way down only.
+                    let _ = self.preempted.send(uid);
+                }
+            }
+            if timeout_at(deadline, room.changed()).await.is_err() {
+                return Err(refused.verdict);
+            }
+        }
+    }
+
+    fn try_admit(&self, pod: &Pod, node: Option<&Node>) -> Result<(), Refused> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = spec::uid(pod);
         let (requests, ports) = (others(&taken, own), other_ports(&taken, own));
-        match admission::refusal(pod, node.as_deref(), &requests, &ports) {
-            Some(verdict) => Err(verdict),
-            None => {
-                taken.insert(own.to_owned(), Taken::by(pod));
-                self.load.send_replace(());
-                Ok(())
-            }
-        }
+        let Some(verdict) = admission::refusal(pod, node, &requests, &ports) else {
+            taken.insert(own.to_owned(), Taken::by(pod));
+            self.load.send_replace(());
+            return Ok(());
+        };
+        // Only room is made: what is refused whoever else is here stays refused.
+        let makes_room = is_critical(pod) && admission::refusal(pod, node, &[], &ports).is_none();
+        let victims = node.filter(|_| makes_room).and_then(|node| {
+            let short = admission::shortages(pod, node, &requests).into_iter();
+            let missing = short.map(|short| (short.resource.clone(), short.missing()));
+            let holders: Vec<Holder<'_>> = taken.iter().map(|(uid, own)| own.holder(uid)).collect();
+            preempt::victims(&missing.collect(), &holders)
+        });
+        Err(Refused { verdict, victims })
+    }
+
+    /// Uids of pods that go for critical ones. Taken once, by the manager.
+    pub fn preempted(&self) -> Option<UnboundedReceiver<String>> {
+        let mut held = self
+            .preemptions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        held.take()
     }
 
     /// Grants a pod that is here what it asks for now, or says why not.

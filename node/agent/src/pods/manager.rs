@@ -1,7 +1,9 @@
 //! The pods of this node: a watch of them, a worker for each, and the end of
 //! what no pod owns any more.
 
+mod mirrors;
 mod orphans;
+mod statics;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use vetch_runtime::SandboxId;
@@ -18,8 +21,11 @@ use vetch_runtime::SandboxId;
 use super::context::Context;
 use super::resize::Allocation;
 use super::spec;
+use super::static_pods::{Folder, SOURCE, full_name, is_mirror, is_static};
 use super::text::chain;
 use super::worker::{Inbox, Update, Worker};
+use mirrors::Mirrors;
+use statics::{Manifests, parted};
 
 pub struct Manager {
     context: Arc<Context>,
@@ -30,17 +36,28 @@ pub struct Manager {
     listing: BTreeMap<String, Arc<Pod>>,
     listed_once: bool,
     orphans: JoinSet<()>,
+    manifests: Manifests,
+    mirrors: Mirrors,
+    preempted: UnboundedReceiver<String>,
 }
 
 struct Handle {
     inbox: Arc<Inbox>,
     pod: Arc<Pod>,
+    /// It was told that its pod is no more.
+    removed: bool,
     task: AbortHandle,
 }
 
 impl Manager {
-    pub fn new(context: Arc<Context>) -> Manager {
+    pub async fn new(context: Arc<Context>) -> Manager {
+        let path = context.config.pod_manifest_path.clone();
+        let folder = path.map(|path| Folder::new(path, &context.config.node_name));
         Manager {
+            manifests: Manifests::open(folder).await,
+            mirrors: Mirrors::new(context.clone()),
+            // There is one manager; a second one would hear of none.
+            preempted: context.preempted().unwrap_or_else(|| unbounded_channel().1),
             context,
             workers: HashMap::new(),
             tasks: JoinSet::new(),
@@ -58,7 +75,15 @@ impl Manager {
         let config = watcher::Config::default().fields(&node);
         let pods = watcher(pods, config)
             // Half of an object's size, and nothing to us.
-            .modify(|pod| pod.metadata.managed_fields = None)
+            .modify(|pod| {
+                pod.metadata.managed_fields = None;
+                // Only a file makes a static pod, whatever somebody wrote there.
+                if !is_mirror(pod)
+                    && let Some(annotations) = &mut pod.metadata.annotations
+                {
+                    annotations.remove(SOURCE);
+                }
+            })
             .default_backoff();
         let mut events = std::pin::pin!(pods);
         let mut runtime = self.context.runtime.subscribe();
@@ -85,6 +110,13 @@ impl Manager {
                     self.worker_ended(id, died).await;
                 }
                 Some(_) = self.orphans.join_next() => {}
+                () = self.manifests.changed() => self.take_manifests().await,
+                Some(uid) = self.preempted.recv() => {
+                    if let Some(handle) = self.workers.get(&uid) {
+                        handle.inbox.preempt();
+                    }
+                }
+                name = self.mirrors.next() => self.follow_mirror(&name),
             }
         }
     }
@@ -97,6 +129,15 @@ impl Manager {
                     .insert(spec::uid(&pod).to_owned(), Arc::new(pod));
             }
             watcher::Event::InitDone => self.take_list().await,
+            watcher::Event::Apply(pod) if is_mirror(&pod) => {
+                let name = full_name(&pod);
+                self.mirrors.set(Arc::new(pod));
+                self.follow_mirror(&name);
+            }
+            watcher::Event::Delete(pod) if is_mirror(&pod) => {
+                self.mirrors.remove(&pod);
+                self.follow_mirror(&full_name(&pod));
+            }
             watcher::Event::Apply(pod) => self.apply(Arc::new(pod)).await,
             watcher::Event::Delete(pod) => {
                 let pod = Arc::new(pod);
@@ -106,12 +147,12 @@ impl Manager {
     }
 
     async fn take_list(&mut self) {
-        let listed = std::mem::take(&mut self.listing);
+        let (mirrors, listed) = parted(std::mem::take(&mut self.listing));
         let gone: Vec<String> = self
             .workers
-            .keys()
-            .filter(|uid| !listed.contains_key(*uid))
-            .cloned()
+            .iter()
+            .filter(|(uid, handle)| !is_static(&handle.pod) && !listed.contains_key(*uid))
+            .map(|(uid, _)| uid.clone())
             .collect();
         for uid in gone {
             self.remove(&uid, None);
@@ -127,7 +168,8 @@ impl Manager {
                 self.context.take(&granted.unwrap_or_else(|| pod.clone()));
             }
         }
-        let uids: BTreeSet<String> = listed.keys().cloned().collect();
+        let mut uids: BTreeSet<String> = listed.keys().cloned().collect();
+        uids.extend(self.static_uids());
         for pod in listed.into_values() {
             self.apply(pod).await;
         }
@@ -135,6 +177,11 @@ impl Manager {
             self.listed_once = true;
             orphans::end(&self.context, &uids, &mut self.orphans).await;
         }
+        let lost = self.mirrors.replace(mirrors.into_iter());
+        for name in lost {
+            self.follow_mirror(&name);
+        }
+        self.follow_mirrors();
     }
 
     async fn apply(&mut self, pod: Arc<Pod>) {
@@ -146,12 +193,18 @@ impl Manager {
         }
         // Its deletion was missed, if there was one of the same name.
         let replaced = self.workers.iter().find(|(_, handle)| {
-            handle.pod.metadata.name == pod.metadata.name
+            !is_static(&handle.pod)
+                && handle.pod.metadata.name == pod.metadata.name
                 && handle.pod.metadata.namespace == pod.metadata.namespace
         });
         if let Some(old) = replaced.map(|(uid, _)| uid.clone()) {
             self.remove(&old, None);
         }
+        self.begin(uid, pod).await;
+    }
+
+    /// A worker for it, with the sandboxes the runtime has of it.
+    async fn begin(&mut self, uid: String, pod: Arc<Pod>) {
         let sandboxes: BTreeSet<SandboxId> = self
             .context
             .runtime
@@ -169,11 +222,18 @@ impl Manager {
         let worker = Worker::new(self.context.clone(), inbox.clone(), pod.clone(), sandboxes);
         let task = self.tasks.spawn(worker.run());
         self.uids.insert(task.id(), uid.clone());
-        self.workers.insert(uid, Handle { inbox, pod, task });
+        let handle = Handle {
+            inbox,
+            pod,
+            removed: false,
+            task,
+        };
+        self.workers.insert(uid, handle);
     }
 
-    fn remove(&self, uid: &str, last: Option<Arc<Pod>>) {
-        if let Some(handle) = self.workers.get(uid) {
+    fn remove(&mut self, uid: &str, last: Option<Arc<Pod>>) {
+        if let Some(handle) = self.workers.get_mut(uid) {
+            handle.removed = true;
             handle.inbox.put(Update::Removed(last));
         }
     }
@@ -189,7 +249,15 @@ impl Manager {
         debug_assert_eq!(handle.task.id(), id);
         if let Some(error) = died {
             tracing::error!(pod = spec::name(&handle.pod), "worker died: {error}");
-            self.apply(handle.pod).await;
+            self.begin(uid.clone(), handle.pod.clone()).await;
+            if handle.removed {
+                self.remove(&uid, None);
+            }
+        }
+        // Another one of its name may wait.
+        if is_static(&handle.pod) {
+            self.start_static_pods().await;
+            self.follow_mirror(&full_name(&handle.pod));
         }
     }
 

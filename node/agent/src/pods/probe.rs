@@ -8,6 +8,7 @@ mod exec;
 mod grpc;
 mod http;
 mod machine;
+mod numbers;
 mod port;
 mod set;
 mod task;
@@ -22,6 +23,7 @@ use vetch_runtime::{ContainerId, Runtime};
 use super::spec;
 
 pub use http::{client, get};
+pub use numbers::{Asked, ProbeNumbers};
 pub use port::resolve as resolve_port;
 pub use set::{ProbeResults, ProbeSet, Results};
 
@@ -77,6 +79,7 @@ pub struct Target {
 pub struct Prober {
     pub runtime: Runtime,
     pub http: reqwest::Client,
+    pub numbers: ProbeNumbers,
 }
 
 impl Prober {

@@ -3,11 +3,10 @@
 
 use std::path::{Component, Path};
 
-use k8s_openapi::api::core::v1::{
-    AppArmorProfile, Capabilities, Container, Pod, SeccompProfile, SecurityContext,
-};
-use vetch_runtime::Seccomp;
+use k8s_openapi::api::core::v1::{Capabilities, Container, Pod, SeccompProfile, SecurityContext};
+use vetch_runtime::{AppArmor, Seccomp};
 
+use super::apparmor;
 use super::spec;
 use super::text::{go_quote, pod_text};
 
@@ -24,6 +23,7 @@ pub struct Effective {
     pub no_new_privs: bool,
     pub readonly_rootfs: bool,
     pub seccomp: Seccomp,
+    pub apparmor: AppArmor,
     pub unmasked_proc: bool,
 }
 
@@ -49,6 +49,8 @@ pub enum SecurityError {
     NoProfile,
     #[error("localhostProfile {0:?} must be a path below the node's directory of seccomp profiles")]
     Profile(String),
+    #[error("invalid AppArmor profile: {0}")]
+    AppArmor(String),
     #[error("{0} is not supported by this node")]
     Unsupported(String),
 }
@@ -65,7 +67,6 @@ pub fn effective(
         std::sync::LazyLock::new(SecurityContext::default);
     let own = container.security_context.as_ref().unwrap_or(&NONE);
     let of_pod = spec::spec(pod).security_context.as_ref();
-    refuse_unsupported(pod, own)?;
     let profile = own
         .seccomp_profile
         .as_ref()
@@ -106,6 +107,7 @@ pub fn effective(
         no_new_privs: own.allow_privilege_escalation == Some(false),
         readonly_rootfs: own.read_only_root_filesystem.unwrap_or(false),
         seccomp: seccomp(profile, seccomp_root)?,
+        apparmor: apparmor::of(pod, container)?,
         // The API server wants a user namespace with it; the kubelet does not ask.
         unmasked_proc: own.proc_mount.as_deref() == Some("Unmasked"),
     })
@@ -166,37 +168,6 @@ fn check_non_root(
     }
 }
 
-/// What would leave a container less confined than it asks for.
-fn refuse_unsupported(pod: &Pod, own: &SecurityContext) -> Result<(), SecurityError> {
-    let of_pod = spec::spec(pod).security_context.as_ref();
-    let app_armor = own
-        .app_armor_profile
-        .as_ref()
-        .or(of_pod.and_then(|context| context.app_armor_profile.as_ref()));
-    if app_armor.is_some_and(|profile| profile.type_ == "Localhost") {
-        return Err(SecurityError::Unsupported(
-            "an AppArmor profile of type Localhost".into(),
-        ));
-    }
-    Ok(())
-}
-
-/// Wishes that are not fulfilled but harm nobody who knows of them.
-pub fn warnings(pod: &Pod) -> Vec<String> {
-    let of_pod = spec::spec(pod).security_context.as_ref();
-    let own = spec::all_containers(pod).filter_map(|container| {
-        container
-            .security_context
-            .as_ref()?
-            .app_armor_profile
-            .as_ref()
-    });
-    let mut all = own.chain(of_pod.and_then(|context| context.app_armor_profile.as_ref()));
-    let asked = all.any(|profile: &AppArmorProfile| profile.type_ == "RuntimeDefault");
-    let words = "AppArmor profile RuntimeDefault is not applied: this node confines containers without AppArmor";
-    asked.then(|| words.to_owned()).into_iter().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -236,6 +207,7 @@ mod tests {
                 no_new_privs: true,
                 readonly_rootfs: true,
                 seccomp: Seccomp::Unconfined,
+                apparmor: AppArmor::Unsaid,
                 unmasked_proc: false,
             })
         );
@@ -264,7 +236,7 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused() {
         for container in [
-            json!({"appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}}),
+            json!({"appArmorProfile": {"type": "Strict"}}),
             json!({"seccompProfile": {"type": "Strict"}}),
         ] {
             assert!(
@@ -330,25 +302,6 @@ mod tests {
         for (kind, unmasked) in [("Default", false), ("Unmasked", true)] {
             let got = make(json!({}), json!({"procMount": kind}), "").unwrap();
             assert_eq!(got.unmasked_proc, unmasked, "{kind}");
-        }
-    }
-
-    #[test]
-    fn only_app_armor_is_left_out() {
-        let pod = |pod: Value, container: Value| {
-            crate::pods::testing::pod(
-                json!({"securityContext": pod, "containers": [{"name": "c", "securityContext": container}]}),
-            )
-        };
-        let seccomp = json!({"seccompProfile": {"type": "RuntimeDefault"}});
-        let armor = |kind: &str| json!({"appArmorProfile": {"type": kind}});
-        for (pod, count) in [
-            (pod(seccomp.clone(), seccomp), 0),
-            (pod(armor("RuntimeDefault"), json!({})), 1),
-            (pod(json!({}), armor("RuntimeDefault")), 1),
-            (pod(json!({}), armor("Unconfined")), 0),
-        ] {
-            assert_eq!(warnings(&pod).len(), count, "{:?}", pod.spec);
         }
     }
 }

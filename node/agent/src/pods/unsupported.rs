@@ -3,23 +3,11 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use super::host_ports::host_ports;
-use super::security;
 use super::spec;
-use super::text::go_quote;
 
 /// Why the pod cannot run here at all.
 pub fn refusal(pod: &Pod) -> Option<String> {
     let own = spec::spec(pod);
-    if let Some(class) = own
-        .runtime_class_name
-        .as_deref()
-        .filter(|class| !class.is_empty())
-    {
-        return Some(format!(
-            "no runtime for {} is configured (runtimeClassName is not supported by this node)",
-            go_quote(class)
-        ));
-    }
     if own.resource_claims.iter().flatten().next().is_some() {
         return Some("resourceClaims are not supported by this node".into());
     }
@@ -28,10 +16,7 @@ pub fn refusal(pod: &Pod) -> Option<String> {
 
 /// (reason, message) of events for what is left out while the pod runs.
 pub fn warnings(pod: &Pod, missing_controllers: &[String]) -> Vec<(&'static str, String)> {
-    let mut warnings: Vec<(&'static str, String)> = security::warnings(pod)
-        .into_iter()
-        .map(|words| ("ProfileNotApplied", words))
-        .collect();
+    let mut warnings = Vec::new();
     if !spec::host_network(pod) {
         let ports = host_ports(pod);
         for port in ports.iter().filter(|port| !port.can_be_served()) {
@@ -73,10 +58,6 @@ mod tests {
             (json!({"containers": []}), false),
             (json!({"containers": [], "hostUsers": true}), false),
             (json!({"containers": [], "hostUsers": false}), false),
-            (
-                json!({"containers": [], "runtimeClassName": "gvisor"}),
-                true,
-            ),
             (
                 json!({"containers": [], "resourceClaims": [{"name": "gpu"}]}),
                 true,

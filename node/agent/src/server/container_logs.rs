@@ -18,6 +18,7 @@ use super::logs::locate::{Located, PodRef, locate, may_write};
 use super::logs::options::LogOptions;
 use super::logs::select::{NoLog, Run, from_runtime, from_status};
 use super::logs::stream::{self, Follow};
+use crate::pods::static_pods::uid_on_node;
 
 pub async fn get(
     State(shared): State<Shared>,
@@ -76,7 +77,8 @@ async fn find(
                 };
                 text(status, error.to_string())
             })?;
-            Ok((run, found.metadata.uid.unwrap_or_default()))
+            let uid = uid_on_node(&found).unwrap_or_default().to_owned();
+            Ok((run, uid))
         }
         Ok(None) => Err(text(StatusCode::NOT_FOUND, "pod does not exist\n".into())),
         Err(error) => {

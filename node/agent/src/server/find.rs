@@ -6,12 +6,13 @@ use vetch_runtime::{ContainerId, ContainerState, SandboxState, SandboxStatus};
 use vetch_streaming::Refused;
 
 use super::Shared;
+use crate::pods::static_pods::uid_on_node;
 
 /// A pod as a path names it.
 pub struct Named<'a> {
     pub namespace: &'a str,
     pub pod: &'a str,
-    /// What the API server gave it, where that could be asked.
+    /// As the node calls it, where the API server could be asked.
     uid: Option<String>,
 }
 
@@ -25,7 +26,7 @@ impl<'a> Named<'a> {
     ) -> Result<Named<'a>, Refused> {
         let missing = |words: &str| Err((StatusCode::NOT_FOUND, words.to_owned()));
         let known = match shared.pods.find(namespace, pod).await {
-            Ok(Some(found)) => found.metadata.uid,
+            Ok(Some(found)) => uid_on_node(&found).map(str::to_owned),
             Ok(None) => return missing("pod does not exist"),
             // The runtime knows its pods' names too.
             Err(error) => {

@@ -5,25 +5,46 @@ use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde::Deserialize;
+use vetch_runtime::ContainerId;
 use vetch_streaming::{Options, Refused};
 
 use super::Shared;
 use super::find::Named;
 
-type Container = Path<(String, String, String)>;
 type Asked = Query<Vec<(String, String)>>;
+
+/// A container as a path names it.
+#[derive(Deserialize)]
+pub struct Container {
+    namespace: String,
+    pod: String,
+    uid: Option<String>,
+    pub container: String,
+}
+
+impl Container {
+    /// `None` when it does not run.
+    pub async fn find(&self, shared: &Shared) -> Result<Option<ContainerId>, Refused> {
+        let uid = self.uid.as_deref();
+        let named = Named::find(shared, &self.namespace, &self.pod, uid).await?;
+        Ok(named.container(&shared.runtime.list().await, &self.container))
+    }
+
+    pub fn not_found(&self) -> Refused {
+        failed(format!("container not found ({:?})", self.container))
+    }
+}
 
 pub async fn exec(
     State(shared): State<Shared>,
-    Path((namespace, pod, container)): Container,
+    Path(container): Path<Container>,
     Query(query): Asked,
     request: Request,
 ) -> Response {
     answer(async {
         let options = options(query)?;
-        let named = Named::find(&shared, &namespace, &pod, None).await?;
-        let id = named.container(&shared.runtime.list().await, &container);
-        let id = id.ok_or_else(|| failed(format!("container not found ({container:?})")))?;
+        let id = container.find(&shared).await?;
+        let id = id.ok_or_else(|| container.not_found())?;
         vetch_streaming::exec(&shared.runtime, id, options, request, &shared.shutdown)
     })
     .await
@@ -31,21 +52,25 @@ pub async fn exec(
 
 pub async fn attach(
     State(shared): State<Shared>,
-    Path((namespace, pod, container)): Container,
+    Path(container): Path<Container>,
     Query(query): Asked,
     request: Request,
 ) -> Response {
     answer(async {
         let options = options(query)?;
-        let named = Named::find(&shared, &namespace, &pod, None).await?;
         let runtime = &shared.runtime;
         let missing = || {
+            let Container {
+                namespace,
+                pod,
+                container,
+                ..
+            } = &container;
             failed(format!(
                 "container {container} not found in pod {pod}_{namespace}"
             ))
         };
-        let id = named.container(&runtime.list().await, &container);
-        let id = id.ok_or_else(missing)?;
+        let id = container.find(&shared).await?.ok_or_else(missing)?;
         let terminal = runtime.has_terminal(&id).map_err(|_| missing())?;
         vetch_streaming::attach(runtime, id, terminal, options, request, &shared.shutdown)
     })
@@ -73,7 +98,7 @@ pub async fn port_forward(
     .await
 }
 
-async fn answer(begun: impl Future<Output = Result<Response, Refused>>) -> Response {
+pub async fn answer(begun: impl Future<Output = Result<Response, Refused>>) -> Response {
     match begun.await {
         Ok(response) => response,
         Err(refused) => refused.into_response(),
@@ -84,6 +109,6 @@ fn options(query: Vec<(String, String)>) -> Result<Options, Refused> {
     Options::parse(query).map_err(|words| (StatusCode::BAD_REQUEST, words))
 }
 
-fn failed(words: String) -> Refused {
+pub fn failed(words: String) -> Refused {
     (StatusCode::INTERNAL_SERVER_ERROR, words)
 }

@@ -109,6 +109,7 @@ impl Kubelet {
             client_authorities: vec![authority.certificate.clone()],
             certificate_dir: dir.path().join("pki"),
             pods: Arc::new(FakePods(pods)),
+            probes: ProbeNumbers::default(),
             settings: Settings {
                 node_name: "n1".into(),
                 root_dir: dir.path().into(),
@@ -329,9 +330,10 @@ async fn the_rest_of_the_api() {
     let pods: Value = serde_json::from_str(&pods).unwrap();
     assert_eq!((status, &pods["kind"]), (200, &json!("PodList")));
     assert_eq!(pods["items"][0]["metadata"]["name"], "web");
-    let (status, words) = kubelet.admin("/run/a/b/c").await;
-    assert_eq!(status, 501);
-    assert!(words.starts_with("run is not part of vetch"), "{words}");
+    // A command is posted.
+    assert_eq!(kubelet.admin("/run/shop/web/app?cmd=ls").await.0, 405);
+    let (status, numbers) = kubelet.admin("/metrics/probes").await;
+    assert_eq!((status, numbers.as_str()), (200, ""));
     assert_eq!(kubelet.admin("/stats/none").await.0, 404);
     let (status, pods) = kubelet.admin("/runningpods/").await;
     let pods: Value = serde_json::from_str(&pods).unwrap();

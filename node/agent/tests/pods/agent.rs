@@ -59,11 +59,13 @@ impl Agent {
             .set_pod_cidrs(&["10.244.99.0/24".parse().unwrap()])
             .await
             .unwrap();
+        fs::create_dir_all(lab.path("manifests")).unwrap();
         let config = PodsConfig {
             node_name: NODE.into(),
             node_ip: lab.node_ip(),
             pod_dir: lab.path("pods"),
             pod_log_dir: lab.path("logs"),
+            pod_manifest_path: Some(lab.path("manifests")),
             seccomp_root: lab.path("seccomp"),
             cluster_dns: vec!["10.96.0.10".parse().unwrap()],
             cluster_domain: "cluster.local".into(),
@@ -71,6 +73,7 @@ impl Agent {
             capacity: BTreeMap::new(),
             pod_max_pids: None,
             missing_controllers: runtime.missing_controllers(),
+            probes: pods::ProbeNumbers::default(),
         };
         let (network_ready, receiver) = watch::channel(false);
         let shutdown = CancellationToken::new();

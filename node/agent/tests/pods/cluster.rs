@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use axum::response::{IntoResponse as _, Response};
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -23,8 +24,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct Cluster {
     pub client: Client,
     pub tokens: Arc<Tokens>,
-    _server: ApiServer,
-    _etcd: Etcd,
+    _server: Option<(ApiServer, Etcd)>,
 }
 
 /// Signs nothing, counts.
@@ -71,11 +71,22 @@ impl Cluster {
         let cluster = Cluster {
             client: server.client("admin", &[]),
             tokens,
-            _server: server,
-            _etcd: etcd,
+            _server: Some((server, etcd)),
         };
         cluster.make_node().await;
         cluster
+    }
+
+    /// One whose server nobody reaches.
+    pub fn away() -> Cluster {
+        let service = tower::service_fn(async |_: http::Request<kube::client::Body>| {
+            Err::<http::Response<kube::client::Body>, _>(tower::BoxError::from("no route to host"))
+        });
+        Cluster {
+            client: Client::new(service, "default"),
+            tokens: Arc::default(),
+            _server: None,
+        }
     }
 
     async fn make_node(&self) {
@@ -210,6 +221,16 @@ impl Cluster {
                 maps.create(&PostParams::default(), &object).await.unwrap();
             }
         }
+    }
+
+    pub async fn create_runtime_class(&self, name: &str, handler: &str) {
+        let classes: Api<RuntimeClass> = Api::all(self.client.clone());
+        let class = json!({"metadata": {"name": name}, "handler": handler});
+        let class = serde_json::from_value(class).unwrap();
+        classes
+            .create(&PostParams::default(), &class)
+            .await
+            .unwrap();
     }
 
     pub async fn create_secret(&self, name: &str, data: Value) {

@@ -204,9 +204,15 @@ fn what_is_not_supported_says_so() {
             json!({"volumeMounts": [{"name": "data", "mountPath": "/data"}]}),
         );
         volume["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "x"}}]);
+        cluster.create_runtime_class("gvisor", "runsc").await;
         let mut class = app("true");
         class["runtimeClassName"] = json!("gvisor");
         let armor = json!({"securityContext": {"appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}}});
+        let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+        let refusal = match enabled.is_ok_and(|text| text.starts_with('Y')) {
+            true => "Failed: Error: apparmor profile not found p",
+            false => "AppArmor: Cannot enforce AppArmor: AppArmor is not enabled on the host",
+        };
         let ports = json!({"ports": [{"containerPort": 80, "hostPort": 81, "protocol": "SCTP"}]});
         for (name, spec, words) in [
             (
@@ -217,13 +223,9 @@ fn what_is_not_supported_says_so() {
             (
                 "class",
                 class,
-                "FailedCreatePodSandBox: Failed to create pod sandbox: no runtime for \"gvisor\" is configured",
+                "FailedCreatePodSandBox: Failed to create pod sandbox: no runtime for \"runsc\" is configured",
             ),
-            (
-                "armor",
-                app_with("true", armor),
-                "Failed: Error: an AppArmor profile of type Localhost is not supported by this node",
-            ),
+            ("armor", app_with("true", armor), refusal),
             (
                 "ports",
                 app_with("true", ports),

@@ -20,3 +20,4 @@ mod resizes;
 mod security;
 #[path = "../../../runtime/tests/lab/shim.rs"]
 mod shim;
+mod static_pods;

@@ -1,5 +1,7 @@
 //! From a client's ContainerConfig to the container the runtime is asked for.
 
+mod apparmor;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -58,7 +60,7 @@ pub fn spec(
     let linux = config.linux.clone().unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     let pid_target = pid_target(&security, sandbox)?;
-    check_app_armor(&security)?;
+    let apparmor = apparmor::apparmor(&security)?;
     let user = user(&security)?;
     let capabilities = security.capabilities.unwrap_or_default();
     if !capabilities.add_ambient_capabilities.is_empty() {
@@ -105,6 +107,7 @@ pub fn spec(
         readonly_paths: Some(security.readonly_paths),
         tty: config.tty,
         seccomp: seccomp(security.seccomp.as_ref())?,
+        apparmor,
         stdin: config.stdin,
         stdin_once: config.stdin_once,
         pid_target,
@@ -141,15 +144,6 @@ fn pid_target(
             of_sandbox.as_str_name()
         ))),
     }
-}
-
-fn check_app_armor(security: &LinuxContainerSecurityContext) -> Result<(), Status> {
-    let localhost =
-        |profile: &SecurityProfile| profile.profile_type == ProfileType::Localhost as i32;
-    if security.apparmor.as_ref().is_some_and(localhost) {
-        return Err(unsupported("an AppArmor profile of type Localhost is"));
-    }
-    Ok(())
 }
 
 /// Without a profile, none.

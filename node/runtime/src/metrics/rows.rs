@@ -45,11 +45,15 @@ fn io(sample: &Sample, of: fn(&IoUsage) -> u64) -> Option<f64> {
 }
 
 fn some(pressure: &Option<Pressure>) -> Option<f64> {
-    pressure.as_ref().map(|pressure| seconds(pressure.some))
+    pressure
+        .as_ref()
+        .map(|pressure| seconds(pressure.some.total))
 }
 
 fn full(pressure: &Option<Pressure>) -> Option<f64> {
-    pressure.as_ref().map(|pressure| seconds(pressure.full))
+    pressure
+        .as_ref()
+        .map(|pressure| seconds(pressure.full.total))
 }
 
 fn since_1970(time: Timestamp) -> Option<f64> {

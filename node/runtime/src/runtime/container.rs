@@ -109,6 +109,18 @@ impl Runtime {
         if bundle.seccomp.is_some() {
             self.check_filters(&sandbox.id)?;
         }
+        bundle.apparmor = self.inner.profiles.of(&spec)?;
+        if bundle.apparmor.is_some() && !self.sets_profiles(&sandbox.id)? {
+            if spec.apparmor != AppArmor::Unsaid {
+                let message =
+                    "it is of a version that sets no AppArmor profiles: a new pod has a new one";
+                return Err(Error::Shim {
+                    sandbox: sandbox.id.clone(),
+                    message: message.into(),
+                });
+            }
+            bundle.apparmor = None;
+        }
 
         let dir = self.container_dir(&sandbox.id, id);
         for made in [&dir.join(ROOTFS_DIR), &upper, &work] {
@@ -154,6 +166,12 @@ impl Runtime {
             sandbox: sandbox.clone(),
             message: message.into(),
         })
+    }
+
+    /// Whether the supervisor knows of `Bundle::apparmor`.
+    fn sets_profiles(&self, sandbox: &SandboxId) -> Result<bool, Error> {
+        let state: Option<State> = record::read(&self.dir(sandbox).join(STATE_FILE))?;
+        Ok(state.is_some_and(|state| state.sets_profiles))
     }
 
     /// Whether `cgroup` decides which devices the container may use; that of a

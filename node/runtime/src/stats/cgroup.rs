@@ -61,11 +61,19 @@ pub struct IoUsage {
     pub writes: u64,
 }
 
-/// Nanoseconds in which some, or all, of its processes waited for want of a resource.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How some, or all, of its processes waited for want of a resource.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pressure {
-    pub some: u64,
-    pub full: u64,
+    pub some: Stall,
+    pub full: Stall,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stall {
+    /// Nanoseconds.
+    pub total: u64,
+    /// Per cent of the last 10, 60 and 300 seconds.
+    pub averages: [f64; 3],
 }
 
 const MICROSECOND: u64 = 1000;
@@ -178,14 +186,21 @@ fn io(stat: &str) -> IoUsage {
 
 /// `some avg10=… total=MICROSECONDS`, and a line `full` likewise (Documentation/accounting/psi.rst).
 fn pressure(text: &str) -> Pressure {
-    let total = |kind: &str| {
+    let stall = |kind: &str| {
         let line = text.lines().find(|line| line.starts_with(kind))?;
-        let (_, total) = line.split_once("total=")?;
-        Some(number(total)?.saturating_mul(MICROSECOND))
+        let field = |name: &str| {
+            let mut fields = line.split_whitespace();
+            fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
+        };
+        let average = |name| field(name).and_then(|text| text.parse().ok());
+        Some(Stall {
+            total: number(field("total")?)?.saturating_mul(MICROSECOND),
+            averages: ["avg10", "avg60", "avg300"].map(|name| average(name).unwrap_or(0.0)),
+        })
     };
     Pressure {
-        some: total("some").unwrap_or(0),
-        full: total("full").unwrap_or(0),
+        some: stall("some").unwrap_or_default(),
+        full: stall("full").unwrap_or_default(),
     }
 }
 
@@ -229,7 +244,7 @@ mod tests {
         );
         write(
             "cpu.pressure",
-            "some avg10=0.00 avg60=0.00 avg300=0.00 total=8\n",
+            "some avg10=1.50 avg60=0.25 avg300=0.00 total=8\n",
         );
         let got = usage(dir.path()).unwrap();
         let throttling = Throttling {
@@ -261,8 +276,11 @@ mod tests {
         assert_eq!(
             got.cpu_pressure,
             Some(Pressure {
-                some: 8000,
-                full: 0
+                some: Stall {
+                    total: 8000,
+                    averages: [1.5, 0.25, 0.0],
+                },
+                full: Stall::default(),
             })
         );
         write("memory.max", "4096\n");

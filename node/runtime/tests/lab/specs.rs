@@ -68,6 +68,7 @@ pub fn shell(script: &str) -> ContainerSpec {
         masked_paths: None,
         readonly_paths: None,
         seccomp: Seccomp::Unconfined,
+        apparmor: AppArmor::Unconfined,
         tty: false,
         stdin: false,
         stdin_once: false,

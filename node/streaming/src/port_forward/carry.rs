@@ -8,6 +8,7 @@ use vetch_spdy::{Input, Output, Stream};
 
 use super::dial::Target;
 use super::pairs::Pair;
+use super::refusal;
 
 /// Most that is read of the pod's at once.
 const CHUNK: usize = 32 * 1024;
@@ -24,10 +25,7 @@ pub async fn carry(pair: Pair<Stream>, target: &Target) {
             Err(why) => {
                 debug!(port, sandbox = target.sandbox, "port-forward: {why}");
                 // kubectl shows it, and since 1.23 gives the whole forward up.
-                let words = format!(
-                    "error forwarding port {port} to pod {}, uid {}: {why}",
-                    target.sandbox, target.uid
-                );
+                let words = refusal(port, target, &why);
                 // Who is gone needs no words.
                 let _ = error.write(words).await;
                 error.end();

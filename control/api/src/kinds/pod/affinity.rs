@@ -8,7 +8,7 @@ use crate::names;
 use crate::resource::FieldError;
 use crate::value::ValueExt;
 
-pub(super) fn tolerations(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+pub(crate) fn tolerations(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     for (i, toleration) in spec.list_at("/tolerations").iter().enumerate() {
         let at = path.index(i);
         let (key, operator, value, effect) = (

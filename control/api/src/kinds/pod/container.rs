@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::profile;
 use super::spec::{PULL_POLICIES, one_of};
 use crate::field::Path;
 use crate::names;
@@ -231,6 +232,7 @@ fn security(container: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     let Some(context) = container.get("securityContext") else {
         return;
     };
+    profile::validate(context, path, errors);
     for key in ["runAsUser", "runAsGroup"] {
         if let Some(id) = context.opt_i64(&format!("/{key}"))
             && !(0..=i64::from(i32::MAX)).contains(&id)

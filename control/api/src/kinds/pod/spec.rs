@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{affinity, container, volume, whole};
+use super::{affinity, container, profile, volume, whole};
 use crate::field::Path;
 use crate::names;
 use crate::resource::FieldError;
@@ -126,6 +126,9 @@ pub(crate) fn validate(spec: &Value, path: &Path, template: bool) -> Vec<FieldEr
         let kind = gate.str_at("/conditionType");
         let at = path.child("readinessGates").index(i).child("conditionType");
         errors.extend(names::qualified(kind).iter().map(|m| at.invalid(kind, m)));
+    }
+    if let Some(context) = spec.get("securityContext") {
+        profile::validate(context, &path.child("securityContext"), &mut errors);
     }
     host_users(spec, path, &mut errors);
     unique_gates(spec, path, &mut errors);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::field::Path;
-use crate::kinds::pod::spec;
+use crate::kinds::pod::{annotations, spec};
 use crate::meta;
 use crate::resource::FieldError;
 use crate::value::ValueExt;
@@ -12,6 +12,7 @@ const MAY_NOT: &str = "pod updates may not change fields other than `spec.contai
 
 pub(super) fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = meta::validate_update(new, old);
+    errors.extend(annotations::validate_update(new, old));
     let null = Value::Null;
     let (new_spec, old_spec) = (
         new.get("spec").unwrap_or(&null),

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::machine::Machine;
 use super::set::Report;
-use super::{Kind, Outcome, Prober, Target};
+use super::{Asked, Kind, Outcome, Prober, Target};
 use crate::pods::events::Recorder;
 use crate::pods::spec;
 
@@ -37,6 +37,7 @@ impl ProbeTask {
     pub async fn run(self) {
         let period = spec::probe_period(&self.probe);
         let mut machine = Machine::new(self.kind, &self.probe, self.believed);
+        let asked = self.prober.numbers.follow(self.asked());
         tokio::time::sleep(self.first_delay(period)).await;
         let mut early = Early::new(self.kind, period);
         let mut ticks = tokio::time::interval(period);
@@ -46,7 +47,12 @@ impl ProbeTask {
         loop {
             let outcome = self.ask().await;
             let quiet = machine.believed() != Some(true) && early.is_open();
-            if let Some(success) = self.take(outcome, quiet)
+            let counts = !quiet || matches!(outcome, Outcome::Success | Outcome::Warning(_));
+            let success = self.take(outcome, quiet);
+            if counts {
+                asked.count(success);
+            }
+            if let Some(success) = success
                 && let Some(believed) = machine.record(success)
             {
                 let report = Report {
@@ -67,6 +73,18 @@ impl ProbeTask {
                     ticks.tick().await;
                 }
             }
+        }
+    }
+
+    fn asked(&self) -> Asked {
+        let pod = &self.target.pod;
+        Asked {
+            kind: self.kind.name(),
+            namespace: spec::namespace(pod).to_owned(),
+            pod: spec::name(pod).to_owned(),
+            pod_uid: spec::uid(pod).to_owned(),
+            container: self.target.container.clone(),
+            ..Asked::default()
         }
     }
 

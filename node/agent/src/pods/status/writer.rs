@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::diff;
 use crate::pods::spec;
+use crate::pods::static_pods::is_static;
 use crate::pods::text::chain;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -27,6 +28,8 @@ struct Wanted {
 /// What the server has, as far as we know.
 #[derive(Debug, Default)]
 struct Server {
+    /// Of the pod that takes the status; a static one's mirror may not be there.
+    uid: Option<String>,
     version: u64,
     status: Value,
 }
@@ -46,7 +49,6 @@ impl StatusWriter {
         let task = Task {
             api: Api::namespaced(client.clone(), spec::namespace(pod)),
             name: spec::name(pod).to_owned(),
-            uid: spec::uid(pod).to_owned(),
             wanted: wanted_receiver,
             written: written_sender,
             server: server.clone(),
@@ -57,8 +59,18 @@ impl StatusWriter {
             server,
             _task: AbortOnDropHandle::new(tokio::spawn(task.run())),
         };
-        writer.observe(pod);
+        if !is_static(pod) {
+            writer.observe(pod);
+        }
         writer
+    }
+
+    /// Of a static pod: the status goes there, or nowhere while there is none.
+    pub fn follow_mirror(&self, mirror: Option<&Pod>) {
+        match mirror {
+            Some(mirror) => self.observe(mirror),
+            None => lock(&self.server).uid = None,
+        }
     }
 
     /// The server has this pod now. Where somebody else wrote into what is ours,
@@ -115,6 +127,7 @@ fn observe(server: &Mutex<Server>, pod: &Pod) {
         .unwrap_or(0);
     let mut known = lock(server);
     if version >= known.version {
+        known.uid = pod.metadata.uid.clone();
         known.version = version;
         known.status = serde_json::to_value(&pod.status).unwrap_or_default();
     }
@@ -123,7 +136,6 @@ fn observe(server: &Mutex<Server>, pod: &Pod) {
 struct Task {
     api: Api<Pod>,
     name: String,
-    uid: String,
     wanted: watch::Receiver<Wanted>,
     written: watch::Sender<u64>,
     server: Arc<Mutex<Server>>,
@@ -152,7 +164,12 @@ impl Task {
     }
 
     async fn write(&self, status: &Value) -> Result<(), kube::Error> {
-        let Some(patch) = diff::patch(&self.uid, &lock(&self.server).status, status) else {
+        let patch = {
+            let server = lock(&self.server);
+            let uid = server.uid.as_deref();
+            uid.and_then(|uid| diff::patch(uid, &server.status, status))
+        };
+        let Some(patch) = patch else {
             return Ok(());
         };
         let answer = self

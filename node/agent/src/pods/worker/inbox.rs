@@ -1,5 +1,6 @@
 //! Where a worker hears of its pod.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -15,6 +16,10 @@ pub enum Update {
 #[derive(Debug, Default)]
 pub struct Inbox {
     update: Mutex<Option<Update>>,
+    /// Of a static pod: its mirror, if there is one now.
+    mirror: Mutex<Option<Option<Arc<Pod>>>>,
+    /// The pod goes for another one.
+    preempted: AtomicBool,
     /// Notified at anything that is worth a look.
     pub waker: Arc<Notify>,
 }
@@ -30,6 +35,28 @@ impl Inbox {
 
     pub fn take(&self) -> Option<Update> {
         let mut held = self.update.lock().unwrap_or_else(PoisonError::into_inner);
+        held.take()
+    }
+
+    pub fn preempt(&self) {
+        self.preempted.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    pub fn take_preempted(&self) -> bool {
+        self.preempted.swap(false, Ordering::Relaxed)
+    }
+
+    /// What the API server has of a static pod.
+    pub fn put_mirror(&self, mirror: Option<Arc<Pod>>) {
+        let mut held = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Some(mirror);
+        drop(held);
+        self.wake();
+    }
+
+    pub fn take_mirror(&self) -> Option<Option<Arc<Pod>>> {
+        let mut held = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
         held.take()
     }
 

@@ -15,7 +15,7 @@ use crate::pods::etc::hostname::hostname;
 use crate::pods::etc::{self, EtcError};
 use crate::pods::sandbox::sandbox_spec;
 use crate::pods::text::chain;
-use crate::pods::{spec, unsupported};
+use crate::pods::{runtime_class, spec, unsupported};
 
 #[derive(Debug, thiserror::Error)]
 enum SandboxError {
@@ -56,6 +56,8 @@ impl SandboxJob {
         if let Some(words) = unsupported::refusal(&self.pod) {
             return Err(SandboxError::Unsupported(words));
         }
+        let class = runtime_class::check(&self.context.client, &self.pod).await;
+        class.map_err(SandboxError::Unsupported)?;
         for sandbox in earlier {
             clean::stop_sandbox(&self.context, &sandbox)
                 .await

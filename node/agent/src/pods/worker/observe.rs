@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use vetch_runtime::{ContainerState, SandboxState};
 
 use super::volumes::{self, FollowedObjects};
 use super::{Stage, Update, Worker};
 use crate::pods::sources::references;
+use crate::pods::static_pods::is_static;
 use crate::pods::status::{self, Waiting};
-use crate::pods::{spec, termination};
+use crate::pods::{preempt, spec, termination};
 
 impl Worker {
     /// Before anything else: whether the node takes the pod.
@@ -68,6 +70,17 @@ impl Worker {
                 self.removed = true;
             }
         }
+        if self.inbox.take_preempted() && self.stage == Stage::Running {
+            let verdict = preempt::verdict();
+            let teller = self.context.recorder.pod(&self.pod);
+            teller.warning(verdict.reason.clone(), verdict.message.clone());
+            self.verdict = Some(verdict);
+            self.waiting.clear();
+            self.leave_running();
+        }
+        if let Some(mirror) = self.inbox.take_mirror() {
+            self.take_mirror(mirror.as_deref());
+        }
         let grace = termination::pod_grace(&self.pod);
         self.grace.send_if_modified(|known| {
             let shorter = grace < *known || self.stage == Stage::Running;
@@ -85,7 +98,7 @@ impl Worker {
         }
     }
 
-    fn take_pod(&mut self, pod: Arc<k8s_openapi::api::core::v1::Pod>) {
+    fn take_pod(&mut self, pod: Arc<Pod>) {
         self.writer.observe(&pod);
         if pod.metadata.generation != self.pod.metadata.generation {
             // Another image may be one that can be had.
@@ -97,6 +110,18 @@ impl Worker {
         if self.stage == Stage::Running && references(&self.pod) != known {
             self.follow_objects();
         }
+    }
+
+    /// Of a static pod: what its status is written to, and when it began by what was written there before.
+    fn take_mirror(&mut self, mirror: Option<&Pod>) {
+        let written = mirror.and_then(|mirror| mirror.status.as_ref()?.start_time.clone());
+        let own = self.status.start_time.as_ref();
+        if let Some(written) = written
+            && own.is_some_and(|own| written.0 < own.0)
+        {
+            self.status.start_time = Some(written);
+        }
+        self.writer.follow_mirror(mirror);
     }
 
     pub(super) fn leave_running(&mut self) {
@@ -187,7 +212,8 @@ impl Worker {
     }
 
     pub(super) fn publish(&mut self, now: Timestamp) {
-        if self.removed {
+        // The mirror of a static pod shows how it ends.
+        if self.removed && !is_static(&self.pod) {
             return;
         }
         let mut waiting = self.failures.clone();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use tokio::sync::watch;
@@ -26,6 +27,7 @@ use crate::pods::events::Teller;
 use crate::pods::image::{self, ImageFailure, Needed};
 use crate::pods::plan::KillReason;
 use crate::pods::sources::Sources;
+use crate::pods::static_pods::is_static;
 use crate::pods::text::chain;
 use crate::pods::volumes::{MountedVolumes, subpath};
 use crate::pods::{etc, lifecycle, resources, security, spec, termination};
@@ -133,10 +135,18 @@ impl StartJob {
     async fn read(&self) -> (Sources, Option<BTreeMap<String, String>>) {
         let links = spec::spec(&self.pod).enable_service_links.unwrap_or(true);
         let namespace = spec::namespace(&self.pod);
-        let variables = self.context.services.read(READ_LIMIT, |services| {
+        // A static pod may be what others wait for: it has those that are known.
+        let is_static = is_static(&self.pod);
+        let limit = if is_static {
+            Duration::ZERO
+        } else {
+            READ_LIMIT
+        };
+        let variables = self.context.services.read(limit, |services| {
             env::service_variables(services, namespace, links)
         });
-        tokio::join!(self.objects.read(), variables)
+        let (sources, variables) = tokio::join!(self.objects.read(), variables);
+        (sources, variables.or_else(|| is_static.then(BTreeMap::new)))
     }
 
     async fn images(&self, container: &Container) -> Result<Images, ImageFailure> {

@@ -2,16 +2,16 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use vetch_runtime::{DiskUsage, LinkUsage, Usage};
+use vetch_runtime::{DiskUsage, LinkUsage, Pressure, Stall, Usage};
 
 use super::disk::{FileSystem, Files};
 use super::sample::{
     ContainerMore, ContainerSample, Load, NodeMore, NodeSample, PodMore, PodSample, Sample,
 };
 use super::types::{
-    ContainerStats, CpuStats, FsStats, InterfaceStats, MemoryStats, NetworkStats, NodeStats,
-    PodReference, PodStats, ProcessStats, RlimitStats, RuntimeStats, Summary, SwapStats,
-    VolumeStats,
+    ContainerStats, CpuStats, FsStats, InterfaceStats, IoStats, MemoryStats, NetworkStats,
+    NodeStats, PodReference, PodStats, ProcessStats, PsiData, PsiStats, RlimitStats, RuntimeStats,
+    Summary, SwapStats, VolumeStats,
 };
 
 /// The link that is told of by itself, whatever others there are: cAdvisor's choice.
@@ -33,6 +33,7 @@ fn node(node: &NodeSample) -> NodeStats {
         start_time: Time(node.booted),
         cpu: cpu(&node.load),
         memory: node_memory(node),
+        io: io(usage),
         network: more.and_then(|more| network(usage.at, &more.links)),
         fs: more.map(|more| whole(usage.at, &more.disk)),
         runtime: more.map(|more| RuntimeStats {
@@ -51,6 +52,7 @@ fn pods(node: &NodeSample, load: &Load) -> ContainerStats {
         start_time: Time(node.booted),
         cpu: cpu(load),
         memory: memory(&load.usage),
+        io: io(&load.usage),
         rootfs: None,
         logs: None,
         swap: swap(&load.usage),
@@ -77,6 +79,7 @@ fn node_memory(node: &NodeSample) -> MemoryStats {
         rss_bytes: machine.anonymous,
         page_faults: None,
         major_page_faults: None,
+        psi: None,
     }
 }
 
@@ -114,6 +117,7 @@ fn pod(pod: &PodSample) -> PodStats {
         containers: pod.containers.iter().map(container).collect(),
         cpu: cpu(&pod.load),
         memory: memory(usage),
+        io: io(usage),
         network: more.and_then(|more| network(usage.at, &more.links)),
         volume: volumes
             .iter()
@@ -155,6 +159,7 @@ fn container(container: &ContainerSample) -> ContainerStats {
         start_time: Time(container.started),
         cpu: cpu(&container.load),
         memory: memory(usage),
+        io: io(usage),
         rootfs: of(|more| &more.written),
         logs: of(|more| &more.logs),
         swap: swap(usage),
@@ -166,6 +171,7 @@ fn cpu(load: &Load) -> CpuStats {
         time: Time(load.usage.at),
         usage_nano_cores: load.nano_cores,
         usage_core_nano_seconds: load.usage.cpu.total,
+        psi: load.usage.cpu_pressure.as_ref().map(psi),
     }
 }
 
@@ -180,7 +186,33 @@ fn memory(usage: &Usage) -> Option<MemoryStats> {
         rss_bytes: memory.rss,
         page_faults: Some(memory.page_faults),
         major_page_faults: Some(memory.major_page_faults),
+        psi: usage.memory_pressure.as_ref().map(psi),
     })
+}
+
+/// Only pressure is told of it.
+fn io(usage: &Usage) -> Option<IoStats> {
+    let pressure = usage.io_pressure.as_ref()?;
+    Some(IoStats {
+        time: Time(usage.at),
+        psi: Some(psi(pressure)),
+    })
+}
+
+fn psi(pressure: &Pressure) -> PsiStats {
+    let data = |stall: &Stall| {
+        let [avg10, avg60, avg300] = stall.averages;
+        PsiData {
+            total: stall.total,
+            avg10,
+            avg60,
+            avg300,
+        }
+    };
+    PsiStats {
+        full: data(&pressure.full),
+        some: data(&pressure.some),
+    }
 }
 
 fn swap(usage: &Usage) -> Option<SwapStats> {

@@ -304,12 +304,6 @@ fn what_is_not_done_is_refused() {
         pid(NamespaceMode::Node),
         pid(NamespaceMode::Target),
         secured(|security| {
-            security.apparmor = Some(SecurityProfile {
-                profile_type: ProfileType::Localhost.into(),
-                localhost_ref: "localhost/x".into(),
-            });
-        }),
-        secured(|security| {
             security.capabilities = Some(Capability {
                 add_ambient_capabilities: vec!["CHOWN".into()],
                 ..Capability::default()

@@ -244,3 +244,26 @@ fn a_pod_of_the_nodes_network_has_none_of_its_own() {
     assert_eq!(pod.get("ephemeral-storage"), None);
     assert_eq!(pod["containers"], json!([]));
 }
+
+#[test]
+fn pressure_where_the_kernel_counts_it() {
+    let mut sample = sample();
+    assert_eq!(shown(&sample)["pods"][0]["io"], json!(null));
+    let stall = |total| Stall {
+        total,
+        averages: [1.5, 0.5, 0.25],
+    };
+    let pressure = Pressure {
+        some: stall(9),
+        full: stall(4),
+    };
+    let usage = &mut sample.pods[0].load.usage;
+    usage.cpu_pressure = Some(pressure.clone());
+    usage.io_pressure = Some(pressure);
+    let data = |total: u64| json!({"total": total, "avg10": 1.5, "avg60": 0.5, "avg300": 0.25});
+    let psi = json!({"some": data(9), "full": data(4)});
+    let shown = shown(&sample);
+    assert_eq!(shown["pods"][0]["cpu"]["psi"], psi);
+    assert_eq!(shown["pods"][0]["io"]["psi"], psi);
+    assert_eq!(shown["pods"][0]["containers"][0]["cpu"].get("psi"), None);
+}
