@@ -1,5 +1,6 @@
 //! The plugins every write passes: what Kubernetes enables by default, as far as the served kinds go.
 
+mod certificates;
 mod namespace;
 mod node_restriction;
 mod node_taint;
@@ -34,6 +35,7 @@ pub fn plugins(config: AdmissionConfig) -> Vec<Arc<dyn Admission>> {
         Arc::new(pods::DefaultTolerationSeconds),
         Arc::new(node_taint::TaintNodesByCondition),
         Arc::new(services::Services::new(config)),
+        Arc::new(certificates::Certificates),
     ]
 }
 

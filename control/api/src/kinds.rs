@@ -1,5 +1,6 @@
 //! One file a kind.
 
+pub mod certificate_signing_request;
 pub mod config_map;
 pub mod controller_revision;
 pub mod deployment;

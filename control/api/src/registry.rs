@@ -25,6 +25,7 @@ static REGISTRY: &[Resource] = &[
     kinds::review::SELF_SUBJECT_ACCESS,
     kinds::review::SELF_SUBJECT_RULES,
     kinds::review::SUBJECT_ACCESS,
+    kinds::certificate_signing_request::ROW,
     kinds::lease::ROW,
     kinds::endpoint_slice::ROW,
     kinds::event::EVENTS,

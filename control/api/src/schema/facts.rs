@@ -108,6 +108,7 @@ const NODE_STATUS: &str = "io.k8s.api.core.v1.NodeStatus";
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const LABEL_SELECTOR: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector";
 const SERVICE_ACCOUNT: &str = "io.k8s.api.core.v1.ServiceAccount";
+const CSR_SPEC: &str = "io.k8s.api.certificates.v1.CertificateSigningRequestSpec";
 const SUBSET: &str = "io.k8s.api.core.v1.EndpointSubset";
 
 static FACTS: &[(&str, &str, Facts)] = &[
@@ -350,6 +351,13 @@ static FACTS: &[(&str, &str, Facts)] = &[
         "io.k8s.api.networking.v1.ServiceCIDRStatus",
         "conditions",
         TYPE,
+    ),
+    (CSR_SPEC, "groups", ATOMIC),
+    (CSR_SPEC, "usages", ATOMIC),
+    (
+        "io.k8s.api.certificates.v1.CertificateSigningRequestStatus",
+        "conditions",
+        map_list(&["type"]),
     ),
     ("io.k8s.api.core.v1.CephFSVolumeSource", "monitors", ATOMIC),
     (
