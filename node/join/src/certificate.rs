@@ -61,7 +61,6 @@ pub struct Certificate {
     pub ends: Timestamp,
     /// SubjectPublicKeyInfo
     pub(crate) key: Vec<u8>,
-    pub(crate) issuer: Vec<u8>,
 }
 
 impl Certificate {
@@ -76,7 +75,6 @@ impl Certificate {
             begins: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
             ends: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
             key: parsed.public_key().raw.to_vec(),
-            issuer: parsed.issuer().as_raw().to_vec(),
         })
     }
 

@@ -20,5 +20,5 @@ pub use certificate::{CaHash, Certificate};
 pub use error::JoinError;
 pub use files::{FileError, Places, merged_env};
 pub use join::{JoinOptions, Joined, join};
-pub use rotate::{Managed, due, rotate};
+pub use rotate::{Managed, due, renew, rotate};
 pub use token::Token;

@@ -89,7 +89,7 @@ pub async fn rotate(
         let due = due(&certificate, rand::rng().random_range(0.0..1.0));
         info!(ends = %certificate.ends, renewed_at = %due, "this node's certificate");
         until(due).await;
-        renew(client, node, managed, &certificate).await;
+        renew(client, node, managed).await;
         renewed().await;
     }
 }
@@ -103,8 +103,8 @@ async fn until(due: Timestamp) {
     }
 }
 
-/// Until there is one.
-async fn renew(client: &Client, node: &str, managed: &Managed, before: &Certificate) {
+/// Asks for the next certificate now, by this client, and keeps it; until there is one.
+pub async fn renew(client: &Client, node: &str, managed: &Managed) {
     let mut pause = FIRST_PAUSE;
     loop {
         let kept = match request::certificate(client, node, PATIENCE).await {
@@ -119,7 +119,11 @@ async fn renew(client: &Client, node: &str, managed: &Managed, before: &Certific
                 return;
             }
             Err(error) => {
-                warn!(error, ends = %before.ends, "this node's certificate is not renewed; trying again");
+                let ends = managed.certificate().map(|now| now.ends.to_string());
+                warn!(
+                    error,
+                    ends, "this node's certificate is not renewed; trying again"
+                );
             }
         }
         tokio::time::sleep(pause.mul_f64(rand::rng().random_range(1.0..1.1))).await;
@@ -149,7 +153,6 @@ mod tests {
             begins: at("2026-01-01T00:00:00Z"),
             ends: at("2026-01-11T00:00:00Z"),
             key: Vec::new(),
-            issuer: Vec::new(),
         };
         for (part, wanted) in [
             (0.0, "2026-01-08T00:00:00Z"),
