@@ -152,8 +152,44 @@ async fn may(server: &Server, user: &User, verb: &str, signer: &str) -> bool {
 }
 
 #[cfg(test)]
+pub(super) mod testing {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
+    /// spec.request of a subject.
+    pub fn request(common_name: &str, organization: &str) -> String {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        let name = &mut params.distinguished_name;
+        name.push(DnType::OrganizationName, organization);
+        name.push(DnType::CommonName, common_name);
+        let key = KeyPair::generate().unwrap();
+        STANDARD.encode(params.serialize_request(&key).unwrap().pem().unwrap())
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use vetch_api::csr::KUBELET_CLIENT;
+
     use super::*;
+
+    #[test]
+    fn nobody_asks_to_be_an_administrator() {
+        for (signer, organization, refused) in [
+            (CLIENT, "system:masters", true),
+            (CLIENT, "devs", false),
+            // Its signer's to refuse.
+            (KUBELET_CLIENT, "system:masters", false),
+            ("example.com/own", "system:masters", false),
+        ] {
+            let request = testing::request("jane", organization);
+            let csr = json!({"spec": {"signerName": signer, "request": request}});
+            assert_eq!(subject(&csr).is_err(), refused, "{signer} {organization}");
+        }
+        assert_eq!(subject(&json!({"spec": {"signerName": CLIENT}})), Ok(()));
+    }
 
     #[test]
     fn who_asks_is_not_the_requests_to_say() {

@@ -26,3 +26,45 @@ pub fn decide(attributes: &Attributes<'_>, csr: &Value) -> Result<(), String> {
         false => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use vetch_api::csr::CLIENT;
+    use vetch_identity::User;
+
+    use super::*;
+    use crate::admission::certificates::testing::request;
+
+    #[test]
+    fn a_node_asks_in_its_own_name() {
+        let user = User::new("system:node:a", &["system:nodes"]);
+        let resource = &vetch_api::kinds::certificate_signing_request::ROW;
+        for (operation, signer, common_name, refused) in [
+            (Operation::Create, KUBELET_CLIENT, "system:node:a", false),
+            (Operation::Create, KUBELET_CLIENT, "system:node:b", true),
+            (Operation::Create, KUBELET_SERVING, "system:node:b", true),
+            // Nobody approves it unseen, and a signer of kubelets' does not sign it.
+            (Operation::Create, KUBELET_CLIENT, "jane", false),
+            (Operation::Create, CLIENT, "system:node:b", false),
+            (Operation::Update, KUBELET_CLIENT, "system:node:b", false),
+        ] {
+            let attributes = Attributes {
+                operation,
+                user: &user,
+                resource,
+                subresource: "",
+                namespace: None,
+                name: "csr-1",
+                old: None,
+                dry_run: false,
+            };
+            let request = request(common_name, "system:nodes");
+            let csr = json!({"spec": {"signerName": signer, "request": request}});
+            let told = decide(&attributes, &csr);
+            let why = "can only create a node CSR with CN=system:node:a".to_owned();
+            let wanted = if refused { Err(why) } else { Ok(()) };
+            assert_eq!(told, wanted, "{operation:?} {signer} {common_name}");
+        }
+    }
+}
