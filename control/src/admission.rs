@@ -1,6 +1,7 @@
 //! The plugins every write passes: what Kubernetes enables by default, as far as the served kinds go.
 
 mod certificates;
+mod eviction;
 mod namespace;
 mod node_restriction;
 mod node_taint;
@@ -36,6 +37,7 @@ pub fn plugins(config: AdmissionConfig) -> Vec<Arc<dyn Admission>> {
         Arc::new(node_taint::TaintNodesByCondition),
         Arc::new(services::Services::new(config)),
         Arc::new(certificates::Certificates),
+        Arc::new(eviction::DisruptionBudgets),
     ]
 }
 

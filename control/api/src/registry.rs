@@ -31,6 +31,7 @@ static REGISTRY: &[Resource] = &[
     kinds::event::EVENTS,
     kinds::ip_address::ROW,
     kinds::service_cidr::ROW,
+    kinds::pod_disruption_budget::ROW,
 ];
 
 /// Every kind served, in discovery order.

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Config;
 use kube::{Api, Client};
@@ -32,6 +33,7 @@ pub struct Informers {
     pub certificate_requests: Arc<Informer<CertificateSigningRequest>>,
     pub config_maps: Arc<Informer<ConfigMap>>,
     pub deployments: Arc<Informer<Deployment>>,
+    pub disruption_budgets: Arc<Informer<PodDisruptionBudget>>,
     pub endpoint_slices: Arc<Informer<EndpointSlice>>,
     pub endpoints: Arc<Informer<Endpoints>>,
     pub ip_addresses: Arc<Informer<IPAddress>>,
@@ -52,6 +54,7 @@ impl Default for Informers {
             certificate_requests: Arc::default(),
             config_maps: Arc::default(),
             deployments: Arc::default(),
+            disruption_budgets: Arc::default(),
             endpoint_slices: Arc::new(Informer::owned_by(of_service)),
             endpoints: Arc::default(),
             ip_addresses: Arc::default(),
@@ -86,6 +89,7 @@ impl Informers {
         watch!(certificate_requests, Api::all(client.clone()));
         watch!(config_maps, Api::all(client.clone()));
         watch!(deployments, Api::all(client.clone()));
+        watch!(disruption_budgets, Api::all(client.clone()));
         watch!(endpoint_slices, Api::all(client.clone()));
         watch!(endpoints, Api::all(client.clone()));
         watch!(ip_addresses, Api::all(client.clone()));
@@ -105,6 +109,7 @@ impl Informers {
         self.certificate_requests.wait_synced().await;
         self.config_maps.wait_synced().await;
         self.deployments.wait_synced().await;
+        self.disruption_budgets.wait_synced().await;
         self.endpoint_slices.wait_synced().await;
         self.endpoints.wait_synced().await;
         self.ip_addresses.wait_synced().await;
@@ -137,7 +142,7 @@ impl Informers {
             })*};
         }
         listen!(
-            certificate_requests: CertificateSigningRequest, config_maps: ConfigMap, deployments: Deployment, endpoint_slices: EndpointSlice,
+            certificate_requests: CertificateSigningRequest, config_maps: ConfigMap, deployments: Deployment, disruption_budgets: PodDisruptionBudget, endpoint_slices: EndpointSlice,
             endpoints: Endpoints, ip_addresses: IPAddress, namespaces: Namespace, nodes: Node,
             pods: Pod, replica_sets: ReplicaSet, service_accounts: ServiceAccount,
             service_cidrs: ServiceCIDR, services: Service

@@ -8,6 +8,7 @@
 mod bootstrap;
 mod certificates;
 mod deployment;
+mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
@@ -51,6 +52,7 @@ use self::certificates::approve::CertificateApproval;
 use self::certificates::clean::CertificateCleaner;
 use self::certificates::sign::CertificateSigning;
 use self::deployment::DeploymentController;
+use self::disruption::DisruptionController;
 use self::endpoint_slice::EndpointSliceController;
 use self::endpoint_slice_mirroring::EndpointSliceMirroring;
 use self::endpoints::EndpointsController;
@@ -140,6 +142,7 @@ pub async fn run(
     let cidrs = controller!(|queue| ServiceCidrs::new(c.clone(), &informers, &queue));
     let addresses = controller!(|queue| IpAddresses::new(c.clone(), &events, &informers, &queue));
     let pod_gc = controller!(|queue| PodGc::new(c.clone(), &informers, &queue));
+    let disruption = controller!(|queue| DisruptionController::new(c.clone(), &informers, &queue));
     let approval = controller!(|queue| CertificateApproval::new(c.clone(), &informers, &queue));
     let signer = config.signer;
     let signing =
@@ -188,7 +191,8 @@ pub async fn run(
         signing,
         csr_cleaner,
         bootstrap_signer,
-        token_cleaner
+        token_cleaner,
+        disruption
     );
     if let Some(balancers) = balancers {
         work!(balancers);

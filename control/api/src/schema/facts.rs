@@ -76,6 +76,13 @@ const ATOMIC_MAP: Facts = Facts {
     map_keys: &[],
     map_type: "atomic",
 };
+const REPLACE: Facts = Facts {
+    patch_strategy: "replace",
+    merge_key: "",
+    list_type: "",
+    map_keys: &[],
+    map_type: "",
+};
 const RETAIN: Facts = Facts {
     patch_strategy: "retainKeys",
     merge_key: "",
@@ -358,6 +365,16 @@ static FACTS: &[(&str, &str, Facts)] = &[
         "io.k8s.api.certificates.v1.CertificateSigningRequestStatus",
         "conditions",
         map_list(&["type"]),
+    ),
+    (
+        "io.k8s.api.policy.v1.PodDisruptionBudgetSpec",
+        "selector",
+        REPLACE,
+    ),
+    (
+        "io.k8s.api.policy.v1.PodDisruptionBudgetStatus",
+        "conditions",
+        TYPE,
     ),
     ("io.k8s.api.core.v1.CephFSVolumeSource", "monitors", ATOMIC),
     (
