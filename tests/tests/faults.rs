@@ -187,6 +187,13 @@ fn a_node_is_drained_removed_and_comes_back() -> Result<()> {
         let on = |pod: &&Value| pod["spec"]["nodeName"] == node.name.as_str();
         pods.iter().filter(on).count()
     };
+    let budget = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "echo"},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "echo"}}},
+    });
+    namespace.apply(&budget.to_string())?;
+    let allowed = "/status/disruptionsAllowed";
+    namespace.wait_field("poddisruptionbudget/echo", allowed, &json!(1), MINUTE)?;
     let load = cluster.nodes[0].start_load(&url, 120)?;
 
     cluster.kubectl(&["cordon", &node.name])?.ok()?;
