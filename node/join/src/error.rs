@@ -1,5 +1,7 @@
 //! Why a machine did not become a node, and what to do.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::certificate::CaHash;
@@ -87,14 +89,14 @@ impl JoinError {
         }
     }
 
-    /// Whether another try may find it otherwise.
-    pub(crate) fn may_pass(&self) -> bool {
-        matches!(
-            self,
-            JoinError::Unreachable { .. }
-                | JoinError::NoClusterInfo { .. }
-                | JoinError::UnknownToken { .. }
-        )
+    /// How long another try may find it otherwise, of the time there is.
+    pub(crate) fn may_pass_within(&self, patience: Duration) -> Duration {
+        match self {
+            JoinError::Unreachable { .. } | JoinError::NoClusterInfo { .. } => patience,
+            // One made just now is signed in a moment; most others have expired.
+            JoinError::UnknownToken { .. } => patience.min(Duration::from_secs(5)),
+            _ => Duration::ZERO,
+        }
     }
 }
 

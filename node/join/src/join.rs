@@ -83,13 +83,13 @@ pub async fn join(options: &JoinOptions) -> Result<Joined, JoinError> {
 }
 
 async fn until_found(options: &JoinOptions) -> Result<Found, JoinError> {
-    let deadline = Instant::now() + options.patience;
+    let begun = Instant::now();
     let mut said = false;
     loop {
         match discover(&options.server, &options.token, &options.ca_hashes).await {
-            Err(error) if error.may_pass() && Instant::now() + AGAIN < deadline => {
+            Err(error) if begun.elapsed() + AGAIN < error.may_pass_within(options.patience) => {
                 if !said {
-                    info!("{error}; trying again for {:?}", options.patience);
+                    info!("{error}; trying again");
                     said = true;
                 }
                 tokio::time::sleep(AGAIN).await;
