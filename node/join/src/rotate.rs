@@ -71,12 +71,7 @@ pub fn due(certificate: &Certificate, part: f64) -> Timestamp {
 }
 
 /// For ever: asks for the next certificate when it is due, keeps it, and calls `renewed` when it is there to be used.
-pub async fn rotate(
-    client: &Client,
-    node: &str,
-    managed: &Managed,
-    mut renewed: impl AsyncFnMut(),
-) {
+pub async fn rotate(client: &Client, node: &str, managed: &Managed, mut renewed: impl FnMut()) {
     loop {
         let Some(certificate) = managed.certificate() else {
             warn!(
@@ -90,7 +85,7 @@ pub async fn rotate(
         info!(ends = %certificate.ends, renewed_at = %due, "this node's certificate");
         until(due).await;
         renew(client, node, managed).await;
-        renewed().await;
+        renewed();
     }
 }
 
@@ -126,7 +121,8 @@ pub async fn renew(client: &Client, node: &str, managed: &Managed) {
                 );
             }
         }
-        tokio::time::sleep(pause.mul_f64(rand::rng().random_range(1.0..1.1))).await;
+        let jittered = pause.mul_f64(rand::rng().random_range(1.0..1.1));
+        tokio::time::sleep(jittered).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

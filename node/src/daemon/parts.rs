@@ -140,7 +140,7 @@ async fn keep_certificate(
     certificate: &Managed,
 ) {
     let client = connection.client.clone();
-    vetch_join::rotate(&client, node, certificate, async || {
+    vetch_join::rotate(&client, node, certificate, || {
         if let Err(error) = connection.renew(&config) {
             warn!("the new certificate is not in use before a restart: {error:#}");
         }
