@@ -16,6 +16,7 @@ use crate::admission::{Attributes, Operation, admit};
 use crate::output::Form;
 use crate::read::{json_response, object_response};
 use crate::request::{Query, Target};
+use crate::scale::tell_eviction;
 use crate::state::presented;
 use crate::status::{Result, Status, from_store, success};
 use crate::write::{ATTEMPTS, Request, finalizes, is_held, timestamp};
@@ -224,8 +225,10 @@ impl Request<'_> {
             let cost = admit(self.server, &attributes, &mut before.clone()).await?;
             conditions.extend(cost.conditions);
             writes.extend(cost.writes);
-            if let Outcome::Mark(marked) = &mut outcome {
-                crate::scale::tell_eviction(marked);
+            if let Outcome::Mark(marked) = &mut outcome
+                && old.value["metadata"]["deletionTimestamp"].is_null()
+            {
+                tell_eviction(marked);
             }
         }
         match &outcome {
