@@ -22,8 +22,8 @@ use crate::options::{CreateToken, TokenAccess, TokenCommand};
 use secret::Token;
 
 const NAMESPACE: &str = "kube-system";
-/// Right after the start of a control plane cluster-info is a moment away.
-const CLUSTER_INFO_LIMIT: Duration = Duration::from_secs(30);
+/// For a control plane to start, and then for cluster-info to be there.
+const START_LIMIT: Duration = Duration::from_secs(30);
 const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
 pub async fn run(command: TokenCommand) -> Result<()> {
@@ -52,10 +52,39 @@ async fn client(access: &TokenAccess) -> Result<Client> {
             path.display()
         )
     })?;
-    let config = kube::Config::from_custom_kubeconfig(text, &KubeConfigOptions::default())
+    let mut config = kube::Config::from_custom_kubeconfig(text, &KubeConfigOptions::default())
         .await
         .with_context(|| format!("the kubeconfig {} is not usable", path.display()))?;
+    // What the environment names for web pages is no way to an API server.
+    config.proxy_url = None;
     Ok(Client::try_from(config)?)
+}
+
+/// A control plane that was installed a moment ago is waited for: it writes the kubeconfig when it can be asked.
+async fn served(access: &TokenAccess) -> Result<Client> {
+    let begun = tokio::time::Instant::now();
+    let mut said = false;
+    loop {
+        let why = match access.kubeconfig.exists() {
+            false => format!("{} is not there yet", access.kubeconfig.display()),
+            true => {
+                let client = client(access).await?;
+                match client.apiserver_version().await {
+                    Ok(_) => return Ok(client),
+                    Err(error @ kube::Error::Api(_)) => return Err(error.into()),
+                    Err(error) => error.to_string(),
+                }
+            }
+        };
+        if begun.elapsed() > START_LIMIT {
+            bail!("the API server cannot be asked: {why}");
+        }
+        if !said {
+            eprintln!("vetch-control: waiting for the API server: {why}");
+            said = true;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
 }
 
 async fn secrets(access: &TokenAccess) -> Result<Api<Secret>> {
@@ -63,7 +92,7 @@ async fn secrets(access: &TokenAccess) -> Result<Api<Secret>> {
 }
 
 async fn create(options: CreateToken) -> Result<()> {
-    let client = client(&options.access).await?;
+    let client = served(&options.access).await?;
     let (id, secret) = match &options.token {
         Some(given) => secret::parts(given)
             .context("a token is six, a dot, and sixteen characters of a to z and 0 to 9")?,
@@ -115,7 +144,7 @@ async fn cluster(client: &Client) -> Result<(String, Vec<String>)> {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    let map = tokio::time::timeout(CLUSTER_INFO_LIMIT, read).await;
+    let map = tokio::time::timeout(START_LIMIT, read).await;
     let map = map.context("there is no ConfigMap kube-public/cluster-info")??;
     let text = map
         .data
