@@ -278,6 +278,7 @@ fn printed(output: Output) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_joins_by_the_command_that_was_printed() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let etcd = Etcd::start().await;
     let directory = TempDir::new().unwrap();
     let port = free_port();
@@ -388,8 +389,9 @@ async fn refusals(command: &str, directory: &Path) {
     // Its signature goes with it, so that nobody trusts a cluster by it any more.
     let late = with(|_| {});
     eventually("the deleted token is unknown", async || {
-        let told = join(&late.options).await.unwrap_err();
-        matches!(told, JoinError::UnknownToken { .. }).then_some(())
+        // A moment long it may still be known.
+        let told = join(&late.options).await.err();
+        matches!(told, Some(JoinError::UnknownToken { .. })).then_some(())
     })
     .await;
     let twice = token(directory, &["delete", id]);
