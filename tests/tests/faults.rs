@@ -202,7 +202,7 @@ fn a_node_is_drained_removed_and_comes_back() -> Result<()> {
     let args = [
         "--ignore-daemonsets",
         "--delete-emptydir-data",
-        "--timeout=60s",
+        "--timeout=120s",
     ];
     let drain = [&["drain", &node.name, "--pod-selector=app=echo"], &args[..]].concat();
     cluster.kubectl(&drain)?.ok()?;
