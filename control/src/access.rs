@@ -1,10 +1,13 @@
 //! Who may do what, until there is RBAC.
 //!
-//! Three kinds of users are known. Administrators (`system:masters`) and the control plane's own parts may do
-//! everything; nodes may do what a kubelet and a service proxy need, for their own pods alone ([`node`]);
-//! whoever else is authenticated, service accounts among them, may discover the API and ask about themselves.
+//! Four kinds of users are known. Administrators (`system:masters`) and the control plane's own parts may do
+//! everything; nodes may do what a kubelet and a service proxy need, for their own pods alone ([`node`]); who has a
+//! bootstrap token may become a node ([`bootstrap`]); whoever else is authenticated, service accounts among them, may
+//! discover the API and ask about themselves. Who shows nothing is `system:anonymous`, and reads cluster-info.
 //! There are no roles and no bindings in this version.
 
+mod bootstrap;
+mod bootstrap_token;
 mod decide;
 mod facts;
 mod node;
@@ -29,8 +32,10 @@ pub use token::authenticate_token;
 use facts::Cached;
 
 const AUTHENTICATED: &str = "system:authenticated";
+const ANONYMOUS: &str = "system:anonymous";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
 
-/// The API server's guard: client certificates and service-account tokens, then [`decide`].
+/// The API server's guard: client certificates, bootstrap and service-account tokens, then [`decide`].
 #[derive(Clone)]
 pub struct Access {
     tokens: Tokens,
@@ -43,6 +48,27 @@ impl Access {
 
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// Whom a bearer token stands for, and for which of the audiences asked about it is good. `Err` says what is
+    /// wrong with it, fit for a TokenReview.
+    pub async fn bearer_of(
+        &self,
+        server: &Server,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<(User, Vec<String>), String> {
+        match bootstrap_token::authenticate(server, token).await {
+            // Kubernetes' authenticators without audiences are the API server's own.
+            Ok(Some(user)) => return Ok((user, audiences.to_vec())),
+            Ok(None) => {}
+            Err(why) => {
+                debug!(why, "a bootstrap token is refused");
+                return Err("the bootstrap token is not one of this cluster's, or ended".to_owned());
+            }
+        }
+        let (user, claims) = authenticate_token(server, &self.tokens, token, audiences).await?;
+        Ok((user, claims.audiences))
     }
 }
 
@@ -57,8 +83,11 @@ impl Guard for Access {
             if let Some(user) = certificate {
                 return Some(authenticated(user));
             }
+            if !headers.contains_key(AUTHORIZATION) {
+                return Some(User::new(ANONYMOUS, &[UNAUTHENTICATED]));
+            }
             let token = bearer(headers)?;
-            match authenticate_token(server, &self.tokens, token, &[]).await {
+            match self.bearer_of(server, token, &[]).await {
                 Ok((user, _)) => Some(user),
                 Err(why) => {
                     debug!(why, "a bearer token is refused");

@@ -1,5 +1,7 @@
 //! The plugins every write passes: what Kubernetes enables by default, as far as the served kinds go.
 
+mod certificates;
+mod eviction;
 mod namespace;
 mod node_restriction;
 mod node_taint;
@@ -36,6 +38,8 @@ pub fn plugins(config: AdmissionConfig) -> Vec<Arc<dyn Admission>> {
         Arc::new(runtime_class::RuntimeClass),
         Arc::new(node_taint::TaintNodesByCondition),
         Arc::new(services::Services::new(config)),
+        Arc::new(certificates::Certificates),
+        Arc::new(eviction::DisruptionBudgets),
     ]
 }
 

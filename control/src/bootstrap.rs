@@ -1,11 +1,14 @@
-//! What every cluster has from the start: the system namespaces, the ServiceCIDR it was started with, and the
-//! `kubernetes` Service that leads to the API server itself. Written again whenever it is missing or wrong.
+//! What every cluster has from the start: the system namespaces, the ServiceCIDR it was started with, the
+//! `kubernetes` Service that leads to the API server itself, and cluster-info, by which who joins finds it. Written
+//! again whenever it is missing or wrong.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -18,6 +21,7 @@ use tracing::warn;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const NAME: &str = "kubernetes";
+const CLUSTER_INFO: &str = "cluster-info";
 /// How often it is looked at again; upstream's reconcilers do it every ten seconds.
 const EVERY: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
@@ -29,6 +33,8 @@ pub struct Advertised {
     pub service_ip: IpAddr,
     pub address: IpAddr,
     pub port: u16,
+    /// The authority that vouches for it.
+    pub ca_pem: String,
 }
 
 /// Keeps it all there until shutdown.
@@ -68,9 +74,33 @@ pub async fn ensure(client: &Client, advertised: &Advertised) -> Result<(), kube
     let services: Api<Service> = Api::namespaced(client.clone(), "default");
     create_missing(&services, NAME, service(advertised)).await?;
     let endpoints: Api<Endpoints> = Api::namespaced(client.clone(), "default");
-    apply(&endpoints, self::endpoints(advertised)).await?;
+    apply(&endpoints, NAME, self::endpoints(advertised)).await?;
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
-    apply(&slices, slice(advertised)).await
+    apply(&slices, NAME, slice(advertised)).await?;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-public");
+    let server = format!(
+        "https://{}",
+        SocketAddr::new(advertised.address, advertised.port)
+    );
+    let info = cluster_info(&server, &advertised.ca_pem);
+    // The signatures beside it are the bootstrapsigner's.
+    let info = json!({"metadata": {"name": CLUSTER_INFO}, "data": {"kubeconfig": info}});
+    apply(&maps, CLUSTER_INFO, info).await
+}
+
+/// A kubeconfig without a user, as kubeadm writes it; JSON, which is YAML too.
+pub fn cluster_info(server: &str, ca_pem: &str) -> String {
+    let authority = STANDARD.encode(ca_pem);
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "", "cluster": {"server": server, "certificate-authority-data": authority}}],
+        "contexts": [],
+        "current-context": "",
+        "preferences": {},
+        "users": [],
+    });
+    format!("{config:#}\n")
 }
 
 /// Says what the API server was started with. A second family may be added to it; other networks stay what they were,
@@ -114,14 +144,14 @@ where
 }
 
 /// Creates the object, or merges what differs into it: an unchanged one is not written.
-async fn apply<K>(api: &Api<K>, wanted: Value) -> Result<(), kube::Error>
+async fn apply<K>(api: &Api<K>, name: &str, wanted: Value) -> Result<(), kube::Error>
 where
     K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
 {
-    match api.get_opt(NAME).await? {
-        None => create_missing(api, NAME, wanted).await,
+    match api.get_opt(name).await? {
+        None => create_missing(api, name, wanted).await,
         Some(_) => api
-            .patch(NAME, &PatchParams::default(), &Patch::Merge(wanted))
+            .patch(name, &PatchParams::default(), &Patch::Merge(wanted))
             .await
             .map(drop),
     }

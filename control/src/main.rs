@@ -2,6 +2,7 @@
 
 mod certificates;
 mod options;
+mod token;
 
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
@@ -48,6 +49,11 @@ fn main() -> ExitCode {
 fn act(options: Options) -> Result<()> {
     match (options.command, options.serve) {
         (Some(Command::Kubeconfig(issue)), _) => write_kubeconfig(&issue),
+        (Some(Command::Token(command)), _) => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start the runtime")?
+            .block_on(token::run(command)),
         (None, Some(serve)) => {
             start_logging();
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -108,6 +114,7 @@ async fn run(options: Serve) -> Result<()> {
         service_ip,
         address: options.advertise_address,
         port,
+        ca_pem: certificates.pki().ca_pem().to_owned(),
     };
     let access = Access::new(certificates.pki().tokens().clone());
     let router = vetch_server::router(Server::new(ServerConfig {
@@ -133,6 +140,7 @@ async fn run(options: Serve) -> Result<()> {
         root_ca_pem: certificates.pki().ca_pem().to_owned(),
         node_monitor_grace_period: options.node_monitor_grace_period,
         load_balancer_pool: options.load_balancer_pool,
+        signer: certificates.pki().signer(),
     };
     let mut parts = tokio::task::JoinSet::new();
     let serving = vetch_server::serve(

@@ -23,6 +23,67 @@ pub struct Options {
 pub enum Command {
     /// Issues a client certificate by the cluster's CA and writes a kubeconfig with it.
     Kubeconfig(Kubeconfig),
+    /// Bootstrap tokens, by which machines join the running cluster.
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Makes a token and prints the command that joins a machine with it.
+    Create(CreateToken),
+    /// Lists the tokens, with how long they still are good.
+    List {
+        #[command(flatten)]
+        access: TokenAccess,
+    },
+    /// Removes tokens; who joined with one stays.
+    Delete {
+        #[command(flatten)]
+        access: TokenAccess,
+        /// Whole, or its part before the dot
+        #[arg(required = true, value_name = "TOKEN")]
+        tokens: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct TokenAccess {
+    /// An administrator's kubeconfig of the running cluster.
+    #[arg(
+        long,
+        env = "KUBECONFIG",
+        default_value = "/var/lib/vetch-control/admin.kubeconfig"
+    )]
+    pub kubeconfig: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct CreateToken {
+    #[command(flatten)]
+    pub access: TokenAccess,
+    /// ID.SECRET, six and sixteen characters [default: made up]
+    #[arg(value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// How long it is good, e.g. 24h; 0 for ever.
+    #[arg(long, value_parser = ttl, default_value = "24h")]
+    pub ttl: Duration,
+    /// What it is for, for people.
+    #[arg(long, default_value = "")]
+    pub description: String,
+    /// What it may be used for.
+    #[arg(long, value_delimiter = ',', default_value = "signing,authentication")]
+    pub usages: Vec<String>,
+    /// The groups of who shows it. Those of the default may ask for a node's certificate.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "system:bootstrappers:kubeadm:default-node-token"
+    )]
+    pub groups: Vec<String>,
+    /// As kubeadm has it: what is printed is the command in any case.
+    #[arg(long)]
+    pub print_join_command: bool,
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +170,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from(span).map_err(|error| error.to_string())
 }
 
+/// A duration, or 0.
+fn ttl(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" => Ok(Duration::ZERO),
+        text => seconds(text),
+    }
+}
+
 /// `30000-32767` or `30000+2767`, as kube-apiserver reads them.
 fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let number = |text: &str| {
@@ -188,6 +257,12 @@ mod tests {
             parse("vetch-control kubeconfig --data-dir d --server https://a --user u --out f")
                 .unwrap();
         assert!(matches!(issue.command, Some(Command::Kubeconfig(_))));
+        let token = parse("vetch-control token create --ttl 0 --description x").unwrap();
+        let Some(Command::Token(TokenCommand::Create(token))) = token.command else {
+            panic!("no token is created");
+        };
+        assert_eq!((token.ttl, token.usages.len()), (Duration::ZERO, 2));
+        assert!(parse("vetch-control token delete").is_err());
         assert!(parse("vetch-control").is_err() || parse("vetch-control").unwrap().serve.is_none());
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use vetch_identity::Pki;
+use vetch_join::{JoinError, JoinOptions, Managed, Places, join};
 use vetch_store::testing::Etcd;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -209,4 +210,190 @@ fn a_kubeconfig_is_issued_before_anything_runs() {
     assert_eq!(config.current_context.as_deref(), Some("vetch"));
     let user = config.auth_infos[0].auth_info.as_ref().unwrap();
     assert!(user.client_certificate_data.is_some());
+}
+
+/// A machine that is to join this cluster.
+struct Machine {
+    options: JoinOptions,
+    _directory: TempDir,
+}
+
+impl Machine {
+    /// By the command that `token create` printed.
+    fn told(command: &str, name: &str) -> Machine {
+        let directory = TempDir::new().unwrap();
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let [
+            "vetch-node",
+            "join",
+            server,
+            "--token",
+            token,
+            "--ca-hash",
+            hash,
+        ] = words[..]
+        else {
+            panic!("{command}");
+        };
+        Machine {
+            options: JoinOptions {
+                server: server.to_owned(),
+                token: token.parse().unwrap(),
+                ca_hashes: vec![hash.parse().unwrap()],
+                node_name: name.to_owned(),
+                places: Places::at(directory.path()),
+                patience: LIMIT,
+            },
+            _directory: directory,
+        }
+    }
+
+    /// What the daemon makes of the files.
+    async fn client(&self) -> (kube::Client, Managed) {
+        let text = kube::config::Kubeconfig::read_from(self.options.places.kubeconfig()).unwrap();
+        let managed = Managed::of(&text).unwrap();
+        let options = kube::config::KubeConfigOptions::default();
+        let mut config = kube::Config::from_custom_kubeconfig(text, &options)
+            .await
+            .unwrap();
+        config.proxy_url = None;
+        (kube::Client::try_from(config).unwrap(), managed)
+    }
+}
+
+fn token(directory: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vetch-control"))
+        .arg("token")
+        .args(args)
+        .arg("--kubeconfig")
+        .arg(directory.join("admin.kubeconfig"))
+        .output()
+        .unwrap()
+}
+
+fn printed(output: Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_joins_by_the_command_that_was_printed() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let etcd = Etcd::start().await;
+    let directory = TempDir::new().unwrap();
+    let port = free_port();
+    let _control = Control::start(directory.path(), etcd.endpoint(), port);
+    let kubeconfig = directory.path().join("admin.kubeconfig");
+    eventually("the administrator's kubeconfig", async || {
+        kubeconfig.exists().then_some(())
+    })
+    .await;
+    let command = eventually("a token", async || {
+        let made = token(
+            directory.path(),
+            &["create", "--description", "test", "--ttl", "1h"],
+        );
+        made.status.success().then(|| printed(made))
+    })
+    .await;
+    assert!(
+        command.starts_with(&format!("vetch-node join 127.0.0.1:{port} --token ")),
+        "{command}"
+    );
+
+    let machine = Machine::told(&command, "worker-1");
+    let joined = join(&machine.options).await.unwrap();
+    assert_eq!(joined.server, format!("https://127.0.0.1:{port}"));
+    assert!(!joined.kept);
+    let (client, managed) = machine.client().await;
+    let first = managed.certificate().unwrap();
+    assert_eq!(first.user, "system:node:worker-1");
+    let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(client.clone());
+    let node = serde_json::from_value(json!({"metadata": {"name": "worker-1"}})).unwrap();
+    nodes
+        .create(&kube::api::PostParams::default(), &node)
+        .await
+        .unwrap();
+    let other = serde_json::from_value(json!({"metadata": {"name": "worker-2"}})).unwrap();
+    let told = nodes
+        .create(&kube::api::PostParams::default(), &other)
+        .await;
+    assert!(told.unwrap_err().to_string().contains("not allowed"));
+    // Once more changes nothing.
+    let again = join(&machine.options).await.unwrap();
+    assert!(again.kept);
+    assert_eq!(managed.certificate().unwrap(), first);
+
+    rotates(&client, &managed).await;
+    let (client, _) = machine.client().await;
+    let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(client);
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True",
+        "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+    let (params, patch) = (
+        kube::api::PatchParams::default(),
+        kube::api::Patch::Strategic(ready),
+    );
+    nodes
+        .patch_status("worker-1", &params, &patch)
+        .await
+        .unwrap();
+    refusals(&command, directory.path()).await;
+}
+
+/// The node asks for its next certificate by the one it has, and is known by the new one.
+async fn rotates(client: &kube::Client, managed: &Managed) {
+    let first = managed.certificate().unwrap();
+    let renewal = vetch_join::renew(client, "worker-1", managed);
+    tokio::time::timeout(LIMIT, renewal).await.unwrap();
+    let second = managed.certificate().unwrap();
+    assert_ne!(second, first);
+    assert_eq!(second.user, first.user);
+}
+
+/// Each failure says which it is.
+async fn refusals(command: &str, directory: &Path) {
+    let with = |change: fn(&mut JoinOptions)| {
+        let mut machine = Machine::told(command, "worker-9");
+        machine.options.patience = Duration::from_secs(1);
+        change(&mut machine.options);
+        machine
+    };
+    let taken = with(|options| options.node_name = "worker-1".into());
+    let told = join(&taken.options).await.unwrap_err();
+    assert!(matches!(told, JoinError::NameTaken { .. }), "{told}");
+    let hash = with(|options| {
+        options.ca_hashes = vec![format!("sha256:{}", "0".repeat(64)).parse().unwrap()];
+    });
+    let told = join(&hash.options).await.unwrap_err();
+    assert!(matches!(told, JoinError::WrongHash { .. }), "{told}");
+    let unknown = with(|options| options.token = "zzzzzz.0123456789abcdef".parse().unwrap());
+    let told = join(&unknown.options).await.unwrap_err();
+    assert!(matches!(told, JoinError::UnknownToken { .. }), "{told}");
+    let forged = with(|options| {
+        let forged = format!("{}.0123456789abcdef", options.token.id());
+        options.token = forged.parse().unwrap();
+    });
+    let told = join(&forged.options).await.unwrap_err();
+    assert!(matches!(told, JoinError::Signature { .. }), "{told}");
+    let nobody = with(|options| options.server = "127.0.0.1:1".into());
+    let told = join(&nobody.options).await.unwrap_err();
+    assert!(matches!(told, JoinError::Unreachable { .. }), "{told}");
+
+    let listed = printed(token(directory, &["list"]));
+    let whole = command.split_whitespace().nth(4).unwrap();
+    let line = listed.lines().find(|line| line.starts_with(whole)).unwrap();
+    assert!(line.contains("59m") && line.contains("test"), "{listed}");
+    let id = whole.split('.').next().unwrap();
+    let gone = printed(token(directory, &["delete", id]));
+    assert_eq!(gone, format!("bootstrap token {id:?} deleted\n"));
+    // Its signature goes with it, so that nobody trusts a cluster by it any more.
+    let late = with(|_| {});
+    eventually("the deleted token is unknown", async || {
+        // A moment long it may still be known.
+        let told = join(&late.options).await.err();
+        matches!(told, Some(JoinError::UnknownToken { .. })).then_some(())
+    })
+    .await;
+    let twice = token(directory, &["delete", id]);
+    assert_eq!(twice.status.code(), Some(1));
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Taint;
 use vetch_agent::node::image_gc::Thresholds;
+use vetch_join::{CaHash, Token};
 use vetch_proxy::{Frontend, LoadBalancerMode, Xdp};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
@@ -51,6 +53,9 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Only the runtime and its pod network, behind a CRI socket: for a kubelet, crictl or critest
     Cri(CriArgs),
+    /// Makes this machine a node of a cluster: fetches who the cluster is, asks it for a certificate,
+    /// writes the daemon's settings and starts it. Can be repeated
+    Join(JoinArgs),
     /// Ends a node whose daemon is stopped: kills its pods and removes all it left on the machine
     Cleanup(CleanupArgs),
 }
@@ -321,6 +326,46 @@ pub struct DaemonArgs {
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]
     pub node_labels: Vec<(String, String)>,
+    /// Taints the Node object is made with: key=value:Effect,…
+    #[arg(long, value_name = "TAINTS", env = "VETCH_REGISTER_WITH_TAINTS", value_delimiter = ',', value_parser = taint)]
+    pub register_with_taints: Vec<Taint>,
+}
+
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// The API server
+    #[arg(value_name = "HOST:PORT")]
+    pub server: String,
+    /// What `vetch-control token create` made
+    #[arg(long, value_name = "ID.SECRET")]
+    pub token: Token,
+    /// The hash of the cluster authority's public key; several where it has several
+    #[arg(
+        long,
+        value_name = "sha256:HEX",
+        visible_alias = "discovery-token-ca-cert-hash",
+        required = true
+    )]
+    pub ca_hash: Vec<CaHash>,
+    /// The name of the Node object [default: the machine's]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// An address of this machine by which other nodes reach it [default: that of packets to the
+    /// API server]
+    #[arg(long, value_name = "IP")]
+    pub node_ip: Option<IpAddr>,
+    /// Labels of the Node object: key=value,…
+    #[arg(long, value_name = "LABELS", value_delimiter = ',', value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// Taints of the Node object when it is made: key=value:Effect,…
+    #[arg(long, value_name = "TAINTS", value_delimiter = ',', value_parser = taint)]
+    pub taints: Vec<Taint>,
+    /// Where the kubeconfig, the certificate and the settings are kept
+    #[arg(long, value_name = "DIR", default_value = "/etc/vetch")]
+    pub config_dir: PathBuf,
+    /// How long to wait for the API server, and then for the certificate
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub timeout: u64,
 }
 
 #[derive(Debug, Args)]
@@ -402,6 +447,29 @@ fn label(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a label is key=value".into()),
     }
+}
+
+/// `key=value:Effect` or `key:Effect`, as kubectl and the kubelet have it.
+fn taint(text: &str) -> Result<Taint, String> {
+    let wrong = || {
+        "a taint is key=value:Effect, where Effect is NoSchedule, PreferNoSchedule or NoExecute"
+            .to_owned()
+    };
+    let (what, effect) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let (key, value) = match what.split_once('=') {
+        Some((key, value)) => (key, Some(value.to_owned())),
+        None => (what, None),
+    };
+    let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    if key.is_empty() || !known.contains(&effect) {
+        return Err(wrong());
+    }
+    Ok(Taint {
+        key: key.to_owned(),
+        value: value.filter(|value| !value.is_empty()),
+        effect: effect.to_owned(),
+        time_added: None,
+    })
 }
 
 #[cfg(test)]
@@ -501,6 +569,36 @@ mod tests {
         assert!(cli.daemon.connection_metrics);
         assert!(!parse(&NEEDED).unwrap().daemon.connection_metrics);
         assert!(parse(&[&NEEDED[..], &["--node-labels", "zone"]].concat()).is_err());
+    }
+
+    #[test]
+    fn joining_needs_a_server_a_token_and_a_hash() {
+        let hash = format!("sha256:{}", "0".repeat(64));
+        let whole = [
+            "vetch-node",
+            "join",
+            "10.0.0.1:6443",
+            "--token",
+            "abcdef.0123456789abcdef",
+            "--ca-hash",
+            &hash,
+        ];
+        let more = ["--labels", "a=b", "--taints", "k=v:NoSchedule,l:NoExecute"];
+        let cli = parse(&[&whole[..], &more].concat()).unwrap();
+        let Some(Command::Join(args)) = cli.command else {
+            panic!("{cli:?}");
+        };
+        assert_eq!(args.taints.len(), 2);
+        assert_eq!(args.taints[0].value.as_deref(), Some("v"));
+        assert_eq!((args.timeout, args.ca_hash.len()), (60, 1));
+        for missing in [2..3, 3..5, 5..7] {
+            let mut args = whole.to_vec();
+            args.drain(missing);
+            assert!(parse(&args).is_err(), "{args:?}");
+        }
+        for bad in ["k", "k=v", ":NoSchedule", "k=v:Sometimes"] {
+            assert!(taint(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

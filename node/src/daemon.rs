@@ -7,11 +7,13 @@ mod parts;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustix::fs::{FlockOperation, flock};
 use tracing::info;
+use vetch_join::Managed;
 
 use crate::cli::{CriArgs, DaemonArgs, Places};
 use crate::{cgroup, check, filesystems, logging, mount_namespace};
@@ -21,6 +23,7 @@ pub fn main(mut args: DaemonArgs) -> Result<()> {
     check::kernel()?;
     let shim = check::shim(args.runtime.shim.as_deref())?;
     let kubeconfig = read_kubeconfig(&args)?;
+    let certificate = own_certificate(&kubeconfig)?;
     let ready = prepare(&args.places, &[&args.pod_log_dir])?;
     let seccomp_root = seccomp_root(&args, &ready.places)?;
     if let Some(given) = &mut args.pod_manifest_path {
@@ -39,6 +42,7 @@ pub fn main(mut args: DaemonArgs) -> Result<()> {
             seccomp_root,
             shim,
             config,
+            certificate,
             kubelet,
             can_lower_oom_score: ready.can_lower_oom_score,
         })
@@ -105,10 +109,33 @@ fn read_kubeconfig(args: &DaemonArgs) -> Result<Kubeconfig> {
         .context("--kubeconfig is missing")?;
     Kubeconfig::read_from(path).with_context(|| {
         format!(
-            "cannot read the kubeconfig {}: `vetch-control kubeconfig` writes one",
+            "cannot read the kubeconfig {}: `vetch-node join` or `vetch-control kubeconfig` writes one",
             path.display()
         )
     })
+}
+
+/// One that has ended lets nobody renew it.
+fn own_certificate(kubeconfig: &Kubeconfig) -> Result<Option<Managed>> {
+    let Some(managed) = Managed::of(kubeconfig) else {
+        return Ok(None);
+    };
+    let path = managed.path();
+    let certificate = managed.certificate().with_context(|| {
+        format!(
+            "the certificate {} cannot be read: `vetch-node join` makes another",
+            path.display()
+        )
+    })?;
+    let now = SystemTime::now();
+    if SystemTime::from(certificate.ends) <= now {
+        bail!(
+            "the certificate {} ended at {}: `vetch-node join` makes another (`vetch-control token create` prints the whole command)",
+            path.display(),
+            certificate.ends
+        );
+    }
+    Ok(Some(managed))
 }
 
 /// Paths mean the same wherever the process goes.

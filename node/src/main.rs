@@ -9,6 +9,7 @@ mod daemon;
 mod drops;
 mod filesystems;
 mod image;
+mod join;
 mod logging;
 mod maps;
 mod mount_namespace;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Some(Command::Drops(args)) => drops::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Cri(args)) => daemon::cri(args),
+        Some(Command::Join(args)) => join::main(&args),
         Some(Command::Cleanup(args)) => cleanup::main(&args),
     };
     match outcome {

@@ -173,3 +173,68 @@ fn a_lost_node_turns_not_ready_and_its_pods_start_elsewhere() -> Result<()> {
     outcome?;
     cluster.wait_node(&lost, "Ready", MINUTE)
 }
+
+#[test]
+fn a_node_is_drained_removed_and_comes_back() -> Result<()> {
+    let cluster = Cluster::exclusive()?;
+    let (namespace, url) = deploy(&cluster, "drain")?;
+    ensure!(
+        cluster.nodes.len() > 1,
+        "pods of a single node have nowhere to go"
+    );
+    let node = cluster.nodes.last().context("a node")?;
+    let here = |pods: &[Value]| {
+        let on = |pod: &&Value| pod["spec"]["nodeName"] == node.name.as_str();
+        pods.iter().filter(on).count()
+    };
+    let budget = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "echo"},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "echo"}}},
+    });
+    namespace.apply(&budget.to_string())?;
+    let allowed = "/status/disruptionsAllowed";
+    namespace.wait_field("poddisruptionbudget/echo", allowed, &json!(1), MINUTE)?;
+    let load = cluster.nodes[0].start_load(&url, 120)?;
+
+    cluster.kubectl(&["cordon", &node.name])?.ok()?;
+    cluster.wait_node(&node.name, "Ready,SchedulingDisabled", MINUTE)?;
+    // By the eviction API: nothing is deleted behind a controller's back. What others left there is left there.
+    let args = [
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+        "--timeout=120s",
+    ];
+    let drain = [&["drain", &node.name, "--pod-selector=app=echo"], &args[..]].concat();
+    cluster.kubectl(&drain)?.ok()?;
+    ensure!(
+        here(&namespace.pods("app=echo")?) == 0,
+        "drained, and not empty"
+    );
+    namespace.wait_endpoints("echo", 3)?;
+    load.stop()?.assert_lossless()?;
+
+    cluster.kubectl(&["delete", "node", &node.name])?.ok()?;
+    let uid = || namespace.field(&format!("node/{}", node.name), "/metadata/uid");
+    ensure!(uid().is_err(), "the node is still there");
+    cluster.xtask(&["node", "stop", &node.name])?;
+    cluster.xtask(&["node", "start", &node.name])?;
+    eventually(MINUTE, "the node registers anew", || uid().map(drop))?;
+    cluster.wait_node(&node.name, "Ready", MINUTE)?;
+
+    // It takes pods, and they are reached from elsewhere: a new Node, maybe with another range.
+    let back = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "back"},
+        "spec": {"nodeSelector": {"kubernetes.io/hostname": node.name}, "containers": [{
+            "name": "app", "image": "vetch.local/echo:v1", "imagePullPolicy": "IfNotPresent",
+        }]},
+    });
+    namespace.apply(&back.to_string())?;
+    namespace.wait_field("pod/back", "/status/phase", &json!("Running"), MINUTE)?;
+    let ip = namespace.field("pod/back", "/status/podIP")?;
+    let own = format!("http://{}:8080/", ip.as_str().context("podIP")?);
+    eventually(MINUTE, "its pod is reached from another node", || {
+        cluster.nodes[0]
+            .run("curl", &["-sf", "--max-time", "5", &own])
+            .map(drop)
+    })
+}

@@ -56,7 +56,7 @@ fn a_node_cut_off_is_left_out_and_finds_its_pods_as_they_were() -> Result<()> {
 }
 
 #[test]
-fn a_machine_joins_by_installing_the_package() -> Result<()> {
+fn a_machine_joins_by_the_package_and_a_token() -> Result<()> {
     let cluster = Cluster::machines_exclusive()?;
     let node = cluster.nodes.last().context("a node")?;
     ensure!(cluster.nodes.len() > 1, "the control plane's machine stays");
@@ -64,8 +64,9 @@ fn a_machine_joins_by_installing_the_package() -> Result<()> {
         .context("VETCH_NODE_PACKAGE names no package: run `cargo xtask e2e`")?;
     let namespace = Namespace::create(&cluster, "join")?;
 
-    // Removal ends its pods and takes what it made on the machine with it.
+    // Removal ends its pods and takes what it made on the machine with it; the settings are people's.
     node.run("dpkg", &["--purge", "vetch-node"])?;
+    node.run("rm", &["-rf", "/etc/vetch"])?;
     cluster.kubectl(&["delete", "node", &node.name])?.ok()?;
     let left = node.run(
         "sh",
@@ -82,6 +83,28 @@ fn a_machine_joins_by_installing_the_package() -> Result<()> {
         .status()?;
     ensure!(status.success(), "the package did not reach {}", node.name);
     node.run("dpkg", &["--install", "/root/vetch-node.deb"])?;
+    let unit = node.run("systemctl", &["show", "-p", "ActiveState", "vetch-node"])?;
+    ensure!(
+        unit.trim() == "ActiveState=inactive",
+        "a daemon that knows no cluster is {unit}"
+    );
+    // On the control plane's machine, by the kubeconfig that is there.
+    let command = cluster.nodes[0].run("vetch-control", &["token", "create", "--ttl", "10m"])?;
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let (program, args) = words.split_first().context("a command to join")?;
+    let told = node.run(program, args)?;
+    ensure!(told.contains("vetch-node.service runs"), "{told}");
+    cluster.wait_node(&node.name, "Ready", 2 * MINUTE)?;
+    let own = "/etc/vetch/pki/node-client-current.pem";
+    let mode = node.run("stat", &["-L", "-c", "%a", own])?;
+    ensure!(mode.trim() == "600", "{own} has mode {mode}");
+    // Once more is no other join.
+    let before = node.run("readlink", &[own])?;
+    let again = node.run(program, args)?;
+    ensure!(
+        again.contains("has its certificate already") && node.run("readlink", &[own])? == before,
+        "{again}"
+    );
     cluster.wait_node(&node.name, "Ready", 2 * MINUTE)?;
 
     // The images went with the removal.

@@ -1,4 +1,7 @@
 //! `package`: the daemons as Debian packages, with their systemd units.
+//!
+//! dpkg-deb makes them, which is on every Debian: cargo-deb would be one more program to build on two cores, for four
+//! control files that it would have to be told as well, and would not strip another profile's vetch-shim.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,6 +22,8 @@ struct Package {
     /// Its own program comes first.
     programs: &'static [&'static str],
     depends: &'static str,
+    /// What apt brings with it unless told otherwise.
+    recommends: &'static str,
     unit: &'static str,
     /// Before the package's files go for good: what it made on the machine goes as well.
     purge: &'static str,
@@ -30,6 +35,7 @@ const NODE: Package = Package {
     programs: &["vetch-node", "vetch-shim"],
     // Images are pulled from registries that show certificates.
     depends: "libc6 (>= 2.36), libgcc-s1, ca-certificates",
+    recommends: "",
     unit: include_str!("package/vetch-node.service"),
     purge: "/usr/bin/vetch-node cleanup || true",
 };
@@ -39,6 +45,8 @@ const CONTROL: Package = Package {
     summary: "Control plane of Vetch: API server, scheduler and controllers over etcd",
     programs: &["vetch-control"],
     depends: "libc6 (>= 2.36), libgcc-s1",
+    // On the same machine, for the first cluster; elsewhere for others.
+    recommends: "etcd-server",
     unit: include_str!("package/vetch-control.service"),
     purge: "true",
 };
@@ -132,17 +140,22 @@ fn control_files(package: &Package) -> [(&'static str, String, u32); 4] {
         name,
         summary,
         depends,
+        recommends,
         purge,
         ..
     } = package;
     let version = version();
+    let recommends = match *recommends {
+        "" => String::new(),
+        others => format!("Recommends: {others}\n"),
+    };
     [
         (
             "control",
             format!(
                 "Package: {name}\nVersion: {version}\nArchitecture: amd64\nSection: admin\n\
                  Priority: optional\nMaintainer: The Vetch founders <vetch@localhost>\n\
-                 Depends: {depends}\nDescription: {summary}\n"
+                 Depends: {depends}\n{recommends}Description: {summary}\n"
             ),
             0o644,
         ),
@@ -191,10 +204,23 @@ mod tests {
     }
 
     #[test]
+    fn a_control_plane_comes_with_its_etcd() {
+        let (_, text, _) = &control_files(&CONTROL)[0];
+        assert!(
+            text.contains("\nRecommends: etcd-server\nDescription: "),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn scripts_are_for_sh_and_leave_an_image_in_the_making_alone() {
         for (name, text, mode) in control_files(&NODE) {
             if name == "control" {
                 assert!(text.ends_with('\n') && text.contains("Package: vetch-node\n"));
+                assert!(
+                    !text.contains("Recommends") && !text.contains("\n\n"),
+                    "{text}"
+                );
                 continue;
             }
             assert_eq!(mode, 0o755, "{name}");

@@ -1,5 +1,6 @@
 //! One file a kind.
 
+pub mod certificate_signing_request;
 pub mod config_map;
 pub mod controller_revision;
 pub mod deployment;
@@ -11,6 +12,7 @@ pub mod lease;
 pub mod namespace;
 pub mod node;
 pub mod pod;
+pub mod pod_disruption_budget;
 pub mod replica_set;
 pub mod review;
 pub mod runtime_class;

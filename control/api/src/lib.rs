@@ -1,6 +1,7 @@
 //! The registry of resources: one row a kind, and everything that can be derived from the types' schemas.
 //! Pure: nothing here does IO or reads the clock.
 
+pub mod csr;
 pub mod decode;
 pub mod field;
 pub mod ip;

@@ -25,12 +25,14 @@ static REGISTRY: &[Resource] = &[
     kinds::review::SELF_SUBJECT_ACCESS,
     kinds::review::SELF_SUBJECT_RULES,
     kinds::review::SUBJECT_ACCESS,
+    kinds::certificate_signing_request::ROW,
     kinds::lease::ROW,
     kinds::endpoint_slice::ROW,
     kinds::event::EVENTS,
     kinds::ip_address::ROW,
     kinds::service_cidr::ROW,
     kinds::runtime_class::ROW,
+    kinds::pod_disruption_budget::ROW,
 ];
 
 /// Every kind served, in discovery order.

@@ -3,7 +3,7 @@
 mod revision;
 mod rollout;
 mod status;
-mod strategy;
+pub mod strategy;
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -183,8 +183,19 @@ where
 
     /// Follows the API until shutdown.
     pub async fn run(&self, api: Api<K>, shutdown: CancellationToken) {
+        self.run_selected(api, watcher::Config::default(), shutdown)
+            .await;
+    }
+
+    /// Follows a part of the kind.
+    pub async fn run_selected(
+        &self,
+        api: Api<K>,
+        selected: watcher::Config,
+        shutdown: CancellationToken,
+    ) {
         let path = api.resource_url().to_owned();
-        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let mut events = std::pin::pin!(watcher(api, selected).default_backoff());
         let mut listed: HashSet<ObjectKey> = HashSet::new();
         let mut listed_revision = 0;
         loop {

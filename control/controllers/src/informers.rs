@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, Pod, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::watcher::Config;
 use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,11 +23,17 @@ use crate::key::ObjectKind;
 
 /// Where nodes keep their heartbeats.
 pub const NODE_LEASES: &str = "kube-node-lease";
+/// Where bootstrap tokens are.
+pub const TOKENS: &str = "kube-system";
 
 #[derive(Clone)]
 pub struct Informers {
+    /// Secrets of that type alone: nobody here needs others.
+    pub bootstrap_tokens: Arc<Informer<Secret>>,
+    pub certificate_requests: Arc<Informer<CertificateSigningRequest>>,
     pub config_maps: Arc<Informer<ConfigMap>>,
     pub deployments: Arc<Informer<Deployment>>,
+    pub disruption_budgets: Arc<Informer<PodDisruptionBudget>>,
     pub endpoint_slices: Arc<Informer<EndpointSlice>>,
     pub endpoints: Arc<Informer<Endpoints>>,
     pub ip_addresses: Arc<Informer<IPAddress>>,
@@ -41,8 +50,11 @@ pub struct Informers {
 impl Default for Informers {
     fn default() -> Informers {
         Informers {
+            bootstrap_tokens: Arc::default(),
+            certificate_requests: Arc::default(),
             config_maps: Arc::default(),
             deployments: Arc::default(),
+            disruption_budgets: Arc::default(),
             endpoint_slices: Arc::new(Informer::owned_by(of_service)),
             endpoints: Arc::default(),
             ip_addresses: Arc::default(),
@@ -68,8 +80,16 @@ impl Informers {
                 tasks.spawn(async move { informer.run(api, shutdown).await });
             }};
         }
+        let (tokens, stop) = (self.bootstrap_tokens.clone(), shutdown.clone());
+        let api = Api::namespaced(client.clone(), TOKENS);
+        tasks.spawn(async move {
+            let of_type = Config::default().fields("type=bootstrap.kubernetes.io/token");
+            tokens.run_selected(api, of_type, stop).await;
+        });
+        watch!(certificate_requests, Api::all(client.clone()));
         watch!(config_maps, Api::all(client.clone()));
         watch!(deployments, Api::all(client.clone()));
+        watch!(disruption_budgets, Api::all(client.clone()));
         watch!(endpoint_slices, Api::all(client.clone()));
         watch!(endpoints, Api::all(client.clone()));
         watch!(ip_addresses, Api::all(client.clone()));
@@ -85,8 +105,11 @@ impl Informers {
 
     /// Until every cache holds what existed when its watch began: deciding on less creates doubles.
     pub async fn wait_synced(&self) {
+        self.bootstrap_tokens.wait_synced().await;
+        self.certificate_requests.wait_synced().await;
         self.config_maps.wait_synced().await;
         self.deployments.wait_synced().await;
+        self.disruption_budgets.wait_synced().await;
         self.endpoint_slices.wait_synced().await;
         self.endpoints.wait_synced().await;
         self.ip_addresses.wait_synced().await;
@@ -119,7 +142,7 @@ impl Informers {
             })*};
         }
         listen!(
-            config_maps: ConfigMap, deployments: Deployment, endpoint_slices: EndpointSlice,
+            certificate_requests: CertificateSigningRequest, config_maps: ConfigMap, deployments: Deployment, disruption_budgets: PodDisruptionBudget, endpoint_slices: EndpointSlice,
             endpoints: Endpoints, ip_addresses: IPAddress, namespaces: Namespace, nodes: Node,
             pods: Pod, replica_sets: ReplicaSet, service_accounts: ServiceAccount,
             service_cidrs: ServiceCIDR, services: Service

@@ -1,10 +1,14 @@
 //! The controllers: each watches what it needs, decides in a pure function, and writes through the
 //! API like any other client.
 //!
+//! What no client may do, signing certificates, is done by a signer that is handed in.
 //! [`informer`] keeps one cache a kind, [`queue`] and [`worker`] run reconcilers that take no input
 //! but a key, [`events`] tells people what was done.
 
+mod bootstrap;
+mod certificates;
 mod deployment;
+mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
@@ -42,7 +46,13 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::bootstrap::clean::TokenCleaner;
+use self::bootstrap::sign::BootstrapSigner;
+use self::certificates::approve::CertificateApproval;
+use self::certificates::clean::CertificateCleaner;
+use self::certificates::sign::CertificateSigning;
 use self::deployment::DeploymentController;
+use self::disruption::DisruptionController;
 use self::endpoint_slice::EndpointSliceController;
 use self::endpoint_slice_mirroring::EndpointSliceMirroring;
 use self::endpoints::EndpointsController;
@@ -75,6 +85,8 @@ pub struct ControllersConfig {
     pub node_monitor_grace_period: Duration,
     /// Where services of type LoadBalancer get their addresses from; without it they wait for somebody else.
     pub load_balancer_pool: Vec<AddressRange>,
+    /// Signs what was approved.
+    pub signer: vetch_identity::Signer,
 }
 
 /// Runs all controllers until shutdown.
@@ -130,6 +142,14 @@ pub async fn run(
     let cidrs = controller!(|queue| ServiceCidrs::new(c.clone(), &informers, &queue));
     let addresses = controller!(|queue| IpAddresses::new(c.clone(), &events, &informers, &queue));
     let pod_gc = controller!(|queue| PodGc::new(c.clone(), &informers, &queue));
+    let disruption = controller!(|queue| DisruptionController::new(c.clone(), &informers, &queue));
+    let approval = controller!(|queue| CertificateApproval::new(c.clone(), &informers, &queue));
+    let signer = config.signer;
+    let signing =
+        controller!(|queue| CertificateSigning::new(c.clone(), signer, &informers, &queue));
+    let csr_cleaner = controller!(|queue| CertificateCleaner::new(c.clone(), &informers, &queue));
+    let bootstrap_signer = controller!(|queue| BootstrapSigner::new(c.clone(), &informers, &queue));
+    let token_cleaner = controller!(|queue| TokenCleaner::new(c.clone(), &informers, &queue));
     let removals = namespace::watch_removals(&informers, &namespaces.1);
     let garbage = GarbageCollector::new(
         client.clone(),
@@ -166,7 +186,13 @@ pub async fn run(
         ipam,
         cidrs,
         addresses,
-        pod_gc
+        pod_gc,
+        approval,
+        signing,
+        csr_cleaner,
+        bootstrap_signer,
+        token_cleaner,
+        disruption
     );
     if let Some(balancers) = balancers {
         work!(balancers);

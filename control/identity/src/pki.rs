@@ -7,6 +7,7 @@
 //! Names are kubeadm's. What the control plane shows itself is beside them (`kept.rs`).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
@@ -18,7 +19,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use crate::files::{self, FileError};
-use crate::{Tokens, User};
+use crate::{Signer, Tokens, User};
 
 /// kubeadm's lifetime of a CA.
 const CA_YEARS: i64 = 10;
@@ -65,7 +66,7 @@ pub struct Pki {
     directory: PathBuf,
     ca_pem: String,
     ca_der: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Arc<Issuer<'static, KeyPair>>,
     tokens: Tokens,
 }
 
@@ -102,7 +103,7 @@ impl Pki {
             directory: dir.to_owned(),
             ca_pem,
             ca_der,
-            issuer,
+            issuer: Arc::new(issuer),
             tokens,
         })
     }
@@ -117,6 +118,11 @@ impl Pki {
 
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// Signs what others ask for, and does nothing else with the authority's key.
+    pub fn signer(&self) -> Signer {
+        Signer::new(self.issuer.clone(), &self.ca_der)
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -166,7 +172,10 @@ impl Pki {
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
         set_validity(&mut params, LEAF_YEARS, now);
-        Ok(params.signed_by(key, &self.issuer).map_err(failed)?.pem())
+        Ok(params
+            .signed_by(key, self.issuer.as_ref())
+            .map_err(failed)?
+            .pem())
     }
 }
 

@@ -9,13 +9,14 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use vetch_api::resource::{Propagation, Resource};
+use vetch_api::resource::{Propagation, Resource, SubresourceKind};
 use vetch_store::{Error, Object, Precondition, Write};
 
 use crate::admission::{Attributes, Operation, admit};
 use crate::output::Form;
 use crate::read::{json_response, object_response};
 use crate::request::{Query, Target};
+use crate::scale::tell_eviction;
 use crate::state::presented;
 use crate::status::{Result, Status, from_store, success};
 use crate::write::{ATTEMPTS, Request, finalizes, is_held, timestamp};
@@ -215,9 +216,21 @@ impl Request<'_> {
             ..self.attributes(Operation::Delete, name, Some(&before), dry_run)
         };
         let effects = admit(self.server, &attributes, &mut before.clone()).await?;
-        let outcome = decide(resource, &old.value, options, Timestamp::now());
+        let mut outcome = decide(resource, &old.value, options, Timestamp::now());
         let mut conditions = vec![Precondition::At(old.key.clone(), old.revision)];
         let mut writes = Vec::new();
+        if let Some(SubresourceKind::Eviction) = self.target.kind() {
+            // An eviction is asked about as itself, and what it costs is paid with the wish.
+            let attributes = self.attributes(Operation::Create, name, Some(&before), dry_run);
+            let cost = admit(self.server, &attributes, &mut before.clone()).await?;
+            conditions.extend(cost.conditions);
+            writes.extend(cost.writes);
+            if let Outcome::Mark(marked) = &mut outcome
+                && old.value["metadata"]["deletionTimestamp"].is_null()
+            {
+                tell_eviction(marked);
+            }
+        }
         match &outcome {
             Outcome::Remove => {
                 writes.push(Write::Delete(old.key.clone()));

@@ -193,7 +193,7 @@ impl Request<'_> {
                 }
                 let mut new = old.clone();
                 new["spec"]["nodeName"] = node.into();
-                set_condition(&mut new, "PodScheduled", "True");
+                set_condition(&mut new, "PodScheduled", "True", None);
                 for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
                     new["metadata"]["annotations"][key] = value.clone();
                 }
@@ -207,10 +207,15 @@ impl Request<'_> {
         Ok(json_response(StatusCode::CREATED, answer.to_string()))
     }
 
-    /// POST pods/eviction: a delete that a disruption budget could refuse; there are none here yet.
+    /// POST pods/eviction: a delete that a plugin may refuse, for the sake of a disruption budget.
     pub(crate) async fn evict(&self, body: &Bytes) -> Result<Response> {
         let eviction: Value = serde_json::from_slice(body)
             .map_err(|error| Status::bad_request(format!("error decoding Eviction: {error}")))?;
+        if eviction["metadata"]["name"].as_str().unwrap_or_default() != self.name() {
+            return Err(Status::bad_request(
+                "name in URL does not match name in Eviction object",
+            ));
+        }
         let options = match eviction
             .get("deleteOptions")
             .filter(|options| !options.is_null())
@@ -224,16 +229,27 @@ impl Request<'_> {
     }
 }
 
-fn set_condition(object: &mut Value, kind: &str, status: &str) {
+/// Says on the object that its end is an eviction.
+pub(crate) fn tell_eviction(object: &mut Value) {
+    let why = ("EvictionByEvictionAPI", "Eviction API: evicting");
+    set_condition(object, "DisruptionTarget", "True", Some(why));
+}
+
+/// `why`: reason and message.
+fn set_condition(object: &mut Value, kind: &str, status: &str, why: Option<(&str, &str)>) {
     let now = timestamp(jiff::Timestamp::now());
     let mut conditions = object["status"]["conditions"]
         .as_array()
         .cloned()
         .unwrap_or_default();
     conditions.retain(|condition| condition["type"] != kind);
-    conditions.push(
-        json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": now}),
-    );
+    let mut condition =
+        json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": now});
+    if let Some((reason, message)) = why {
+        condition["reason"] = reason.into();
+        condition["message"] = message.into();
+    }
+    conditions.push(condition);
     object["status"]["conditions"] = conditions.into();
 }
 

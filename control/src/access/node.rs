@@ -7,6 +7,7 @@
 use vetch_identity::User;
 use vetch_server::guard::Action;
 
+use super::bootstrap::{CERTIFICATES, REQUESTS};
 use super::facts::Facts;
 use super::references::{Kind, is_bound_to, refers_to};
 
@@ -40,6 +41,12 @@ pub(super) fn decide(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Resu
             Ok(())
         }
         ("coordination.k8s.io", "leases", "") => own_lease(node, action),
+        // Its next certificate; which ones it may ask for says NodeRestriction.
+        (CERTIFICATES, REQUESTS, "") if matches!(verb, "create" | "get" | "list" | "watch") => {
+            Ok(())
+        }
+        // kubeadm:node-autoapprove-certificate-rotation
+        (CERTIFICATES, REQUESTS, "selfnodeclient") if verb == "create" => Ok(()),
         // The kubelet's own server asks who its clients are and what they may.
         ("authentication.k8s.io", "tokenreviews", "")
         | ("authorization.k8s.io", "subjectaccessreviews", "")

@@ -1,5 +1,6 @@
 //! NodeRestriction: a node writes what is its own, and nothing else.
 
+mod certificate;
 mod labels;
 mod node;
 mod pod;
@@ -68,6 +69,9 @@ fn decide(attributes: &Attributes<'_>, node: &str, object: &Value) -> Result<(),
         ("", "nodes") => node::decide(attributes, node, object),
         ("", "pods") => pod::decide(attributes, node, object),
         ("coordination.k8s.io", "leases") => lease(attributes, node),
+        ("certificates.k8s.io", "certificatesigningrequests") => {
+            certificate::decide(attributes, object)
+        }
         _ => Ok(()),
     }
 }

@@ -19,7 +19,7 @@ use vetch_server::connect::{Call, Connect};
 use vetch_server::guard::Guard as _;
 use vetch_server::status::{Result, Status};
 
-use crate::access::{Access, authenticate_token, rules};
+use crate::access::{Access, rules};
 use access::Asked;
 
 #[derive(Clone, Copy)]
@@ -146,10 +146,10 @@ impl Review {
             ));
         }
         let audiences = review.spec.audiences.unwrap_or_default();
-        let known = authenticate_token(server, self.access.tokens(), &token, &audiences).await;
+        let known = self.access.bearer_of(server, &token, &audiences).await;
         Ok(match known {
-            Ok((user, claims)) => {
-                json!({"authenticated": true, "user": user, "audiences": claims.audiences})
+            Ok((user, audiences)) => {
+                json!({"authenticated": true, "user": user, "audiences": audiences})
             }
             Err(why) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
         })

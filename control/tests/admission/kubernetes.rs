@@ -21,6 +21,7 @@ async fn ensure(api: &Api, networks: &str) {
         service_ip: "10.96.0.1".parse().unwrap(),
         address: "192.0.2.7".parse().unwrap(),
         port: 6443,
+        ca_pem: "PEM".into(),
     };
     bootstrap::ensure(&api.client(), &advertised).await.unwrap();
 }

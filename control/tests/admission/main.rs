@@ -2,7 +2,9 @@
 
 mod api;
 mod balancers;
+mod certificates;
 mod cidrs;
+mod evictions;
 mod families;
 mod kubernetes;
 mod pods;

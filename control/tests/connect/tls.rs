@@ -53,8 +53,8 @@ async fn a_certificate_of_the_authority_opens_what_its_user_may() {
     );
     let admin = Some(cluster.pki.client("admin", Some("system:masters")).unwrap());
     for (who, shows, path, code) in [
-        ("nobody", None, "/api/v1/nodes", 401),
-        ("nobody", None, "/api", 401),
+        ("nobody", None, "/api/v1/nodes", 403),
+        ("nobody", None, "/api", 403),
         ("nobody", None, "/livez", 200),
         ("nobody", None, "/version", 200),
         ("a node", node.clone(), "/api/v1/nodes", 200),

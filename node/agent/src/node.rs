@@ -27,7 +27,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,8 @@ pub struct NodeConfig {
     pub ip: IpAddr,
     /// Beside the ones every node has.
     pub labels: BTreeMap<String, String>,
+    /// Of a Node that is made.
+    pub taints: Vec<Taint>,
     pub kubelet_port: u16,
     /// More are refused.
     pub max_pods: u32,
@@ -104,7 +106,7 @@ async fn first_registration(
     let mut trouble = Trouble::with("register this node");
     loop {
         let status = reporter.wanted(None, Timestamp::now()).await?;
-        match register::register(&nodes, &config.name, &labels, &status).await {
+        match register::register(&nodes, &config.name, &labels, &config.taints, &status).await {
             Ok(node) => return Ok(node),
             Err(error) => tokio::time::sleep(trouble.met(&error)).await,
         }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpListener;
@@ -25,6 +26,8 @@ pub struct AgentConfig {
     pub node_ip: IpAddr,
     /// Of the Node, beside the ones every node has.
     pub labels: BTreeMap<String, String>,
+    /// Of a Node that is made; one that is there keeps its own.
+    pub taints: Vec<Taint>,
     /// Volumes of pods and the serving certificate; its disk is the node's.
     pub root_dir: PathBuf,
     pub pod_log_dir: PathBuf,
@@ -100,6 +103,7 @@ pub async fn run(
         name: config.node_name.clone(),
         ip: config.node_ip,
         labels: config.labels,
+        taints: config.taints,
         kubelet_port: port,
         max_pods: config.max_pods,
         root_dir: config.root_dir.clone(),

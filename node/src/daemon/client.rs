@@ -4,9 +4,13 @@
 //! kubelet's client pings an HTTP/2 connection after 30 s of silence and gives up 15 s later; here the
 //! kernel does the same by keep-alive probes, and for what was sent by the user timeout: tcp(7).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use arc_swap::ArcSwap;
+use http::Request;
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -21,12 +25,48 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// As kube's own client has it.
 const CONNECT: Duration = Duration::from_secs(30);
 
-pub fn connect(config: &Config) -> Result<kube::Client> {
-    if let Some(proxy) = &config.proxy_url {
-        bail!(
-            "the kubeconfig's proxy-url {proxy} is not supported: a node reaches its API server directly"
-        );
+type Http = HttpClient<HttpsConnector<HttpConnector>, Body>;
+
+/// A client whose certificate can be replaced while it is in use.
+pub struct Connection {
+    pub client: kube::Client,
+    http: Arc<ArcSwap<Http>>,
+}
+
+impl Connection {
+    pub fn open(config: &Config) -> Result<Connection> {
+        if let Some(proxy) = &config.proxy_url {
+            bail!(
+                "the kubeconfig's proxy-url {proxy} is not supported: a node reaches its API server directly"
+            );
+        }
+        let http = Arc::new(ArcSwap::from_pointee(http(config)?));
+        let current = http.clone();
+        let service = ServiceBuilder::new()
+            .layer(config.base_uri_layer())
+            .option_layer(
+                config
+                    .auth_layer()
+                    .context("the kubeconfig's user is not usable")?,
+            )
+            .map_err(tower::BoxError::from)
+            .service(tower::service_fn(move |request: Request<Body>| {
+                let http = Http::clone(&current.load());
+                async move { http.request(request).await }
+            }));
+        let client = kube::Client::new(service, config.default_namespace.clone());
+        Ok(Connection { client, http })
     }
+
+    /// Reads the kubeconfig's files anew. Requests from now on take connections made with them; what is open, watches
+    /// mostly, ends by itself: an API server closes each within minutes.
+    pub fn renew(&self, config: &Config) -> Result<()> {
+        self.http.store(Arc::new(http(config)?));
+        Ok(())
+    }
+}
+
+fn http(config: &Config) -> Result<Http> {
     let mut connector = HttpConnector::new();
     // TLS comes on top.
     connector.enforce_http(false);
@@ -39,15 +79,5 @@ pub fn connect(config: &Config) -> Result<kube::Client> {
     let connector = config
         .rustls_https_connector_with_connector(connector)
         .context("the kubeconfig's certificates are not usable")?;
-    let http: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new()).build(connector);
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(
-            config
-                .auth_layer()
-                .context("the kubeconfig's user is not usable")?,
-        )
-        .map_err(tower::BoxError::from)
-        .service(http);
-    Ok(kube::Client::new(service, config.default_namespace.clone()))
+    Ok(HttpClient::builder(TokioExecutor::new()).build(connector))
 }

@@ -12,10 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vetch_agent::AgentConfig;
 use vetch_cri::CriConfig;
+use vetch_join::Managed;
 use vetch_network::{Network, NetworkConfig};
 use vetch_proxy::{ProxyConfig, SNAT_PORTS, TableSizes};
 use vetch_runtime::{Runtime, RuntimeConfig};
 
+use super::client::Connection;
 use super::network_dir;
 use crate::cli::{CriArgs, DaemonArgs, Places, RuntimeArgs};
 
@@ -30,6 +32,8 @@ pub struct Setup {
     pub seccomp_root: PathBuf,
     pub shim: PathBuf,
     pub config: kube::Config,
+    /// The node's own certificate, where it is for this daemon to renew.
+    pub certificate: Option<Managed>,
     pub kubelet: TcpListener,
     pub can_lower_oom_score: bool,
 }
@@ -41,6 +45,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         seccomp_root,
         shim,
         config,
+        certificate,
         kubelet,
         can_lower_oom_score,
     } = setup;
@@ -55,7 +60,9 @@ pub async fn run(setup: Setup) -> Result<()> {
         warn!("the kubeconfig has no certificate authority: the kubelet API takes tokens only");
     }
     info!(node = node_name, address = %node_ip, server = %config.cluster_url, "joining");
-    let client = super::client::connect(&config)?;
+    let connection = Connection::open(&config)?;
+    let client = connection.client.clone();
+    let taints = args.register_with_taints;
 
     let cri = CriConfig {
         takes_pod_cidr: false,
@@ -85,6 +92,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         node_name,
         node_ip,
         labels,
+        taints,
         root_dir: places.root_dir,
         pod_log_dir: args.pod_log_dir,
         pod_manifest_path: args.pod_manifest_path,
@@ -101,6 +109,16 @@ pub async fn run(setup: Setup) -> Result<()> {
         table_pressure,
     };
     let mut parts = Parts::new();
+    if let Some(certificate) = certificate {
+        let (node, stop) = (agent.node_name.clone(), shutdown.clone());
+        parts.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = keep_certificate(connection, config, &node, &certificate) => {}
+            }
+            Ok(())
+        });
+    }
     let (own, stop) = (client.clone(), shutdown.clone());
     let (pods, host_ports) = (network.pods(), network.host_ports());
     parts.spawn(async move {
@@ -115,6 +133,22 @@ pub async fn run(setup: Setup) -> Result<()> {
         result.context("the agent")
     });
     until_signal(parts, shutdown).await
+}
+
+/// Renews the node's certificate, for ever, and has the client show the new one.
+async fn keep_certificate(
+    connection: Connection,
+    config: kube::Config,
+    node: &str,
+    certificate: &Managed,
+) {
+    let client = connection.client.clone();
+    vetch_join::rotate(&client, node, certificate, || {
+        if let Err(error) = connection.renew(&config) {
+            warn!("the new certificate is not in use before a restart: {error:#}");
+        }
+    })
+    .await;
 }
 
 /// The runtime and its network, whose pods clients of the socket make and end.

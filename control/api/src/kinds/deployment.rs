@@ -171,7 +171,11 @@ fn strategy(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) {
 }
 
 /// The number, or the percentage; None when it is neither.
-fn int_or_percent(value: &Value, path: &Path, errors: &mut Vec<FieldError>) -> Option<i64> {
+pub(super) fn int_or_percent(
+    value: &Value,
+    path: &Path,
+    errors: &mut Vec<FieldError>,
+) -> Option<i64> {
     match value {
         Value::String(text) => match text.strip_suffix('%').and_then(|p| p.parse::<u32>().ok()) {
             Some(percent) => Some(percent.into()),

@@ -76,6 +76,13 @@ const ATOMIC_MAP: Facts = Facts {
     map_keys: &[],
     map_type: "atomic",
 };
+const REPLACE: Facts = Facts {
+    patch_strategy: "replace",
+    merge_key: "",
+    list_type: "",
+    map_keys: &[],
+    map_type: "",
+};
 const RETAIN: Facts = Facts {
     patch_strategy: "retainKeys",
     merge_key: "",
@@ -108,6 +115,7 @@ const NODE_STATUS: &str = "io.k8s.api.core.v1.NodeStatus";
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const LABEL_SELECTOR: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector";
 const SERVICE_ACCOUNT: &str = "io.k8s.api.core.v1.ServiceAccount";
+const CSR_SPEC: &str = "io.k8s.api.certificates.v1.CertificateSigningRequestSpec";
 const SUBSET: &str = "io.k8s.api.core.v1.EndpointSubset";
 
 static FACTS: &[(&str, &str, Facts)] = &[
@@ -350,6 +358,23 @@ static FACTS: &[(&str, &str, Facts)] = &[
     ("io.k8s.api.networking.v1.ServiceCIDRSpec", "cidrs", ATOMIC),
     (
         "io.k8s.api.networking.v1.ServiceCIDRStatus",
+        "conditions",
+        TYPE,
+    ),
+    (CSR_SPEC, "groups", ATOMIC),
+    (CSR_SPEC, "usages", ATOMIC),
+    (
+        "io.k8s.api.certificates.v1.CertificateSigningRequestStatus",
+        "conditions",
+        map_list(&["type"]),
+    ),
+    (
+        "io.k8s.api.policy.v1.PodDisruptionBudgetSpec",
+        "selector",
+        REPLACE,
+    ),
+    (
+        "io.k8s.api.policy.v1.PodDisruptionBudgetStatus",
         "conditions",
         TYPE,
     ),

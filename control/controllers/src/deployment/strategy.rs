@@ -66,6 +66,11 @@ pub fn replicas(deployment: &Deployment) -> i32 {
         .unwrap_or(1)
 }
 
+/// The number, or the share of `total`, of a pod more rather than less.
+pub fn rounded_up(value: &IntOrString, total: i32) -> i32 {
+    resolve(Some(value), total, Round::Up)
+}
+
 #[derive(Clone, Copy)]
 enum Round {
     Up,

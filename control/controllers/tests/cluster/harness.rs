@@ -66,7 +66,16 @@ pub fn config() -> ControllersConfig {
         root_ca_pem: "PEM".into(),
         node_monitor_grace_period: Duration::from_secs(40),
         load_balancer_pool: Vec::new(),
+        signer: signer(),
     }
+}
+
+/// Of an authority that is gone when this returns, but for its signer.
+fn signer() -> vetch_identity::Signer {
+    let directory = tempfile::tempdir().unwrap();
+    vetch_identity::Pki::open(directory.path())
+        .unwrap()
+        .signer()
 }
 
 /// An API server without controllers.

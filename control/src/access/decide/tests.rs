@@ -137,6 +137,9 @@ fn a_node_may_what_its_pods_need() {
         "delete coordination.k8s.io/leases kube-node-lease a",
         "create authentication.k8s.io/tokenreviews - -",
         "create authorization.k8s.io/subjectaccessreviews - -",
+        "create certificates.k8s.io/certificatesigningrequests - -",
+        "watch certificates.k8s.io/certificatesigningrequests - -",
+        "create certificates.k8s.io/certificatesigningrequests/selfnodeclient - -",
         "get /api",
     ] {
         assert_eq!(asked(&node("a"), request), Ok(()), "{request}");
@@ -200,6 +203,22 @@ fn a_node_may_nothing_else() {
             "can only access node lease with the same name as the requesting node",
         ),
         ("list apps/deployments - -", ""),
+        (
+            "create certificates.k8s.io/certificatesigningrequests/nodeclient - -",
+            "",
+        ),
+        (
+            "update certificates.k8s.io/certificatesigningrequests/approval - x",
+            "",
+        ),
+        (
+            "delete certificates.k8s.io/certificatesigningrequests - x",
+            "",
+        ),
+        (
+            "approve certificates.k8s.io/signers - kubernetes.io/kube-apiserver-client-kubelet",
+            "",
+        ),
         ("get /metrics", ""),
     ] {
         assert_eq!(asked(&node("a"), request), Err(why.to_owned()), "{request}");
@@ -265,5 +284,69 @@ fn everybody_known_may_look_around() {
     ] {
         assert_eq!(asked(&account, request).is_ok(), allowed, "{request}");
         assert!(asked(&nobody, request).is_err(), "{request}");
+    }
+}
+
+#[test]
+fn a_bootstrap_token_is_for_becoming_a_node() {
+    let groups = ["system:bootstrappers", bootstrap::GROUP];
+    let bootstrapper = user("system:bootstrap:abcdef", &groups);
+    let grouped = user("system:bootstrap:abcdef", &groups[..1]);
+    for (request, allowed) in [
+        (
+            "create certificates.k8s.io/certificatesigningrequests - -",
+            true,
+        ),
+        (
+            "get certificates.k8s.io/certificatesigningrequests - x",
+            true,
+        ),
+        (
+            "watch certificates.k8s.io/certificatesigningrequests - -",
+            true,
+        ),
+        (
+            "create certificates.k8s.io/certificatesigningrequests/nodeclient - -",
+            true,
+        ),
+        ("get /nodes - a", true),
+        (
+            "create certificates.k8s.io/certificatesigningrequests/selfnodeclient - -",
+            false,
+        ),
+        (
+            "update certificates.k8s.io/certificatesigningrequests/approval - x",
+            false,
+        ),
+        (
+            "delete certificates.k8s.io/certificatesigningrequests - x",
+            false,
+        ),
+        ("approve certificates.k8s.io/signers - x", false),
+        ("list /nodes - -", false),
+        ("create /nodes - -", false),
+        ("get /secrets kube-system bootstrap-token-abcdef", false),
+        ("get /configmaps kube-system x", false),
+    ] {
+        assert_eq!(asked(&bootstrapper, request).is_ok(), allowed, "{request}");
+        assert!(asked(&grouped, request).is_err(), "{request}");
+    }
+}
+
+#[test]
+fn cluster_info_is_everybodys() {
+    let nobody = User::new("system:anonymous", &["system:unauthenticated"]);
+    let account = user("system:serviceaccount:ns:mine", &["system:serviceaccounts"]);
+    for (request, allowed) in [
+        ("get /configmaps kube-public cluster-info", true),
+        ("get /configmaps kube-public other", false),
+        ("get /configmaps kube-system cluster-info", false),
+        ("list /configmaps kube-public -", false),
+        ("update /configmaps kube-public cluster-info", false),
+        ("get /secrets kube-public cluster-info", false),
+    ] {
+        for user in [&nobody, &account, &node("a")] {
+            assert_eq!(asked(user, request).is_ok(), allowed, "{user:?} {request}");
+        }
     }
 }

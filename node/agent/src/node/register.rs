@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -31,6 +31,7 @@ pub async fn register(
     nodes: &Api<Node>,
     name: &str,
     labels: &BTreeMap<String, String>,
+    taints: &[Taint],
     status: &NodeStatus,
 ) -> Result<Node, kube::Error> {
     let node = Node {
@@ -39,8 +40,11 @@ pub async fn register(
             labels: Some(labels.clone()),
             ..ObjectMeta::default()
         },
+        spec: (!taints.is_empty()).then(|| NodeSpec {
+            taints: Some(taints.to_vec()),
+            ..NodeSpec::default()
+        }),
         status: Some(status.clone()),
-        ..Node::default()
     };
     match limited(nodes.create(&PostParams::default(), &node)).await {
         Err(kube::Error::Api(refusal)) if refusal.reason == "AlreadyExists" => {}

@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Taint;
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -66,6 +67,11 @@ impl Daemon {
             name: "n1".into(),
             ip: IP.into(),
             labels: BTreeMap::from([("zone".into(), "a".into())]),
+            taints: vec![Taint {
+                key: "own".into(),
+                effect: "PreferNoSchedule".into(),
+                ..Taint::default()
+            }],
             kubelet_port: 10250,
             max_pods: 110,
             image_gc: Default::default(),
@@ -158,6 +164,8 @@ fn a_node_registers_gets_its_network_and_stays_alive() {
         ] {
             assert_eq!(node["metadata"]["labels"][label], value, "{label}");
         }
+        let own = json!({"key": "own", "effect": "PreferNoSchedule"});
+        assert_eq!(node["spec"]["taints"][0], own);
         let missing = condition(&node, "CgroupControllersMissing");
         assert_eq!(missing["status"], "True");
         assert!(
