@@ -20,6 +20,7 @@
 mod admission;
 mod backoff;
 mod classes;
+mod cluster_dns;
 mod container;
 mod context;
 mod datapath;
