@@ -34,6 +34,8 @@ mod records;
 mod resolve;
 mod server;
 mod shares;
+#[cfg(test)]
+mod testing;
 mod zone;
 
 pub use forward::RESOLV_CONF;

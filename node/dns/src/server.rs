@@ -21,6 +21,8 @@ use crate::{
 };
 
 pub mod tcp;
+#[cfg(test)]
+mod tests;
 pub mod udp;
 
 /// Questions of one client that wait for others.
