@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -12,6 +13,9 @@ use vetch_tests::{Cluster, Namespace, eventually};
 use crate::fixture::{
     ECHO, MINUTE, all_ports, apply, cluster_ip, idle, patch, ready, server, service, text,
 };
+
+/// Where a node answers its own.
+const DNS_PORT: &str = "10053";
 
 /// What a pod's resolver says to a question, without who said it; None where there is no such name.
 fn looked_up(
@@ -103,22 +107,36 @@ fn reversed(ip: &str) -> String {
     format!("{}.in-addr.arpa", octets.join("."))
 }
 
-/// A question by TCP as `printf` writes it: RFC 1035 4.1, 4.2.2.
-fn by_tcp(name: &str) -> String {
+/// What comes back by TCP when a pod asks for the name's IPv4 addresses, in hexadecimal: RFC 1035 4.1, 4.2.2.
+fn by_tcp(
+    namespace: &Namespace<'_>,
+    pod: &str,
+    name: &str,
+    server: &str,
+    port: &str,
+) -> Result<String> {
     let mut message = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
-        message.push(u8::try_from(label.len()).unwrap_or_default());
+        message.push(u8::try_from(label.len())?);
         message.extend(label.bytes());
     }
     message.extend([0, 0, 1, 0, 1]);
-    let length = u16::try_from(message.len())
-        .unwrap_or_default()
-        .to_be_bytes();
-    let mut escaped = String::new();
+    let length = u16::try_from(message.len())?.to_be_bytes();
+    // As `printf` reads it.
+    let mut question = String::new();
     for byte in length.iter().chain(&message) {
-        let _ = write!(escaped, "\\{byte:03o}");
+        write!(question, "\\{byte:03o}")?;
     }
-    escaped
+    let script = r#"printf "$1" | nc -w 5 "$2" "$3" | od -An -v -tx1 | tr -d ' \n'"#;
+    let command = ["exec", pod, "--", "sh", "-c", script, "sh"];
+    let args = [&command[..], &[&question, server, port]].concat();
+    namespace.kubectl(&args)?.ok()
+}
+
+/// The address as data of a record, with its length.
+fn hex(address: &str) -> Result<String> {
+    let [a, b, c, d] = address.parse::<Ipv4Addr>()?.octets();
+    Ok(format!("0004{a:02x}{b:02x}{c:02x}{d:02x}"))
 }
 
 /// `[sig-network] DNS should provide DNS for the cluster [Conformance]`
@@ -137,19 +155,24 @@ fn dns_should_provide_dns_for_the_cluster() -> Result<()> {
     for pod in ["client", "host"] {
         let file = namespace.kubectl(&["exec", pod, "--", "cat", "/etc/resolv.conf"])?;
         let file = file.ok()?;
-        ensure!(file.contains(&format!("nameserver {server}\n")), "{file}");
+        ensure!(
+            file.contains(&format!("nameserver {server}\n")),
+            "{pod}: {file}"
+        );
         told(&namespace, pod, ("a", name), &[&api])?;
         found(&namespace, pod, "kubernetes.default", &api)?;
-        let script = r#"printf "$1" | nc -w 5 "$2" 53 | od -An -v -tx1 | tr -d ' \n'"#;
-        let question = by_tcp(name);
-        let args = [
-            "exec", pod, "--", "sh", "-c", script, "sh", &question, &server,
-        ];
-        let answer = namespace.kubectl(&args)?.ok()?;
-        let address: std::net::Ipv4Addr = api.parse()?;
-        let [a, b, c, d] = address.octets();
-        let wanted = format!("0004{a:02x}{b:02x}{c:02x}{d:02x}");
-        ensure!(answer.contains(&wanted), "no {wanted} in {answer}");
+        let (answer, wanted) = (by_tcp(&namespace, pod, name, &server, "53")?, hex(&api)?);
+        ensure!(answer.contains(&wanted), "{pod}: no {wanted} in {answer}");
+    }
+    // Each node answers its own pods, and nobody else's.
+    let own = namespace.inside("client")?.address;
+    for node in &cluster.nodes {
+        let answer = by_tcp(&namespace, "client", name, &node.address, DNS_PORT)?;
+        ensure!(
+            answer.is_empty() != (node.address == own),
+            "{}: {answer:?}",
+            node.name
+        );
     }
     let services = looked_up(&namespace, "client", "srv", &port)?;
     let services = services.context("no such name")?;
