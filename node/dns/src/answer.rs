@@ -32,7 +32,7 @@ const WEIGHT: usize = 100;
 pub enum Decision {
     Answer(Answer),
     /// An alias, and what it leads to is to be asked next.
-    Alias(Record, Name),
+    Alias(Box<Record>, Name),
     /// Somebody else knows.
     Elsewhere,
     /// Not everything was listed yet.
@@ -173,7 +173,7 @@ impl Asked<'_> {
         let alias = Record::from_rdata(self.name.clone(), TTL, alias);
         match self.kind {
             RecordType::CNAME => self.records(vec![alias]),
-            _ => Decision::Alias(alias, name),
+            _ => Decision::Alias(Box::new(alias), name),
         }
     }
 

@@ -67,7 +67,7 @@ impl Resolver {
                     return Step::Done(outcome, Source::Cluster);
                 }
                 Decision::Alias(alias, target) => {
-                    aliases.push(alias);
+                    aliases.push(*alias);
                     name = target;
                 }
                 Decision::NotYet => {
