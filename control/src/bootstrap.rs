@@ -1,8 +1,9 @@
 //! What every cluster has from the start: the system namespaces, the ServiceCIDR it was started with, the
-//! `kubernetes` Service that leads to the API server itself, and cluster-info, by which who joins finds it. Written
-//! again whenever it is missing or wrong.
+//! `kubernetes` Service that leads to the API server itself, `kube-dns`, which every node answers, and cluster-info, by
+//! which who joins finds it. Written again whenever it is missing or wrong.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -22,6 +23,10 @@ use tracing::warn;
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const NAME: &str = "kubernetes";
 const CLUSTER_INFO: &str = "cluster-info";
+const DNS_NAMESPACE: &str = "kube-system";
+const DNS_NAME: &str = "kube-dns";
+/// Which address of a range is cluster DNS', as kubeadm counts.
+const DNS_INDEX: u8 = 10;
 /// How often it is looked at again; upstream's reconcilers do it every ten seconds.
 const EVERY: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
@@ -85,7 +90,8 @@ pub async fn ensure(client: &Client, advertised: &Advertised) -> Result<(), kube
     let info = cluster_info(&server, &advertised.ca_pem);
     // The signatures beside it are the bootstrapsigner's.
     let info = json!({"metadata": {"name": CLUSTER_INFO}, "data": {"kubeconfig": info}});
-    apply(&maps, CLUSTER_INFO, info).await
+    apply(&maps, CLUSTER_INFO, info).await?;
+    cluster_dns(client, &advertised.service_cidrs).await
 }
 
 /// A kubeconfig without a user, as kubeadm writes it; JSON, which is YAML too.
@@ -101,6 +107,29 @@ pub fn cluster_info(server: &str, ca_pem: &str) -> String {
         "users": [],
     });
     format!("{config:#}\n")
+}
+
+/// Only made, never mended: whoever has DNS servers of their own gives it a selector. Where its address is somebody
+/// else's the cluster goes on without it.
+async fn cluster_dns(client: &Client, networks: &[IpNet]) -> Result<(), kube::Error> {
+    static TOLD: Once = Once::new();
+    let Some(wanted) = dns_service(networks) else {
+        return Ok(());
+    };
+    let services: Api<Service> = Api::namespaced(client.clone(), DNS_NAMESPACE);
+    match create_missing(&services, DNS_NAME, wanted).await {
+        Err(kube::Error::Api(status)) if status.reason == "Invalid" => {
+            TOLD.call_once(|| {
+                warn!(
+                    "the Service {DNS_NAMESPACE}/{DNS_NAME} cannot be made, so that pods have no cluster DNS \
+                     but that of vetch-node --cluster-dns: {}",
+                    status.message
+                );
+            });
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// Says what the API server was started with. A second family may be added to it; other networks stay what they were,
@@ -173,6 +202,49 @@ fn service(advertised: &Advertised) -> Value {
     })
 }
 
+/// Without a selector: every node answers it itself. `None` where a range has too few addresses.
+fn dns_service(networks: &[IpNet]) -> Option<Value> {
+    let ips: Option<Vec<IpAddr>> = networks.iter().map(dns_ip).collect();
+    let ips = ips.filter(|ips| !ips.is_empty())?;
+    let policy = if ips.len() > 1 {
+        "PreferDualStack"
+    } else {
+        "SingleStack"
+    };
+    let port =
+        |name, protocol| json!({"name": name, "protocol": protocol, "port": 53, "targetPort": 53});
+    Some(json!({
+        "metadata": {
+            "name": DNS_NAME,
+            // As they are looked for.
+            "labels": {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true"},
+        },
+        "spec": {
+            "clusterIP": ips.first(),
+            "clusterIPs": ips,
+            "ipFamilyPolicy": policy,
+            "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
+            "sessionAffinity": "None",
+            "type": "ClusterIP",
+        },
+    }))
+}
+
+fn dns_ip(network: &IpNet) -> Option<IpAddr> {
+    let ip = match network {
+        IpNet::V4(network) => {
+            let first = u32::from(network.network());
+            IpAddr::V4(first.checked_add(DNS_INDEX.into())?.into())
+        }
+        IpNet::V6(network) => {
+            let first = u128::from(network.network());
+            IpAddr::V6(first.checked_add(DNS_INDEX.into())?.into())
+        }
+    };
+    // The last one of an IPv4 network is its broadcast address.
+    (network.contains(&ip) && ip != network.broadcast()).then_some(ip)
+}
+
 fn endpoints(advertised: &Advertised) -> Value {
     json!({
         // The slice below is written by us, so that nobody need mirror this one.
@@ -191,4 +263,39 @@ fn slice(advertised: &Advertised) -> Value {
         "endpoints": [{"addresses": [advertised.address.to_string()], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": advertised.port, "protocol": "TCP"}],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_dns_has_the_tenth_address_of_each_range() {
+        for (networks, expected) in [
+            (&["10.96.0.0/12"][..], Some(&["10.96.0.10"][..])),
+            (
+                &["10.96.0.0/24", "fd96::/108"],
+                Some(&["10.96.0.10", "fd96::a"]),
+            ),
+            (
+                &["fd96::/108", "10.96.0.0/24"],
+                Some(&["fd96::a", "10.96.0.10"]),
+            ),
+            (&["10.96.0.16/28"], Some(&["10.96.0.26"])),
+            (&["10.96.0.0/29"], None),
+            (&["255.255.255.248/29"], None),
+            (&["10.96.0.0/24", "fd96::/126"], None),
+            (&[], None),
+        ] {
+            let networks: Vec<IpNet> = networks.iter().map(|text| text.parse().unwrap()).collect();
+            let made = dns_service(&networks);
+            let found = made
+                .as_ref()
+                .map(|service| service["spec"]["clusterIPs"].clone());
+            assert_eq!(found, expected.map(|ips| json!(ips)), "{networks:?}");
+            if let (Some(made), Some(expected)) = (&made, expected) {
+                assert_eq!(made["spec"]["clusterIP"], expected[0]);
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The daemon: what must be there before any thread, then the parts.
 
 mod client;
+mod dns;
 mod oom;
 mod parts;
 

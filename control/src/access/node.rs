@@ -37,6 +37,8 @@ pub(super) fn decide(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Resu
         ("", "serviceaccounts", "token") if verb == "create" => account(node, action, facts),
         ("", "services", "") | ("discovery.k8s.io", "endpointslices", "") if reads(verb) => Ok(()),
         ("node.k8s.io", "runtimeclasses", "") if reads(verb) => Ok(()),
+        // Beyond upstream: CoreDNS' role has it, and nodes are their own cluster DNS.
+        ("", "namespaces", "") if matches!(verb, "list" | "watch") => Ok(()),
         ("" | "events.k8s.io", "events", "") if matches!(verb, "create" | "update" | "patch") => {
             Ok(())
         }

@@ -92,3 +92,47 @@ async fn a_cluster_says_where_its_addresses_come_from() {
     ensure(&api, "10.97.0.0/24").await;
     assert_eq!(get(&api, path).await["spec"]["cidrs"], both);
 }
+
+const DNS: &str = "/api/v1/namespaces/kube-system/services/kube-dns";
+
+/// `[sig-network] DNS` asks of every cluster that it has one, at an address that is known beforehand.
+#[tokio::test]
+async fn every_cluster_has_a_service_for_dns() {
+    let etcd = Etcd::start().await;
+    let networks = "10.96.0.0/24,fd96::/112";
+    let api = started(&etcd, networks).await;
+    let made = get(&api, DNS).await;
+    let spec = &made["spec"];
+    assert_eq!(spec["clusterIPs"], json!(["10.96.0.10", "fd96::a"]));
+    assert_eq!(spec["ipFamilies"], json!(["IPv4", "IPv6"]));
+    // So that every node answers it, and not these servers alone.
+    assert_eq!(spec["selector"], Value::Null);
+    assert_eq!(made["metadata"]["labels"]["k8s-app"], "kube-dns");
+
+    // It is whose it is made to be.
+    let selector = json!({"spec": {"selector": {"k8s-app": "kube-dns"}}});
+    Api::accepted(api.call("PATCH", DNS, selector.clone()).await);
+    ensure(&api, networks).await;
+    assert_eq!(
+        get(&api, DNS).await["spec"]["selector"],
+        selector["spec"]["selector"]
+    );
+}
+
+#[tokio::test]
+async fn a_cluster_whose_dns_address_is_taken_does_without_the_service() {
+    let etcd = Etcd::start().await;
+    let api = Api::start(&etcd, "10.96.0.0/24").await;
+    api.namespace("default").await;
+    let own = json!({
+        "kind": "Service", "apiVersion": "v1", "metadata": {"name": "coredns"},
+        "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 53}], "selector": {"app": "coredns"}},
+    });
+    Api::accepted(
+        api.call("POST", "/api/v1/namespaces/default/services", own)
+            .await,
+    );
+    ensure(&api, "10.96.0.0/24").await;
+    let (status, _) = api.call("GET", DNS, Value::Null).await;
+    assert_eq!(status, 404);
+}

@@ -22,6 +22,7 @@ mod admission;
 mod apparmor;
 mod backoff;
 mod classes;
+mod cluster_dns;
 mod container;
 mod context;
 mod datapath;

@@ -14,7 +14,7 @@ use crate::{
     announce::announced,
     model::ServicePort,
     peers::Peer,
-    wanted::{Problem, Service, Slice, Wanted, local_ready, wanted},
+    wanted::{OwnService, Problem, Service, Slice, Wanted, local_ready, wanted},
 };
 
 mod host_ports;
@@ -60,6 +60,8 @@ pub struct Index {
     zone: Option<String>,
     /// Which Services are ours: [`Service::read`].
     proxy_name: Option<String>,
+    /// What this node answers itself.
+    own_service: Option<OwnService>,
     services: Mirror<Service>,
     slices: Mirror<OwnedSlice>,
     /// This one is among them.
@@ -86,6 +88,12 @@ impl Index {
             proxy_name,
             ..Self::default()
         }
+    }
+
+    /// Makes the Service lead to this node, where nobody else is behind it.
+    pub fn answer_here(&mut self, own: Option<OwnService>) {
+        self.changed.extend(own.iter().map(|own| own.name.clone()));
+        self.own_service = own;
     }
 
     pub fn service(&mut self, event: Event<core::v1::Service>) {
@@ -280,8 +288,18 @@ impl Index {
                 port,
                 endpoints: local_ready(slices.clone()),
             });
-        let wanted = service.map(|service| wanted(service, slices, self.zone.as_deref()));
-        let Wanted { ports, problems } = wanted.unwrap_or_default();
+        let zone = self.zone.as_deref();
+        let wanted = service.map(|service| wanted(service, slices.clone(), zone));
+        let Wanted {
+            mut ports,
+            problems,
+        } = wanted.unwrap_or_default();
+        let own = self.own_service.as_ref().filter(|own| own.name == *name);
+        if let (Some(own), Some(service)) = (own, service)
+            && own.takes(service, slices)
+        {
+            own.lead_here(&mut ports);
+        }
         let announced = service.map(|service| service.announced.clone());
         match announced.filter(|announced| !announced.is_empty()) {
             Some(announced) => self.announced.insert(name.clone(), announced),

@@ -45,6 +45,7 @@ mod sizes;
 mod slots;
 mod sweep;
 mod sys;
+mod tap;
 mod trace;
 mod wanted;
 mod watch;
@@ -59,10 +60,13 @@ pub use mode::LoadBalancerMode;
 pub use model::{Backend, Balance, Exposure, Frontend, FrontendError, ServicePort, Target};
 pub use pressure::Table;
 pub use programs::ProgramsError;
+pub use prometheus_client::registry::Registry;
 pub use proxy::{Proxy, dump};
 pub use sizes::TableSizes;
 pub use sweep::{SweepError, Sweeper, Swept};
+pub use tap::Tap;
 pub use vetch_ebpf_common::{Protocol, SNAT_PORTS};
+pub use wanted::OwnService;
 
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
@@ -97,6 +101,10 @@ pub struct ProxyConfig {
     pub healthz_address: Option<SocketAddr>,
     /// Where `/metrics` is served; kube-proxy's is 127.0.0.1:10249.
     pub metrics_address: Option<SocketAddr>,
+    /// A Service that this node answers itself.
+    pub own_service: Option<OwnService>,
+    /// Who hears what is watched here.
+    pub tap: Option<Arc<dyn Tap>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +143,7 @@ pub async fn run(
     let maps_dir = programs::maps_dir(&config.pin_dir);
     let tell = watch::Tell {
         health: health::Health::default(),
-        metrics: metrics::Metrics::new(maps_dir.clone()),
+        metrics: metrics::Metrics::new(maps_dir.clone(), config.tap.as_deref()),
         events: events::Events::new(client.clone(), config.node_name.clone()),
         pressure,
     };

@@ -19,7 +19,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{pressure::Table, sweep::Swept};
+use crate::{Tap, pressure::Table, sweep::Swept};
 
 mod kernel;
 mod services;
@@ -47,8 +47,8 @@ pub struct Metrics {
 
 impl Metrics {
     /// `maps` is where the maps are pinned: what the kernel counted is read
-    /// when somebody asks.
-    pub fn new(maps: PathBuf) -> Self {
+    /// when somebody asks. `tap` adds its own.
+    pub fn new(maps: PathBuf, tap: Option<&dyn Tap>) -> Self {
         let mut registry = Registry::default();
         // kube-proxy's buckets, and finer ones below: 62.5 µs to 2 s.
         let seconds = || Histogram::new(exponential_buckets(0.000_062_5, 2.0, 16));
@@ -127,6 +127,9 @@ impl Metrics {
         registry.register_collector(Box::new(own.tables.clone()));
         registry.register_collector(Box::new(kernel::Counters { maps: maps.clone() }));
         registry.register_collector(Box::new(services::Services { maps }));
+        if let Some(tap) = tap {
+            tap.register(&mut registry);
+        }
         Self {
             registry: Arc::new(registry),
             ..metrics
@@ -189,7 +192,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_kube_proxy() {
-        let metrics = Metrics::new("/nowhere".into());
+        let metrics = Metrics::new("/nowhere".into(), None);
         let now: Timestamp = "2026-01-01T00:00:01Z".parse().unwrap();
         metrics.synced(Duration::from_millis(3), true, now);
         metrics.programmed("2026-01-01T00:00:00.5Z".parse().unwrap(), now);

@@ -13,6 +13,7 @@ use endpoints::{Candidate, Needs};
 mod endpoints;
 mod host_port;
 mod maglev;
+mod own;
 mod problem;
 mod service;
 mod slice;
@@ -21,6 +22,7 @@ mod tests;
 mod weight;
 
 pub use host_port::host_ports;
+pub use own::OwnService;
 pub use problem::Problem;
 pub use service::Service;
 pub use slice::{Slice, local_ready};

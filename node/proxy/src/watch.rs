@@ -32,7 +32,7 @@ use tracing::{info, warn};
 use vetch_ebpf_common::addresses;
 
 use crate::{
-    Error, HostPorts, ProxyConfig, TablePressure,
+    Error, HostPorts, ProxyConfig, TablePressure, Tap,
     announce::Announcer,
     events::Events,
     health::{
@@ -86,9 +86,11 @@ pub async fn keep_in_step(
     let mut seen = Seen {
         node_name: config.node_name.clone(),
         index: Index::new(config.node_name.clone(), config.service_proxy_name.clone()),
+        tap: config.tap.clone(),
         tell,
         triggers: Vec::new(),
     };
+    seen.index.answer_here(config.own_service.clone());
     let mut opening = pin!(opening);
     let (mut proxy, links) = loop {
         tokio::select! {
@@ -181,6 +183,7 @@ impl Feed {
 struct Seen {
     node_name: String,
     index: Index,
+    tap: Option<Arc<dyn Tap>>,
     tell: Tell,
     /// When the changes that are not written yet came to be.
     triggers: Vec<Timestamp>,
@@ -189,12 +192,18 @@ struct Seen {
 impl Seen {
     fn service(&mut self, event: Event<Service>) {
         self.tell.metrics.service_changes.inc();
+        if let Some(tap) = &self.tap {
+            tap.service(&event);
+        }
         self.index.service(event);
         self.note_change();
     }
 
     fn slice(&mut self, event: Event<EndpointSlice>) {
         self.tell.metrics.endpoint_changes.inc();
+        if let Some(tap) = &self.tap {
+            tap.slice(&event);
+        }
         let trigger = match &event {
             // What a LIST brings is old news.
             Event::Apply(slice) => slice

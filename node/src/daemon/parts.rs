@@ -18,7 +18,7 @@ use vetch_proxy::{ProxyConfig, SNAT_PORTS, TableSizes};
 use vetch_runtime::{Runtime, RuntimeConfig};
 
 use super::client::Connection;
-use super::network_dir;
+use super::{dns, network_dir};
 use crate::cli::{CriArgs, DaemonArgs, Places, RuntimeArgs};
 
 /// For parts to end after a signal.
@@ -72,6 +72,7 @@ pub async fn run(setup: Setup) -> Result<()> {
     let (runtime, network) = open(&places, shim, args.runtime, node_name.clone(), node_ip).await?;
 
     let shutdown = CancellationToken::new();
+    let dns = dns::open(&args.dns, &args.cluster_domain, &[node_ip])?;
     let proxy = ProxyConfig {
         node_name: node_name.clone(),
         node_ips: vec![node_ip],
@@ -86,6 +87,8 @@ pub async fn run(setup: Setup) -> Result<()> {
         connection_metrics: args.connection_metrics,
         healthz_address: Some(args.healthz_bind_address),
         metrics_address: Some(args.metrics_bind_address),
+        own_service: dns.as_ref().map(|dns| dns.own.clone()),
+        tap: dns.as_ref().map(|dns| dns.tap()),
     };
     let (pressure, table_pressure) = tokio::sync::watch::channel(None);
     let agent = AgentConfig {
@@ -126,6 +129,14 @@ pub async fn run(setup: Setup) -> Result<()> {
         result.context("the service proxy")
     });
     spawn_network(&mut parts, &network, &shutdown);
+    if let Some(part) = dns {
+        let (own, stop) = (client.clone(), shutdown.clone());
+        let clients = dns::clients(&network);
+        parts.spawn(async move {
+            part.dns.run(own, clients, stop).await;
+            Ok(())
+        });
+    }
     spawn_cri(&mut parts, cri, &runtime, &network, &shutdown);
     let stop = shutdown.clone();
     parts.spawn(async move {

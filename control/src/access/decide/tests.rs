@@ -128,6 +128,7 @@ fn a_node_may_what_its_pods_need() {
         "get /serviceaccounts ns mine",
         "create /serviceaccounts/token ns mine",
         "list /services - -",
+        "watch /namespaces - -",
         "watch discovery.k8s.io/endpointslices - -",
         "create /events ns -",
         "patch events.k8s.io/events ns x",
@@ -189,6 +190,7 @@ fn a_node_may_nothing_else() {
         ("list /serviceaccounts ns -", ""),
         ("create /serviceaccounts/token ns theirs", UNRELATED),
         ("create /services ns -", ""),
+        ("delete /namespaces - ns", ""),
         ("delete /events ns x", ""),
         (
             "list coordination.k8s.io/leases kube-node-lease -",

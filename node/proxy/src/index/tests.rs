@@ -401,3 +401,26 @@ fn a_node_port_comes_before_a_host_port_for_as_long_as_it_is_there() {
     index.service(node_port("c", "10.96.0.3", 30082));
     assert_eq!(changes(&mut index), ["hostPort/a 10.244.9.97:80", "ns/c "]);
 }
+
+#[test]
+fn what_this_node_answers_leads_here_while_nobody_else_does() {
+    let mut index = listed();
+    let own = OwnService {
+        name: object_name("b"),
+        port: 80,
+        backends: vec!["192.0.2.1:10053".parse().unwrap()],
+        always: false,
+    };
+    index.answer_here(Some(own));
+    assert_eq!(changes(&mut index), ["ns/b 192.0.2.1:10053"]);
+    index.slice(Event::Apply(slice("b-1", "b", "10.244.0.2")));
+    assert_eq!(changes(&mut index), ["ns/b 10.244.0.2:8080"]);
+    index.slice(Event::Delete(slice("b-1", "b", "10.244.0.2")));
+    assert_eq!(changes(&mut index), ["ns/b 192.0.2.1:10053"]);
+    let selecting = json!({"clusterIP": "10.96.0.2", "selector": {"app": "b"}});
+    index.service(Event::Apply(service_with("b", "1", selecting)));
+    assert_eq!(changes(&mut index), ["ns/b "]);
+    index.service(Event::Apply(service("b", "10.96.0.2")));
+    assert_eq!(changes(&mut index), ["ns/b 192.0.2.1:10053"]);
+    assert!(!index.has_changes(), "others are as they were");
+}

@@ -30,6 +30,8 @@ const AFFINITY_SECONDS: u32 = 10_800;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     pub(super) uid: Option<Box<str>>,
+    /// Somebody is chosen to be behind it, whether there is anyone or not.
+    pub(super) has_selector: bool,
     /// All of families that have a cluster IP, sorted.
     addresses: Box<[(IpAddr, Exposure)]>,
     pub(super) ports: Box<[Port]>,
@@ -84,6 +86,10 @@ impl Service {
         let source_ranges = source_ranges(service, spec, &mut problems);
         Self {
             uid: service.metadata.uid.as_deref().map(Into::into),
+            has_selector: spec
+                .selector
+                .as_ref()
+                .is_some_and(|wanted| !wanted.is_empty()),
             addresses: addresses(service, type_, &cluster_ips, &source_ranges, &mut problems)
                 .into_iter()
                 .collect(),

@@ -21,7 +21,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
-use vetch_proxy::Protocol;
+use vetch_proxy::{ObjectName, OwnService, Protocol, ProxyConfig};
 
 use crate::{
     api::Api,
@@ -185,6 +185,47 @@ async fn connections_are_spread_by_the_weights_of_slices() {
         .map(|target| target.cluster.len())
         .collect();
     assert_eq!(slots, [4], "25 and 75 are 1 and 3");
+    shutdown.cancel();
+    proxy.await.unwrap().unwrap();
+}
+
+/// Cluster DNS, as long as nobody else is behind its Service.
+#[tokio::test]
+async fn a_service_that_this_node_answers_is_left_to_who_has_endpoints() {
+    let cell = Cell::enter();
+    let servers = [1, 2].map(Server::tcp);
+    let api = Api::new();
+    api.set("services", service());
+    let config = ProxyConfig {
+        own_service: Some(OwnService {
+            name: ObjectName::new("default", "web"),
+            port: 80,
+            backends: vec![servers[0].address],
+            always: false,
+        }),
+        ..cell.config("a")
+    };
+    let shutdown = CancellationToken::new();
+    let (_pods, no_pods) = tokio::sync::watch::channel(None);
+    let (_ports, no_host_ports) = tokio::sync::watch::channel(Some(Arc::default()));
+    let (pressure, _table_pressure) = tokio::sync::watch::channel(None);
+    let proxy = tokio::spawn(vetch_proxy::run(
+        api.client(),
+        config,
+        no_pods,
+        no_host_ports,
+        pressure,
+        shutdown.clone(),
+    ));
+    until("this node", || ask(VIP).is_ok_and(|id| id == 1)).await;
+    api.set("endpointslices", slice(&servers[1]));
+    until("the endpoint", || ask(VIP).is_ok_and(|id| id == 2)).await;
+    api.delete("endpointslices", slice(&servers[1]));
+    until("this node again", || ask(VIP).is_ok_and(|id| id == 1)).await;
+    let mut selecting = service();
+    selecting["spec"]["selector"] = json!({"app": "web"});
+    api.set("services", selecting);
+    until("nobody", || ask(VIP).is_err()).await;
     shutdown.cancel();
     proxy.await.unwrap().unwrap();
 }

@@ -78,6 +78,8 @@ impl Cell {
             connection_metrics: false,
             healthz_address: None,
             metrics_address: None,
+            own_service: None,
+            tap: None,
         }
     }
 

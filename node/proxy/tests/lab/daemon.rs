@@ -122,6 +122,8 @@ fn process() {
                 connection_metrics: false,
                 healthz_address: None,
                 metrics_address: None,
+                own_service: None,
+                tap: None,
             };
             let shutdown = CancellationToken::new();
             let (pressure, _) = tokio::sync::watch::channel(None);

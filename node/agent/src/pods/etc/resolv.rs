@@ -31,15 +31,8 @@ pub fn resolver(
 ) -> (Resolver, Vec<Warning>) {
     let mut warnings = Vec::new();
     let node = parse(node_file);
-    let policy = spec::spec(pod)
-        .dns_policy
-        .as_deref()
-        .unwrap_or("ClusterFirst");
-    let cluster = match policy {
-        "ClusterFirst" => !spec::host_network(pod),
-        "ClusterFirstWithHostNet" => true,
-        _ => false,
-    };
+    let policy = policy(pod);
+    let cluster = asks_cluster(pod);
     let mut resolver = if policy == "None" {
         Resolver::default()
     } else if cluster && !cluster_dns.is_empty() {
@@ -59,6 +52,20 @@ pub fn resolver(
     }
     limit(&mut resolver, &mut warnings);
     (resolver, warnings)
+}
+
+fn policy(pod: &Pod) -> &str {
+    let policy = spec::spec(pod).dns_policy.as_deref();
+    policy.unwrap_or("ClusterFirst")
+}
+
+/// Whether the pod is to have the cluster's name servers.
+pub fn asks_cluster(pod: &Pod) -> bool {
+    match policy(pod) {
+        "ClusterFirst" => !spec::host_network(pod),
+        "ClusterFirstWithHostNet" => true,
+        _ => false,
+    }
 }
 
 fn missing_cluster_dns(pod: &Pod) -> String {

@@ -9,6 +9,7 @@ use vetch_runtime::{SandboxId, SandboxStatus};
 
 use super::clean;
 use super::job::Outcome;
+use crate::pods::cluster_dns;
 use crate::pods::context::Context;
 use crate::pods::datapath;
 use crate::pods::etc::hostname::hostname;
@@ -29,6 +30,8 @@ enum SandboxError {
     Runtime(#[from] vetch_runtime::Error),
     #[error("failed to set up the network: {0}")]
     Network(String),
+    #[error("services have not yet been read at least once, cannot find the cluster's DNS")]
+    Services,
     #[error("the sandbox has no network namespace")]
     NoNamespace,
     #[error(transparent)]
@@ -93,6 +96,8 @@ impl SandboxJob {
         tell: bool,
     ) -> Result<Vec<IpAddr>, SandboxError> {
         let context = &self.context;
+        let servers = cluster_dns::servers(context, &self.pod).await;
+        let servers = servers.ok_or(SandboxError::Services)?;
         let ips = if spec::host_network(&self.pod) {
             vec![context.config.node_ip]
         } else {
@@ -109,7 +114,7 @@ impl SandboxJob {
                 .map_err(|error| SandboxError::Network(chain(&error)))?
                 .ips
         };
-        let warnings = write_etc(context, &self.pod, &self.dir, &ips)?;
+        let warnings = write_etc(context, &self.pod, &self.dir, &ips, &servers)?;
         if tell {
             for (reason, message) in warnings {
                 context.recorder.pod(&self.pod).warning(reason, message);
@@ -125,6 +130,7 @@ fn write_etc(
     pod: &Pod,
     dir: &std::path::Path,
     ips: &[IpAddr],
+    cluster_dns: &[IpAddr],
 ) -> Result<Vec<etc::resolv::Warning>, SandboxError> {
     let config = &context.config;
     let name = hostname(pod, &config.cluster_domain, &context.hostname())?;
@@ -133,13 +139,13 @@ fn write_etc(
         pod,
         ips,
         &name,
-        &config.cluster_dns,
+        cluster_dns,
         &config.cluster_domain,
     )?)
 }
 
 /// Before a container starts: a daemon may have come to a pod whose files are gone.
-pub fn ensure_etc(
+pub async fn ensure_etc(
     context: &Context,
     pod: &Pod,
     dir: &std::path::Path,
@@ -148,7 +154,9 @@ pub fn ensure_etc(
     if etc::are_there(dir) {
         return Ok(());
     }
-    write_etc(context, pod, dir, ips)
-        .map(drop)
-        .map_err(|error| chain(&error))
+    let servers = cluster_dns::servers(context, pod).await;
+    let written = servers
+        .ok_or(SandboxError::Services)
+        .and_then(|servers| write_etc(context, pod, dir, ips, &servers));
+    written.map(drop).map_err(|error| chain(&error))
 }

@@ -216,7 +216,7 @@ impl StartJob {
         )?;
         let wanted = container::wanted_mounts(container, &self.volumes, &images.volumes, &env)
             .map_err(|error| error.to_string())?;
-        ensure_etc(context, &self.pod, &self.dir, &self.pod_ips)?;
+        ensure_etc(context, &self.pod, &self.dir, &self.pod_ips).await?;
 
         let files = Files {
             dir: self.dir.clone(),

@@ -1,0 +1,93 @@
+//! Cluster DNS as a part of the daemon: it hears what the service proxy watches,
+//! and the proxy leads its Service to it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::watcher::Event;
+use vetch_dns::{Dns, DnsConfig, IsClient, RESOLV_CONF};
+use vetch_network::Network;
+use vetch_proxy::{ObjectName, OwnService, Tap};
+
+use crate::cli::{DnsArgs, DnsMode};
+
+/// As kubeadm calls it, and everybody looks for it.
+const SERVICE: (&str, &str) = ("kube-system", "kube-dns");
+const PORT: u16 = 53;
+
+/// What there is to serve, unless it is off.
+pub fn open(args: &DnsArgs, domain: &str, node_ips: &[IpAddr]) -> Result<Option<Part>> {
+    if args.mode == DnsMode::Off {
+        return Ok(None);
+    }
+    // At an address of the node's own: pods reach that by routes that are there,
+    // and no link has to be made. Others who come there are not answered.
+    let listen = node_ips
+        .iter()
+        .map(|ip| SocketAddr::new(*ip, args.dns_port));
+    let listen: Vec<SocketAddr> = listen.collect();
+    let dns = Dns::new(DnsConfig {
+        domain: domain.to_owned(),
+        service: (SERVICE.0.to_owned(), SERVICE.1.to_owned()),
+        listen: listen.clone(),
+        upstreams: args.dns_upstream.clone(),
+        domain_upstreams: args.domain_upstreams(),
+        resolv_conf: RESOLV_CONF.into(),
+    });
+    let own = OwnService {
+        name: ObjectName::new(SERVICE.0, SERVICE.1),
+        port: PORT,
+        backends: listen,
+        always: args.mode == DnsMode::Always,
+    };
+    Ok(Some(Part {
+        dns: dns.context("cluster DNS")?,
+        own,
+    }))
+}
+
+pub struct Part {
+    pub dns: Dns,
+    pub own: OwnService,
+}
+
+impl Part {
+    pub fn tap(&self) -> Arc<dyn Tap> {
+        Arc::new(Hears(self.dns.clone()))
+    }
+}
+
+/// The pods of this node.
+pub fn clients(network: &Network) -> IsClient {
+    let pods = network.pods();
+    Arc::new(move |ip| {
+        let pods = pods.borrow();
+        pods.as_ref().is_some_and(|pods| pods.contains_key(&ip))
+    })
+}
+
+struct Hears(Dns);
+
+impl Tap for Hears {
+    fn service(&self, event: &Event<Service>) {
+        self.0.service(event);
+    }
+
+    fn slice(&self, event: &Event<EndpointSlice>) {
+        self.0.slice(event);
+    }
+
+    fn register(&self, registry: &mut vetch_proxy::Registry) {
+        self.0.register(registry);
+    }
+}
+
+impl fmt::Debug for Hears {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hears")
+    }
+}
