@@ -6,6 +6,7 @@ mod node_taint;
 mod pods;
 mod ranges;
 mod services;
+mod storage;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -34,6 +35,9 @@ pub fn plugins(config: AdmissionConfig) -> Vec<Arc<dyn Admission>> {
         Arc::new(pods::DefaultTolerationSeconds),
         Arc::new(node_taint::TaintNodesByCondition),
         Arc::new(services::Services::new(config)),
+        Arc::new(storage::DefaultStorageClass),
+        Arc::new(storage::StorageObjectInUseProtection),
+        Arc::new(storage::PersistentVolumeClaimResize),
     ]
 }
 

@@ -3,6 +3,7 @@
 mod labels;
 mod node;
 mod pod;
+mod volume;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -67,6 +68,7 @@ fn decide(attributes: &Attributes<'_>, node: &str, object: &Value) -> Result<(),
     match (attributes.resource.group, attributes.resource.plural) {
         ("", "nodes") => node::decide(attributes, node, object),
         ("", "pods") => pod::decide(attributes, node, object),
+        ("", "persistentvolumes") => volume::decide(attributes, node, object),
         ("coordination.k8s.io", "leases") => lease(attributes, node),
         _ => Ok(()),
     }

@@ -23,8 +23,9 @@ use crate::schema::register;
 use crate::value::ValueExt;
 use crate::{meta, names};
 
-pub(crate) use affinity::EFFECTS;
+pub(crate) use affinity::{EFFECTS, node_selector};
 pub use qos::qos_class;
+pub(crate) use volume::host_path;
 
 pub const ROW: Resource = Resource {
     kind: "Pod",
