@@ -8,6 +8,7 @@ mod deployment;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
+mod ephemeral_volume;
 mod error;
 mod events;
 mod garbage;
@@ -23,6 +24,7 @@ mod node_ipam;
 mod node_lifecycle;
 mod ownership;
 mod pending;
+mod persistent_volume;
 mod pod;
 mod pod_gc;
 mod queue;
@@ -32,8 +34,10 @@ mod service;
 mod service_account;
 mod service_cidr;
 mod taint_eviction;
+mod volume_protection;
 mod worker;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +50,7 @@ use self::deployment::DeploymentController;
 use self::endpoint_slice::EndpointSliceController;
 use self::endpoint_slice_mirroring::EndpointSliceMirroring;
 use self::endpoints::EndpointsController;
+use self::ephemeral_volume::EphemeralVolumes;
 use self::events::Recorder;
 use self::garbage::GarbageCollector;
 use self::informers::Informers;
@@ -55,6 +60,7 @@ pub use self::load_balancer::{AddressRange, RangeError};
 use self::namespace::NamespaceController;
 use self::node_ipam::NodeIpam;
 use self::node_lifecycle::NodeLifecycle;
+use self::persistent_volume::VolumeBinder;
 use self::pod_gc::PodGc;
 use self::queue::Queue;
 use self::replica_set::ReplicaSetController;
@@ -62,6 +68,7 @@ use self::root_ca::RootCaPublisher;
 use self::service_account::ServiceAccountController;
 use self::service_cidr::ServiceCidrs;
 use self::taint_eviction::TaintEviction;
+use self::volume_protection::VolumeProtection;
 
 #[derive(Clone, Debug)]
 pub struct ControllersConfig {
@@ -75,6 +82,8 @@ pub struct ControllersConfig {
     pub node_monitor_grace_period: Duration,
     /// Where services of type LoadBalancer get their addresses from; without it they wait for somebody else.
     pub load_balancer_pool: Vec<AddressRange>,
+    /// Where nodes make the directories of claims whose class is of the provisioner `kubernetes.io/host-path`.
+    pub host_path_volumes: PathBuf,
 }
 
 /// Runs all controllers until shutdown.
@@ -130,6 +139,12 @@ pub async fn run(
     let cidrs = controller!(|queue| ServiceCidrs::new(c.clone(), &informers, &queue));
     let addresses = controller!(|queue| IpAddresses::new(c.clone(), &events, &informers, &queue));
     let pod_gc = controller!(|queue| PodGc::new(c.clone(), &informers, &queue));
+    let directory = config.host_path_volumes;
+    let binder =
+        controller!(|queue| VolumeBinder::new(c.clone(), directory, &events, &informers, &queue));
+    let protection = controller!(|queue| VolumeProtection::new(c.clone(), &informers, &queue));
+    let ephemeral =
+        controller!(|queue| EphemeralVolumes::new(c.clone(), &events, &informers, &queue));
     let removals = namespace::watch_removals(&informers, &namespaces.1);
     let garbage = GarbageCollector::new(
         client.clone(),
@@ -166,7 +181,10 @@ pub async fn run(
         ipam,
         cidrs,
         addresses,
-        pod_gc
+        pod_gc,
+        binder,
+        protection,
+        ephemeral
     );
     if let Some(balancers) = balancers {
         work!(balancers);

@@ -66,6 +66,7 @@ pub fn config() -> ControllersConfig {
         root_ca_pem: "PEM".into(),
         node_monitor_grace_period: Duration::from_secs(40),
         load_balancer_pool: Vec::new(),
+        host_path_volumes: "/var/lib/vetch/volumes".into(),
     }
 }
 
