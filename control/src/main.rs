@@ -133,6 +133,7 @@ async fn run(options: Serve) -> Result<()> {
         root_ca_pem: certificates.pki().ca_pem().to_owned(),
         node_monitor_grace_period: options.node_monitor_grace_period,
         load_balancer_pool: options.load_balancer_pool,
+        host_path_volumes: options.host_path_volumes,
     };
     let mut parts = tokio::task::JoinSet::new();
     let serving = vetch_server::serve(
