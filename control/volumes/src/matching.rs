@@ -33,16 +33,14 @@ pub fn find<'a>(
     let selector = selector.map(Selector::try_from).transpose().ok()?;
     let mut best: Option<&Arc<Volume>> = None;
     for candidate in volumes {
+        let kept = is_for(candidate, claim);
         let here = match wanted {
             Wanted::Anywhere { .. } => true,
-            Wanted::On { labels, taken } => {
-                if taken.contains(volume::name(candidate)) {
-                    continue;
-                }
-                reaches(candidate, labels)
+            Wanted::On { taken, .. } if !kept && taken.contains(volume::name(candidate)) => {
+                continue;
             }
+            Wanted::On { labels, .. } => reaches(candidate, labels),
         };
-        let kept = is_for(candidate, claim);
         if candidate.metadata.deletion_timestamp.is_some()
             || (volume::claim_ref(candidate).is_some() && !kept)
             || !is_large_enough(candidate, claim)

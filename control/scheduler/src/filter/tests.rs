@@ -7,7 +7,7 @@ use crate::testing::{World, node, pod, requests, with};
 fn check(pod: &Arc<PodInfo>, nodes: &[NodeInfo], on: usize) -> Option<(String, bool)> {
     let world = World::of(nodes);
     let view = world.view();
-    let candidate = Candidate::new(pod, &view.nodes, view.namespaces);
+    let candidate = Candidate::new(pod, &view.nodes, view.namespaces, view.volumes);
     let refusal = candidate.check(&nodes[on]).err()?;
     Some((refusal.reasons.join(", "), refusal.resolvable))
 }

@@ -21,6 +21,9 @@ impl Rig {
         };
         rig.observe(Input::Namespace(Watched::InitDone));
         rig.observe(Input::Service(Watched::InitDone));
+        rig.observe(Input::Claim(Watched::InitDone));
+        rig.observe(Input::Volume(Watched::InitDone));
+        rig.observe(Input::Class(Watched::InitDone));
         rig.observe(Input::Pod(Watched::InitDone));
         for node in nodes {
             rig.observe(Input::Node(Watched::InitApply(read(node.clone()))));
@@ -61,6 +64,13 @@ impl Rig {
             let decided = self.scheduler.decide(self.now, Timestamp::UNIX_EPOCH);
             told.extend(decided.map(|effect| match effect {
                 Effect::Bind { pod, node } => format!("{} on {node}", pod.name()),
+                Effect::Claim { pod, node, plan } => {
+                    format!(
+                        "{} claims {} on {node}",
+                        pod.name(),
+                        plan.bind.len() + plan.provision.len()
+                    )
+                }
                 Effect::Refuse {
                     pod,
                     message,
