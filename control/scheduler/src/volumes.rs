@@ -98,6 +98,8 @@ pub struct PodClaims {
     /// All volumes there are, if a claim waits for one.
     choice: Vec<Arc<Volume>>,
     given: Given,
+    /// One of them is bound and does not say so in its status, by which its node knows.
+    unsettled: bool,
     /// Names of claims that only one pod may have.
     pub one_pod: Vec<String>,
 }
@@ -124,6 +126,7 @@ impl PodClaims {
             if claim::is_bound(found) {
                 let volume = known.volumes.get(claim::volume_name(found));
                 own.bound.push(volume.cloned());
+                own.unsettled |= claim::phase(found) != "Bound";
                 continue;
             }
             let class = known.classes.get(claim::class(found).unwrap_or_default());
@@ -178,7 +181,10 @@ impl PodClaims {
     }
 
     fn waiting(&self, node: &str, labels: &Labels) -> Option<Plan> {
-        let mut plan = Plan::default();
+        let mut plan = Plan {
+            awaited: self.unsettled,
+            ..Plan::default()
+        };
         let mut taken: BTreeSet<String> = self.given.keys().cloned().collect();
         for (claim, class) in &self.waiting {
             if let Some(given) = self.given_to(claim) {

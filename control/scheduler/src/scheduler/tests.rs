@@ -245,3 +245,50 @@ fn a_nomination_survives_a_restart() {
     rig.pass(1);
     assert_eq!(rig.decisions(), ["p on a"]);
 }
+
+#[test]
+fn a_pod_is_bound_when_its_claims_are() {
+    let mut rig = Rig::new(&[node_object("a", json!({}))]);
+    let class = json!({
+        "metadata": {"name": "late", "resourceVersion": "1"},
+        "provisioner": "example.com/p", "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    let claim = |version: &str, annotations: Value, volume: &str, phase: &str| -> Input {
+        let claim = json!({
+            "metadata": {
+                "name": "data", "namespace": "default", "uid": "c", "resourceVersion": version,
+                "annotations": annotations,
+            },
+            "spec": {
+                "storageClassName": "late", "volumeName": volume, "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+            "status": {"phase": phase},
+        });
+        Input::Claim(Watched::Apply(read(claim)))
+    };
+    let volumes = json!({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}});
+    rig.pod("p", volumes);
+    let missing = "p: 0/1 nodes are available: persistentvolumeclaim \"data\" not found";
+    assert_eq!(rig.decisions(), [missing]);
+
+    rig.observe(Input::Class(Watched::Apply(read(class))));
+    rig.observe(claim("2", json!({}), "", "Pending"));
+    rig.pass(10);
+    assert_eq!(rig.decisions(), ["p claims 1 on a"]);
+    let uid = "p".to_owned();
+    rig.scheduler.finish(Outcome::Claimed { uid }, rig.now);
+    assert_eq!(rig.decisions(), [""; 0], "it waits");
+
+    let selected = json!({"volume.kubernetes.io/selected-node": "a"});
+    rig.observe(claim("3", selected, "", "Pending"));
+    assert_eq!(rig.decisions(), ["p claims 1 on a"]);
+    let uid = "p".to_owned();
+    rig.scheduler.finish(Outcome::Claimed { uid }, rig.now);
+
+    let volume = json!({"metadata": {"name": "made", "resourceVersion": "4"}});
+    rig.observe(Input::Volume(Watched::Apply(read(volume))));
+    let bound = json!({"pv.kubernetes.io/bind-completed": "yes"});
+    rig.observe(claim("5", bound, "made", "Bound"));
+    assert_eq!(rig.decisions(), ["p on a"], "at once");
+}

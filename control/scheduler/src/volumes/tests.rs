@@ -98,7 +98,7 @@ fn known() -> Volumes {
                 "storageClassName": class, "volumeName": volume, "accessModes": ["ReadWriteOnce"],
                 "resources": {"requests": {"storage": "1Gi"}},
             },
-            "status": {"phase": "Pending"},
+            "status": {"phase": if volume.is_empty() { "Pending" } else { "Bound" }},
         });
         claim["metadata"]["name"] = name.into();
         claim["metadata"]["namespace"] = "default".into();
@@ -207,6 +207,18 @@ fn what_a_node_does_for_the_claims() {
         assert_eq!(told(own.plan(&nodes[0])), on_a, "{claims:?} on a");
         assert_eq!(told(own.plan(&nodes[1])), on_b, "{claims:?} on b");
     }
+}
+
+#[test]
+fn a_claim_that_is_bound_and_does_not_say_so_is_waited_for() {
+    let mut known = known();
+    let claim = json!({
+        "metadata": {"name": "near", "namespace": "default", "uid": "near", "annotations": {BIND_COMPLETED: "yes"}},
+        "spec": {"volumeName": "of-near"}, "status": {"phase": "Pending"},
+    });
+    known.set_claim("default", "near", Some(object(claim)));
+    let own = PodClaims::of(&with(&["near"]), &known).expect("usable claims");
+    assert!(own.plan(&node("a", json!({}))).expect("a plan").awaited);
 }
 
 #[test]
