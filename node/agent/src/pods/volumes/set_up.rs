@@ -14,7 +14,7 @@ use super::token::Tokens;
 use super::{
     Mounted, MountedVolumes, VolumeError, empty_dir, host_path, ownership, persistent, writer,
 };
-use crate::pods::claims::Claims;
+use crate::pods::claims::{ClaimError, Claims};
 use crate::pods::downward::Surroundings;
 use crate::pods::quantity::{self, ResourceList};
 use crate::pods::sources::Sources;
@@ -93,7 +93,7 @@ pub fn set_up(volume: &Volume, inputs: &Inputs) -> Result<Mounted, VolumeError> 
             return Ok(made.clone());
         }
         let claimed = inputs.claims.get(&volume.name);
-        let unread = || VolumeError::Unsupported("unread claims as");
+        let unread = || ClaimError::Fetch(volume.name.clone(), "it was not read yet".to_owned());
         let claimed = claimed.ok_or_else(unread)?.as_ref().map_err(Clone::clone)?;
         return persistent::set_up(volume, claimed, inputs);
     }
@@ -222,7 +222,6 @@ mod tests {
 
     use super::testing::inputs;
     use super::*;
-    use crate::pods::claims::ClaimError;
 
     #[test]
     fn only_what_is_mounted_is_made() {
