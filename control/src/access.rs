@@ -26,6 +26,7 @@ use vetch_server::guard::{Action, Guard};
 
 pub use decide::decide;
 pub use facts::Facts;
+pub(crate) use references::is_made_on;
 pub use rules::rules;
 pub use token::authenticate_token;
 

@@ -9,6 +9,7 @@ mod pods;
 mod ranges;
 mod runtime_class;
 mod services;
+mod storage;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -40,6 +41,9 @@ pub fn plugins(config: AdmissionConfig) -> Vec<Arc<dyn Admission>> {
         Arc::new(services::Services::new(config)),
         Arc::new(certificates::Certificates),
         Arc::new(eviction::DisruptionBudgets),
+        Arc::new(storage::DefaultStorageClass),
+        Arc::new(storage::StorageObjectInUseProtection),
+        Arc::new(storage::PersistentVolumeClaimResize),
     ]
 }
 

@@ -141,6 +141,7 @@ async fn run(options: Serve) -> Result<()> {
         node_monitor_grace_period: options.node_monitor_grace_period,
         load_balancer_pool: options.load_balancer_pool,
         signer: certificates.pki().signer(),
+        host_path_volumes: options.host_path_volumes,
     };
     let mut parts = tokio::task::JoinSet::new();
     let serving = vetch_server::serve(

@@ -135,6 +135,13 @@ pub struct Serve {
     /// How long a node may be silent before it counts as lost, e.g. 40s.
     #[arg(long, env = "VETCH_NODE_MONITOR_GRACE_PERIOD", value_parser = seconds, default_value = "40s")]
     pub node_monitor_grace_period: Duration,
+    /// Where nodes make the directories of claims whose StorageClass has the provisioner kubernetes.io/host-path.
+    #[arg(
+        long,
+        env = "VETCH_HOST_PATH_VOLUMES",
+        default_value = "/var/lib/vetch/volumes"
+    )]
+    pub host_path_volumes: PathBuf,
     /// More names and addresses for the server's certificate.
     #[arg(long = "san", env = "VETCH_SANS", value_delimiter = ',')]
     pub sans: Vec<String>,

@@ -1,5 +1,8 @@
 //! The life of a pod: restarts, failures in Kubernetes' words, phases, init containers.
 
+#[path = "pods/volumes.rs"]
+mod volumes;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};

@@ -12,6 +12,8 @@ static REGISTRY: &[Resource] = &[
     kinds::event::CORE,
     kinds::namespace::ROW,
     kinds::node::ROW,
+    kinds::persistent_volume_claim::ROW,
+    kinds::persistent_volume::ROW,
     kinds::pod::ROW,
     kinds::secret::ROW,
     kinds::service::ROW,
@@ -33,6 +35,7 @@ static REGISTRY: &[Resource] = &[
     kinds::service_cidr::ROW,
     kinds::runtime_class::ROW,
     kinds::pod_disruption_budget::ROW,
+    kinds::storage_class::ROW,
 ];
 
 /// Every kind served, in discovery order.

@@ -6,11 +6,13 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, Secret, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
+    Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Config;
 use kube::{Api, Client};
@@ -40,11 +42,14 @@ pub struct Informers {
     pub namespaces: Arc<Informer<Namespace>>,
     pub node_leases: Arc<Informer<Lease>>,
     pub nodes: Arc<Informer<Node>>,
+    pub persistent_volume_claims: Arc<Informer<PersistentVolumeClaim>>,
+    pub persistent_volumes: Arc<Informer<PersistentVolume>>,
     pub pods: Arc<Informer<Pod>>,
     pub replica_sets: Arc<Informer<ReplicaSet>>,
     pub service_accounts: Arc<Informer<ServiceAccount>>,
     pub service_cidrs: Arc<Informer<ServiceCIDR>>,
     pub services: Arc<Informer<Service>>,
+    pub storage_classes: Arc<Informer<StorageClass>>,
 }
 
 impl Default for Informers {
@@ -61,11 +66,14 @@ impl Default for Informers {
             namespaces: Arc::default(),
             node_leases: Arc::default(),
             nodes: Arc::default(),
+            persistent_volume_claims: Arc::default(),
+            persistent_volumes: Arc::default(),
             pods: Arc::default(),
             replica_sets: Arc::default(),
             service_accounts: Arc::default(),
             service_cidrs: Arc::default(),
             services: Arc::default(),
+            storage_classes: Arc::default(),
         }
     }
 }
@@ -96,11 +104,14 @@ impl Informers {
         watch!(namespaces, Api::all(client.clone()));
         watch!(node_leases, Api::namespaced(client.clone(), NODE_LEASES));
         watch!(nodes, Api::all(client.clone()));
+        watch!(persistent_volume_claims, Api::all(client.clone()));
+        watch!(persistent_volumes, Api::all(client.clone()));
         watch!(pods, Api::all(client.clone()));
         watch!(replica_sets, Api::all(client.clone()));
         watch!(service_accounts, Api::all(client.clone()));
         watch!(service_cidrs, Api::all(client.clone()));
         watch!(services, Api::all(client.clone()));
+        watch!(storage_classes, Api::all(client.clone()));
     }
 
     /// Until every cache holds what existed when its watch began: deciding on less creates doubles.
@@ -116,11 +127,14 @@ impl Informers {
         self.namespaces.wait_synced().await;
         self.node_leases.wait_synced().await;
         self.nodes.wait_synced().await;
+        self.persistent_volume_claims.wait_synced().await;
+        self.persistent_volumes.wait_synced().await;
         self.pods.wait_synced().await;
         self.replica_sets.wait_synced().await;
         self.service_accounts.wait_synced().await;
         self.service_cidrs.wait_synced().await;
         self.services.wait_synced().await;
+        self.storage_classes.wait_synced().await;
     }
 
     /// Tells the listener of the metadata of every object of a kind that is watched whole, when
@@ -145,7 +159,9 @@ impl Informers {
             certificate_requests: CertificateSigningRequest, config_maps: ConfigMap, deployments: Deployment, disruption_budgets: PodDisruptionBudget, endpoint_slices: EndpointSlice,
             endpoints: Endpoints, ip_addresses: IPAddress, namespaces: Namespace, nodes: Node,
             pods: Pod, replica_sets: ReplicaSet, service_accounts: ServiceAccount,
-            service_cidrs: ServiceCIDR, services: Service
+            service_cidrs: ServiceCIDR, services: Service,
+            persistent_volume_claims: PersistentVolumeClaim, persistent_volumes: PersistentVolume,
+            storage_classes: StorageClass
         );
         kinds
     }

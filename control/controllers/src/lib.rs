@@ -12,6 +12,7 @@ mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
+mod ephemeral_volume;
 mod error;
 mod events;
 mod garbage;
@@ -27,6 +28,7 @@ mod node_ipam;
 mod node_lifecycle;
 mod ownership;
 mod pending;
+mod persistent_volume;
 mod pod;
 mod pod_gc;
 mod queue;
@@ -36,8 +38,10 @@ mod service;
 mod service_account;
 mod service_cidr;
 mod taint_eviction;
+mod volume_protection;
 mod worker;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +60,7 @@ use self::disruption::DisruptionController;
 use self::endpoint_slice::EndpointSliceController;
 use self::endpoint_slice_mirroring::EndpointSliceMirroring;
 use self::endpoints::EndpointsController;
+use self::ephemeral_volume::EphemeralVolumes;
 use self::events::Recorder;
 use self::garbage::GarbageCollector;
 use self::informers::Informers;
@@ -65,6 +70,7 @@ pub use self::load_balancer::{AddressRange, RangeError};
 use self::namespace::NamespaceController;
 use self::node_ipam::NodeIpam;
 use self::node_lifecycle::NodeLifecycle;
+use self::persistent_volume::VolumeBinder;
 use self::pod_gc::PodGc;
 use self::queue::Queue;
 use self::replica_set::ReplicaSetController;
@@ -72,6 +78,7 @@ use self::root_ca::RootCaPublisher;
 use self::service_account::ServiceAccountController;
 use self::service_cidr::ServiceCidrs;
 use self::taint_eviction::TaintEviction;
+use self::volume_protection::VolumeProtection;
 
 #[derive(Clone, Debug)]
 pub struct ControllersConfig {
@@ -87,6 +94,8 @@ pub struct ControllersConfig {
     pub load_balancer_pool: Vec<AddressRange>,
     /// Signs what was approved.
     pub signer: vetch_identity::Signer,
+    /// Where nodes make the directories of claims whose class is of the provisioner `kubernetes.io/host-path`.
+    pub host_path_volumes: PathBuf,
 }
 
 /// Runs all controllers until shutdown.
@@ -150,6 +159,12 @@ pub async fn run(
     let csr_cleaner = controller!(|queue| CertificateCleaner::new(c.clone(), &informers, &queue));
     let bootstrap_signer = controller!(|queue| BootstrapSigner::new(c.clone(), &informers, &queue));
     let token_cleaner = controller!(|queue| TokenCleaner::new(c.clone(), &informers, &queue));
+    let directory = config.host_path_volumes;
+    let binder =
+        controller!(|queue| VolumeBinder::new(c.clone(), directory, &events, &informers, &queue));
+    let protection = controller!(|queue| VolumeProtection::new(c.clone(), &informers, &queue));
+    let ephemeral =
+        controller!(|queue| EphemeralVolumes::new(c.clone(), &events, &informers, &queue));
     let removals = namespace::watch_removals(&informers, &namespaces.1);
     let garbage = GarbageCollector::new(
         client.clone(),
@@ -192,7 +207,10 @@ pub async fn run(
         csr_cleaner,
         bootstrap_signer,
         token_cleaner,
-        disruption
+        disruption,
+        binder,
+        protection,
+        ephemeral
     );
     if let Some(balancers) = balancers {
         work!(balancers);

@@ -39,6 +39,15 @@ pub fn node_name(pod: &Pod) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
+/// Names of the claims that its volumes are of.
+pub fn claims(pod: &Pod) -> impl Iterator<Item = String> {
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(move |volume| vetch_volumes::claim::name_of(pod, volume))
+}
+
 /// Since when the pod is ready.
 pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let ready = condition(pod, "Ready").filter(|condition| condition.status == "True")?;

@@ -10,6 +10,7 @@ use crate::decide::View;
 use crate::node_info::{NodeChange, NodeInfo};
 use crate::pod_info::{PodInfo, is_terminal, node_of, uid};
 use crate::selector::Labels;
+use crate::volumes::Volumes;
 
 /// Selectors of services, by namespace and name.
 pub type Services = HashMap<String, BTreeMap<String, Labels>>;
@@ -27,6 +28,7 @@ pub struct Cache {
     pub namespaces: Namespaces,
     pub services: Services,
     pub nominated: Nominated,
+    pub volumes: Volumes,
 }
 
 /// What a pod's new version did to the room on the nodes.
@@ -53,6 +55,7 @@ impl Cache {
             namespaces: &self.namespaces,
             services: &self.services,
             nominated: &self.nominated,
+            volumes: &self.volumes,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::filter::{Candidate, Refusal};
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
 use crate::score::scores;
+use crate::volumes::{PodClaims, Volumes};
 
 /// With fewer nodes than this all are looked at, with more a part suffices, from anywhere on.
 const ALL: usize = 100;
@@ -22,6 +23,7 @@ pub struct View<'a> {
     pub namespaces: &'a Namespaces,
     pub services: &'a Services,
     pub nominated: &'a Nominated,
+    pub volumes: &'a Volumes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,11 +41,11 @@ pub fn decide(pod: &Arc<PodInfo>, view: &View<'_>, lot: &mut impl Rng) -> Decisi
     if count == 0 {
         return Decision::Nowhere(Vec::new());
     }
-    if let Some(missing) = missing_claim(pod) {
+    if let Some(missing) = missing_claim(pod, view) {
         return Decision::Missing(missing);
     }
     let nominated = WithNominated::new(pod, view);
-    let candidate = Candidate::new(pod, &view.nodes, view.namespaces);
+    let candidate = Candidate::new(pod, &view.nodes, view.namespaces, view.volumes);
     let check = |index: usize| {
         let node = view.nodes[index];
         candidate.check(node)?;
@@ -100,18 +102,12 @@ fn enough(nodes: usize) -> usize {
     (nodes * percent / 100).max(ALL)
 }
 
-/// Volumes and devices that are claimed: no kind of claim is known here, so none exists.
-fn missing_claim(pod: &PodInfo) -> Option<String> {
-    let spec = pod.spec()?;
-    for volume in spec.volumes.iter().flatten() {
-        let claim = match (&volume.persistent_volume_claim, &volume.ephemeral) {
-            (Some(source), _) => source.claim_name.clone(),
-            (None, Some(_)) => format!("{}-{}", pod.name(), volume.name),
-            (None, None) => continue,
-        };
-        return Some(format!("persistentvolumeclaim {claim:?} not found"));
+/// Why no node does, for what the pod claims: volumes, or devices, of which no kind of claim is known here.
+fn missing_claim(pod: &PodInfo, view: &View<'_>) -> Option<String> {
+    if let Err(missing) = PodClaims::of(pod, view.volumes) {
+        return Some(missing);
     }
-    let claim = spec.resource_claims.as_deref()?.first()?;
+    let claim = pod.spec()?.resource_claims.as_deref()?.first()?;
     let name = claim.resource_claim_name.as_ref().unwrap_or(&claim.name);
     Some(format!("resourceclaim {name:?} not found"))
 }
@@ -151,7 +147,7 @@ impl WithNominated {
             .zip(&replaced)
             .map(|(node, slot)| slot.map_or(*node, |slot| &nodes[slot]))
             .collect();
-        let candidate = Candidate::new(pod, &all, view.namespaces);
+        let candidate = Candidate::new(pod, &all, view.namespaces, view.volumes);
         Some(WithNominated {
             nodes,
             replaced,

@@ -1,14 +1,20 @@
 //! Doing what was decided: bindings, conditions, evictions, and the events that tell of them.
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{
+    ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodCondition,
+};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource as _};
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
+use vetch_volumes::annotations::SELECTED_NODE;
+use vetch_volumes::{bound_to, claim, volume};
+
 use crate::pod_info::PodInfo;
 use crate::scheduler::{Effect, NAME, Outcome};
+use crate::volumes::Plan;
 
 const UNSCHEDULABLE: &str = "Unschedulable";
 const SCHEDULER_ERROR: &str = "SchedulerError";
@@ -29,6 +35,12 @@ enum Error {
     },
     #[error("clear the nominated node of pod {pod}")]
     Nomination { pod: String, source: kube::Error },
+    #[error("bind the claims of pod {pod} for {node}")]
+    Claim {
+        pod: String,
+        node: String,
+        source: kube::Error,
+    },
     #[error("delete pod {pod}")]
     Delete { pod: String, source: kube::Error },
 }
@@ -59,6 +71,7 @@ impl Effects {
     pub async fn run(self, effect: Effect) -> Option<Outcome> {
         match effect {
             Effect::Bind { pod, node } => self.bind(&pod, &node).await,
+            Effect::Claim { pod, node, plan } => Some(self.claim(&pod, &node, &plan).await),
             Effect::Refuse {
                 pod,
                 message,
@@ -125,6 +138,60 @@ impl Effects {
         }
         let uid = pod.uid().to_owned();
         Some(Outcome::BindingFailed { uid })
+    }
+
+    /// Volumes that are there are given to their claims, others are asked for where the pod will be. The volume
+    /// controller does the rest.
+    async fn claim(&self, pod: &PodInfo, node: &str, plan: &Plan) -> Outcome {
+        let uid = pod.uid().to_owned();
+        let Err(source) = self.write_claims(node, plan).await else {
+            return Outcome::Claimed { uid };
+        };
+        let is_moot =
+            matches!(&source, kube::Error::Api(status) if matches!(status.code, 404 | 409));
+        if !is_moot {
+            log(Err(Error::Claim {
+                pod: full_name(pod),
+                node: node.to_owned(),
+                source,
+            }));
+        }
+        let names = plan.bind.iter().map(|(_, volume)| volume::name(volume));
+        Outcome::ClaimingFailed {
+            uid,
+            volumes: names.map(str::to_owned).collect(),
+        }
+    }
+
+    async fn write_claims(&self, node: &str, plan: &Plan) -> Result<(), kube::Error> {
+        for (claim, volume) in &plan.bind {
+            let Some(bound) = bound_to(volume, claim) else {
+                continue;
+            };
+            let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+            let name = volume::name(volume);
+            volumes
+                .replace(name, &PostParams::default(), &bound)
+                .await?;
+        }
+        for claim in &plan.provision {
+            if claim::selected_node(claim) == Some(node) {
+                continue;
+            }
+            let metadata = &claim.metadata;
+            let namespace = metadata.namespace.as_deref().unwrap_or_default();
+            let claims: Api<PersistentVolumeClaim> =
+                Api::namespaced(self.client.clone(), namespace);
+            let patch = json!({"metadata": {
+                "uid": metadata.uid, "resourceVersion": metadata.resource_version,
+                "annotations": {SELECTED_NODE: node},
+            }});
+            let name = metadata.name.as_deref().unwrap_or_default();
+            claims
+                .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+                .await?;
+        }
+        Ok(())
     }
 
     async fn refuse(&self, pod: &PodInfo, reason: &str, message: &str, nominated: Option<&str>) {

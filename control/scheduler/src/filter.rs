@@ -3,6 +3,7 @@
 mod node_affinity;
 mod pod_affinity;
 mod topology_spread;
+mod volume;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,11 +12,13 @@ use self::node_affinity::named_nodes;
 pub use self::node_affinity::node_affinity;
 use self::pod_affinity::PodAffinity;
 use self::topology_spread::TopologySpread;
+use self::volume::VolumeRestrictions;
 use crate::affinity::Namespaces;
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
 use crate::resources::PODS;
 use crate::taints;
+use crate::volumes::{PodClaims, Volumes};
 
 /// The filter that refused: what would help depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,8 +30,10 @@ pub enum Filter {
     NodeResourcesFit,
     PodTopologySpread,
     InterPodAffinity,
-    /// Claims of volumes and devices.
+    /// Claims of volumes and devices, whatever the node.
     Claims,
+    VolumeRestrictions,
+    VolumeBinding,
 }
 
 /// Why one node does not do.
@@ -57,11 +62,22 @@ pub struct Candidate {
     named: Option<Vec<String>>,
     spread: TopologySpread,
     affinity: PodAffinity,
+    claims: PodClaims,
+    restrictions: VolumeRestrictions,
 }
 
 impl Candidate {
-    pub fn new(pod: &Arc<PodInfo>, nodes: &[&NodeInfo], namespaces: &Namespaces) -> Candidate {
+    pub fn new(
+        pod: &Arc<PodInfo>,
+        nodes: &[&NodeInfo],
+        namespaces: &Namespaces,
+        volumes: &Volumes,
+    ) -> Candidate {
+        // What is wrong with them whatever the node was found out before.
+        let claims = PodClaims::of(pod, volumes).unwrap_or_default();
         Candidate {
+            restrictions: VolumeRestrictions::new(pod, &claims, nodes),
+            claims,
             named: named_nodes(pod),
             spread: TopologySpread::new(pod, nodes),
             affinity: PodAffinity::new(pod, nodes, namespaces),
@@ -77,6 +93,8 @@ impl Candidate {
         node_affinity(&self.pod, node)?;
         self.ports(node)?;
         self.fit(node)?;
+        self.restrictions.check()?;
+        self.volumes(node)?;
         self.spread.check(node)?;
         self.affinity.check(node)
     }
@@ -124,6 +142,15 @@ impl Candidate {
             true => Err(Refusal::new(Filter::NodePorts, true, REASON)),
             false => Ok(()),
         }
+    }
+
+    fn volumes(&self, node: &NodeInfo) -> Result<(), Refusal> {
+        let planned = self.claims.plan(node).map(drop);
+        planned.map_err(|reasons| Refusal {
+            filter: Filter::VolumeBinding,
+            reasons: reasons.into_iter().map(Cow::from).collect(),
+            resolvable: false,
+        })
     }
 
     fn fit(&self, node: &NodeInfo) -> Result<(), Refusal> {

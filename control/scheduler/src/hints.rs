@@ -19,6 +19,8 @@ pub enum Event {
     /// From a node, or ended.
     PodRemoved,
     NamespaceRelabelled,
+    /// A claim, a volume or a class.
+    VolumesChanged,
 }
 
 /// Whether a pod refused by these filters is worth another try. Refused by none, there was no node,
@@ -30,20 +32,23 @@ pub fn may_help(event: Event, refused_by: &BTreeSet<Filter>) -> bool {
 fn helps(event: Event, filter: Filter) -> bool {
     use Event::{
         NamespaceRelabelled, NodeAdded, NodeChanged, NodeRemoved, PodAdded, PodRelabelled,
-        PodRemoved, PodShrunk,
+        PodRemoved, PodShrunk, VolumesChanged,
     };
     let between_pods = matches!(event, PodAdded | PodRelabelled | PodRemoved);
     match (event, filter) {
+        (VolumesChanged, Filter::Claims | Filter::VolumeBinding) => true,
         (_, Filter::Claims) => false,
         (NodeAdded, _) => true,
         (NodeChanged(change), Filter::NodeUnschedulable | Filter::TaintToleration) => change.taints,
         (NodeChanged(change), Filter::NodeAffinity) => change.labels,
+        (NodeChanged(change), Filter::VolumeBinding) => change.labels,
         (NodeChanged(change), Filter::NodeResourcesFit) => change.allocatable,
         (NodeChanged(change), Filter::PodTopologySpread) => change.labels || change.taints,
         (NodeChanged(change), Filter::InterPodAffinity) => change.labels,
         // A domain that is gone may have been the emptiest.
         (NodeRemoved, Filter::PodTopologySpread) => true,
         (PodRemoved, Filter::NodeResourcesFit | Filter::NodePorts) => true,
+        (PodRemoved, Filter::VolumeRestrictions) => true,
         (PodShrunk, Filter::NodeResourcesFit) => true,
         (NamespaceRelabelled, Filter::InterPodAffinity) => true,
         (_, Filter::PodTopologySpread | Filter::InterPodAffinity) => between_pods,
@@ -82,6 +87,12 @@ mod tests {
             (Event::NamespaceRelabelled, Filter::InterPodAffinity, true),
             (Event::NamespaceRelabelled, Filter::NodePorts, false),
             (Event::NodeAdded, Filter::Claims, false),
+            (Event::VolumesChanged, Filter::Claims, true),
+            (Event::VolumesChanged, Filter::VolumeBinding, true),
+            (Event::VolumesChanged, Filter::NodePorts, false),
+            (Event::NodeChanged(labels), Filter::VolumeBinding, true),
+            (Event::PodRemoved, Filter::VolumeRestrictions, true),
+            (Event::PodAdded, Filter::VolumeRestrictions, false),
         ];
         for (event, filter, wanted) in table {
             let refused_by = BTreeSet::from([filter]);

@@ -25,6 +25,7 @@ mod spread;
 mod taints;
 #[cfg(test)]
 mod testing;
+mod volumes;
 
 use std::future::{pending, ready};
 
@@ -97,6 +98,9 @@ fn inputs(client: &Client) -> SelectAll<BoxStream<'static, Input>> {
         watched(Api::all(client.clone()), all(), Input::Node),
         watched(Api::all(client.clone()), all(), Input::Namespace),
         watched(Api::all(client.clone()), all(), Input::Service),
+        watched(Api::all(client.clone()), all(), Input::Claim),
+        watched(Api::all(client.clone()), all(), Input::Volume),
+        watched(Api::all(client.clone()), all(), Input::Class),
         watched(pods, all().fields(alive), Input::Pod),
     ])
 }

@@ -145,7 +145,7 @@ fn fits(
         ..*view
     };
     view.nodes[index] = trial;
-    Candidate::new(pod, &view.nodes, view.namespaces).check(trial)?;
+    Candidate::new(pod, &view.nodes, view.namespaces, view.volumes).check(trial)?;
     match WithNominated::new(pod, &view) {
         Some(with) => with.check(index),
         None => Ok(()),

@@ -137,6 +137,16 @@ impl Queue {
         }
     }
 
+    /// A pod in flight waits for its volumes: not for want of anything, so that it is tried as soon as they are there.
+    pub fn waits_for_volumes(&mut self, uid: &str, now: Instant) {
+        let Some(entry) = self.entries.get_mut(uid) else {
+            return;
+        };
+        entry.attempts = 0;
+        entry.last_attempt = None;
+        self.unschedulable(uid, now);
+    }
+
     /// Something went wrong with a pod in flight: again after its back-off.
     pub fn failed(&mut self, uid: &str) {
         let place = self.entries.get(uid).map(|entry| &entry.place);

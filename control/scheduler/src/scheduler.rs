@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
+};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::watcher;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
 use crate::cache::{Cache, PodChange};
-use crate::decide::{Decision, decide};
+use crate::decide::{Decision, View, decide};
 use crate::diagnosis;
 use crate::filter::{Filter, Refusal};
 use crate::hints::Event;
@@ -20,6 +23,7 @@ use crate::node_info::NodeChange;
 use crate::pod_info::{PodInfo, is_terminal, node_of, uid};
 use crate::preempt::{Preemption, preempt};
 use crate::queue::Queue;
+use crate::volumes::{Plan, PodClaims};
 
 /// The scheduler's name in pod specs and events.
 pub const NAME: &str = "default-scheduler";
@@ -33,6 +37,9 @@ pub enum Input {
     Pod(watcher::Event<Pod>),
     Namespace(watcher::Event<Namespace>),
     Service(watcher::Event<Service>),
+    Claim(watcher::Event<PersistentVolumeClaim>),
+    Volume(watcher::Event<PersistentVolume>),
+    Class(watcher::Event<StorageClass>),
 }
 
 /// What a decision asks for. Each may be done beside the others.
@@ -41,6 +48,12 @@ pub enum Effect {
     Bind {
         pod: Arc<PodInfo>,
         node: String,
+    },
+    /// Have its claims bound for the node. When they are it is decided on again, and only then bound itself.
+    Claim {
+        pod: Arc<PodInfo>,
+        node: String,
+        plan: Plan,
     },
     /// Tell people that it runs nowhere.
     Refuse {
@@ -62,8 +75,21 @@ pub enum Effect {
 
 #[derive(Debug)]
 pub enum Outcome {
-    BindingFailed { uid: String },
-    Preempted { uid: String },
+    BindingFailed {
+        uid: String,
+    },
+    Preempted {
+        uid: String,
+    },
+    /// What its claims need was written.
+    Claimed {
+        uid: String,
+    },
+    /// Somebody was faster, or it was refused; with the names of the volumes that were to be given.
+    ClaimingFailed {
+        uid: String,
+        volumes: Vec<String>,
+    },
 }
 
 pub struct Scheduler {
@@ -71,6 +97,9 @@ pub struct Scheduler {
     pods: Mirror<Pod>,
     namespaces: Mirror<Namespace>,
     services: Mirror<Service>,
+    claims: Mirror<PersistentVolumeClaim>,
+    volumes: Mirror<PersistentVolume>,
+    classes: Mirror<StorageClass>,
     cache: Cache,
     queue: Queue,
     lot: SmallRng,
@@ -84,6 +113,9 @@ impl Scheduler {
             pods: Mirror::default(),
             namespaces: Mirror::default(),
             services: Mirror::default(),
+            claims: Mirror::default(),
+            volumes: Mirror::default(),
+            classes: Mirror::default(),
             cache: Cache::default(),
             queue: Queue::default(),
             lot: SmallRng::seed_from_u64(seed),
@@ -112,6 +144,27 @@ impl Scheduler {
                     self.service(&change);
                 }
             }
+            Input::Claim(event) => {
+                for change in self.claims.apply(event) {
+                    let (namespace, name) = named(&change);
+                    self.cache.volumes.set_claim(&namespace, &name, change.new);
+                    self.queue.wake(Event::VolumesChanged);
+                }
+            }
+            Input::Volume(event) => {
+                for change in self.volumes.apply(event) {
+                    let (_, name) = named(&change);
+                    self.cache.volumes.set_volume(&name, change.new);
+                    self.queue.wake(Event::VolumesChanged);
+                }
+            }
+            Input::Class(event) => {
+                for change in self.classes.apply(event) {
+                    let (_, name) = named(&change);
+                    self.cache.volumes.set_class(&name, change.new);
+                    self.queue.wake(Event::VolumesChanged);
+                }
+            }
         }
     }
 
@@ -123,6 +176,12 @@ impl Scheduler {
                 self.wake(change);
             }
             Outcome::Preempted { uid } => self.queue.unschedulable(&uid, now),
+            Outcome::Claimed { uid } => self.queue.waits_for_volumes(&uid, now),
+            Outcome::ClaimingFailed { uid, volumes } => {
+                self.cache.volumes.take_back(&volumes);
+                self.queue.failed(&uid);
+                self.queue.wake(Event::VolumesChanged);
+            }
         }
     }
 
@@ -133,6 +192,9 @@ impl Scheduler {
             && self.pods.is_synced()
             && self.namespaces.is_synced()
             && self.services.is_synced()
+            && self.claims.is_synced()
+            && self.volumes.is_synced()
+            && self.classes.is_synced()
     }
 
     /// When to call `tick`.
@@ -150,6 +212,13 @@ impl Scheduler {
         let view = self.cache.view();
         match decide(&pod, &view, &mut self.lot) {
             Decision::Node(node) => {
+                let plan = plan(&pod, &node, &view);
+                if !plan.is_empty() {
+                    self.cache.volumes.give(&plan);
+                    let by = BTreeSet::from([Filter::VolumeBinding]);
+                    self.queue.refuse(pod.uid(), by);
+                    return Some(Effect::Claim { pod, node, plan });
+                }
                 self.cache.assume(&pod, &node);
                 self.queue.wake(Event::PodAdded);
                 Some(Effect::Bind { pod, node })
@@ -321,6 +390,26 @@ impl Scheduler {
             PodChange::Removed => self.queue.wake(Event::PodRemoved),
         }
     }
+}
+
+/// What the pod's claims need on the node that was chosen.
+fn plan(pod: &PodInfo, node: &str, view: &View<'_>) -> Plan {
+    let node = view.nodes.iter().find(|own| own.name() == node);
+    let claims = PodClaims::of(pod, view.volumes);
+    let planned = node
+        .zip(claims.ok())
+        .and_then(|(node, claims)| claims.plan(node).ok());
+    planned.unwrap_or_default()
+}
+
+fn named<K: kube::Resource>(change: &Change<K>) -> (String, String) {
+    let latest = change.new.as_ref().or(change.old.as_ref());
+    let text = |field: Option<&String>| field.cloned().unwrap_or_default();
+    let metadata = latest.map(|object| object.meta());
+    (
+        text(metadata.and_then(|own| own.namespace.as_ref())),
+        text(metadata.and_then(|own| own.name.as_ref())),
+    )
 }
 
 fn waits_for_us(pod: &Pod) -> bool {

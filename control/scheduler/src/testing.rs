@@ -9,6 +9,7 @@ use crate::cache::{Nominated, Services};
 use crate::decide::View;
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
+use crate::volumes::Volumes;
 
 /// Ready, 4 cpus, 4 Gi, 10 pods; `extra` is merged in.
 pub fn node_object(name: &str, extra: Value) -> Value {
@@ -77,6 +78,7 @@ pub struct World {
     pub namespaces: Namespaces,
     pub services: Services,
     pub nominated: Nominated,
+    pub volumes: Volumes,
 }
 
 impl World {
@@ -93,6 +95,7 @@ impl World {
             namespaces: &self.namespaces,
             services: &self.services,
             nominated: &self.nominated,
+            volumes: &self.volumes,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The pods a decision is about, out of the API server's cache.
+//! The pods and volumes a decision is about, out of the API server's caches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,13 +14,16 @@ pub trait Facts {
 
     /// All pods of a namespace.
     fn pods(&self, namespace: &str) -> Vec<Arc<Object>>;
+
+    fn volume(&self, name: &str) -> Option<Arc<Object>>;
 }
 
-/// The server's pod cache, which may be a moment behind etcd.
+/// The server's caches, which may be a moment behind etcd.
 pub(super) struct Cached<'a> {
     store: &'a Store,
     cache: &'a Cache,
     prefix: String,
+    volumes: (&'a Cache, String),
     asked: AtomicBool,
     missed: AtomicBool,
 }
@@ -28,10 +31,12 @@ pub(super) struct Cached<'a> {
 impl<'a> Cached<'a> {
     pub(super) fn new(server: &'a Server) -> Result<Cached<'a>> {
         let row = server.row("", "pods")?;
+        let volumes = server.row("", "persistentvolumes")?;
         Ok(Cached {
             store: &server.store,
             cache: server.cache(row)?,
             prefix: storage_prefix(row),
+            volumes: (server.cache(volumes)?, storage_prefix(volumes)),
             asked: AtomicBool::new(false),
             missed: AtomicBool::new(false),
         })
@@ -42,12 +47,13 @@ impl<'a> Cached<'a> {
         self.missed.load(Ordering::Relaxed) || (!allowed && self.asked.load(Ordering::Relaxed))
     }
 
-    /// Waits until the cache has seen all that etcd has acknowledged.
+    /// Waits until the caches have seen all that etcd has acknowledged.
     pub(super) async fn refresh(&self) -> std::result::Result<(), String> {
         let revision = self.store.current_revision().await;
         let revision = revision.map_err(|error| error.to_string())?;
-        let reached = self.cache.wait_for(revision).await;
-        reached.map_err(|error| error.to_string())
+        let (pods, volumes) = (self.cache, self.volumes.0);
+        let reached = tokio::try_join!(pods.wait_for(revision), volumes.wait_for(revision));
+        reached.map(drop).map_err(|error| error.to_string())
     }
 }
 
@@ -67,5 +73,15 @@ impl Facts for Cached<'_> {
         self.asked.store(true, Ordering::Relaxed);
         let prefix = format!("{}{namespace}/", self.prefix);
         self.cache.list(&prefix).objects
+    }
+
+    fn volume(&self, name: &str) -> Option<Arc<Object>> {
+        self.asked.store(true, Ordering::Relaxed);
+        let (cache, prefix) = &self.volumes;
+        let volume = cache.get(&format!("{prefix}{name}"));
+        if volume.is_none() {
+            self.missed.store(true, Ordering::Relaxed);
+        }
+        volume
     }
 }

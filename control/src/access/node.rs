@@ -9,7 +9,7 @@ use vetch_server::guard::Action;
 
 use super::bootstrap::{CERTIFICATES, REQUESTS};
 use super::facts::Facts;
-use super::references::{Kind, is_bound_to, refers_to};
+use super::references::{Kind, is_bound_to, is_made_on, refers_to};
 
 const GROUP: &str = "system:nodes";
 const USER_PREFIX: &str = "system:node:";
@@ -33,6 +33,11 @@ pub(super) fn decide(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Resu
         },
         ("", "secrets", sub) => referenced(node, Kind::Secret, sub, action, facts),
         ("", "configmaps", sub) => referenced(node, Kind::ConfigMap, sub, action, facts),
+        ("", "persistentvolumeclaims", "") => match verb {
+            "get" if !action.name.is_empty() => related(node, Kind::Claim, action, facts),
+            _ => one_by_one(),
+        },
+        ("", "persistentvolumes", "") => volume(node, action, facts),
         ("", "serviceaccounts", "") if verb == "get" => account(node, action, facts),
         ("", "serviceaccounts", "token") if verb == "create" => account(node, action, facts),
         ("", "services", "") | ("discovery.k8s.io", "endpointslices", "") if reads(verb) => Ok(()),
@@ -142,6 +147,36 @@ fn related(node: &str, kind: Kind, action: &Action<'_>, facts: &dyn Facts) -> Re
         .iter()
         .any(|pod| is_bound_to(&pod.value, node) && refers_to(&pod.value, kind, action.name));
     match found {
+        true => Ok(()),
+        false => Err(unrelated(node)),
+    }
+}
+
+fn one_by_one() -> Result<(), String> {
+    Err("can only get individual resources of this type".to_owned())
+}
+
+/// Volumes of the claims of its pods. One that is nowhere is no secret, and one that was made on the node is
+/// the node's to unmake: it says so in the volume's finalizers, which NodeRestriction sees to.
+fn volume(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Result<(), String> {
+    if !matches!(action.verb, "get" | "patch") || action.name.is_empty() {
+        return one_by_one();
+    }
+    let Some(volume) = facts.volume(action.name) else {
+        return Ok(());
+    };
+    if is_made_on(&volume.value, node) {
+        return Ok(());
+    }
+    if action.verb != "get" {
+        return one_by_one();
+    }
+    let claim = &volume.value["spec"]["claimRef"];
+    let text = |field: &str| claim[field].as_str().unwrap_or_default();
+    let used = facts.pods(text("namespace")).iter().any(|pod| {
+        is_bound_to(&pod.value, node) && refers_to(&pod.value, Kind::Claim, text("name"))
+    });
+    match used {
         true => Ok(()),
         false => Err(unrelated(node)),
     }

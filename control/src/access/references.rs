@@ -7,6 +7,7 @@ pub(super) enum Kind {
     Secret,
     ConfigMap,
     ServiceAccount,
+    Claim,
 }
 
 pub(super) fn is_bound_to(pod: &Value, node: &str) -> bool {
@@ -17,6 +18,15 @@ pub(super) fn is_bound_to(pod: &Value, node: &str) -> bool {
 pub(super) fn refers_to(pod: &Value, kind: Kind, name: &str) -> bool {
     let spec = &pod["spec"];
     match kind {
+        Kind::Claim => items(&spec["volumes"]).any(|volume| {
+            // One that is made for the pod is named after both.
+            let made = || match (pod["metadata"]["name"].as_str(), volume["name"].as_str()) {
+                (Some(pod), Some(volume)) => name == format!("{pod}-{volume}"),
+                _ => false,
+            };
+            volume["persistentVolumeClaim"]["claimName"] == name
+                || (!volume["ephemeral"].is_null() && made())
+        }),
         Kind::ServiceAccount => spec["serviceAccountName"] == name,
         Kind::Secret => {
             items(&spec["imagePullSecrets"]).any(|secret| secret["name"] == name)
@@ -28,6 +38,14 @@ pub(super) fn refers_to(pod: &Value, kind: Kind, name: &str) -> bool {
                 || in_containers(spec, "configMapKeyRef", "configMapRef", name)
         }
     }
+}
+
+/// Whether the volume is a directory of this node's, made for a claim by the provisioner of such.
+pub(crate) fn is_made_on(volume: &Value, node: &str) -> bool {
+    let annotations = &volume["metadata"]["annotations"];
+    annotations["pv.kubernetes.io/provisioned-by"] == "kubernetes.io/host-path"
+        && annotations["vetch.dev/node"] == node
+        && !volume["spec"]["hostPath"].is_null()
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
@@ -104,10 +122,19 @@ mod tests {
                 Kind::ConfigMap,
             ),
             (json!({"serviceAccountName": "x"}), Kind::ServiceAccount),
+            (
+                json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "x"}}]}),
+                Kind::Claim,
+            ),
         ];
         for (spec, kind) in table {
             let pod = json!({"spec": spec});
-            for asked in [Kind::Secret, Kind::ConfigMap, Kind::ServiceAccount] {
+            for asked in [
+                Kind::Secret,
+                Kind::ConfigMap,
+                Kind::ServiceAccount,
+                Kind::Claim,
+            ] {
                 assert_eq!(
                     refers_to(&pod, asked, "x"),
                     asked == kind,
@@ -116,6 +143,10 @@ mod tests {
                 assert!(!refers_to(&pod, asked, "y"), "{asked:?} {pod}");
             }
         }
+        let made = |source: &str| json!({"metadata": {"name": "p"}, "spec": {"volumes": [{"name": "x", source: {}}]}});
+        assert!(refers_to(&made("ephemeral"), Kind::Claim, "p-x"));
+        assert!(!refers_to(&made("ephemeral"), Kind::Claim, "x"));
+        assert!(!refers_to(&made("emptyDir"), Kind::Claim, "p-x"));
         // A volume's own name is nobody else's.
         let pod = json!({"spec": {"volumes": [{"name": "x", "secret": {"secretName": "s"}}]}});
         assert!(!refers_to(&pod, Kind::Secret, "x"));

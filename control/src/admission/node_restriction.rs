@@ -4,6 +4,7 @@ mod certificate;
 mod labels;
 mod node;
 mod pod;
+mod volume;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -68,6 +69,7 @@ fn decide(attributes: &Attributes<'_>, node: &str, object: &Value) -> Result<(),
     match (attributes.resource.group, attributes.resource.plural) {
         ("", "nodes") => node::decide(attributes, node, object),
         ("", "pods") => pod::decide(attributes, node, object),
+        ("", "persistentvolumes") => volume::decide(attributes, node, object),
         ("coordination.k8s.io", "leases") => lease(attributes, node),
         ("certificates.k8s.io", "certificatesigningrequests") => {
             certificate::decide(attributes, object)

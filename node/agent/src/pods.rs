@@ -14,6 +14,7 @@
 //! | `status`, `events` | what the API server is told |
 //! | `probe`, `lifecycle` | questions and hooks |
 //! | `classes` | the cgroups above pods |
+//! | `claims`, `host_path_volumes` | the volumes behind claims, and directories made for them |
 //! | `resize` | other resources for what runs |
 //! | `image`, `container`, `sandbox`, `datapath`, `host_ports`, `env`, `security`, `resources`, `etc` | from the spec to what the runtime is asked for |
 //! | `volumes`, `sources`, `objects`, `downward` | volumes and what they are made from |
@@ -21,6 +22,7 @@
 mod admission;
 mod apparmor;
 mod backoff;
+mod claims;
 mod classes;
 mod cluster_dns;
 mod container;
@@ -31,6 +33,7 @@ mod env;
 mod ephemeral;
 mod etc;
 mod events;
+mod host_path_volumes;
 mod host_ports;
 mod image;
 mod lifecycle;
@@ -165,6 +168,8 @@ pub async fn run(
         http: probe::client().map_err(|error| Error::Probes(error.to_string()))?,
     });
     let _classes = AbortOnDropHandle::new(tokio::spawn(classes::keep(context.clone())));
+    let directories = host_path_volumes::keep(context.clone());
+    let _directories = AbortOnDropHandle::new(tokio::spawn(directories));
     Manager::new(context).await.run(shutdown).await;
     Ok(())
 }

@@ -33,6 +33,7 @@ pub fn control(paths: &Paths, state: &State) -> Vec<String> {
     let port = state.api_port;
     let mut arguments = vec![
         ("--data-dir", text(&paths.data)),
+        ("--host-path-volumes", text(&paths.data.join("volumes"))),
         ("--etcd", state.etcd_endpoint()),
         ("--listen", format!("127.0.0.1:{port},{machine}:{port}")),
         ("--advertise-address", machine.to_string()),

@@ -25,8 +25,9 @@ use crate::schema::register;
 use crate::value::ValueExt;
 use crate::{meta, names};
 
-pub(crate) use affinity::{EFFECTS, tolerations};
+pub(crate) use affinity::{EFFECTS, node_selector, tolerations};
 pub use qos::qos_class;
+pub(crate) use volume::host_path;
 
 pub const ROW: Resource = Resource {
     kind: "Pod",

@@ -3,6 +3,8 @@
 const PROTOCOL: &[&str] = &["SCTP", "TCP", "UDP"];
 const PULL: &[&str] = &["Always", "IfNotPresent", "Never"];
 const MESSAGE: &[&str] = &["FallbackToLogsOnError", "File"];
+const VOLUME_MODE: &[&str] = &["Block", "Filesystem"];
+const RECLAIM: &[&str] = &["Delete", "Recycle", "Retain"];
 const EFFECT: &[&str] = &["NoExecute", "NoSchedule", "PreferNoSchedule"];
 
 static ENUMS: &[(&str, &str, &[&str])] = &[
@@ -150,6 +152,46 @@ static ENUMS: &[(&str, &str, &[&str])] = &[
         "io.k8s.api.apps.v1.DeploymentStrategy",
         "type",
         &["Recreate", "RollingUpdate"],
+    ),
+    (
+        "io.k8s.api.core.v1.ModifyVolumeStatus",
+        "status",
+        &["InProgress", "Infeasible", "Pending"],
+    ),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeClaimSpec",
+        "volumeMode",
+        VOLUME_MODE,
+    ),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeClaimStatus",
+        "phase",
+        &["Bound", "Lost", "Pending"],
+    ),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeSpec",
+        "persistentVolumeReclaimPolicy",
+        RECLAIM,
+    ),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeSpec",
+        "volumeMode",
+        VOLUME_MODE,
+    ),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeStatus",
+        "phase",
+        &["Available", "Bound", "Failed", "Pending", "Released"],
+    ),
+    (
+        "io.k8s.api.storage.v1.StorageClass",
+        "reclaimPolicy",
+        RECLAIM,
+    ),
+    (
+        "io.k8s.api.storage.v1.StorageClass",
+        "volumeBindingMode",
+        &["Immediate", "WaitForFirstConsumer"],
     ),
     ("io.k8s.api.discovery.v1.EndpointPort", "protocol", PROTOCOL),
     (

@@ -403,6 +403,57 @@ static FACTS: &[(&str, &str, Facts)] = &[
         ATOMIC,
     ),
     (
+        "io.k8s.api.core.v1.PersistentVolumeClaimStatus",
+        "accessModes",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeClaimStatus",
+        "conditions",
+        TYPE,
+    ),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeSpec",
+        "accessModes",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeSpec",
+        "mountOptions",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.TopologySelectorTerm",
+        "matchLabelExpressions",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.TopologySelectorLabelRequirement",
+        "values",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.CephFSPersistentVolumeSource",
+        "monitors",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.ISCSIPersistentVolumeSource",
+        "portals",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.core.v1.RBDPersistentVolumeSource",
+        "monitors",
+        ATOMIC,
+    ),
+    (
+        "io.k8s.api.storage.v1.StorageClass",
+        "allowedTopologies",
+        ATOMIC,
+    ),
+    ("io.k8s.api.storage.v1.StorageClass", "mountOptions", ATOMIC),
+    (
         "io.k8s.api.core.v1.PodExtendedResourceClaimStatus",
         "requestMappings",
         ATOMIC,
@@ -448,6 +499,7 @@ const ATOMIC_STRUCTS: &[&str] = &[
     "io.k8s.api.core.v1.ResourceFieldSelector",
     "io.k8s.api.core.v1.SecretKeySelector",
     "io.k8s.api.core.v1.SecretReference",
+    "io.k8s.api.core.v1.TopologySelectorTerm",
     "io.k8s.api.core.v1.TypedLocalObjectReference",
     "io.k8s.api.core.v1.EndpointAddress",
     "io.k8s.api.core.v1.EndpointPort",

@@ -67,6 +67,7 @@ pub fn config() -> ControllersConfig {
         node_monitor_grace_period: Duration::from_secs(40),
         load_balancer_pool: Vec::new(),
         signer: signer(),
+        host_path_volumes: "/var/lib/vetch/volumes".into(),
     }
 }
 

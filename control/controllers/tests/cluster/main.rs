@@ -11,3 +11,4 @@ mod namespaces;
 mod nodes;
 mod ranges;
 mod rollouts;
+mod volumes;

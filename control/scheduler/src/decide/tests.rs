@@ -77,7 +77,10 @@ fn claims_are_not_there() {
     let wanted = Decision::Missing("persistentvolumeclaim \"data\" not found".into());
     assert_eq!(decided(&pod("p", volumes), &world, 0), wanted);
     let ephemeral = json!({"spec": {"volumes": [{"name": "v", "ephemeral": {}}]}});
-    let wanted = Decision::Missing("persistentvolumeclaim \"p-v\" not found".into());
+    let wanted = Decision::Missing(
+        "waiting for ephemeral volume controller to create the persistentvolumeclaim \"p-v\""
+            .into(),
+    );
     assert_eq!(decided(&pod("p", ephemeral), &world, 0), wanted);
 }
 

@@ -7,7 +7,7 @@ use crate::testing::{World, node, pod, requests, with};
 fn check(pod: &Arc<PodInfo>, nodes: &[NodeInfo], on: usize) -> Option<(String, bool)> {
     let world = World::of(nodes);
     let view = world.view();
-    let candidate = Candidate::new(pod, &view.nodes, view.namespaces);
+    let candidate = Candidate::new(pod, &view.nodes, view.namespaces, view.volumes);
     let refusal = candidate.check(&nodes[on]).err()?;
     Some((refusal.reasons.join(", "), refusal.resolvable))
 }
@@ -250,4 +250,41 @@ fn spread_constraints() {
         None,
         "where it cannot go does not count"
     );
+}
+
+#[test]
+fn a_claim_for_one_pod_is_used_by_one() {
+    let uses = json!({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}});
+    let used = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
+    for (mode, wanted) in [
+        ("ReadWriteOncePod", refused(used, true)),
+        ("ReadWriteOnce", None),
+    ] {
+        let mut nodes = [node("a", json!({})), node("b", json!({}))];
+        nodes[1].add(pod("first", uses.clone()));
+        let mut world = World::of(nodes.clone());
+        let claim = json!({
+            "metadata": {
+                "name": "data", "namespace": "default",
+                "annotations": {"pv.kubernetes.io/bind-completed": "yes"},
+            },
+            "spec": {"volumeName": "v", "accessModes": [mode]},
+            "status": {"phase": "Bound"},
+        });
+        let claim = serde_json::from_value(claim).expect("a claim");
+        world
+            .volumes
+            .set_claim("default", "data", Some(Arc::new(claim)));
+        let volume = serde_json::from_value(json!({"metadata": {"name": "v"}})).expect("a volume");
+        world.volumes.set_volume("v", Some(Arc::new(volume)));
+        let view = world.view();
+        let check = |name: &str| {
+            let own = pod(name, uses.clone());
+            let candidate = Candidate::new(&own, &view.nodes, view.namespaces, view.volumes);
+            let refusal = candidate.check(&nodes[0]).err()?;
+            Some((refusal.reasons.join(", "), refusal.resolvable))
+        };
+        assert_eq!(check("second"), wanted, "{mode}, wherever the first is");
+        assert_eq!(check("first"), None, "{mode}, its own");
+    }
 }

@@ -14,7 +14,7 @@ fn of(name: &str, priority: i32, cpu: &str) -> Arc<PodInfo> {
 
 fn preempted(pod: &Arc<PodInfo>, world: &World) -> Preemption {
     let view = world.view();
-    let candidate = Candidate::new(pod, &view.nodes, view.namespaces);
+    let candidate = Candidate::new(pod, &view.nodes, view.namespaces, view.volumes);
     let refusals: Vec<(String, Refusal)> = view
         .nodes
         .iter()

@@ -21,6 +21,9 @@ impl Rig {
         };
         rig.observe(Input::Namespace(Watched::InitDone));
         rig.observe(Input::Service(Watched::InitDone));
+        rig.observe(Input::Claim(Watched::InitDone));
+        rig.observe(Input::Volume(Watched::InitDone));
+        rig.observe(Input::Class(Watched::InitDone));
         rig.observe(Input::Pod(Watched::InitDone));
         for node in nodes {
             rig.observe(Input::Node(Watched::InitApply(read(node.clone()))));
@@ -61,6 +64,13 @@ impl Rig {
             let decided = self.scheduler.decide(self.now, Timestamp::UNIX_EPOCH);
             told.extend(decided.map(|effect| match effect {
                 Effect::Bind { pod, node } => format!("{} on {node}", pod.name()),
+                Effect::Claim { pod, node, plan } => {
+                    format!(
+                        "{} claims {} on {node}",
+                        pod.name(),
+                        plan.bind.len() + plan.provision.len()
+                    )
+                }
                 Effect::Refuse {
                     pod,
                     message,
@@ -234,4 +244,51 @@ fn a_nomination_survives_a_restart() {
     rig.delete("vip");
     rig.pass(1);
     assert_eq!(rig.decisions(), ["p on a"]);
+}
+
+#[test]
+fn a_pod_is_bound_when_its_claims_are() {
+    let mut rig = Rig::new(&[node_object("a", json!({}))]);
+    let class = json!({
+        "metadata": {"name": "late", "resourceVersion": "1"},
+        "provisioner": "example.com/p", "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    let claim = |version: &str, annotations: Value, volume: &str, phase: &str| -> Input {
+        let claim = json!({
+            "metadata": {
+                "name": "data", "namespace": "default", "uid": "c", "resourceVersion": version,
+                "annotations": annotations,
+            },
+            "spec": {
+                "storageClassName": "late", "volumeName": volume, "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+            "status": {"phase": phase},
+        });
+        Input::Claim(Watched::Apply(read(claim)))
+    };
+    let volumes = json!({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}});
+    rig.pod("p", volumes);
+    let missing = "p: 0/1 nodes are available: persistentvolumeclaim \"data\" not found";
+    assert_eq!(rig.decisions(), [missing]);
+
+    rig.observe(Input::Class(Watched::Apply(read(class))));
+    rig.observe(claim("2", json!({}), "", "Pending"));
+    rig.pass(10);
+    assert_eq!(rig.decisions(), ["p claims 1 on a"]);
+    let uid = "p".to_owned();
+    rig.scheduler.finish(Outcome::Claimed { uid }, rig.now);
+    assert_eq!(rig.decisions(), [""; 0], "it waits");
+
+    let selected = json!({"volume.kubernetes.io/selected-node": "a"});
+    rig.observe(claim("3", selected, "", "Pending"));
+    assert_eq!(rig.decisions(), ["p claims 1 on a"]);
+    let uid = "p".to_owned();
+    rig.scheduler.finish(Outcome::Claimed { uid }, rig.now);
+
+    let volume = json!({"metadata": {"name": "made", "resourceVersion": "4"}});
+    rig.observe(Input::Volume(Watched::Apply(read(volume))));
+    let bound = json!({"pv.kubernetes.io/bind-completed": "yes"});
+    rig.observe(claim("5", bound, "made", "Bound"));
+    assert_eq!(rig.decisions(), ["p on a"], "at once");
 }

@@ -8,6 +8,28 @@ use super::*;
 
 struct Pods(Vec<Arc<Object>>);
 
+/// `pv-NAME` is bound to the claim NAME; `made-on-NODE` is a directory of the node's, whoever uses it.
+fn volume(name: &str) -> Option<Arc<Object>> {
+    let (spec, node) = match name.split_once('-')? {
+        ("pv", claim) => {
+            let spec = json!({"hostPath": {}, "claimRef": {"namespace": "ns", "name": claim}});
+            (spec, None)
+        }
+        ("made", on) => (json!({"hostPath": {}}), on.strip_prefix("on-")),
+        _ => return None,
+    };
+    let annotations = json!({
+        "pv.kubernetes.io/provisioned-by": "kubernetes.io/host-path",
+        "vetch.dev/node": node,
+    });
+    let value = json!({"metadata": {"name": name, "annotations": annotations}, "spec": spec});
+    Some(Object::new(
+        format!("/registry/persistentvolumes/{name}"),
+        value,
+        1,
+    ))
+}
+
 impl Facts for Pods {
     fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
         let key = format!("/registry/pods/{namespace}/{name}");
@@ -19,6 +41,10 @@ impl Facts for Pods {
         let mut pods = self.0.clone();
         pods.retain(|pod| pod.key.starts_with(&prefix));
         pods
+    }
+
+    fn volume(&self, name: &str) -> Option<Arc<Object>> {
+        volume(name)
     }
 }
 
@@ -38,6 +64,8 @@ fn pods() -> Pods {
             "serviceAccountName": name,
             "volumes": [
                 {"name": "s", "secret": {"secretName": name}},
+                {"name": "d", "persistentVolumeClaim": {"claimName": name}},
+                {"name": "e", "ephemeral": {}},
                 {"name": "t", "projected": {"sources": [{"configMap": {"name": "kube-root-ca.crt"}}]}},
             ],
             "containers": [{"name": "c", "envFrom": [{"configMapRef": {"name": name}}]}],
@@ -100,6 +128,7 @@ fn node(name: &str) -> User {
 }
 
 const UNRELATED: &str = "no relationship found between node 'a' and this object";
+const ONE: &str = "can only get individual resources of this type";
 const NARROW: &str = "can only list/watch pods with spec.nodeName field selector";
 
 #[test]
@@ -125,6 +154,13 @@ fn a_node_may_what_its_pods_need() {
         "watch /secrets ns mine metadata.name=mine",
         "get /configmaps ns mine",
         "list /configmaps ns kube-root-ca.crt metadata.name=kube-root-ca.crt",
+        "get /persistentvolumeclaims ns mine",
+        "get /persistentvolumeclaims ns mine-e",
+        "get /persistentvolumes - pv-mine",
+        "get /persistentvolumes - pv-mine-e",
+        "get /persistentvolumes - gone",
+        "get /persistentvolumes - made-on-a",
+        "patch /persistentvolumes - made-on-a",
         "get /serviceaccounts ns mine",
         "create /serviceaccounts/token ns mine",
         "list /services - -",
@@ -186,6 +222,19 @@ fn a_node_may_nothing_else() {
         ),
         ("get /configmaps ns theirs", UNRELATED),
         ("get /configmaps other kube-root-ca.crt", UNRELATED),
+        ("get /persistentvolumeclaims ns theirs", UNRELATED),
+        ("get /persistentvolumeclaims ns mine-s", UNRELATED),
+        ("get /persistentvolumeclaims other mine", UNRELATED),
+        ("list /persistentvolumeclaims ns -", ONE),
+        ("update /persistentvolumeclaims ns mine", ONE),
+        ("patch /persistentvolumeclaims/status ns mine", ""),
+        ("get /persistentvolumes - pv-theirs", UNRELATED),
+        ("get /persistentvolumes - pv-nowhere", UNRELATED),
+        ("get /persistentvolumes - made-on-b", UNRELATED),
+        ("patch /persistentvolumes - pv-mine", ONE),
+        ("patch /persistentvolumes - made-on-b", ONE),
+        ("delete /persistentvolumes - made-on-a", ONE),
+        ("watch /persistentvolumes - -", ONE),
         ("get /serviceaccounts ns theirs", UNRELATED),
         ("list /serviceaccounts ns -", ""),
         ("create /serviceaccounts/token ns theirs", UNRELATED),

@@ -54,6 +54,8 @@ pub struct Context {
     pub memory: HostMemory,
     /// What the pods have that the node has taken, by uid.
     taken: Mutex<HashMap<String, Taken>>,
+    /// Who has the volumes that only one pod may have: uids, by the volumes' names.
+    held: Mutex<HashMap<String, String>>,
     /// Sends when that becomes less.
     room: watch::Sender<()>,
     /// Sends when that becomes anything else.
@@ -119,6 +121,7 @@ impl Context {
             secrets: Objects::new(shared.client.clone()),
             memory: HostMemory::read(shared.config.can_lower_oom_score),
             taken: Mutex::default(),
+            held: Mutex::default(),
             room: watch::Sender::new(()),
             load: watch::Sender::new(()),
             client: shared.client,
@@ -256,8 +259,19 @@ impl Context {
         all.map(|own| own.requests.clone()).collect()
     }
 
+    /// Gives the pod a volume that only one may have, unless another has it.
+    pub fn hold_volume(&self, volume: &str, uid: &str) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.entry(volume.to_owned())
+            .or_insert_with(|| uid.to_owned())
+            == uid
+    }
+
     /// What it had is free.
     pub fn release(&self, uid: &str) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|_, holder| holder != uid);
+        drop(held);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.remove(uid).is_some() {
             self.load.send_replace(());

@@ -14,6 +14,7 @@ mod host_path;
 pub mod mounts;
 mod ownership;
 mod payload;
+mod persistent;
 mod set_up;
 pub mod subpath;
 pub mod token;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::claims::ClaimError;
 use super::downward::DownwardError;
 use super::sources::SourceError;
 
@@ -32,7 +34,7 @@ pub use set_up::{Inputs, set_up, used};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
     pub path: PathBuf,
-    /// Kubernetes writes the content; containers only read it.
+    /// Kubernetes writes the content, or the pod asks for no more: containers only read it.
     pub read_only: bool,
 }
 
@@ -58,6 +60,16 @@ pub enum VolumeError {
     HostPathType(String),
     #[error("unknown emptyDir medium {0:?}")]
     Medium(String),
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    #[error("volume {0} has volumeMode Block, but is specified in volumeMounts")]
+    Block(String),
+    #[error("Mount options are not supported for this volume type")]
+    MountOptions,
+    #[error("mount option {0:?} is not one of a directory's mount")]
+    MountOption(String),
+    #[error("local volume {path} {what}", path = path.display())]
+    Local { path: PathBuf, what: &'static str },
     #[error("{action} {path}: {source}", path = path.display())]
     Io {
         action: &'static str,

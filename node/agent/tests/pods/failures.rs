@@ -218,7 +218,7 @@ fn what_is_not_supported_says_so() {
             (
                 "volume",
                 volume,
-                "FailedMount: MountVolume.SetUp failed for volume \"data\" : persistentVolumeClaim volumes are not supported by this node",
+                "FailedMount: MountVolume.SetUp failed for volume \"data\" : error processing PVC default/x: failed to fetch PVC from API server: persistentvolumeclaims \"x\" not found",
             ),
             (
                 "class",

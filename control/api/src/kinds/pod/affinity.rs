@@ -72,17 +72,8 @@ pub(super) fn affinity(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) 
     };
 
     if let Some(required) = affinity.pointer(&format!("/nodeAffinity/{REQUIRED}")) {
-        let at = path
-            .child("nodeAffinity")
-            .child(REQUIRED)
-            .child("nodeSelectorTerms");
-        let terms = required.list_at("/nodeSelectorTerms");
-        if terms.is_empty() {
-            errors.push(at.required("must have at least one node selector term"));
-        }
-        for (i, term) in terms.iter().enumerate() {
-            node_term(term, &at.index(i), errors);
-        }
+        let at = path.child("nodeAffinity").child(REQUIRED);
+        node_selector(required, &at, errors);
     }
     for (i, preferred) in affinity
         .list_at(&format!("/nodeAffinity/{PREFERRED}"))
@@ -144,6 +135,18 @@ pub(super) fn spread(spec: &Value, path: &Path, errors: &mut Vec<FieldError>) {
         if let Some(selector) = constraint.get("labelSelector") {
             errors.extend(selector::validate(selector, &at.child("labelSelector")));
         }
+    }
+}
+
+/// Terms of labels that a node has, of a pod or a volume.
+pub(crate) fn node_selector(selector: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+    let at = path.child("nodeSelectorTerms");
+    let terms = selector.list_at("/nodeSelectorTerms");
+    if terms.is_empty() {
+        errors.push(at.required("must have at least one node selector term"));
+    }
+    for (i, term) in terms.iter().enumerate() {
+        node_term(term, &at.index(i), errors);
     }
 }
 

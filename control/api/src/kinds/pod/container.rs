@@ -117,6 +117,7 @@ fn common(container: &Value, path: &Path, volumes: &BTreeSet<&str>, errors: &mut
     env::validate(container, path, errors);
     resources::validate(container.get("resources"), &path.child("resources"), errors);
     mounts(container, &path.child("volumeMounts"), volumes, errors);
+    devices(container, &path.child("volumeDevices"), volumes, errors);
     security(container, &path.child("securityContext"), errors);
 }
 
@@ -215,6 +216,45 @@ fn mounts(container: &Value, path: &Path, volumes: &BTreeSet<&str>, errors: &mut
             errors.push(at.child("mountPropagation").forbidden(
                 "Bidirectional mount propagation is available only to privileged containers",
             ));
+        }
+    }
+}
+
+/// Volumes that the container sees as block devices.
+fn devices(container: &Value, path: &Path, volumes: &BTreeSet<&str>, errors: &mut Vec<FieldError>) {
+    let mounts = container.list_at("/volumeMounts");
+    let mounted = |key: &str, value: &str| mounts.iter().any(|mount| mount[key] == value);
+    let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
+    for (i, device) in container.list_at("/volumeDevices").iter().enumerate() {
+        let at = path.index(i);
+        let (name, point) = (device.str_at("/name"), device.str_at("/devicePath"));
+        if name.is_empty() {
+            errors.push(at.child("name").required(""));
+        }
+        if !names.insert(name) {
+            errors.push(at.child("name").invalid(name, "must be unique"));
+        }
+        if !volumes.contains(name) {
+            errors.push(at.child("name").not_found(name));
+        }
+        if point.is_empty() {
+            errors.push(at.child("devicePath").required(""));
+        }
+        if point.split('/').any(|part| part == "..") {
+            let words = "can not contain backsteps ('..')";
+            errors.push(at.child("devicePath").invalid(point, words));
+        }
+        if !paths.insert(point) {
+            let words = "must be unique";
+            errors.push(at.child("devicePath").invalid(point, words));
+        }
+        if mounted("mountPath", point) {
+            let words = "must not already exist as a path in volumeMounts";
+            errors.push(at.child("devicePath").invalid(point, words));
+        }
+        if mounted("name", name) {
+            let words = "must not already exist in volumeMounts";
+            errors.push(at.child("name").invalid(name, words));
         }
     }
 }

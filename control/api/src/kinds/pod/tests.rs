@@ -169,7 +169,9 @@ fn what_is_wrong_is_named() {
             ],
         ),
         (
-            json!({"hostUsers": false, "hostNetwork": true, "hostPID": true, "hostIPC": true, "containers": [
+            json!({"hostUsers": false, "hostNetwork": true, "hostPID": true, "hostIPC": true, "volumes": [
+                {"name": "v", "persistentVolumeClaim": {"claimName": "c"}},
+            ], "containers": [
                 {"name": "a", "image": "x", "volumeDevices": [{"name": "v", "devicePath": "/dev/v"}]},
             ]}),
             vec![

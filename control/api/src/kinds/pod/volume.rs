@@ -7,10 +7,11 @@ use serde_json::Value;
 use super::container::relative_path;
 use super::spec::{PULL_POLICIES, one_of};
 use crate::field::Path;
-use crate::names;
+use crate::kinds::persistent_volume_claim;
 use crate::quantity::Quantity;
 use crate::resource::FieldError;
 use crate::value::ValueExt;
+use crate::{meta, names};
 
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 const HOST_PATH_TYPES: &[&str] = &[
@@ -93,6 +94,7 @@ fn source(volume: &Value, path: &Path, template: bool, errors: &mut Vec<FieldErr
             "persistentVolumeClaim" if source.str_at("/claimName").is_empty() => {
                 errors.push(at.child("claimName").required(""));
             }
+            "ephemeral" => claim_template(source, &at.child("volumeClaimTemplate"), errors),
             "nfs" => {
                 for key in ["server", "path"] {
                     if source.str_at(&format!("/{key}")).is_empty() {
@@ -118,7 +120,27 @@ fn source(volume: &Value, path: &Path, template: bool, errors: &mut Vec<FieldErr
     }
 }
 
-fn host_path(source: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+/// The claim that is made for each pod; its labels and annotations are all that may be said of it.
+fn claim_template(source: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+    let Some(template) = source.get("volumeClaimTemplate") else {
+        errors.push(path.required(""));
+        return;
+    };
+    let at = path.child("metadata");
+    for (key, value) in template.map_at("/metadata").into_iter().flatten() {
+        let shown = at.child(key);
+        match key.as_str() {
+            "labels" => errors.extend(meta::validate_labels(Some(value), &shown)),
+            "annotations" => errors.extend(meta::validate_annotations(Some(value), &shown)),
+            _ if value.is_null() => {}
+            _ => errors.push(shown.forbidden("cannot be set for an ephemeral volume")),
+        }
+    }
+    let spec = template.get("spec").unwrap_or(&Value::Null);
+    persistent_volume_claim::validate_spec(spec, &path.child("spec"), errors);
+}
+
+pub(crate) fn host_path(source: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     let directory = source.str_at("/path");
     if directory.is_empty() {
         errors.push(path.child("path").required(""));

@@ -28,6 +28,25 @@ pub fn give_to_group(path: &Path, group: u32, read_only: bool) -> Result<(), Vol
     Ok(())
 }
 
+/// `fsGroupChangePolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangePolicy {
+    Always,
+    /// What is given to the group at its root is so all the way down.
+    OnRootMismatch,
+}
+
+/// Gives a volume with content of its own to the group, as the policy says.
+pub fn hand_over(path: &Path, group: u32, policy: ChangePolicy) -> Result<(), VolumeError> {
+    let meta = fs::symlink_metadata(path).map_err(VolumeError::io("looking at", path))?;
+    let mode = meta.mode() & 0o7777;
+    let is_given = meta.gid() == group && mode_with_group(mode, meta.is_dir(), false) == mode;
+    match policy {
+        ChangePolicy::OnRootMismatch if is_given => Ok(()),
+        _ => give_to_group(path, group, false),
+    }
+}
+
 /// The kubelet's masks.
 fn mode_with_group(mode: u32, is_dir: bool, read_only: bool) -> u32 {
     let files = if read_only { 0o440 } else { 0o660 };
@@ -49,6 +68,27 @@ mod tests {
             (0o400, false, true, 0o440),
         ] {
             assert_eq!(mode_with_group(mode, is_dir, read_only), want, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_tree_whose_root_is_right_is_left_alone_if_so_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = fs::metadata(dir.path()).unwrap().gid();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let mode = || fs::metadata(dir.path().join("file")).unwrap().mode() & 0o777;
+        for (root, policy, wanted) in [
+            (0o2770, ChangePolicy::OnRootMismatch, 0o600),
+            (0o700, ChangePolicy::OnRootMismatch, 0o660),
+            (0o2770, ChangePolicy::Always, 0o660),
+        ] {
+            set(dir.path(), root);
+            set(&dir.path().join("file"), 0o600);
+            hand_over(dir.path(), group, policy).unwrap();
+            assert_eq!(mode(), wanted, "{root:o} {policy:?}");
         }
     }
 

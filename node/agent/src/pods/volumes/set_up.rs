@@ -11,7 +11,10 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
 use super::empty_dir::Medium;
 use super::payload::{self, Material, Payload};
 use super::token::Tokens;
-use super::{Mounted, VolumeError, empty_dir, host_path, ownership, writer};
+use super::{
+    Mounted, MountedVolumes, VolumeError, empty_dir, host_path, ownership, persistent, writer,
+};
+use crate::pods::claims::{ClaimError, Claims};
 use crate::pods::downward::Surroundings;
 use crate::pods::quantity::{self, ResourceList};
 use crate::pods::sources::Sources;
@@ -25,6 +28,9 @@ pub struct Inputs {
     pub dir: PathBuf,
     pub sources: Sources,
     pub tokens: Tokens,
+    /// The volumes behind those that are claimed, but for those that were made before.
+    pub claims: Claims,
+    pub before: Option<Arc<MountedVolumes>>,
     pub node_ip: IpAddr,
     pub pod_ips: Vec<IpAddr>,
     pub allocatable: Arc<ResourceList>,
@@ -79,6 +85,17 @@ pub fn set_up(volume: &Volume, inputs: &Inputs) -> Result<Mounted, VolumeError> 
             path,
             read_only: false,
         });
+    }
+    if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
+        // Once made it stays as it is: its content is the pod's own.
+        let before = inputs.before.as_ref();
+        if let Some(made) = before.and_then(|before| before.get(&volume.name)) {
+            return Ok(made.clone());
+        }
+        let claimed = inputs.claims.get(&volume.name);
+        let unread = || ClaimError::Fetch(volume.name.clone(), "it was not read yet".to_owned());
+        let claimed = claimed.ok_or_else(unread)?.as_ref().map_err(Clone::clone)?;
+        return persistent::set_up(volume, claimed, inputs);
     }
     // What is secret is kept from disks.
     let memory = Medium::Memory(None);
@@ -156,12 +173,7 @@ fn medium(
 /// For people: which kind it is that is not supported.
 fn kind(volume: &Volume) -> &'static str {
     let kinds = [
-        (
-            volume.persistent_volume_claim.is_some(),
-            "persistentVolumeClaim",
-        ),
         (volume.csi.is_some(), "csi"),
-        (volume.ephemeral.is_some(), "ephemeral"),
         (volume.nfs.is_some(), "nfs"),
         (volume.iscsi.is_some(), "iscsi"),
         (volume.fc.is_some(), "fc"),
@@ -174,12 +186,12 @@ fn kind(volume: &Volume) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn inputs(dir: &Path, spec: Value) -> Inputs {
+    pub fn inputs(dir: &Path, spec: Value) -> Inputs {
         let pod: Pod = serde_json::from_value(
             json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": spec}),
         )
@@ -194,12 +206,22 @@ mod tests {
             dir: dir.to_owned(),
             sources: Sources::default(),
             tokens: Tokens::default(),
+            claims: Claims::new(),
+            before: None,
             node_ip: "172.30.0.2".parse().unwrap(),
             pod_ips: vec![],
             allocatable: Arc::new(allocatable),
             now: Timestamp::UNIX_EPOCH,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::testing::inputs;
+    use super::*;
 
     #[test]
     fn only_what_is_mounted_is_made() {
@@ -256,13 +278,30 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_named() {
         let inputs = inputs(Path::new("/nowhere"), json!({"containers": []}));
+        let volume: Volume =
+            serde_json::from_value(json!({"name": "v", "csi": {"driver": "x"}})).unwrap();
+        assert_eq!(
+            set_up(&volume, &inputs).unwrap_err().to_string(),
+            "csi volumes are not supported by this node"
+        );
+    }
+
+    #[test]
+    fn a_claimed_volume_is_made_once() {
+        let mut inputs = inputs(Path::new("/nowhere"), json!({"containers": []}));
         let volume: Volume = serde_json::from_value(
             json!({"name": "v", "persistentVolumeClaim": {"claimName": "x"}}),
         )
         .unwrap();
-        assert_eq!(
-            set_up(&volume, &inputs).unwrap_err().to_string(),
-            "persistentVolumeClaim volumes are not supported by this node"
-        );
+        let unbound = ClaimError::Unbound("shop/x".into());
+        inputs.claims = [("v".to_owned(), Err(unbound.clone()))].into();
+        let refused = set_up(&volume, &inputs).unwrap_err();
+        assert_eq!(refused.to_string(), unbound.to_string());
+        let made = Mounted {
+            path: "/srv".into(),
+            read_only: false,
+        };
+        inputs.before = Some(Arc::new([("v".to_owned(), made.clone())].into()));
+        assert_eq!(set_up(&volume, &inputs).unwrap(), made);
     }
 }

@@ -214,6 +214,7 @@ impl Worker {
             objects: self.objects.clone(),
             pod_ips: self.pod_ips.clone(),
             tokens,
+            before: self.volumes.clone(),
             stopped: self.jobs.stopped(),
         };
         self.jobs.spawn(Kind::Volumes, job.run());

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Volume};
 use kube::Resource;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::job::{Outcome, VolumesMade};
+use crate::pods::claims;
 use crate::pods::context::{Context, READ_LIMIT};
 use crate::pods::objects::Followed;
 use crate::pods::sources::{Known, Sources, references};
@@ -121,6 +122,8 @@ pub struct VolumeJob {
     pub objects: Arc<FollowedObjects>,
     pub pod_ips: Vec<IpAddr>,
     pub tokens: TokenStore,
+    /// What was made before.
+    pub before: Option<Arc<MountedVolumes>>,
     pub stopped: CancellationToken,
 }
 
@@ -130,9 +133,14 @@ impl VolumeJob {
         let gathered = async {
             let sources = self.objects.read();
             let tokens = self.tokens.gather(&self.context.client, &self.pod, now);
-            tokio::join!(sources, tokens)
+            let before = self.before.as_deref();
+            let is_new =
+                |volume: &&Volume| before.is_none_or(|before| !before.contains_key(&volume.name));
+            let claimed = used(&self.pod).into_iter().filter(is_new).collect();
+            let claims = claims::resolve(&self.context, &self.pod, claimed);
+            tokio::join!(sources, tokens, claims)
         };
-        let (sources, tokens) = tokio::select! {
+        let (sources, tokens, claims) = tokio::select! {
             () = self.stopped.cancelled() => return Outcome::Volumes(None),
             gathered = gathered => gathered,
         };
@@ -142,6 +150,8 @@ impl VolumeJob {
             dir: self.dir,
             sources,
             tokens,
+            claims,
+            before: self.before,
             node_ip: self.context.config.node_ip,
             pod_ips: self.pod_ips,
             allocatable: Arc::new(self.context.node.allocatable()),
