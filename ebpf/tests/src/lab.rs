@@ -261,7 +261,8 @@ impl Lab {
             flags,
             mac: peer_mac(ifindex),
             gateway_mac: mac(ifindex),
-            pad: 0,
+            ingress: 0,
+            egress: 0,
             netns: 0,
         };
         self.hash(maps::PODS)

@@ -9,9 +9,7 @@ use ipnet::IpNet;
 use vetch_ebpf_common::{PolicyType, Protocol};
 
 use crate::{
-    Namespaces, PeerSpec, Pod, Policy, Port, RuleSpec, World,
-    ports::prefixes,
-    world::Local,
+    Namespaces, PeerSpec, Pod, Policy, Port, RuleSpec, World, ports::prefixes, world::Local,
 };
 
 /// A number of the compiler's own, from 0 on.
@@ -144,22 +142,24 @@ fn of_policy(policy: &Policy, of: PolicyType) -> Option<&Vec<RuleSpec>> {
 /// With the numbers that the pod gives to names. A name that it has not is no port,
 /// which is another thing than a rule without ports.
 fn resolved(rule: &RuleSpec, pod: &Pod) -> RuleSpec {
-    let ports = rule.ports.iter().flat_map(|spec| match &spec.port {
-        Port::Named(name) => {
-            let numbers: Vec<u16> = pod.named(spec.protocol, name).collect();
-            let mut ports: Vec<Port> = numbers.into_iter().map(|n| Port::Range(n, n)).collect();
-            if ports.is_empty() {
-                ports.push(Port::None);
+    let ports = rule.ports.iter().flat_map(|spec| {
+        match &spec.port {
+            Port::Named(name) => {
+                let numbers: Vec<u16> = pod.named(spec.protocol, name).collect();
+                let mut ports: Vec<Port> = numbers.into_iter().map(|n| Port::Range(n, n)).collect();
+                if ports.is_empty() {
+                    ports.push(Port::None);
+                }
+                ports
             }
-            ports
+            port => vec![port.clone()],
         }
-        port => vec![port.clone()],
-    }
-    .into_iter()
-    .map(|port| crate::PortSpec {
-        protocol: spec.protocol,
-        port,
-    }));
+        .into_iter()
+        .map(|port| crate::PortSpec {
+            protocol: spec.protocol,
+            port,
+        })
+    });
     RuleSpec {
         peers: rule.peers.clone(),
         ports: ports.collect(),
@@ -195,7 +195,10 @@ struct Trait<'a> {
 }
 
 /// The traits of a rule's peer and port, unless addresses alone decide.
-fn trait_of<'a>(peer: Option<&'a PeerSpec>, port: Option<(Protocol, &'a str)>) -> Option<Trait<'a>> {
+fn trait_of<'a>(
+    peer: Option<&'a PeerSpec>,
+    port: Option<(Protocol, &'a str)>,
+) -> Option<Trait<'a>> {
     match (peer, port) {
         (Some(PeerSpec::Pods { .. }), _) | (_, Some(_)) => Some(Trait { peer, port }),
         _ => None,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use vetch_ebpf_common::{Address, Rule, policy::Lookup};
+use vetch_ebpf_common::{Address, Peer, Rule, policy::Lookup};
 
 /// The maps of one node. It answers as the programs do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,22 +50,26 @@ impl Lookup for Contents {
     }
 }
 
-/// From one state of the maps to another, in this order. What is added comes before
-/// what leads to it, and what is taken away goes after; where pods and their sets
-/// are written is between the last two.
+/// From one state of the maps to another, in this order: what new numbers mean comes
+/// before who has them, and what old ones mean from now on when nobody has them any
+/// more for whom that is not meant. Pods and their sets are written before the last
+/// step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
-    pub add_rules: Vec<(u32, Rule)>,
+    /// About peers whose numbers nobody has.
+    pub add_rules_of_new: Vec<(u32, Rule)>,
     pub set_blocks: Vec<(IpNet, u32)>,
     pub set_identities: Vec<(IpAddr, u32)>,
     pub remove_blocks: Vec<IpNet>,
     pub remove_identities: Vec<IpAddr>,
+    pub add_rules: Vec<(u32, Rule)>,
     pub remove_rules: Vec<(u32, Rule)>,
 }
 
 impl Steps {
     pub fn len(&self) -> usize {
-        self.add_rules.len()
+        self.add_rules_of_new.len()
+            + self.add_rules.len()
             + self.set_blocks.len()
             + self.set_identities.len()
             + self.remove_blocks.len()
@@ -81,8 +85,16 @@ impl Steps {
 pub fn steps(from: &Contents, to: &Contents) -> Steps {
     let (set_blocks, remove_blocks) = changes(&from.blocks, &to.blocks);
     let (set_identities, remove_identities) = changes(&from.identities, &to.identities);
+    let in_use: BTreeSet<Peer> = [Peer::ANY]
+        .into_iter()
+        .chain(from.identities.values().copied().map(Peer::identity))
+        .chain(from.blocks.values().copied().map(Peer::block))
+        .collect();
+    let new = to.rules.difference(&from.rules).copied();
+    let (add_rules, add_rules_of_new) = new.partition(|(_, rule)| in_use.contains(&rule.peer()));
     Steps {
-        add_rules: to.rules.difference(&from.rules).copied().collect(),
+        add_rules_of_new,
+        add_rules,
         set_blocks,
         set_identities,
         remove_blocks,
@@ -95,7 +107,9 @@ fn changes<K: Ord + Copy>(
     from: &BTreeMap<K, u32>,
     to: &BTreeMap<K, u32>,
 ) -> (Vec<(K, u32)>, Vec<K>) {
-    let new = to.iter().filter(|(key, value)| from.get(*key) != Some(*value));
+    let new = to
+        .iter()
+        .filter(|(key, value)| from.get(*key) != Some(*value));
     let gone = from.keys().filter(|key| !to.contains_key(*key));
     (
         new.map(|(key, value)| (*key, *value)).collect(),

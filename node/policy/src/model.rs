@@ -104,7 +104,11 @@ impl Pod {
     }
 
     /// The ports that have the name, in every container that has one.
-    pub fn named<'a>(&'a self, protocol: Protocol, name: &'a str) -> impl Iterator<Item = u16> + 'a {
+    pub fn named<'a>(
+        &'a self,
+        protocol: Protocol,
+        name: &'a str,
+    ) -> impl Iterator<Item = u16> + 'a {
         let ports = self.ports.iter();
         ports
             .filter(move |port| port.protocol == protocol as u8 && port.name == name)

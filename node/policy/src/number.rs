@@ -1,9 +1,9 @@
 //! Numbers for what is wanted, those that the kernel has already where that is
 //! possible.
 //!
-//! A set, class or block keeps a number if all who have that number now are in it.
-//! Then the number means to everybody who uses it what it is to mean, as soon as its
-//! rules are right; any other gets one that nobody uses.
+//! A set, class or block keeps a number if all who have that number now are in it, and
+//! nobody in it has another. Then the number means to everybody who uses it what it is
+//! to mean, as soon as its rules are right; any other gets one that nobody uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,10 @@ pub fn number(wanted: &Wanted, now: &Contents) -> Contents {
     contents.identities = identified
         .map(|(ip, class)| (*ip, identities[*class]))
         .collect();
-    for (of, numbers) in [PolicyType::Ingress, PolicyType::Egress].into_iter().zip(&sets) {
+    for (of, numbers) in [PolicyType::Ingress, PolicyType::Egress]
+        .into_iter()
+        .zip(&sets)
+    {
         for (grants, number) in wanted.sets(of).iter().zip(numbers) {
             let Some(set) = RuleSet::new(of, *number) else {
                 continue;
@@ -108,7 +111,10 @@ fn blocks(wanted: &Wanted, now: &Contents) -> BTreeMap<IpNet, u32> {
         .iter()
         .enumerate()
         .filter_map(|(at, range)| Some((*now.blocks.get(range)?, Some(at))));
-    let in_rules = now.rules.iter().filter_map(|(_, rule)| rule.peer().as_block());
+    let in_rules = now
+        .rules
+        .iter()
+        .filter_map(|(_, rule)| rule.peer().as_block());
     let used = now.blocks.values().copied().chain(in_rules).collect();
     let numbers = claim(wanted.blocks.len(), held, &used);
     wanted.blocks.iter().copied().zip(numbers).collect()
@@ -123,20 +129,23 @@ fn claim(
 ) -> Vec<u32> {
     // By number; None once two disagree.
     let mut claims: BTreeMap<u32, Option<usize>> = BTreeMap::new();
-    for (number, of) in held {
+    for (number, of) in held.filter(|(number, _)| *number != 0) {
         let claim = claims.entry(number).or_insert(of);
         if *claim != of {
             *claim = None;
         }
     }
     let mut numbers = vec![0; count];
+    let mut joined = BTreeSet::new();
     for (number, of) in claims {
-        if let Some(of) = of
-            && number != 0
-            && numbers[of] == 0
-        {
-            numbers[of] = number;
+        let Some(of) = of else { continue };
+        if numbers[of] != 0 {
+            joined.insert(of);
         }
+        numbers[of] = number;
+    }
+    for of in joined {
+        numbers[of] = 0;
     }
     let mut free = (1..).filter(|number| !used.contains(number));
     for number in numbers.iter_mut().filter(|number| **number == 0) {
@@ -161,9 +170,15 @@ mod tests {
         );
         let table: [Case; 7] = [
             ("nobody yet", 2, &[], &[], &[1, 2]),
-            ("as it was", 2, &[(4, Some(1)), (2, Some(0))], &[2, 4], &[2, 4]),
+            (
+                "as it was",
+                2,
+                &[(4, Some(1)), (2, Some(0))],
+                &[2, 4],
+                &[2, 4],
+            ),
             ("parted", 2, &[(1, Some(0)), (1, Some(1))], &[1], &[2, 3]),
-            ("joined", 1, &[(1, Some(0)), (2, Some(0))], &[1, 2], &[1]),
+            ("joined", 1, &[(1, Some(0)), (2, Some(0))], &[1, 2], &[3]),
             ("one left", 1, &[(1, Some(0)), (1, None)], &[1], &[2]),
             ("nobody's number", 1, &[(0, Some(0))], &[0], &[1]),
             ("still in rules", 1, &[], &[1, 3], &[2]),

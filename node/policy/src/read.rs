@@ -43,8 +43,12 @@ impl Policy {
                 .as_ref()
                 .map(Selector::read)
                 .unwrap_or_default(),
-            ingress: isolates_in
-                .then(|| ingress.iter().map(|one| rule(&one.from, &one.ports)).collect()),
+            ingress: isolates_in.then(|| {
+                ingress
+                    .iter()
+                    .map(|one| rule(&one.from, &one.ports))
+                    .collect()
+            }),
             egress: isolates_out
                 .then(|| egress.iter().map(|one| rule(&one.to, &one.ports)).collect()),
         }

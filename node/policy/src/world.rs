@@ -45,7 +45,9 @@ impl World {
             }
         }
         let known = |owner: &PodRef| {
-            let pod = self.pods.get(&(owner.namespace.clone(), owner.name.clone()));
+            let pod = self
+                .pods
+                .get(&(owner.namespace.clone(), owner.name.clone()));
             pod.filter(|pod| pod.uid == owner.uid)
         };
         let local = self.local.iter();

@@ -99,10 +99,7 @@ fn sets_of_two_directions_are_apart() {
     let ingress = RuleSet::new(PolicyType::Ingress, 5).unwrap();
     let egress = RuleSet::new(PolicyType::Egress, 5).unwrap();
     assert_ne!(ingress, egress);
-    for (set, of) in [
-        (ingress, PolicyType::Ingress),
-        (egress, PolicyType::Egress),
-    ] {
+    for (set, of) in [(ingress, PolicyType::Ingress), (egress, PolicyType::Egress)] {
         assert_eq!((set.of(), set.number()), (of, 5));
         assert_eq!(RuleSet::new(of, 0), None);
     }

@@ -382,7 +382,8 @@ async fn seen(node: &Node, pod: &Namespace, id: &str) -> vetch_ebpf_common::Pod 
         flags: 0,
         mac: pod.mac("eth0").await,
         gateway_mac: mac,
-        pad: 0,
+        ingress: 0,
+        egress: 0,
         netns: pod.cookie(),
     }
 }

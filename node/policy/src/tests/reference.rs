@@ -42,7 +42,11 @@ fn end(
             let spec = policy.spec.as_ref().unwrap();
             policy.metadata.namespace == own.metadata.namespace
                 && matches(spec.pod_selector.as_ref(), labels(own))
-                && spec.policy_types.iter().flatten().any(|one| one == direction)
+                && spec
+                    .policy_types
+                    .iter()
+                    .flatten()
+                    .any(|one| one == direction)
         })
         .collect();
     isolating.is_empty()
@@ -145,7 +149,9 @@ fn matches(selector: Option<&LabelSelector>, labels: Option<&BTreeMap<String, St
     let label = |key: &str| labels.and_then(|labels| labels.get(key));
     let exact = selector.match_labels.iter().flatten();
     let mut expressions = selector.match_expressions.iter().flatten();
-    exact.into_iter().all(|(key, value)| label(key) == Some(value))
+    exact
+        .into_iter()
+        .all(|(key, value)| label(key) == Some(value))
         && expressions.all(|one| {
             let found = label(&one.key);
             let listed = found.is_some_and(|value| one.values.iter().flatten().any(|v| v == value));

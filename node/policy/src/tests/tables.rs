@@ -26,7 +26,8 @@ fn pod(namespace: &str, name: &str, ip: &str, web: u16) -> Value {
 
 /// `server` in `one` is what the policy selects, unless it says something else.
 fn cluster(spec: Value) -> Cluster {
-    let mut whole = json!({"podSelector": {"matchLabels": {"app": "server"}}, "policyTypes": ["Ingress"]});
+    let mut whole =
+        json!({"podSelector": {"matchLabels": {"app": "server"}}, "policyTypes": ["Ingress"]});
     for (key, value) in spec.as_object().unwrap() {
         whole[key] = value.clone();
     }
@@ -96,7 +97,11 @@ fn peers() {
     let table: [(&str, Value, &[&str]); 14] = [
         ("nobody", json!([]), &[SERVER]),
         ("anybody", json!([{}]), &all),
-        ("an empty list of peers is anybody", json!([{"PEERS": []}]), &all),
+        (
+            "an empty list of peers is anybody",
+            json!([{"PEERS": []}]),
+            &all,
+        ),
         (
             "pods of the namespace",
             json!([{"PEERS": [{"podSelector": {}}]}]),
@@ -180,7 +185,10 @@ fn peers() {
 fn ports() {
     type Case = (Value, &'static [(u8, u16, bool)]);
     let table: [Case; 8] = [
-        (json!([]), &[(TCP, 1, true), (SCTP, 1, true), (ICMP, 0, true)]),
+        (
+            json!([]),
+            &[(TCP, 1, true), (SCTP, 1, true), (ICMP, 0, true)],
+        ),
         (
             json!([{"port": 80}]),
             &[(TCP, 80, true), (UDP, 80, false), (ICMP, 0, false)],

@@ -10,7 +10,7 @@ use std::{
 
 use aya::{
     Pod as Plain,
-    maps::{HashMap, Map, MapData, MapError},
+    maps::{Array, HashMap, Map, MapData, MapError},
 };
 use vetch_ebpf_common::{Address, Pod, maps};
 
@@ -26,10 +26,7 @@ pub struct Tables {
 
 impl Tables {
     /// Of those pods that have their programs.
-    pub fn of<'a>(
-        pods: impl Iterator<Item = (Address, &'a Pod)>,
-        attached: &BTreeSet<Place>,
-    ) -> Self {
+    pub fn of(pods: impl Iterator<Item = (Address, Pod)>, attached: &BTreeSet<Place>) -> Self {
         let has = |ifindex| {
             Program::POD.iter().all(|program| {
                 attached.contains(&Place {
@@ -42,22 +39,38 @@ impl Tables {
             .filter(|(_, pod)| has(pod.ifindex))
             .map(|(address, pod)| {
                 let flags = pod.flags | Pod::UDP_BY_PACKET;
-                (address, Pod { flags, ..*pod })
+                (address, Pod { flags, ..pod })
             })
             .collect();
+        let flags = |pod: &Pod| pod.flags & !Pod::POLICY_PENDING;
         Self {
-            netns: pods.values().map(|pod| (pod.netns, pod.flags)).collect(),
+            netns: pods.values().map(|pod| (pod.netns, flags(pod))).collect(),
             pods,
         }
     }
 
-    /// What stays of these where only `others` may be.
+    /// What stays of these where only `others` may be. A pod stays as long as it is
+    /// behind the same link: without its entry nobody would hold it to its policies.
     pub fn also_in(&self, others: &Self) -> Self {
+        let stays = self.pods.iter().filter(|(address, pod)| {
+            let other = others.pods.get(address);
+            other.is_some_and(|other| same_link(pod, other))
+        });
         Self {
-            pods: both(&self.pods, &others.pods),
+            pods: stays.map(|(address, pod)| (*address, *pod)).collect(),
             netns: both(&self.netns, &others.netns),
         }
     }
+
+    /// Whether policies have a say in anybody's traffic.
+    fn is_held(&self) -> bool {
+        self.pods.values().any(Pod::is_held)
+    }
+}
+
+pub fn same_link(one: &Pod, other: &Pod) -> bool {
+    let link = |pod: &Pod| (pod.ifindex, pod.mac, pod.gateway_mac, pod.netns);
+    link(one) == link(other)
 }
 
 fn both<K: Ord + Copy, V: Copy + PartialEq>(
@@ -101,6 +114,8 @@ pub struct TableError {
 pub struct Writer {
     pods: Table<Address, Pod>,
     netns: Table<u64, u32>,
+    /// Whether anybody at all asks for policies: one word.
+    policies: Array<MapData, u32>,
     held: Tables,
 }
 
@@ -109,6 +124,9 @@ impl Writer {
         let mut writer = Self {
             pods: Table::open(dir, maps::PODS)?,
             netns: Table::open(dir, maps::NETNS_FLAGS)?,
+            policies: MapData::from_pin(dir.join(maps::POLICIES))
+                .and_then(|data| Array::try_from(Map::Array(data)))
+                .map_err(failed("open", maps::POLICIES))?,
             held: Tables::default(),
         };
         writer.reload()?;
@@ -130,6 +148,26 @@ impl Writer {
 
     /// What is addressed goes before what is balanced, and comes after it.
     pub fn write(&mut self, wanted: &Tables) -> Result<(), TableError> {
+        if wanted.is_held() {
+            self.set_policies(1)?;
+        }
+        self.write_pods(wanted)?;
+        if wanted.is_held() {
+            Ok(())
+        } else {
+            self.set_policies(0)
+        }
+    }
+
+    fn set_policies(&mut self, word: u32) -> Result<(), TableError> {
+        if self.policies.get(&0, 0).is_ok_and(|now| now == word) {
+            return Ok(());
+        }
+        let set = self.policies.set(0, word, 0);
+        set.map_err(failed("write to", maps::POLICIES))
+    }
+
+    fn write_pods(&mut self, wanted: &Tables) -> Result<(), TableError> {
         let Tables { pods, netns } = &mut self.held;
         let (gone_pods, new_pods) = changes(pods, &wanted.pods);
         let (gone_netns, new_netns) = changes(netns, &wanted.netns);
@@ -235,7 +273,7 @@ mod tests {
             (Program::ToPod, 5),
             (Program::ToPod, 6),
         ]);
-        let tables = Tables::of(pods.iter().map(|(address, pod)| (*address, pod)), &attached);
+        let tables = Tables::of(pods.iter().copied(), &attached);
         let flags = Pod::TCP_BY_PACKET | Pod::UDP_BY_PACKET;
         let expected = Tables {
             pods: [2, 3].map(|last| (address(last), pod(5, 50, flags))).into(),
@@ -244,6 +282,37 @@ mod tests {
         assert_eq!(tables, expected);
         assert_eq!(tables.also_in(&Tables::default()), Tables::default());
         assert_eq!(tables.also_in(&expected), expected);
+    }
+
+    #[test]
+    fn a_pod_stays_while_its_policies_change() {
+        let tables = |pod: Pod| Tables {
+            pods: [(address(1), pod)].into(),
+            netns: BTreeMap::new(),
+        };
+        let held = Pod {
+            ingress: 3,
+            ..pod(4, 40, Pod::POLICY_PENDING)
+        };
+        for (other, stays) in [
+            (pod(4, 40, 0), true),
+            (pod(5, 40, 0), false),
+            (pod(4, 41, 0), false),
+        ] {
+            let left = tables(held).also_in(&tables(other));
+            let expected = if stays {
+                tables(held)
+            } else {
+                Tables::default()
+            };
+            assert_eq!(left, expected, "{other:?}");
+        }
+        let attached = places(&[(Program::FromPod, 4), (Program::ToPod, 4)]);
+        let known = Tables::of([(address(1), held)].into_iter(), &attached);
+        assert!(known.is_held());
+        assert_eq!(known.netns, [(40, Pod::UDP_BY_PACKET)].into());
+        let free = Tables::of([(address(1), pod(4, 40, 0))].into_iter(), &attached);
+        assert!(!free.is_held());
     }
 
     #[test]
