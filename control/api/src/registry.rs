@@ -29,6 +29,7 @@ static REGISTRY: &[Resource] = &[
     kinds::endpoint_slice::ROW,
     kinds::event::EVENTS,
     kinds::ip_address::ROW,
+    kinds::network_policy::ROW,
     kinds::service_cidr::ROW,
 ];
 

@@ -1,5 +1,6 @@
 //! What a node may do: Kubernetes' node authorizer and its `system:node` and `system:node-proxier` roles, as
-//! vetch-node is kubelet and service proxy in one.
+//! vetch-node is kubelet and service proxy in one. And what a network plugin's own account may elsewhere, as it is
+//! that too: a node enforces NetworkPolicies, and for that reads those, namespaces and pods of the whole cluster.
 //!
 //! Where the authorizer leaves ownership to the NodeRestriction admission plugin, it is asked for here as well:
 //! that a request names the node's own object is known before it is read.
@@ -35,6 +36,9 @@ pub(super) fn decide(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Resu
         ("", "serviceaccounts", "") if verb == "get" => account(node, action, facts),
         ("", "serviceaccounts", "token") if verb == "create" => account(node, action, facts),
         ("", "services", "") | ("discovery.k8s.io", "endpointslices", "") if reads(verb) => Ok(()),
+        ("networking.k8s.io", "networkpolicies", "") | ("", "namespaces", "") if reads(verb) => {
+            Ok(())
+        }
         ("" | "events.k8s.io", "events", "") if matches!(verb, "create" | "update" | "patch") => {
             Ok(())
         }
@@ -80,17 +84,8 @@ fn own_node(node: &str, subresource: &str, action: &Action<'_>) -> Result<(), St
 /// Nodes make no pods: there are no static pods, so no mirrors of them.
 fn pods(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Result<(), String> {
     match action.verb {
-        "list" | "watch" => {
-            let pinned = action
-                .fields
-                .and_then(|fields| fields.pinned("spec.nodeName"));
-            match pinned == Some(node) {
-                true => Ok(()),
-                false => {
-                    Err("can only list/watch pods with spec.nodeName field selector".to_owned())
-                }
-            }
-        }
+        // Policies of a node's pods are about labels and addresses of all others.
+        "list" | "watch" => Ok(()),
         "get" | "delete" => own_pod(node, action, facts),
         _ => no_rule(),
     }

@@ -423,6 +423,7 @@ impl Keeper {
         }
         self.follow_links(Follow::audit);
         // Also what could not be written, and what others wrote.
+        self.rulebook.doubt();
         self.seen.policies.touch();
         self.follow_pods();
         sys::trim_heap();
@@ -447,7 +448,7 @@ impl Keeper {
     /// the rules that nobody has any more.
     fn hold(&mut self) {
         let started = Instant::now();
-        let mut now = match self.rulebook.read() {
+        let mut now = match self.rulebook.held() {
             Ok(now) => now,
             Err(error) => {
                 warn!(
@@ -465,10 +466,9 @@ impl Keeper {
         self.rulebook.before(&steps);
         self.links.set_held(HeldPods {
             in_force: !world.policies.is_empty(),
-            sets: wanted.pods,
+            sets: wanted.pods.clone(),
         });
         self.follow_links(Follow::act);
-        self.rulebook.after(&steps);
         if !steps.is_empty() {
             tracing::debug!(
                 policies = world.policies.len(),
@@ -479,6 +479,9 @@ impl Keeper {
                 "NetworkPolicies written"
             );
         }
+        let writes = steps.len() as u64;
+        self.seen.tell.metrics.map_writes.inc_by(writes);
+        self.rulebook.after(&steps, wanted);
     }
 
     /// Tells how full the tables are.

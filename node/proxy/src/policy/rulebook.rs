@@ -17,8 +17,10 @@ pub struct Rulebook {
     identities: HashMap<MapData, Address, u32>,
     blocks: LpmTrie<MapData, [u8; 16], u32>,
     rules: LpmTrie<MapData, Rule, u32>,
-    /// Entries written or removed through this.
-    writes: u64,
+    /// What they hold; None where that has to be looked at.
+    held: Option<Contents>,
+    /// Not all of the last steps were done.
+    failed: bool,
 }
 
 impl Rulebook {
@@ -27,16 +29,25 @@ impl Rulebook {
             identities: hash(dir, maps::IDENTITIES)?,
             blocks: trie(dir, maps::BLOCKS)?,
             rules: trie(dir, maps::RULES)?,
-            writes: 0,
+            held: None,
+            failed: false,
         })
     }
 
-    pub fn writes(&self) -> u64 {
-        self.writes
+    /// What the maps hold. Which pods are held by which sets is in another one.
+    pub fn held(&mut self) -> Result<Contents, MapsError> {
+        match &self.held {
+            Some(held) => Ok(held.clone()),
+            None => self.read(),
+        }
     }
 
-    /// Which pods are held by which sets is in another map.
-    pub fn read(&self) -> Result<Contents, MapsError> {
+    /// Others may have written them.
+    pub fn doubt(&mut self) {
+        self.held = None;
+    }
+
+    fn read(&self) -> Result<Contents, MapsError> {
         let mut contents = Contents::default();
         for entry in self.identities.iter() {
             let (address, number) = entry.map_err(read_error(maps::IDENTITIES))?;
@@ -58,6 +69,7 @@ impl Rulebook {
     /// What comes before pods have their new sets. What cannot be written lets nobody
     /// pass; it is said, and the rest is written all the same.
     pub fn before(&mut self, steps: &Steps) {
+        self.held = None;
         let mut problems = Problems::default();
         self.add_rules(&steps.add_rules_of_new, &mut problems);
         for (range, number) in &steps.set_blocks {
@@ -83,19 +95,19 @@ impl Rulebook {
             problems.note(done.map_err(write_error(maps::IDENTITIES, ip)));
         }
         self.add_rules(&steps.add_rules, &mut problems);
-        self.writes += (steps.len() - steps.remove_rules.len()) as u64;
-        problems.tell();
+        self.failed = problems.tell();
     }
 
-    /// What comes when they have them.
-    pub fn after(&mut self, steps: &Steps) {
+    /// What comes when they have them; from then on the maps hold what was wanted.
+    pub fn after(&mut self, steps: &Steps, wanted: Contents) {
         let mut problems = Problems::default();
         for (length, rule) in &steps.remove_rules {
             let done = gone(self.rules.remove(&Key::new(*length, *rule)));
             problems.note(done.map_err(write_error(maps::RULES, named(rule))));
         }
-        self.writes += steps.remove_rules.len() as u64;
-        problems.tell();
+        if !problems.tell() && !self.failed {
+            self.held = Some(wanted);
+        }
     }
 
     fn add_rules(&mut self, rules: &[(u32, Rule)], problems: &mut Problems) {
@@ -126,14 +138,17 @@ impl Problems {
         }
     }
 
-    fn tell(self) {
-        if let Some(first) = self.first {
-            warn!(
-                error = chain(&first),
-                problems = self.count,
-                "NetworkPolicies are not written wholly: what is missing lets nobody pass; trying again \
-                 within a minute"
-            );
-        }
+    /// Whether there were any.
+    fn tell(self) -> bool {
+        let Some(first) = self.first else {
+            return false;
+        };
+        warn!(
+            error = chain(&first),
+            problems = self.count,
+            "NetworkPolicies are not written wholly: what is missing lets nobody pass; trying again within \
+             a minute"
+        );
+        true
     }
 }

@@ -41,7 +41,8 @@ impl Running {
         let (pressure, _) = tokio::sync::watch::channel(None);
         let (client, config, stop) = (api.client(), site.config("a"), shutdown.clone());
         let (pods, ports) = (site.network.pods(), site.network.host_ports());
-        let run = vetch_proxy::run(client, config, pods, ports, pressure, stop);
+        let guard = vetch_proxy::Guard::default();
+        let run = vetch_proxy::run(client, config, pods, ports, guard, pressure, stop);
         let proxy = site.tokio.spawn(run);
         Self { shutdown, proxy }
     }
