@@ -113,12 +113,13 @@ fn blocks(policy: &Value) -> impl Iterator<Item = (Path, &Value)> {
 
 /// All networks of a policy, which may stay as they are.
 fn networks(policy: &Value) -> Vec<&str> {
-    let of = |block: &'_ Value| {
-        let cidr = block.get("cidr").and_then(Value::as_str);
-        let except = block.list_at("/except").iter().filter_map(Value::as_str);
-        cidr.into_iter().chain(except).collect::<Vec<_>>()
-    };
-    blocks(policy).flat_map(|(_, block)| of(block)).collect()
+    blocks(policy)
+        .flat_map(|(_, block)| {
+            let except = block.list_at("/except").iter();
+            block.get("cidr").into_iter().chain(except)
+        })
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 fn warnings(policy: &Value) -> Vec<String> {
