@@ -18,7 +18,9 @@ pub fn main(command: &PolicyCommand) -> Result<()> {
         PolicyCommand::Show { maps, address } => {
             let pod = inspect::policy(&maps.pin_dir, *address);
             let Some(pod) = pod.with_context(|| maps.no_node())? else {
-                bail!("no pod of this node has the address {address}: `vetch-node policy ls` lists them");
+                bail!(
+                    "no pod of this node has the address {address}: `vetch-node policy ls` lists them"
+                );
             };
             table::print(maps.output, &pod, || show(&pod))
         }
@@ -86,7 +88,12 @@ fn ports(rule: &HeldRule) -> String {
 fn pods(rule: &HeldRule) -> String {
     let shown = rule.addresses.iter().take(SHOWN);
     let mut words: Vec<String> = shown.map(ToString::to_string).collect();
-    if let Some(more) = rule.addresses.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+    if let Some(more) = rule
+        .addresses
+        .len()
+        .checked_sub(SHOWN)
+        .filter(|more| *more > 0)
+    {
         words.push(format!("{more} more"));
     }
     if words.is_empty() {
@@ -113,7 +120,9 @@ mod tests {
         };
         let rule = |peer: &str, addresses: usize, protocol, ports| HeldRule {
             peer: peer.into(),
-            addresses: (1..=addresses).map(|at| format!("10.1.0.{at}").parse().unwrap()).collect(),
+            addresses: (1..=addresses)
+                .map(|at| format!("10.1.0.{at}").parse().unwrap())
+                .collect(),
             protocol,
             ports,
         };
@@ -126,11 +135,24 @@ mod tests {
             ],
             egress: Vec::new(),
         });
-        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[1], ["10.1.0.2", "isolated", "set", "3", "2", "all", "-", "7"]);
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(
+            lines[1],
+            ["10.1.0.2", "isolated", "set", "3", "2", "all", "-", "7"]
+        );
         assert_eq!(
             lines[4],
-            ["identity", "7", "TCP", "80", "10.1.0.1,10.1.0.2,10.1.0.3,10.1.0.4,2", "more"]
+            [
+                "identity",
+                "7",
+                "TCP",
+                "80",
+                "10.1.0.1,10.1.0.2,10.1.0.3,10.1.0.4,2",
+                "more"
+            ]
         );
         assert_eq!(lines[5], ["10.0.0.0/8", "UDP", "9000-9007", "-"]);
         assert_eq!(lines[6], ["any", "all", "all", "-"]);

@@ -114,9 +114,34 @@ pub struct TableError {
 pub struct Writer {
     pods: Table<Address, Pod>,
     netns: Table<u64, u32>,
-    /// Whether anybody at all asks for policies: one word.
-    policies: Array<MapData, u32>,
+    policies: Switch,
     held: Tables,
+}
+
+/// Whether anybody at all asks for policies: one word.
+struct Switch(Array<MapData, u32>);
+
+impl std::fmt::Debug for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(maps::POLICIES)
+    }
+}
+
+impl Switch {
+    fn open(dir: &Path) -> Result<Self, TableError> {
+        let opened = MapData::from_pin(dir.join(maps::POLICIES));
+        let map = opened.and_then(|data| Array::try_from(Map::Array(data)));
+        Ok(Self(map.map_err(failed("open", maps::POLICIES))?))
+    }
+
+    fn set(&mut self, on: bool) -> Result<(), TableError> {
+        let word = u32::from(on);
+        if self.0.get(&0, 0).is_ok_and(|now| now == word) {
+            return Ok(());
+        }
+        let set = self.0.set(0, word, 0);
+        set.map_err(failed("write to", maps::POLICIES))
+    }
 }
 
 impl Writer {
@@ -124,9 +149,7 @@ impl Writer {
         let mut writer = Self {
             pods: Table::open(dir, maps::PODS)?,
             netns: Table::open(dir, maps::NETNS_FLAGS)?,
-            policies: MapData::from_pin(dir.join(maps::POLICIES))
-                .and_then(|data| Array::try_from(Map::Array(data)))
-                .map_err(failed("open", maps::POLICIES))?,
+            policies: Switch::open(dir)?,
             held: Tables::default(),
         };
         writer.reload()?;
@@ -149,22 +172,14 @@ impl Writer {
     /// What is addressed goes before what is balanced, and comes after it.
     pub fn write(&mut self, wanted: &Tables) -> Result<(), TableError> {
         if wanted.is_held() {
-            self.set_policies(1)?;
+            self.policies.set(true)?;
         }
         self.write_pods(wanted)?;
         if wanted.is_held() {
             Ok(())
         } else {
-            self.set_policies(0)
+            self.policies.set(false)
         }
-    }
-
-    fn set_policies(&mut self, word: u32) -> Result<(), TableError> {
-        if self.policies.get(&0, 0).is_ok_and(|now| now == word) {
-            return Ok(());
-        }
-        let set = self.policies.set(0, word, 0);
-        set.map_err(failed("write to", maps::POLICIES))
     }
 
     fn write_pods(&mut self, wanted: &Tables) -> Result<(), TableError> {

@@ -1,10 +1,6 @@
 //! By which rules the node's pods are held, as the programs have them.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    path::Path,
-};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -155,7 +151,8 @@ mod tests {
 
     #[test]
     fn rules_are_shown_with_whom_they_are_about() {
-        let (one, other): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let (one, other): (IpAddr, IpAddr) =
+            ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let set = RuleSet::new(PolicyType::Ingress, 3).unwrap();
         let rule = |length, peer, protocol, port: u16| {
             (length, Rule::new(set, peer, protocol, port.to_be_bytes()))
@@ -184,7 +181,14 @@ mod tests {
         let listed = list(&pods, &contents);
         let states: Vec<_> = listed
             .iter()
-            .map(|pod| (pod.state, pod.ingress_set, pod.ingress_rules, pod.egress_set))
+            .map(|pod| {
+                (
+                    pod.state,
+                    pod.ingress_set,
+                    pod.ingress_rules,
+                    pod.egress_set,
+                )
+            })
             .collect();
         assert_eq!(
             states,
@@ -194,7 +198,14 @@ mod tests {
         let rules: Vec<_> = shown
             .ingress
             .iter()
-            .map(|rule| (rule.peer.as_str(), rule.addresses.len(), rule.protocol, rule.ports))
+            .map(|rule| {
+                (
+                    rule.peer.as_str(),
+                    rule.addresses.len(),
+                    rule.protocol,
+                    rule.ports,
+                )
+            })
             .collect();
         assert_eq!(
             rules,
