@@ -52,18 +52,19 @@ impl Lookup for Contents {
 
 /// From one state of the maps to another, in this order: what new numbers mean comes
 /// before who has them, and what old ones mean from now on when nobody has them any
-/// more for whom that is not meant. Pods and their sets are written before the last
-/// step.
+/// more for whom that is not meant. Pods and their sets are written before anything is
+/// removed that lets pass, and ranges go last: what one has kept out may be in a larger
+/// one whose rules were still the old.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
     /// About peers whose numbers nobody has.
     pub add_rules_of_new: Vec<(u32, Rule)>,
     pub set_blocks: Vec<(IpNet, u32)>,
     pub set_identities: Vec<(IpAddr, u32)>,
-    pub remove_blocks: Vec<IpNet>,
     pub remove_identities: Vec<IpAddr>,
     pub add_rules: Vec<(u32, Rule)>,
     pub remove_rules: Vec<(u32, Rule)>,
+    pub remove_blocks: Vec<IpNet>,
 }
 
 impl Steps {

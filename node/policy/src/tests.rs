@@ -80,15 +80,21 @@ impl Cluster {
 
 /// As the programs judge the first packet, at the links of this node's pods.
 fn lets(contents: &Contents, attempt: Attempt) -> bool {
-    let asks = |of: PolicyType, pod: IpAddr, peer: IpAddr| {
-        let numbers = contents.pods.get(&pod).copied().unwrap_or_default();
-        let Some(set) = RuleSet::new(of, numbers[of as usize]) else {
-            return true;
-        };
-        let port = attempt.port.to_be_bytes();
-        permits(contents, set, &Address::from(peer), attempt.protocol, port)
-    };
     attempt.from == attempt.to
-        || asks(PolicyType::Egress, attempt.from, attempt.to)
-            && asks(PolicyType::Ingress, attempt.to, attempt.from)
+        || end_lets(contents, PolicyType::Egress, attempt)
+            && end_lets(contents, PolicyType::Ingress, attempt)
+}
+
+/// One end alone.
+fn end_lets(contents: &Contents, of: PolicyType, attempt: Attempt) -> bool {
+    let (pod, peer) = match of {
+        PolicyType::Egress => (attempt.from, attempt.to),
+        PolicyType::Ingress => (attempt.to, attempt.from),
+    };
+    let numbers = contents.pods.get(&pod).copied().unwrap_or_default();
+    let Some(set) = RuleSet::new(of, numbers[of as usize]) else {
+        return true;
+    };
+    let port = attempt.port.to_be_bytes();
+    permits(contents, set, &Address::from(peer), attempt.protocol, port)
 }

@@ -11,16 +11,25 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
+use vetch_ebpf_common::PolicyType;
 
 use super::{Attempt, Cluster};
 
 /// Whether both ends let it pass, as far as they are pods of the node.
 pub fn lets(cluster: &Cluster, attempt: Attempt) -> bool {
+    attempt.from == attempt.to
+        || end_lets(cluster, PolicyType::Egress, attempt)
+            && end_lets(cluster, PolicyType::Ingress, attempt)
+}
+
+/// One end alone.
+pub fn end_lets(cluster: &Cluster, of: PolicyType, attempt: Attempt) -> bool {
     let from = pod_at(cluster, attempt.from);
     let to = pod_at(cluster, attempt.to);
-    attempt.from == attempt.to
-        || end(cluster, "Egress", from, (to, attempt.to), to, attempt)
-            && end(cluster, "Ingress", to, (from, attempt.from), to, attempt)
+    match of {
+        PolicyType::Egress => end(cluster, "Egress", from, (to, attempt.to), to, attempt),
+        PolicyType::Ingress => end(cluster, "Ingress", to, (from, attempt.from), to, attempt),
+    }
 }
 
 fn end(

@@ -1,5 +1,7 @@
 //! One rule of the API at a time.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 use vetch_ebpf_common::PolicyType;
 
@@ -278,9 +280,9 @@ fn pods_are_held_once_they_are_known() {
     let held = |ingress, egress| Held::Rules { ingress, egress };
     let cluster = cluster(json!({}));
     let mut world = cluster.world();
-    let server = SERVER.parse().unwrap();
+    let server: IpAddr = SERVER.parse().unwrap();
     assert_eq!(compile(&world).pods[&server], held(Some(0), None));
-    let client = CLIENT.parse().unwrap();
+    let client: IpAddr = CLIENT.parse().unwrap();
     assert_eq!(compile(&world).pods[&client], held(None, None));
     // Another pod of the name, of which the API server has told; this one it has not.
     if let Some(Some(owner)) = world.local.get_mut(&server) {
@@ -291,7 +293,7 @@ fn pods_are_held_once_they_are_known() {
     world.local.insert(server, None);
     assert_eq!(compile(&world).pods[&server], held(Some(0), None));
     // A sandbox of somebody else's.
-    let nobody = "10.1.0.77".parse().unwrap();
+    let nobody: IpAddr = "10.1.0.77".parse().unwrap();
     world.local.insert(nobody, None);
     assert_eq!(compile(&world).pods[&nobody], held(None, None));
     // Without policies nobody waits for anything.

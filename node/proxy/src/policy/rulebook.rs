@@ -82,11 +82,6 @@ impl Rulebook {
             let done = self.identities.insert(Address::from(*ip), number, 0);
             problems.note(done.map_err(write_error(maps::IDENTITIES, ip)));
         }
-        for range in &steps.remove_blocks {
-            let (address, len) = mapped(*range);
-            let done = gone(self.blocks.remove(&Key::new(len, address.octets())));
-            problems.note(done.map_err(write_error(maps::BLOCKS, range)));
-        }
         for ip in &steps.remove_identities {
             let done = match self.identities.remove(&Address::from(*ip)) {
                 Err(MapError::KeyNotFound) => Ok(()),
@@ -104,6 +99,11 @@ impl Rulebook {
         for (length, rule) in &steps.remove_rules {
             let done = gone(self.rules.remove(&Key::new(*length, *rule)));
             problems.note(done.map_err(write_error(maps::RULES, named(rule))));
+        }
+        for range in &steps.remove_blocks {
+            let (address, len) = mapped(*range);
+            let done = gone(self.blocks.remove(&Key::new(len, address.octets())));
+            problems.note(done.map_err(write_error(maps::BLOCKS, range)));
         }
         if !problems.tell() && !self.failed {
             self.held = Some(wanted);
