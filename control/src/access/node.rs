@@ -1,6 +1,7 @@
 //! What a node may do: Kubernetes' node authorizer and its `system:node` and `system:node-proxier` roles, as
 //! vetch-node is kubelet and service proxy in one. And what a network plugin's own account may elsewhere, as it is
-//! that too: a node enforces NetworkPolicies, and for that reads those, namespaces and pods of the whole cluster.
+//! that too: a node enforces NetworkPolicies, and for that reads those and namespaces, and, as soon as there is a policy,
+//! pods of the whole cluster.
 //!
 //! Where the authorizer leaves ownership to the NodeRestriction admission plugin, it is asked for here as well:
 //! that a request names the node's own object is known before it is read.
@@ -84,8 +85,19 @@ fn own_node(node: &str, subresource: &str, action: &Action<'_>) -> Result<(), St
 /// Nodes make no pods: there are no static pods, so no mirrors of them.
 fn pods(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Result<(), String> {
     match action.verb {
-        // Policies of a node's pods are about labels and addresses of all others.
-        "list" | "watch" => Ok(()),
+        "list" | "watch" => {
+            let pinned = action
+                .fields
+                .and_then(|fields| fields.pinned("spec.nodeName"));
+            // Policies of a node's pods are about labels and addresses of all others. Where there are none, a
+            // node reads what it runs and nothing else.
+            match pinned == Some(node) || facts.has_policies() {
+                true => Ok(()),
+                false => {
+                    Err("can only list/watch pods with spec.nodeName field selector".to_owned())
+                }
+            }
+        }
         "get" | "delete" => own_pod(node, action, facts),
         _ => no_rule(),
     }
