@@ -227,10 +227,6 @@ impl Lab {
 
     /// As a packet that had been received by the link `from`.
     pub fn run_forwarded(&self, program: &str, from: u32, ifindex: u32, frame: &Frame) -> Outcome {
-        let mut frame = frame.clone();
-        if frame.mac_to == [0; 6] {
-            frame = frame.macs(mac(ifindex), peer_mac(ifindex));
-        }
         self.run_with(program, &context(ifindex, from), &frame.bytes())
     }
 
