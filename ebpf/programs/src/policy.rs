@@ -274,9 +274,9 @@ fn end(work: &Work, way: u64, sets: u32, sends: u32) -> u32 {
     if lets(&work.judged, sets, own as u32) {
         return NEW;
     }
-    // A connection from before the policy, or one that was forgotten: its segments
-    // open nothing, and the pod might dial the other end. It is not remembered, so
-    // that nothing else passes for its sake.
+    // A connection from before the pod had policies, or one that was forgotten: its
+    // segments open nothing, and the pod might dial the other end. It is not
+    // remembered, so that nothing else passes for its sake.
     if sends == 0
         && way & OPENS == 0
         && work.judged.protocol == Protocol::Tcp as u8
@@ -335,21 +335,18 @@ fn known(key: &Tuple, sets: u32, how: u32) -> u32 {
     if !due && state == talk.state {
         return PASSES;
     }
-    let mut said = PASSES;
     if due {
-        if lets(key, sets, end as u32) {
-            talk.judge(end, now);
-            talk.seen = now;
-        } else {
-            talk.revoke(end);
-            said = NOT;
+        if !lets(key, sets, end as u32) {
+            return NOT;
         }
+        talk.judge(end, now);
+        talk.seen = now;
     }
     talk.state = state;
     // SAFETY: as above; another processor's change of this instant is lost, and
     // made again with its next packet.
     unsafe { entry.write_volatile(talk) };
-    said
+    PASSES
 }
 
 /// Asks the rules without a port or protocol: as of an ICMP message.

@@ -458,6 +458,40 @@ fn conversations_follow_their_policies() {
     );
 }
 
+/// Also where the pod might dial the other end: who began it is known.
+#[test]
+fn who_may_be_dialled_may_not_go_on_for_that() {
+    let mut lab = lab();
+    let side = V4;
+    let rule = Rule::new(
+        ingress(1),
+        Peer::identity(IDENTITY),
+        Tcp as u8,
+        8080_u16.to_be_bytes(),
+    );
+    lab.set_rule(Rule::PORT, rule, true);
+    lab.hold(side.two, 1, 0);
+    let data = Frame::tcp(side.client, side.server, State::ACK);
+    let answer = Frame::tcp(side.server, side.client, State::ACK);
+    passes(
+        &lab,
+        ONE,
+        "begins",
+        &syn(side.client, side.server),
+        INTO_TWO,
+    );
+    passes(&lab, TWO, "answers", &answer, INTO_ONE);
+    lab.set_rule(Rule::PORT, rule, false);
+    lab.conversations_age(3);
+    for time in ["at once", "and again"] {
+        lab.expect_dropped(ONE, time, &data);
+        lab.expect_dropped(TWO, time, &answer);
+    }
+    // It begins one of its own.
+    let own = syn(side.server, side.client);
+    passes(&lab, TWO, "its own", &own, INTO_ONE);
+}
+
 /// A pod's packets by the stack are judged where they come out, and before they go in.
 #[test]
 fn by_the_stack() {

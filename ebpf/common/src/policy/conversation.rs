@@ -30,7 +30,7 @@ impl End {
 pub struct Conversation {
     /// `CLOCK_MONOTONIC`, to a tick.
     pub seen: u64,
-    /// In which tick the end's rules were asked last; 0 for never.
+    /// In which tick the end's rules let it pass last; 0 for never.
     judged: [u32; 2],
     pub state: State,
     pad: [u8; 7],
@@ -61,20 +61,14 @@ impl Conversation {
         self.judged[end as usize] = Self::tick(now);
     }
 
-    /// The end's rules do not let it pass any more.
-    #[inline(always)]
-    pub const fn revoke(&mut self, end: End) {
-        self.judged[end as usize] = 0;
-    }
-
-    /// What the end's rules have said: None if they were not asked, or if so
-    /// much time has gone without a packet that the conversation is over.
+    /// Whether what the end's rules said last holds; None if so much time has gone
+    /// without a packet that the conversation is over. Whoever was never asked, or did
+    /// not let it pass, is to be asked: who began it is known.
     #[inline(always)]
     pub const fn standing(&self, end: End, protocol: u8, now: u64) -> Option<Standing> {
-        let judged = self.judged[end as usize];
-        if judged == 0 || now.saturating_sub(self.seen) > self.state.lifetime(protocol) {
+        if now.saturating_sub(self.seen) > self.state.lifetime(protocol) {
             None
-        } else if judged == Self::tick(now) {
+        } else if self.judged[end as usize] == Self::tick(now) {
             Some(Standing::Holds)
         } else {
             Some(Standing::Due)
@@ -102,10 +96,11 @@ impl Conversation {
     }
 }
 
-/// How an end's rules stand to a conversation that they let pass.
+/// How an end's rules stand to a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
+    /// They let it pass in this tick.
     Holds,
-    /// To be asked again: policies and peers change.
+    /// To be asked, or asked again: policies and peers change.
     Due,
 }

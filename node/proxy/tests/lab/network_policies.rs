@@ -56,6 +56,21 @@ fn reaches(from: Option<&Namespace>, to: SocketAddr) -> bool {
     }
 }
 
+/// Both ends.
+fn connect(from: &Pod, to: SocketAddr, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let connect = || TcpStream::connect_timeout(&to, SOON).unwrap();
+    let stream = from.namespace.run(connect);
+    let own = stream.local_addr().unwrap();
+    loop {
+        // Those before have gone.
+        let (accepted, from) = listener.accept().unwrap();
+        if from == own {
+            accepted.set_read_timeout(Some(SOON)).unwrap();
+            return (stream, accepted);
+        }
+    }
+}
+
 #[test]
 fn policies_come_and_go_under_connections() {
     let site = Site::new();
@@ -75,17 +90,7 @@ fn policies_come_and_go_under_connections() {
     until(&site, "everybody is let", || {
         reaches(Some(&client.namespace), at) && reaches(Some(&other.namespace), at)
     });
-    let mut early = client
-        .namespace
-        .run(|| TcpStream::connect_timeout(&at, SOON).unwrap());
-    let mut accepted = loop {
-        // Those before have gone.
-        let (accepted, from) = listener.accept().unwrap();
-        if from == early.local_addr().unwrap() {
-            break accepted;
-        }
-    };
-    accepted.set_read_timeout(Some(SOON)).unwrap();
+    let (mut early, mut accepted) = connect(client, at, &listener);
 
     api.set("networkpolicies", policy("deny", json!([])));
     until(&site, "nobody is let", || {
@@ -134,9 +139,18 @@ fn policies_come_and_go_under_connections() {
     let again = inspect::policy(&config.pin_dir, server.ip).unwrap();
     assert_eq!(again, Some(shown), "the same numbers");
 
-    for name in ["deny", "allow"] {
-        api.delete("networkpolicies", policy(name, json!([])));
-    }
+    let (mut held, mut accepted) = connect(client, at, &listener);
+    held.write_all(b"x").unwrap();
+    accepted.read_exact(&mut word).unwrap();
+    api.delete("networkpolicies", policy("allow", json!([])));
+    until(&site, "the client is let no more", || {
+        !reaches(Some(&client.namespace), at)
+    });
+    until(&site, "an open connection is cut", || {
+        held.write_all(b"x").unwrap();
+        accepted.read_exact(&mut word).is_err()
+    });
+    api.delete("networkpolicies", policy("deny", json!([])));
     until(&site, "everybody is let again", || {
         reaches(Some(&other.namespace), at)
     });
