@@ -234,10 +234,10 @@ impl Feed {
 
     /// Nothing is lost when the future is dropped.
     async fn next(&mut self, seen: &mut Seen) {
-        match (&self.peers, seen.policies.wants_peers()) {
-            (None, true) => self.peers = Some(Peers::new(&self.client)),
-            (Some(_), false) => self.peers = None,
-            _ => {}
+        if !seen.policies.wants_peers() {
+            self.peers = None;
+        } else if self.peers.is_none() {
+            self.peers = Some(Peers::new(&self.client));
         }
         tokio::select! {
             Some(event) = self.policies.next() => seen.policy(event),
