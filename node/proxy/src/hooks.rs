@@ -290,8 +290,11 @@ impl Hooks {
     pub fn act(&mut self) -> Vec<HooksError> {
         let mut problems = self.missing_uplinks();
         let wanted = self.wanted();
-        // Forgotten first: pods whose links may be gone.
-        let kept = self.tables.held().also_in(&self.tables(&wanted));
+        // Forgotten first: pods whose links may be gone. Those with programs of an
+        // earlier daemon are known before its next ones come, whose maps may be new: at
+        // no moment does one of them find a pod that nobody holds to its policies.
+        let mut kept = self.tables.held().also_in(&self.tables(&wanted));
+        kept.add(self.tables(&self.attached(&wanted)));
         if let Err(error) = self.tables.write(&kept) {
             problems.push(error.into());
         }
@@ -303,11 +306,7 @@ impl Hooks {
                 problems.push(problem);
             }
         }
-        let attached: BTreeSet<Place> = wanted
-            .iter()
-            .filter(|place| self.is_attached(place))
-            .copied()
-            .collect();
+        let attached = self.attached(&wanted);
         if let Err(error) = self.tables.write(&self.tables(&attached)) {
             problems.push(error.into());
         }
@@ -368,6 +367,11 @@ impl Hooks {
     fn plan(&self, wanted: &BTreeSet<Place>) -> Vec<Step> {
         let loaded = |program| self.programs[&program].id;
         plan(wanted, &self.found, loaded, self.kind)
+    }
+
+    fn attached(&self, wanted: &BTreeSet<Place>) -> BTreeSet<Place> {
+        let attached = wanted.iter().filter(|place| self.is_attached(place));
+        attached.copied().collect()
     }
 
     fn is_attached(&self, place: &Place) -> bool {

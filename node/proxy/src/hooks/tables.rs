@@ -62,6 +62,16 @@ impl Tables {
         }
     }
 
+    /// What is not there yet.
+    pub fn add(&mut self, others: Self) {
+        for (address, pod) in others.pods {
+            self.pods.entry(address).or_insert(pod);
+        }
+        for (cookie, flags) in others.netns {
+            self.netns.entry(cookie).or_insert(flags);
+        }
+    }
+
     /// Whether policies have a say in anybody's traffic.
     fn is_held(&self) -> bool {
         self.pods.values().any(Pod::is_held)
@@ -323,6 +333,9 @@ mod tests {
             assert_eq!(left, expected, "{other:?}");
         }
         let attached = places(&[(Program::FromPod, 4), (Program::ToPod, 4)]);
+        let mut left = tables(held);
+        left.add(tables(pod(4, 40, 0)));
+        assert_eq!(left, tables(held), "nobody is let go by what is added");
         let known = Tables::of([(address(1), held)].into_iter(), &attached);
         assert!(known.is_held());
         assert_eq!(known.netns, [(40, Pod::UDP_BY_PACKET)].into());
