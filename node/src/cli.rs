@@ -43,6 +43,10 @@ pub enum Command {
     /// Conversations with services that are balanced by the packet
     #[command(subcommand)]
     Ct(CtCommand),
+    /// What NetworkPolicies let the node's pods say and hear, as the kernel has it, whether a daemon runs
+    /// or not
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// The eBPF maps with their sizes, and what was refused or dropped by reason
     Maps(MapsArgs),
     /// Calls and packets that did not get through, one by one, as far as the programs told of them;
@@ -123,6 +127,20 @@ pub enum CtCommand {
     /// Lists them by protocol and client. A socket whose backend was chosen when it connected is
     /// none of them
     Ls(MapsArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Lists the pods' addresses with their sets of rules
+    Ls(MapsArgs),
+    /// Shows the rules of one of them
+    Show {
+        #[command(flatten)]
+        maps: MapsArgs,
+        /// Of a pod on this node: `kubectl get pod -o wide` has it
+        #[arg(value_name = "ADDRESS")]
+        address: IpAddr,
+    },
 }
 
 #[derive(Debug, Args)]

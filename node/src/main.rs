@@ -14,6 +14,7 @@ mod logging;
 mod maps;
 mod mount_namespace;
 mod mount_table;
+mod policy;
 mod programs;
 mod service;
 mod table;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Some(Command::Programs(args)) => programs::main(&args),
         Some(Command::Service(command)) => service::main(&command),
         Some(Command::Ct(command)) => ct::main(&command),
+        Some(Command::Policy(command)) => policy::main(&command),
         Some(Command::Maps(args)) => maps::main(&args),
         Some(Command::Drops(args)) => drops::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),

@@ -10,6 +10,7 @@ pub mod event;
 pub mod ip_address;
 pub mod lease;
 pub mod namespace;
+pub mod network_policy;
 pub mod node;
 pub mod pod;
 pub mod pod_disruption_budget;

@@ -1,4 +1,4 @@
-//! The pods a decision is about, out of the API server's cache.
+//! The pods a decision is about, and whether there are NetworkPolicies, out of the API server's caches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,13 +14,18 @@ pub trait Facts {
 
     /// All pods of a namespace.
     fn pods(&self, namespace: &str) -> Vec<Arc<Object>>;
+
+    /// Whether there is a NetworkPolicy anywhere.
+    fn has_policies(&self) -> bool;
 }
 
-/// The server's pod cache, which may be a moment behind etcd.
+/// The server's caches, which may be a moment behind etcd.
 pub(super) struct Cached<'a> {
     store: &'a Store,
     cache: &'a Cache,
     prefix: String,
+    policies: &'a Cache,
+    policies_prefix: String,
     asked: AtomicBool,
     missed: AtomicBool,
 }
@@ -28,10 +33,13 @@ pub(super) struct Cached<'a> {
 impl<'a> Cached<'a> {
     pub(super) fn new(server: &'a Server) -> Result<Cached<'a>> {
         let row = server.row("", "pods")?;
+        let policies = server.row("networking.k8s.io", "networkpolicies")?;
         Ok(Cached {
             store: &server.store,
             cache: server.cache(row)?,
             prefix: storage_prefix(row),
+            policies: server.cache(policies)?,
+            policies_prefix: storage_prefix(policies),
             asked: AtomicBool::new(false),
             missed: AtomicBool::new(false),
         })
@@ -46,8 +54,11 @@ impl<'a> Cached<'a> {
     pub(super) async fn refresh(&self) -> std::result::Result<(), String> {
         let revision = self.store.current_revision().await;
         let revision = revision.map_err(|error| error.to_string())?;
-        let reached = self.cache.wait_for(revision).await;
-        reached.map_err(|error| error.to_string())
+        for cache in [self.cache, self.policies] {
+            let reached = cache.wait_for(revision).await;
+            reached.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 }
 
@@ -67,5 +78,10 @@ impl Facts for Cached<'_> {
         self.asked.store(true, Ordering::Relaxed);
         let prefix = format!("{}{namespace}/", self.prefix);
         self.cache.list(&prefix).objects
+    }
+
+    fn has_policies(&self) -> bool {
+        self.asked.store(true, Ordering::Relaxed);
+        !self.policies.list(&self.policies_prefix).objects.is_empty()
     }
 }

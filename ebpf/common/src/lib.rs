@@ -28,6 +28,7 @@ mod memory;
 mod names;
 mod neighbour;
 mod next_hop;
+pub mod policy;
 mod reason;
 mod refusal;
 mod service;
@@ -53,6 +54,7 @@ pub use latency::Latency;
 pub use memory::{Affinity, AffinityKey, BackendKey, Live, Pod, ReverseKey, SourceRange, Traffic};
 pub use neighbour::{ALL_NODES, ALL_NODES_MAC, Advertisement, Arp, Mac, Solicitation, Uplink};
 pub use next_hop::NextHop;
+pub use policy::{Conversation, Peer, PolicyType, Rule, RuleSet};
 pub use reason::Reason;
 pub use refusal::{ErrorPace, EventPace, TcpHeader, answerable, quoted, reset};
 pub use service::{From, List, Service, ServiceWord, Terms};
@@ -86,6 +88,11 @@ pub mod maps {
     pub const LATENCIES: &str = "LATENCIES";
     pub const LIVE_SOCKETS: &str = "LIVE_SOCKETS";
     pub const LIVE_FLOWS: &str = "LIVE_FLOWS";
+    pub const POLICIES: &str = "POLICIES";
+    pub const IDENTITIES: &str = "IDENTITIES";
+    pub const BLOCKS: &str = "BLOCKS";
+    pub const RULES: &str = "RULES";
+    pub const CONVERSATIONS: &str = "CONVERSATIONS";
 }
 
 /// Names of the programs' read-only variables, set when they are loaded.
@@ -147,6 +154,16 @@ pub const MAX_FLOWS: u32 = 1 << 17;
 /// Datagrams in fragments that are under way.
 pub const MAX_FRAGMENTS: u32 = 1 << 12;
 
+/// Most addresses of pods of the cluster that a selector of a policy matches.
+pub const MAX_IDENTITIES: u32 = 1 << 17;
+/// Most ranges in the `ipBlock`s of policies.
+pub const MAX_BLOCKS: u32 = 1 << 14;
+/// Most peers of rules with the ports they are let to, as prefixes.
+pub const MAX_RULES: u32 = 1 << 17;
+/// Conversations of pods that policies select; the least used goes first, as of
+/// flows.
+pub const MAX_CONVERSATIONS: u32 = 1 << 17;
+
 /// What all pinned maps together may hold of the kernel's memory, in bytes, with
 /// 50,000 services in them; a test of `node/proxy` programs as many.
 pub const MAPS_BUDGET: u64 = 192 << 20;
@@ -162,7 +179,7 @@ pub const MAX_NEXT_HOPS: u32 = 1 << 16;
 /// nor written: the daemon fills new ones and then swaps the programs.
 pub const LAYOUT: u32 = fnv1a(&[
     // Raised by hand when the meaning of a field changes and its size does not.
-    2,
+    3,
     size_of::<FrontendKey>() as u32,
     size_of::<Frontend>() as u32,
     size_of::<Service>() as u32,
@@ -184,6 +201,8 @@ pub const LAYOUT: u32 = fnv1a(&[
     size_of::<FragmentKey>() as u32,
     size_of::<FragmentPorts>() as u32,
     size_of::<Event>() as u32,
+    size_of::<Rule>() as u32,
+    size_of::<Conversation>() as u32,
     EVENTS_BYTES,
     Reason::ALL.len() as u32,
     MAX_FRONTENDS,
@@ -200,6 +219,10 @@ pub const LAYOUT: u32 = fnv1a(&[
     MAX_PEER_PODS,
     MAX_FLOWS,
     MAX_FRAGMENTS,
+    MAX_IDENTITIES,
+    MAX_BLOCKS,
+    MAX_RULES,
+    MAX_CONVERSATIONS,
 ]);
 
 const fn fnv1a(words: &[u32]) -> u32 {

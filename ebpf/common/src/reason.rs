@@ -37,6 +37,13 @@ names! {
         TooLong = 12 "too-long",
         /// Dropped: from a pod, with an IPv6 address that is not its own.
         Source = 13 "source",
+        /// Dropped: no NetworkPolicy of the pod that it is for lets it in.
+        PolicyIngress = 14 "policy-ingress",
+        /// Dropped: no NetworkPolicy of the pod that sends it lets it out.
+        PolicyEgress = 15 "policy-egress",
+        /// Dropped: of or for a pod of which it is not known yet what its policies
+        /// are.
+        PolicyPending = 16 "policy-pending",
     }
 }
 

@@ -5,8 +5,8 @@
 use aya::Pod;
 
 use crate::{
-    Address, Affinity, AffinityKey, BackendKey, Endpoint, Flow, Frontend, FrontendKey, Latency,
-    Live, ReverseKey, SourceRange, Sweep, Traffic, Tuple, Uplink,
+    Address, Affinity, AffinityKey, BackendKey, Conversation, Endpoint, Flow, Frontend,
+    FrontendKey, Latency, Live, ReverseKey, Rule, SourceRange, Sweep, Traffic, Tuple, Uplink,
 };
 
 // SAFETY: each is `repr(C)` or packed, of integers and arrays of them, and has
@@ -45,3 +45,7 @@ unsafe impl Pod for Uplink {}
 unsafe impl Pod for Flow {}
 // SAFETY: as above.
 unsafe impl Pod for Tuple {}
+// SAFETY: as above.
+unsafe impl Pod for Conversation {}
+// SAFETY: as above.
+unsafe impl Pod for Rule {}

@@ -9,6 +9,7 @@ use crate::{
     forward::{self, Hook},
     nat, neighbour,
     parse::{Kind, parse},
+    policy::{self, Translated},
     ports::claim,
     tunnel, tunnel_error,
     verdict::{Error, PASS, verdict},
@@ -39,6 +40,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
         if tunnel::is_open(work) {
             tunnel::plan(ctx, work)?;
         } else if let Some(pod) = forward::pod(&work.packet.dst) {
+            policy::enters(ctx, work, Translated::No)?;
             return forward::to_pod(ctx, Hook::Net, &work.packet, pod);
         } else {
             dial::plan(ctx, work, Hook::Net)?;
@@ -48,6 +50,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     if work.flow.is_direct() {
         return tunnel::wrap(ctx, work);
     }
+    policy::enters(ctx, work, Translated::Yes)?;
     flows::count(ctx, work);
     nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     forward::translated(ctx, Hook::Net, work)

@@ -16,7 +16,8 @@
 //! asks where an announced address is through [`neighbour`]. [`from_wire`] is
 //! before them all, at the driver: the same path again, for the packets that
 //! leave by the link they came by, to where [`next_hop`] has seen others go.
-//! Between nodes packets may go as they came ([`tunnel`]).
+//! Between nodes packets may go as they came ([`tunnel`]). What pods may say and hear is
+//! for their NetworkPolicies to let pass ([`policy`]).
 //!
 //! Both choose with [`find`] and [`balance`], which may ask [`live`]; [`maps`] has what the daemon
 //! writes. What does not get through is counted ([`count`]) and told of
@@ -57,6 +58,7 @@ mod neighbour;
 mod next_hop;
 mod node;
 mod parse;
+mod policy;
 mod ports;
 mod redirect;
 mod refuse;

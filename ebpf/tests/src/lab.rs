@@ -20,9 +20,9 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use vetch_ebpf_common::{
-    self as kernel, Address, BackendKey, Endpoint, Event, Flow, Frontend, FrontendKey, NextHop,
-    Pod, Protocol, Reason, ServiceWord, Slot, SourceRange, Sweep, Terms, Traffic, Tuple, Uplink,
-    addresses, maps, variables,
+    self as kernel, Address, BackendKey, Conversation, Endpoint, Event, Flow, Frontend,
+    FrontendKey, NextHop, Peer, Pod, Protocol, Reason, Rule, RuleSet, ServiceWord, Slot,
+    SourceRange, Sweep, Terms, Traffic, Tuple, Uplink, addresses, maps, variables,
 };
 
 use crate::{Frame, namespace::ip_command};
@@ -261,7 +261,8 @@ impl Lab {
             flags,
             mac: peer_mac(ifindex),
             gateway_mac: mac(ifindex),
-            pad: 0,
+            ingress: 0,
+            egress: 0,
             netns: 0,
         };
         self.hash(maps::PODS)
@@ -329,6 +330,87 @@ impl Lab {
         let mut ranges: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(map).unwrap();
         let key = Key::new(prefix, ip(address).octets());
         ranges.insert(&key, 1, 0).unwrap();
+    }
+
+    /// Holds a pod to sets of rules, by their numbers for ingress and egress.
+    pub fn hold(&mut self, address: &str, ingress: u16, egress: u16) {
+        self.change_pod(address, |pod| {
+            pod.ingress = ingress;
+            pod.egress = egress;
+        });
+    }
+
+    /// Which rules hold the pod is not known yet.
+    pub fn set_pending(&mut self, address: &str) {
+        self.change_pod(address, |pod| pod.flags |= Pod::POLICY_PENDING);
+    }
+
+    fn change_pod(&mut self, address: &str, change: impl FnOnce(&mut Pod)) {
+        let mut pods = self.hash::<Address, Pod>(maps::PODS);
+        let Raw(mut pod) = pods.get(&Raw(ip(address)), 0).expect("a pod of the lab's");
+        change(&mut pod);
+        pods.insert(Raw(ip(address)), Raw(pod), 0).unwrap();
+        self.policies(1);
+    }
+
+    /// Whether there are any.
+    pub fn policies(&mut self, word: u32) {
+        self.array(maps::POLICIES).set(0, Raw(word), 0).unwrap();
+    }
+
+    pub fn identity(&mut self, address: &str, number: u32) {
+        self.hash(maps::IDENTITIES)
+            .insert(Raw(ip(address)), Raw(number), 0)
+            .unwrap();
+    }
+
+    /// `prefix` as of an IPv6 range.
+    pub fn block(&mut self, address: &str, prefix: u32, number: u32) {
+        let map = self.ebpf.map_mut(maps::BLOCKS).unwrap();
+        let mut blocks: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(map).unwrap();
+        let key = Key::new(prefix, ip(address).octets());
+        blocks.insert(&key, number, 0).unwrap();
+    }
+
+    /// One port of a protocol.
+    pub fn let_port(&mut self, set: RuleSet, peer: Peer, protocol: Protocol, port: u16) {
+        let rule = Rule::new(set, peer, protocol as u8, port.to_be_bytes());
+        self.set_rule(Rule::PORT, rule, true);
+    }
+
+    /// Everything.
+    pub fn let_all(&mut self, set: RuleSet, peer: Peer) {
+        self.set_rule(Rule::ALL, Rule::new(set, peer, 0, [0; 2]), true);
+    }
+
+    /// `length` of its prefix.
+    pub fn set_rule(&mut self, length: u32, rule: Rule, there: bool) {
+        let map = self.ebpf.map_mut(maps::RULES).unwrap();
+        let mut rules: LpmTrie<_, Raw<Rule>, u32> = LpmTrie::try_from(map).unwrap();
+        let key = Key::new(length, Raw(rule));
+        if there {
+            rules.insert(&key, 1, 0).unwrap();
+        } else {
+            rules.remove(&key).unwrap();
+        }
+    }
+
+    pub fn conversations(&mut self) -> BTreeMap<Tuple, Conversation> {
+        self.hash::<Tuple, Conversation>(maps::CONVERSATIONS)
+            .iter()
+            .map(|entry| entry.map(|(key, talk)| (key.0, talk.0)).unwrap())
+            .collect()
+    }
+
+    /// As if every packet so far had come that much earlier, and the rules had been
+    /// asked then.
+    pub fn conversations_age(&mut self, seconds: u64) {
+        for (key, talk) in self.conversations() {
+            let aged = talk.aged(seconds * 1_000_000_000);
+            self.hash(maps::CONVERSATIONS)
+                .insert(Raw(key), Raw(aged), 0)
+                .unwrap();
+        }
     }
 
     pub fn uplink(&mut self, ifindex: u32, mtu: u32) {

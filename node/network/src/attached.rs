@@ -29,7 +29,21 @@ pub struct PodOptions {
     pub tcp_by_packet: bool,
     /// Of the node, that lead to it.
     pub host_ports: Vec<HostPort>,
+    /// Whose it is, if it is of the API's.
+    pub owner: Option<Owner>,
 }
+
+/// The API object that a sandbox is of: by it policies find the pod, which has no
+/// address in its status before it has one here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// By a pod's address. Sandboxes of others are not among them.
+pub type Owners = BTreeMap<IpAddr, Owner>;
 
 impl PodOptions {
     pub fn flags(&self) -> u32 {
@@ -44,6 +58,7 @@ pub struct Sandbox {
     pub addresses: PodAddresses,
     pub pod: Pod,
     pub host_ports: Vec<HostPort>,
+    pub owner: Option<Owner>,
 }
 
 #[derive(Debug)]
@@ -53,6 +68,8 @@ pub struct Attached {
     published: watch::Sender<Option<Arc<Pods>>>,
     /// Likewise.
     host_ports: watch::Sender<Option<Arc<HostPorts>>>,
+    /// Likewise; told before the pods are.
+    owners: watch::Sender<Option<Arc<Owners>>>,
 }
 
 impl Attached {
@@ -61,6 +78,7 @@ impl Attached {
             sandboxes: Mutex::default(),
             published: watch::Sender::new(None),
             host_ports: watch::Sender::new(None),
+            owners: watch::Sender::new(None),
         }
     }
 
@@ -70,6 +88,10 @@ impl Attached {
 
     pub fn host_ports(&self) -> watch::Receiver<Option<Arc<HostPorts>>> {
         self.host_ports.subscribe()
+    }
+
+    pub fn owners(&self) -> watch::Receiver<Option<Arc<Owners>>> {
+        self.owners.subscribe()
     }
 
     pub fn get(&self, id: &str) -> Option<PodAddresses> {
@@ -126,6 +148,11 @@ impl Attached {
             };
             (id.clone(), ports)
         });
+        let owned = sandboxes.values().flat_map(|sandbox| {
+            let ips = sandbox.addresses.ips.iter();
+            ips.filter_map(|ip| Some((*ip, sandbox.owner.clone()?)))
+        });
+        publish_if_new(&self.owners, owned.collect());
         publish_if_new(&self.host_ports, host_ports.collect());
         publish_if_new(&self.published, pods);
     }
@@ -155,6 +182,7 @@ mod tests {
                 ..Pod::default()
             },
             host_ports: Vec::new(),
+            owner: None,
         }
     }
 
@@ -230,11 +258,34 @@ mod tests {
     }
 
     #[test]
+    fn owners_are_told_of_pods_of_the_api() {
+        let attached = Attached::new();
+        let seen = attached.owners();
+        let owner = Owner {
+            namespace: "ns".into(),
+            name: "web".into(),
+            uid: "1".into(),
+        };
+        attached.adopt(BTreeMap::from([(
+            "a".into(),
+            Sandbox {
+                owner: Some(owner.clone()),
+                ..sandbox(&["10.0.0.2", "fd00::2"], 5)
+            },
+        )]));
+        attached.insert("crictl's", sandbox(&["10.0.0.3"], 6));
+        let expected = ["10.0.0.2", "fd00::2"].map(|ip| (ip.parse().unwrap(), owner.clone()));
+        assert_eq!(seen.borrow().as_deref(), Some(&Owners::from(expected)));
+        attached.remove("a");
+        assert_eq!(seen.borrow().as_deref(), Some(&Owners::new()));
+    }
+
+    #[test]
     fn options_are_flags() {
         let options = |by_stack, tcp_by_packet| PodOptions {
             by_stack,
             tcp_by_packet,
-            host_ports: Vec::new(),
+            ..PodOptions::default()
         };
         for (options, flags) in [
             (options(false, false), 0),

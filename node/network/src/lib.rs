@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 use vetch_ebpf_common::{Pod, SNAT_PORTS};
 
 mod attached;
+mod guard;
 mod host_port;
 mod ipam;
 mod keep;
@@ -33,7 +34,8 @@ mod netns;
 mod route;
 mod sysctl;
 
-pub use attached::{PodOptions, Pods};
+pub use attached::{Owner, Owners, PodOptions, Pods};
+pub use guard::Guarded;
 pub use host_port::{HostPort, HostPorts, PodPorts};
 pub use ipam::IpamError;
 pub use link::LinkError;
@@ -90,6 +92,12 @@ pub enum Error {
     Vanished { sandbox_id: String },
     #[error("the kernel's announcements of addresses and links have ended")]
     Announcements,
+    #[error(
+        "the programs at the link of sandbox {sandbox_id} are not in their places, or do not know its \
+         NetworkPolicies yet: without them it would be open to everybody. The service proxy's log says what \
+         is missing"
+    )]
+    Unguarded { sandbox_id: String },
     #[error(transparent)]
     Ipam(#[from] IpamError),
     #[error(transparent)]
@@ -113,6 +121,7 @@ struct Inner {
     netlink: Netlink,
     ipam: Arc<Mutex<Ipam>>,
     attached: Attached,
+    guard: guard::Guard,
     /// What the peers ask for; nothing is known of an earlier daemon's until
     /// they were told once. Held while the kernel's are made so.
     peer_routes: tokio::sync::Mutex<Option<BTreeMap<Ipv4Net, Ipv4Addr>>>,
@@ -147,6 +156,7 @@ impl Network {
             netlink,
             ipam: Arc::new(Mutex::new(ipam)),
             attached: Attached::new(),
+            guard: guard::Guard::default(),
             peer_routes: tokio::sync::Mutex::default(),
         };
         Ok(Self {
@@ -210,9 +220,20 @@ impl Network {
             addresses: addresses.clone(),
             pod: describe(&host_link, &pod_link, pod.cookie(), &options),
             host_ports: options.host_ports,
+            owner: options.owner,
         };
         self.inner.attached.insert(sandbox_id, sandbox);
+        self.inner
+            .guard
+            .wait(sandbox_id, &addresses.ips, host_link.index)
+            .await?;
         Ok(addresses)
+    }
+
+    /// From now on attaching is done only when the programs at the pod's link know it
+    /// and its policies: no process of it is there before. Once.
+    pub fn set_guard(&self, guarded: watch::Receiver<Guarded>) {
+        self.inner.guard.set(guarded);
     }
 
     /// Takes the link away, then frees the address.
@@ -244,6 +265,11 @@ impl Network {
     /// The ports of the node that lead to attached pods; `None` as for [`Network::pods`].
     pub fn host_ports(&self) -> watch::Receiver<Option<Arc<HostPorts>>> {
         self.inner.attached.host_ports()
+    }
+
+    /// Whose the attached pods are; `None` as for [`Network::pods`].
+    pub fn owners(&self) -> watch::Receiver<Option<Arc<Owners>>> {
+        self.inner.attached.owners()
     }
 
     /// For the start of the daemon, before it attaches anything new: frees what
@@ -299,7 +325,8 @@ fn describe(host: &Link, pod: &Link, cookie: u64, options: &PodOptions) -> Pod {
         flags: options.flags(),
         mac: pod.mac,
         gateway_mac: host.mac,
-        pad: 0,
+        ingress: 0,
+        egress: 0,
         netns: cookie,
     }
 }
@@ -394,6 +421,7 @@ impl Inner {
             addresses: record.addresses,
             pod,
             host_ports: record.options.host_ports,
+            owner: record.options.owner,
         }))
     }
 

@@ -30,6 +30,7 @@ use vetch_network::netns_cookie;
 mod clsact;
 mod driver;
 mod follow;
+mod held;
 mod links;
 mod pinned;
 mod plan;
@@ -37,6 +38,7 @@ mod tables;
 mod xdp;
 
 pub use follow::Follow;
+pub use held::HeldPods;
 pub use plan::{Kind, Program};
 pub use tables::{TableError, pods};
 pub use xdp::Xdp;
@@ -156,6 +158,9 @@ pub struct Hooks {
     node: NodeLinks,
     /// `None` until they are known: then nothing of pods is touched.
     pods: Option<Arc<Pods>>,
+    /// `None` while it is waited for: then who is held stays as he is, and who is new
+    /// waits.
+    held: Option<HeldPods>,
     found: BTreeMap<Place, Found>,
     /// Whose drivers did not take a program that they were only tried with.
     declined: BTreeSet<u32>,
@@ -197,6 +202,7 @@ impl Hooks {
             tables: Writer::open(&maps_dir(&config.pin_dir))?,
             node: NodeLinks::default(),
             pods: None,
+            held: Some(HeldPods::default()),
             found: BTreeMap::new(),
             declined: BTreeSet::new(),
             config,
@@ -205,6 +211,26 @@ impl Hooks {
 
     pub fn set_pods(&mut self, pods: Option<Arc<Pods>>) {
         self.pods = pods;
+    }
+
+    /// Somebody will say which policies pods have; else there are none.
+    pub fn expect_policies(&mut self) {
+        self.held = None;
+    }
+
+    /// Which policies pods have; takes effect with [`Hooks::act`].
+    pub fn set_held(&mut self, held: HeldPods) {
+        self.held = Some(held);
+    }
+
+    /// The sets of rules by which pods are held now.
+    pub fn sets(&self) -> BTreeMap<IpAddr, [u16; 2]> {
+        held::sets(&self.tables.held().pods)
+    }
+
+    /// Whose programs are at their links and know their policies.
+    pub fn guarded(&self) -> BTreeMap<IpAddr, u32> {
+        held::guarded(&self.tables.held().pods)
     }
 
     /// The node's own addresses, as [`Hooks::look`] saw them last.
@@ -264,8 +290,11 @@ impl Hooks {
     pub fn act(&mut self) -> Vec<HooksError> {
         let mut problems = self.missing_uplinks();
         let wanted = self.wanted();
-        // Forgotten first: pods whose links may be gone.
-        let kept = self.tables.held().also_in(&self.tables(&wanted));
+        // Forgotten first: pods whose links may be gone. Those with programs of an
+        // earlier daemon are known before its next ones come, whose maps may be new: at
+        // no moment does one of them find a pod that nobody holds to its policies.
+        let mut kept = self.tables.held().also_in(&self.tables(&wanted));
+        kept.add(self.tables(&self.attached(&wanted)));
         if let Err(error) = self.tables.write(&kept) {
             problems.push(error.into());
         }
@@ -277,11 +306,7 @@ impl Hooks {
                 problems.push(problem);
             }
         }
-        let attached: BTreeSet<Place> = wanted
-            .iter()
-            .filter(|place| self.is_attached(place))
-            .copied()
-            .collect();
+        let attached = self.attached(&wanted);
         if let Err(error) = self.tables.write(&self.tables(&attached)) {
             problems.push(error.into());
         }
@@ -344,6 +369,11 @@ impl Hooks {
         plan(wanted, &self.found, loaded, self.kind)
     }
 
+    fn attached(&self, wanted: &BTreeSet<Place>) -> BTreeSet<Place> {
+        let attached = wanted.iter().filter(|place| self.is_attached(place));
+        attached.copied().collect()
+    }
+
     fn is_attached(&self, place: &Place) -> bool {
         let found = self.found.get(place);
         let kind = place.program.held_by(self.kind);
@@ -353,7 +383,12 @@ impl Hooks {
     fn tables(&self, attached: &BTreeSet<Place>) -> Tables {
         match &self.pods {
             Some(pods) => {
-                let pods = pods.iter().map(|(ip, pod)| (Address::from(*ip), pod));
+                let now = &self.tables.held().pods;
+                let pods = pods.iter().map(|(ip, pod)| {
+                    let address = Address::from(*ip);
+                    let pod = held::held(self.held.as_ref(), *ip, pod, now.get(&address));
+                    (address, pod)
+                });
                 Tables::of(pods, attached)
             }
             None => self.tables.held().clone(),

@@ -26,7 +26,7 @@ mod tests;
 pub use name::ObjectName;
 
 use host_ports::HostPorts;
-use mirror::{Change, Mirror};
+pub use mirror::{Change, Mirror};
 
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";

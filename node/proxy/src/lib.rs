@@ -37,6 +37,7 @@ mod mode;
 mod model;
 mod netlink;
 mod peers;
+mod policy;
 mod pressure;
 mod programs;
 mod proxy;
@@ -52,7 +53,7 @@ mod watch;
 
 pub use announce::{ANNOUNCED_BY, Announcer, Uplink, announced};
 pub use diff::{Current, Pointer, ServiceId};
-pub use hooks::{AttachedPods, Follow, Hooks, HooksConfig, HooksError, Kind, Pods, Xdp};
+pub use hooks::{AttachedPods, Follow, HeldPods, Hooks, HooksConfig, HooksError, Kind, Pods, Xdp};
 pub use index::ObjectName;
 pub use loaded::{LoadedProgram, loaded};
 pub use maps::MapsError;
@@ -129,6 +130,23 @@ pub type TablePressure = watch_channel::Sender<Option<String>>;
 /// it is known what an earlier daemon attached.
 pub type HostPorts = watch_channel::Receiver<Option<Arc<vetch_network::HostPorts>>>;
 
+/// Whose the attached pods are, and who is told which of them can be spoken to.
+#[derive(Debug)]
+pub struct Guard {
+    pub owners: watch_channel::Receiver<Option<Arc<vetch_network::Owners>>>,
+    pub guarded: watch_channel::Sender<vetch_network::Guarded>,
+}
+
+impl Default for Guard {
+    /// Pods are known by the addresses in their status, and nobody waits for them.
+    fn default() -> Self {
+        Self {
+            owners: watch_channel::Sender::default().subscribe(),
+            guarded: watch_channel::Sender::default(),
+        }
+    }
+}
+
 /// Serves until `shutdown`; leaves everything in the kernel as it is then.
 /// Its threads are in the node's network namespace. `pressure` is told of
 /// tables of the programs that are nearly full.
@@ -137,6 +155,7 @@ pub async fn run(
     config: ProxyConfig,
     pods: AttachedPods,
     host_ports: HostPorts,
+    guard: Guard,
     pressure: TablePressure,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
@@ -157,8 +176,13 @@ pub async fn run(
         config.metrics_address,
         metrics::router(tell.metrics.clone()),
     );
-    let sources = watch::Sources { client, host_ports };
-    let opening = open(config.clone(), pods);
+    let Guard { owners, guarded } = guard;
+    let sources = watch::Sources {
+        client,
+        host_ports,
+        owners,
+    };
+    let opening = open(config.clone(), pods, guarded);
     tokio::select! {
         result = watch::keep_in_step(sources, opening, &config, tell, shutdown) => result,
         never = healthz => match never {},
@@ -167,7 +191,11 @@ pub async fn run(
 }
 
 /// Loads the programs on a thread of its own: the verifier takes its time.
-async fn open(config: ProxyConfig, pods: AttachedPods) -> Result<(Proxy, Follow), Error> {
+async fn open(
+    config: ProxyConfig,
+    pods: AttachedPods,
+    guarded: watch_channel::Sender<vetch_network::Guarded>,
+) -> Result<(Proxy, Follow), Error> {
     let load = move || {
         let mut proxy = Proxy::open(&config)?;
         let hooks = Hooks::open(HooksConfig::of(&config), proxy.programs().ebpf())?;
@@ -177,7 +205,7 @@ async fn open(config: ProxyConfig, pods: AttachedPods) -> Result<(Proxy, Follow)
     // It is nobody's concern any more where the receiver is gone.
     std::thread::spawn(move || drop(done.send(load())));
     let (proxy, hooks) = loaded.await.map_err(|_| Error::LoaderDied)??;
-    Ok((proxy, Follow::new(hooks, pods)?))
+    Ok((proxy, Follow::new(hooks, pods)?.guarding(guarded)))
 }
 
 /// Takes programs and maps out of the kernel: for the end of a node, not of a

@@ -428,7 +428,7 @@ fn range_of(key: &Key<SourceRange>) -> Option<IpNet> {
 }
 
 /// A range as one of IPv6, with the length of its prefix.
-fn mapped(range: IpNet) -> (Address, u32) {
+pub fn mapped(range: IpNet) -> (Address, u32) {
     let before = if range.addr().is_ipv4() { 96 } else { 0 };
     (
         range.network().into(),
@@ -437,21 +437,21 @@ fn mapped(range: IpNet) -> (Address, u32) {
 }
 
 /// And back.
-fn net(address: Address, len: u32) -> Option<IpNet> {
+pub fn net(address: Address, len: u32) -> Option<IpNet> {
     let address = IpAddr::from(address);
     let before = if address.is_ipv4() { 96 } else { 0 };
     let len = u8::try_from(len.checked_sub(before)?).ok()?;
     IpNet::new(address, len).ok()
 }
 
-fn trie<K: aya::Pod>(
+pub fn trie<K: aya::Pod>(
     dir: &Path,
     name: &'static str,
 ) -> Result<LpmTrie<MapData, K, u32>, MapsError> {
     LpmTrie::try_from(Map::LpmTrie(pinned(dir, name)?)).map_err(open_error(name))
 }
 
-fn hash<K: aya::Pod, V: aya::Pod>(
+pub fn hash<K: aya::Pod, V: aya::Pod>(
     dir: &Path,
     name: &'static str,
 ) -> Result<HashMapMap<MapData, K, V>, MapsError> {
@@ -491,14 +491,14 @@ fn open_error(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
     }
 }
 
-fn read_error(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
+pub fn read_error(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
     move |error| MapsError::Read {
         name,
         source: Box::new(error),
     }
 }
 
-fn write_error(
+pub fn write_error(
     name: &'static str,
     what: impl std::fmt::Display,
 ) -> impl FnOnce(MapError) -> MapsError {

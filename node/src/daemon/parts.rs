@@ -124,8 +124,14 @@ pub async fn run(setup: Setup) -> Result<()> {
     }
     let (own, stop) = (client.clone(), shutdown.clone());
     let (pods, host_ports) = (network.pods(), network.host_ports());
+    let (guarded, guards) = tokio::sync::watch::channel(Default::default());
+    network.set_guard(guards);
+    let guard = vetch_proxy::Guard {
+        owners: network.owners(),
+        guarded,
+    };
     parts.spawn(async move {
-        let result = vetch_proxy::run(own, proxy, pods, host_ports, pressure, stop).await;
+        let result = vetch_proxy::run(own, proxy, pods, host_ports, guard, pressure, stop).await;
         result.context("the service proxy")
     });
     spawn_network(&mut parts, &network, &shutdown);

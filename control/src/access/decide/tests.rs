@@ -6,7 +6,7 @@ use vetch_store::Object;
 
 use super::*;
 
-struct Pods(Vec<Arc<Object>>);
+struct Pods(Vec<Arc<Object>>, bool);
 
 impl Facts for Pods {
     fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
@@ -19,6 +19,10 @@ impl Facts for Pods {
         let mut pods = self.0.clone();
         pods.retain(|pod| pod.key.starts_with(&prefix));
         pods
+    }
+
+    fn has_policies(&self) -> bool {
+        self.1
     }
 }
 
@@ -43,11 +47,12 @@ fn pods() -> Pods {
             "containers": [{"name": "c", "envFrom": [{"configMapRef": {"name": name}}]}],
         })
     };
-    Pods(vec![
+    let pods = vec![
         pod("mine", spec("mine", Some("a"))),
         pod("theirs", spec("theirs", Some("b"))),
         pod("nowhere", spec("nowhere", None)),
-    ])
+    ];
+    Pods(pods, false)
 }
 
 /// `VERB GROUP/RESOURCE[/SUB] NAMESPACE NAME [SELECTOR]`, or `VERB PATH`; `-` is empty.
@@ -99,8 +104,8 @@ fn node(name: &str) -> User {
     user(&format!("system:node:{name}"), &["system:nodes"])
 }
 
-const UNRELATED: &str = "no relationship found between node 'a' and this object";
 const NARROW: &str = "can only list/watch pods with spec.nodeName field selector";
+const UNRELATED: &str = "no relationship found between node 'a' and this object";
 
 #[test]
 fn a_node_may_what_its_pods_need() {
@@ -130,6 +135,8 @@ fn a_node_may_what_its_pods_need() {
         "list /services - -",
         "watch /namespaces - -",
         "watch discovery.k8s.io/endpointslices - -",
+        "list networking.k8s.io/networkpolicies - -",
+        "watch /namespaces - -",
         "create /events ns -",
         "patch events.k8s.io/events ns x",
         "create coordination.k8s.io/leases kube-node-lease -",
@@ -165,6 +172,8 @@ fn a_node_may_nothing_else() {
         ("watch /pods ns - spec.nodeName=b", NARROW),
         ("watch /pods ns - spec.nodeName!=a", NARROW),
         ("list /pods ns mine metadata.name=mine", NARROW),
+        ("create networking.k8s.io/networkpolicies ns -", ""),
+        ("delete /namespaces - ns", ""),
         ("get /pods ns theirs", UNRELATED),
         ("get /pods ns nowhere", UNRELATED),
         ("delete /pods ns theirs", UNRELATED),
@@ -224,6 +233,36 @@ fn a_node_may_nothing_else() {
         ("get /metrics", ""),
     ] {
         assert_eq!(asked(&node("a"), request), Err(why.to_owned()), "{request}");
+    }
+}
+
+/// Whom policies are about.
+#[test]
+fn a_node_reads_all_pods_while_there_are_policies() {
+    for (verb, policies, name, expected) in [
+        ("list", false, "", Err(NARROW)),
+        ("list", true, "", Ok(())),
+        ("watch", true, "", Ok(())),
+        ("get", true, "theirs", Err(UNRELATED)),
+        ("delete", true, "theirs", Err(UNRELATED)),
+    ] {
+        let action = Action {
+            verb,
+            group: "",
+            resource: "pods",
+            subresource: "",
+            namespace: if name.is_empty() { "" } else { "ns" },
+            name,
+            fields: None,
+            path: "",
+        };
+        let facts = Pods(pods().0, policies);
+        let decided = decide(&node("a"), &action, &facts);
+        assert_eq!(
+            decided,
+            expected.map_err(str::to_owned),
+            "{verb} {policies}"
+        );
     }
 }
 

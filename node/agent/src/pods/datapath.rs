@@ -1,7 +1,7 @@
 //! What a pod's annotations and ports ask of the datapath.
 
 use k8s_openapi::api::core::v1::Pod;
-use vetch_network::PodOptions;
+use vetch_network::{Owner, PodOptions};
 
 use super::host_ports::host_ports;
 use super::text::go_quote;
@@ -30,8 +30,18 @@ pub fn options(pod: &Pod) -> (PodOptions, Vec<String>) {
         by_stack: is_off(REDIRECT).unwrap_or(false),
         tcp_by_packet: is_off(SOCKET_BALANCING).unwrap_or(false),
         host_ports: host_ports(pod),
+        owner: owner(pod),
     };
     (options, warnings)
+}
+
+fn owner(pod: &Pod) -> Option<Owner> {
+    let metadata = &pod.metadata;
+    Some(Owner {
+        namespace: metadata.namespace.clone()?,
+        name: metadata.name.clone()?,
+        uid: metadata.uid.clone()?,
+    })
 }
 
 #[cfg(test)]
@@ -73,6 +83,11 @@ mod tests {
                 by_stack,
                 tcp_by_packet,
                 host_ports: Vec::new(),
+                owner: Some(Owner {
+                    namespace: "shop".into(),
+                    name: "web".into(),
+                    uid: "u".into(),
+                }),
             };
             assert_eq!(
                 (options, told.len()),

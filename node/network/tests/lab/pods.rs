@@ -382,7 +382,8 @@ async fn seen(node: &Node, pod: &Namespace, id: &str) -> vetch_ebpf_common::Pod 
         flags: 0,
         mac: pod.mac("eth0").await,
         gateway_mac: mac,
-        pad: 0,
+        ingress: 0,
+        egress: 0,
         netns: pod.cookie(),
     }
 }
@@ -411,6 +412,7 @@ async fn attached_pods_are_published_and_found_again() {
             port: 5353,
             container_port: 53,
         }],
+        owner: None,
     };
     let told = HostPorts::from([(
         "b".to_owned(),

@@ -127,7 +127,9 @@ fn process() {
             };
             let shutdown = CancellationToken::new();
             let (pressure, _) = tokio::sync::watch::channel(None);
-            vetch_proxy::run(client(orders.api), config, pods, ports, pressure, shutdown).await
+            let guard = vetch_proxy::Guard::default();
+            let api = client(orders.api);
+            vetch_proxy::run(api, config, pods, ports, guard, pressure, shutdown).await
         })
         .unwrap();
 }

@@ -16,6 +16,7 @@ mod links;
 mod loss;
 mod measure;
 mod model;
+mod network_policies;
 mod policies;
 mod restart;
 mod scale;
