@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -30,8 +30,14 @@ mod ipam;
 mod keep;
 mod link;
 mod netns;
+mod overlay;
+mod peer_route;
+mod peers;
 mod route;
+mod rule;
 mod sysctl;
+mod tunnel;
+mod way;
 
 pub use attached::{PodOptions, Pods};
 pub use host_port::{HostPort, HostPorts, PodPorts};
@@ -39,12 +45,15 @@ pub use ipam::IpamError;
 pub use link::LinkError;
 pub use netns::{NetnsError, netns_cookie, tcp_socket};
 pub use sysctl::SysctlError;
+pub use tunnel::{TUNNEL_LINK, Vxlan};
 pub use vetch_ebpf_common::Protocol;
+pub use way::VxlanMode;
 
 use attached::{Attached, Sandbox};
 use ipam::{Ipam, Record};
 use link::{GATEWAY, Link, POD_LINK, Pair};
 use netns::{Netlink, Netns};
+use overlay::{Own, Told};
 
 /// Whether a link of the node's is its end of a pod's, by the name.
 pub fn is_pod_link(name: &str) -> bool {
@@ -61,6 +70,8 @@ pub struct NetworkConfig {
     pub state_dir: PathBuf,
     /// Of the pods' links; the one of the node's own link when absent.
     pub mtu: Option<u32>,
+    /// By which way other nodes' pods are reached.
+    pub vxlan: Vxlan,
 }
 
 /// The addresses of one sandbox, the primary one first.
@@ -113,9 +124,9 @@ struct Inner {
     netlink: Netlink,
     ipam: Arc<Mutex<Ipam>>,
     attached: Attached,
-    /// What the peers ask for; nothing is known of an earlier daemon's until
-    /// they were told once. Held while the kernel's are made so.
-    peer_routes: tokio::sync::Mutex<Option<BTreeMap<Ipv4Net, Ipv4Addr>>>,
+    /// To the other nodes.
+    own: Own,
+    told: tokio::sync::Mutex<Told>,
 }
 
 impl Network {
@@ -132,8 +143,13 @@ impl Network {
             sysctl::reserve_ports(SNAT_PORTS)
         })??;
         let ipam = Ipam::open(&config.state_dir)?;
-        // Loopback's 64 KiB are no measure for a pod's link.
-        let mtu = config.mtu.unwrap_or(uplink.mtu.min(9000));
+        // Loopback's 64 KiB are no measure for a pod's link. Where some peers are in the
+        // tunnel and some are not, a pod is told by its own node what is too long.
+        let in_tunnel = match config.vxlan.mode {
+            VxlanMode::Always => way::overhead(config.node_ip),
+            VxlanMode::CrossSubnet | VxlanMode::Never => 0,
+        };
+        let mtu = config.mtu.unwrap_or(uplink.mtu.min(9000) - in_tunnel);
         info!(
             node = config.node_name,
             uplink = uplink.name,
@@ -147,7 +163,11 @@ impl Network {
             netlink,
             ipam: Arc::new(Mutex::new(ipam)),
             attached: Attached::new(),
-            peer_routes: tokio::sync::Mutex::default(),
+            own: Own {
+                addresses: vec![config.node_ip],
+                vxlan: config.vxlan,
+            },
+            told: tokio::sync::Mutex::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -157,7 +177,16 @@ impl Network {
     /// Takes the addresses of new sandboxes from `cidrs`.
     pub async fn set_pod_cidrs(&self, cidrs: &[IpNet]) -> Result<(), Error> {
         let cidrs = cidrs.to_vec();
+        let told = cidrs.clone();
         self.inner.ipam(move |ipam| ipam.set_cidrs(&cidrs)).await;
+        // Peers that cannot be routed to are none of its concern, and tried again anyhow.
+        let routed = self.inner.tell(|all| all.pod_cidrs = Some(told)).await;
+        if let Err(error) = routed {
+            debug!(
+                error = &error as &dyn std::error::Error,
+                "not every peer is routed to"
+            );
+        }
         Ok(())
     }
 
@@ -166,12 +195,12 @@ impl Network {
         self.inner.ipam(|ipam| ipam.has_cidrs()).await
     }
 
-    /// Routes the peers' pods via their nodes and forgets vanished peers.
-    /// What could not be routed to is tried again by [`Network::keep`].
+    /// Routes the peers' pods via their nodes, over a link or in the tunnel, and
+    /// forgets vanished peers. What could not be routed to is tried again by
+    /// [`Network::keep`].
     pub async fn set_peers(&self, peers: &[Peer]) -> Result<(), Error> {
-        let mut routes = self.inner.peer_routes.lock().await;
-        let wanted = routes.insert(route::wanted(peers, self.inner.node_ip));
-        route::reconcile_peers(&self.inner.netlink, wanted).await?;
+        let peers = peers.to_vec();
+        self.inner.tell(|all| all.peers = Some(peers)).await?;
         Ok(())
     }
 
@@ -313,11 +342,19 @@ pub async fn remove_all(state_dir: &Path) -> Result<(), Error> {
             link::delete(&netlink, &link).await?;
         }
     }
-    route::reconcile_peers(&netlink, &BTreeMap::new()).await?;
+    overlay::remove_all(&netlink).await?;
     Ok(ipam::remove_all(state_dir)?)
 }
 
 impl Inner {
+    /// Of what the ways to the other nodes follow from; answers how much of them was
+    /// missing.
+    async fn tell(&self, news: impl FnOnce(&mut Told)) -> Result<usize, Error> {
+        let mut told = self.told.lock().await;
+        news(&mut told);
+        overlay::reconcile(&self.netns, &self.netlink, &self.own, &told).await
+    }
+
     /// Works on the address records, off the runtime: a sync waits for a disk.
     async fn ipam<T: Send + 'static>(
         &self,

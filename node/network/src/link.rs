@@ -30,6 +30,12 @@ pub struct LinkError {
 }
 
 impl LinkError {
+    /// What a step failed by that another one failed by before.
+    pub fn again(step: String, before: &Self) -> Self {
+        let source = before.source.clone();
+        Self { step, source }
+    }
+
     pub fn is(&self, errno: nix::Error) -> bool {
         is_errno(&self.source, errno as i32)
     }

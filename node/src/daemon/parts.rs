@@ -166,6 +166,7 @@ async fn open(
         node_ip,
         state_dir: network_dir(places),
         mtu: None,
+        vxlan,
     })
     .await
     .context("open the pod network")?;

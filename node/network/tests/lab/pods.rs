@@ -36,6 +36,7 @@ async fn open(
         node_ip: ip.into(),
         state_dir: state.path().into(),
         mtu: None,
+        vxlan: vetch_network::Vxlan::default(),
     };
     let network = Network::open(config).await.unwrap();
     network
@@ -575,6 +576,7 @@ async fn an_address_that_is_not_the_nodes_is_refused() {
         node_ip: NODE_2.into(),
         state_dir: state.path().into(),
         mtu: None,
+        vxlan: vetch_network::Vxlan::default(),
     };
     let error = Network::open(config).await.err().unwrap();
     assert!(error.to_string().contains("172.30.0.12"), "{error}");

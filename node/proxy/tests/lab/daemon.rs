@@ -136,6 +136,7 @@ async fn network(orders: &Orders, pods: &Pods) -> Network {
         node_ip: orders.node_ips[0],
         state_dir: pods.state_dir.clone(),
         mtu: None,
+        vxlan: vetch_network::Vxlan::default(),
     };
     let network = Network::open(config).await.unwrap();
     let cidr = pods.cidr.parse().unwrap();
