@@ -12,8 +12,8 @@ use vetch_ebpf_common::{Address, Direction, From, Pod};
 use crate::{
     access::{Context, has_tag, ifindex, write},
     maps::PODS,
-    node,
     parse::{ETH_HEADER, Packet},
+    peers,
     verdict::{Error, PASS},
     work::Work,
 };
@@ -25,6 +25,8 @@ pub enum Hook {
     Pod,
     /// The ingress of an uplink.
     Net,
+    /// The ingress of the tunnel's device, for what other nodes send.
+    Tunnel,
     /// The egress of an uplink, for packets of the node itself.
     Node,
 }
@@ -34,7 +36,7 @@ impl Hook {
     pub const fn from(self) -> From {
         match self {
             Self::Pod | Self::Node => From::Inside,
-            Self::Net => From::Outside,
+            Self::Net | Self::Tunnel => From::Outside,
         }
     }
 }
@@ -59,7 +61,7 @@ pub fn to_pod(ctx: &TcContext, hook: Hook, packet: &Packet, to: &Pod) -> Result<
         return Ok(PASS);
     }
     match hook {
-        Hook::Pod | Hook::Net => into(ctx, to, Way::Peer),
+        Hook::Pod | Hook::Net | Hook::Tunnel => into(ctx, to, Way::Peer),
         Hook::Node => into(ctx, to, Way::Queue),
     }
 }
@@ -107,13 +109,17 @@ pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error
         // The stack has routed already; SCTP's backends are behind the same
         // uplink as the service's address seemed to be.
         Hook::Node => ifindex(ctx),
+        // Up to 6.17 what is redirected to a neighbour loses, and never frees, what the
+        // device says of the tunnel that it came in. At this device the stack takes it.
+        // https://git.kernel.org/torvalds/c/23f3770e1a53e6c7a553135011f547209e141e72
+        Hook::Tunnel => 0,
         // Answers leave where the question came. The stack would refuse those
         // that have an address of the node's as their source.
         _ if is_answer => flow.link,
         // From the network to another node. The stack would take it only from
         // uplinks with `accept_local` and without a strict reverse path filter,
         // because its source is the node's address now.
-        Hook::Net if flow.to.src != packet.src => node::link(),
+        Hook::Net if flow.to.src != packet.src => peers::link_to(&flow.to.dst),
         // To a process of the node; or from a pod to a backend elsewhere, which
         // is the stack's to route, and to masquerade if it is outside of the
         // cluster.
@@ -138,6 +144,20 @@ pub fn is_stuck(ctx: &TcContext, work: &Work) -> bool {
     flow.link != 0
         && flow.direction() == Direction::Reply
         && !route::would_go(ctx, packet, flow.link)
+}
+
+/// Whether the packet of a client outside is longer than the tunnel to its backend's
+/// node lets pass, and must not be cut. Its sender is told before it is rewritten.
+#[inline(never)]
+pub fn is_too_long(ctx: &TcContext, work: &Work) -> bool {
+    let Work { packet, flow, .. } = work;
+    if flow.direction() == Direction::Reply || flow.to.src == packet.src {
+        return false;
+    }
+    match peers::tunnel_to(&flow.to.dst) {
+        0 => false,
+        device => !route::fits(ctx, packet, device, 0) && !route::may_be_cut(ctx, &packet.ip),
+    }
 }
 
 /// Whether its sender wants no part of the stack.
@@ -166,7 +186,7 @@ fn is_sent(ctx: &TcContext, hook: Hook, packet: &Packet, unwanted: u32) -> bool 
         Hook::Pod => {
             source.is_some_and(|pod| pod.ifindex == ifindex(ctx) && pod.flags & unwanted == 0)
         }
-        Hook::Net | Hook::Node => source.is_none(),
+        Hook::Net | Hook::Tunnel | Hook::Node => source.is_none(),
     }
 }
 

@@ -48,6 +48,9 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     if work.flow.is_direct() {
         return tunnel::wrap(ctx, work);
     }
+    if forward::is_too_long(ctx, work) {
+        return Err(Error::TooLong);
+    }
     flows::count(ctx, work);
     nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     forward::translated(ctx, Hook::Net, work)

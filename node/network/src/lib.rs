@@ -38,16 +38,19 @@ mod rule;
 mod sysctl;
 mod tunnel;
 mod way;
+mod ways;
 
 pub use attached::{PodOptions, Pods};
 pub use host_port::{HostPort, HostPorts, PodPorts};
 pub use ipam::IpamError;
 pub use link::LinkError;
 pub use netns::{NetnsError, netns_cookie, tcp_socket};
+pub use route::PROTOCOL as ROUTE_PROTOCOL;
 pub use sysctl::SysctlError;
 pub use tunnel::{TUNNEL_LINK, Vxlan};
 pub use vetch_ebpf_common::Protocol;
 pub use way::VxlanMode;
+pub use ways::{PeerWay, ways};
 
 use attached::{Attached, Sandbox};
 use ipam::{Ipam, Record};

@@ -85,7 +85,6 @@ pub struct Route {
     pub gateway: Option<Ipv4Addr>,
     pub link: Option<u32>,
     pub source: Option<Ipv4Addr>,
-    message: RouteMessage,
 }
 
 pub async fn list(netlink: &Netlink) -> Result<Vec<Route>, LinkError> {

@@ -9,7 +9,7 @@
 
 pub mod neighbours;
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt;
 use netlink_packet_route::link::{
@@ -19,7 +19,7 @@ use rtnetlink::{Error::RequestFailed, LinkUnspec, LinkVxlan};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    link::{LinkError, failed, is_errno},
+    link::{self, LinkError, failed, is_errno},
     netns::Netlink,
     way::VxlanMode,
 };
@@ -54,6 +54,12 @@ impl Default for Vxlan {
         }
     }
 }
+
+/// The device's own. A link without any is held to the strict reverse path filter
+/// where a loose one is asked for (`fib_validate_source`), and would take from a peer
+/// only what goes back to that peer. Of the loopback network, so that nobody asks
+/// for it on a link and nothing is sent with it.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 86, 0, 1);
 
 pub type Mac = [u8; 6];
 
@@ -168,6 +174,9 @@ pub async fn ensure(netlink: &Netlink, wanted: &Wanted) -> Result<(u32, bool), L
         _ => make(netlink, wanted).await?,
     }
     let made = find(netlink).await?;
+    if let Some(device) = &made {
+        link::add_own(netlink, device.index, ADDRESS, TUNNEL_LINK).await?;
+    }
     let gone = || failed(format!("find link {TUNNEL_LINK}, which was made"))(RequestFailed);
     Ok((made.ok_or_else(gone)?.index, true))
 }

@@ -119,6 +119,7 @@ fn process() {
                 source_ports: vetch_proxy::SNAT_PORTS,
                 xdp: vetch_proxy::Xdp::Off,
                 load_balancer_mode: vetch_proxy::LoadBalancerMode::Snat,
+                vxlan_vni: 86,
                 connection_metrics: false,
                 healthz_address: None,
                 metrics_address: None,
