@@ -71,7 +71,7 @@ impl Node {
     }
 }
 
-fn peer(name: &str, cidr: &str, ip: Ipv4Addr) -> Peer {
+pub fn peer(name: &str, cidr: &str, ip: Ipv4Addr) -> Peer {
     Peer {
         name: name.into(),
         pod_cidrs: vec![cidr.parse().unwrap()],
@@ -103,7 +103,7 @@ async fn wait_source(node: &Namespace, ip: IpAddr, wanted: Option<Ipv4Addr>) {
 }
 
 /// A TCP round trip; returns the address the server saw the client at.
-fn tcp(client: &Namespace, server: &Namespace, ip: IpAddr) -> IpAddr {
+pub fn tcp(client: &Namespace, server: &Namespace, ip: IpAddr) -> IpAddr {
     let listener = server.run(|| TcpListener::bind("0.0.0.0:0").unwrap());
     let target = SocketAddr::new(ip, listener.local_addr().unwrap().port());
     let mut stream = client
@@ -117,7 +117,7 @@ fn tcp(client: &Namespace, server: &Namespace, ip: IpAddr) -> IpAddr {
     from.ip()
 }
 
-fn udp(client: &Namespace, server: &Namespace, ip: IpAddr) {
+pub fn udp(client: &Namespace, server: &Namespace, ip: IpAddr) {
     let bind = || UdpSocket::bind("0.0.0.0:0").unwrap();
     let (client, server) = (client.run(bind), server.run(bind));
     for socket in [&client, &server] {
