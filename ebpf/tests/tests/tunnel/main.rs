@@ -1,8 +1,10 @@
 //! Direct server return: packets of clients outside on their way in a tunnel, at
-//! the node that was dialled and at the node of the pod that answers.
+//! the node that was dialled and at the node of the pod that answers. And the
+//! other tunnel, to nodes behind a router.
 
 mod dialled;
 mod pod;
+mod vxlan;
 
 use vetch_ebpf_common::{
     Flow, Frontend, PeerPods, Phase,
