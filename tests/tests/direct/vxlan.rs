@@ -91,31 +91,21 @@ fn status(cluster: &Own, node: &str) -> Result<Value> {
     let built = std::env::var("VETCH_PREBUILT").unwrap_or_else(|_| "release".into());
     let program = repository().join("target").join(built).join("vetch-node");
     let program = program.to_string_lossy();
-    let pins = "/sys/fs/bpf/vetch";
     let args = [
-        "exec",
-        "--mounts",
-        node,
-        "--",
-        &*program,
-        "status",
-        "--pin-dir",
-        pins,
-        "--output",
-        "json",
+        "--mounts", node, "--", &*program, "status", "--output", "json",
     ];
-    Ok(serde_json::from_str(&xtask_of(cluster, &args)?)?)
+    Ok(serde_json::from_str(&exec(cluster, &args)?)?)
 }
 
-/// The name goes before what is run.
-fn xtask_of(cluster: &Own, args: &[&str]) -> Result<String> {
+/// The cluster's name goes before what is run.
+fn exec(cluster: &Own, args: &[&str]) -> Result<String> {
     let program = std::env::var_os("VETCH_XTASK").context("VETCH_XTASK names no program")?;
     let output = std::process::Command::new(program)
-        .args(["--name", &cluster.name])
+        .args(["exec", "--name", &cluster.name])
         .args(args)
         .output()?;
     let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "xtask {args:?}: {error}");
+    ensure!(output.status.success(), "exec {args:?}: {error}");
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -180,11 +170,8 @@ fn nodes_behind_a_router_are_reached_in_vxlan_and_neighbours_directly() -> Resul
     for from in &pods {
         for to in pods.iter().filter(|to| to.name != from.name) {
             seen_as(&from.inside, &format!("{}:8080", to.ip), &from.ip)?;
-            let ping = [
-                "exec", from.name, "--", "busybox", "ping", "-c1", "-W2", &to.ip,
-            ];
             eventually(MINUTE, &format!("{} pings {}", from.name, to.name), || {
-                namespace.kubectl(&ping)?.ok()
+                from.inside.run("busybox", &["ping", "-c1", "-W2", &to.ip])
             })?;
         }
     }
