@@ -32,6 +32,7 @@ use tracing::{info, warn};
 use crate::{
     Error, Inner, PodAddresses,
     link::{self, GATEWAY, Link, Pair},
+    mtu,
     overlay::Told,
     route::{self, Route},
     rule, sysctl,
@@ -150,6 +151,9 @@ async fn restore(inner: &Inner) -> Result<usize, Error> {
         // A driver that was loaded anew has made a new link.
         inner.netns.run(|| sysctl::forward_from(&uplink.name))??;
     }
+    let mtu = uplink
+        .as_ref()
+        .map(|uplink| mtu::of(uplink.mtu, inner.own.vxlan.mode, inner.node_ip));
     let source = match inner.node_ip {
         IpAddr::V4(node_ip) => uplink.map(|_| node_ip),
         IpAddr::V6(_) => None,
@@ -159,6 +163,9 @@ async fn restore(inner: &Inner) -> Result<usize, Error> {
     let present = route::list(&inner.netlink).await?;
     let mut restored = 0;
     let mut result = Ok(());
+    if let Some(mtu) = mtu {
+        result = inner.mtu.follow(mtu, &links, &inner.netlink).await;
+    }
     for pod in missing(&records, &links, &present, source) {
         match inner.connect_host(&pod.pair, pod.link, pod.address).await {
             Ok(()) => restored += 1,

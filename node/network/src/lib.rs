@@ -29,6 +29,7 @@ mod host_port;
 mod ipam;
 mod keep;
 mod link;
+mod mtu;
 mod netns;
 mod overlay;
 mod peer_route;
@@ -55,6 +56,7 @@ pub use ways::{PeerWay, ways};
 use attached::{Attached, Sandbox};
 use ipam::{Ipam, Record};
 use link::{GATEWAY, Link, POD_LINK, Pair};
+use mtu::PodMtu;
 use netns::{Netlink, Netns};
 use overlay::{Own, Told};
 
@@ -122,7 +124,7 @@ pub struct Network {
 
 struct Inner {
     node_ip: IpAddr,
-    mtu: u32,
+    mtu: PodMtu,
     netns: Netns,
     netlink: Netlink,
     ipam: Arc<Mutex<Ipam>>,
@@ -146,17 +148,12 @@ impl Network {
             sysctl::reserve_ports(SNAT_PORTS)
         })??;
         let ipam = Ipam::open(&config.state_dir)?;
-        // Loopback's 64 KiB are no measure for a pod's link. Where some peers are in the
-        // tunnel and some are not, a pod is told by its own node what is too long.
-        let in_tunnel = match config.vxlan.mode {
-            VxlanMode::Always => way::overhead(config.node_ip),
-            VxlanMode::CrossSubnet | VxlanMode::Never => 0,
-        };
-        let mtu = config.mtu.unwrap_or(uplink.mtu.min(9000) - in_tunnel);
+        let found = mtu::of(uplink.mtu, config.vxlan.mode, config.node_ip);
+        let mtu = PodMtu::new(config.mtu, found);
         info!(
             node = config.node_name,
             uplink = uplink.name,
-            mtu,
+            mtu = mtu.get(),
             "pod network open"
         );
         let inner = Inner {
@@ -222,6 +219,7 @@ impl Network {
         netns: &Path,
         options: PodOptions,
     ) -> Result<PodAddresses, Error> {
+        let place = netns.to_owned();
         let netns = Netns::open(netns)?;
         let id = sandbox_id.to_owned();
         let wanted = options.clone();
@@ -244,6 +242,7 @@ impl Network {
             host_ports: options.host_ports,
         };
         self.inner.attached.insert(sandbox_id, sandbox);
+        self.inner.mtu.attached(sandbox_id, place);
         Ok(addresses)
     }
 
@@ -251,6 +250,7 @@ impl Network {
     pub async fn detach(&self, sandbox_id: &str) -> Result<(), Error> {
         // First, so that nothing is sent to a link that is gone.
         self.inner.attached.remove(sandbox_id);
+        self.inner.mtu.detached(sandbox_id);
         let name = Pair::of(sandbox_id).host_name;
         if let Some(link) = link::by_name(&self.inner.netlink, &name).await? {
             link::delete(&self.inner.netlink, &link).await?;
@@ -310,6 +310,7 @@ impl Network {
             };
             match self.inner.find(sandbox_id, netns, record, &routed).await {
                 Ok(Some(sandbox)) => {
+                    self.inner.mtu.attached(sandbox_id, netns.clone());
                     found.insert(sandbox_id.clone(), sandbox);
                 }
                 Ok(None) => info!(sandbox_id, "not attached wholly by an earlier daemon"),
@@ -388,7 +389,7 @@ impl Inner {
         if let Some(stale) = link::by_name(&self.netlink, &pair.host_name).await? {
             link::delete(&self.netlink, &stale).await?;
         }
-        link::create_pair(&self.netlink, pair, netns.file(), self.mtu).await?;
+        link::create_pair(&self.netlink, pair, netns.file(), self.mtu.get()).await?;
         self.existing_pair(pair, pod)
             .await?
             .ok_or_else(|| Error::Vanished {
@@ -448,7 +449,7 @@ impl Inner {
         const LOOPBACK: u32 = 1;
         link::set_up(pod, LOOPBACK, None).await?;
         link::add_address(pod, pod_link.index, address).await?;
-        link::set_up(pod, pod_link.index, Some(self.mtu)).await?;
+        link::set_up(pod, pod_link.index, Some(self.mtu.get())).await?;
         link::add_neighbour(pod, pod_link.index, GATEWAY, pair.host_mac).await?;
         route::add_pod_default(pod, pod_link.index).await?;
 
@@ -461,7 +462,7 @@ impl Inner {
             sysctl::forward_from(&link.name)?;
             sysctl::check_source(&link.name)
         })??;
-        link::set_up(&self.netlink, link.index, Some(self.mtu)).await?;
+        link::set_up(&self.netlink, link.index, Some(self.mtu.get())).await?;
         link::add_neighbour(&self.netlink, link.index, address, pair.pod_mac).await?;
         // The node talks to its pods with the address others know it by. The
         // kernel refuses one that the node has not got, as while its cable is

@@ -278,6 +278,16 @@ async fn what_somebody_takes_away_comes_back() {
         ip(&one.namespace, &format!("-o link show dev {TUNNEL_LINK}")).contains("mtu 1350")
     })
     .await;
+    // So are its pods' links, at both ends.
+    eventually("pods follow", || async {
+        ip(&a, "-o link show dev eth0").contains("mtu 1400")
+            && ip(&one.namespace, "-o link show type veth")
+                .lines()
+                .filter(|line| line.contains(" vt"))
+                .all(|line| line.contains("mtu 1400"))
+    })
+    .await;
+    assert_eq!(tcp(&a, &b, b_ip), a_ip);
     // A link to the peer's network, and the tunnel is not needed any more.
     ip(&one.namespace, "route add 10.2.0.0/24 dev eth0");
     eventually("directly", || async {
