@@ -1,7 +1,7 @@
 //! The pinned maps: what they hold, read and written in their own terms.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     net::IpAddr,
     path::{Path, PathBuf},
