@@ -253,8 +253,8 @@ async fn what_somebody_takes_away_comes_back() {
     let is_whole = || {
         let ways = one.ways();
         let has = |word: &str| ways.contains(word);
-        has(TUNNEL_LINK)
-            && has("encap ip")
+        let mut routes = ways.lines().filter(|line| line.starts_with(CIDR_2));
+        routes.any(|line| line.contains("encap ip"))
             && has(&format!("from {CIDR_1} lookup 86"))
             && has(&format!("dev {TUNNEL_LINK} lladdr"))
             && has("table 86")
