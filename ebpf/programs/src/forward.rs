@@ -91,6 +91,21 @@ fn into(ctx: &TcContext, to: &Pod, way: Way) -> Result<i32, Error> {
     Ok(verdict as i32)
 }
 
+/// To a pod of another node, past the stack, as nobody translates it. What the stack
+/// would have to say of it, it gets: what is too long or too old, or has options.
+#[inline(never)]
+pub fn to_peer(ctx: &TcContext, packet: &Packet) -> Result<i32, Error> {
+    let link = peers::link_of(&packet.dst);
+    if link == 0
+        || packet.ip.has_options()
+        || !may_skip_stack(ctx, Hook::Pod, packet)
+        || !route::would_go(ctx, packet, link)
+    {
+        return Ok(PASS);
+    }
+    route::by_link(ctx, &packet.ip, link)
+}
+
 /// After a rewrite.
 #[inline(always)]
 pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error> {

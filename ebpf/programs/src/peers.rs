@@ -33,6 +33,13 @@ pub fn tunnel_to(address: &Address) -> u32 {
     }
 }
 
+/// The link that another node's pods are behind, the tunnel's device or an uplink; 0 if
+/// the address is nobody's of them, or the daemon has not said.
+#[inline(never)]
+pub fn link_of(address: &Address) -> u32 {
+    get(address).map_or(0, |pods| pods.link)
+}
+
 /// The link by which packets for another node leave; 0 if that is the stack's to say.
 #[inline(always)]
 pub fn link_to(address: &Address) -> u32 {

@@ -231,8 +231,9 @@ impl Hooks {
         let tunnel = self.node.tunnel.as_ref().map(|(index, _)| *index);
         let way = |range: &IpNet| match self.node.peer_routes.get(range) {
             Some(link) if Some(*link) == tunnel => PeerPods::in_tunnel(*link),
-            Some(link) => PeerPods::direct(*link),
-            None => PeerPods::default(),
+            // Of others the programs do not know how long packets may be.
+            Some(link) if self.node.uplinks.contains_key(link) => PeerPods::direct(*link),
+            _ => PeerPods::default(),
         };
         pods.iter().map(|range| (*range, way(range))).collect()
     }
