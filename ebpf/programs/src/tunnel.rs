@@ -27,8 +27,7 @@ use crate::{
     maps::UPLINKS,
     node,
     parse::{ETH_HEADER, Fragment, Kind, Packet, parse},
-    peers,
-    turn,
+    peers, turn,
     verdict::{Error, PASS},
     work::Work,
 };
