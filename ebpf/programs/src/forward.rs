@@ -124,9 +124,10 @@ pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error
         // The stack has routed already; SCTP's backends are behind the same
         // uplink as the service's address seemed to be.
         Hook::Node => ifindex(ctx),
-        // Up to 6.17 what is redirected to a neighbour loses, and never frees, what the
-        // device says of the tunnel that it came in. At this device the stack takes it.
-        // https://git.kernel.org/torvalds/c/23f3770e1a53e6c7a553135011f547209e141e72
+        // Kernels before October 2025 lose, and never free, what the device says of the
+        // tunnel with each packet that is redirected to a neighbour. At this device the
+        // stack takes them.
+        // https://lore.kernel.org/netdev/20251003073418.291171-1-daniel@iogearbox.net/
         Hook::Tunnel => 0,
         // Answers leave where the question came. The stack would refuse those
         // that have an address of the node's as their source.
