@@ -22,7 +22,7 @@ use crate::{
     parse::parse,
     ports::claim,
     verdict::{Error, PASS, verdict},
-    work::work,
+    work::{Work, work},
 };
 
 #[classifier]
@@ -51,6 +51,12 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     if work.flow.is_direct() {
         return Ok(PASS);
     }
+    follow(ctx, work)
+}
+
+/// As in `from_net`.
+#[inline(never)]
+fn follow(ctx: &TcContext, work: &Work) -> Result<i32, Error> {
     flows::count(ctx, work);
     nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     forward::translated(ctx, Hook::Tunnel, work)
