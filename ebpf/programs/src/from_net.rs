@@ -48,13 +48,13 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     if work.flow.is_direct() {
         return tunnel::wrap(ctx, work);
     }
-    follow(ctx, work)
+    send_on(ctx, work)
 }
 
 /// Where the flow leads. In a frame of its own: while a backend is chosen the stack has no
 /// room for it.
 #[inline(never)]
-fn follow(ctx: &TcContext, work: &Work) -> Result<i32, Error> {
+fn send_on(ctx: &TcContext, work: &Work) -> Result<i32, Error> {
     if forward::is_too_long(ctx, work) {
         return Err(Error::TooLong);
     }

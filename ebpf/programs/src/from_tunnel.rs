@@ -51,12 +51,12 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     if work.flow.is_direct() {
         return Ok(PASS);
     }
-    follow(ctx, work)
+    send_on(ctx, work)
 }
 
 /// As in `from_net`.
 #[inline(never)]
-fn follow(ctx: &TcContext, work: &Work) -> Result<i32, Error> {
+fn send_on(ctx: &TcContext, work: &Work) -> Result<i32, Error> {
     flows::count(ctx, work);
     nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     forward::translated(ctx, Hook::Tunnel, work)
