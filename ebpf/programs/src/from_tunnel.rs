@@ -16,13 +16,12 @@ use vetch_ebpf_common::{Address, Site, addresses};
 
 use crate::{
     access::is_for_us,
-    dial, find, flows,
-    forward::{self, Hook},
-    nat, node,
+    find,
+    forward::Hook,
+    from_net, node,
     parse::parse,
-    ports::claim,
     verdict::{Error, PASS, verdict},
-    work::{Work, work},
+    work::work,
 };
 
 #[classifier]
@@ -40,26 +39,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     if !is_for_us(ctx) {
         return Ok(PASS);
     }
-    if !flows::follow(ctx, work) {
-        if let Some(pod) = forward::pod(&work.packet.dst) {
-            return forward::to_pod(ctx, Hook::Tunnel, &work.packet, pod);
-        }
-        dial::plan(ctx, work, Hook::Tunnel)?;
-        claim(work)?;
-    }
-    // It would have come by an uplink.
-    if work.flow.is_direct() {
-        return Ok(PASS);
-    }
-    send_on(ctx, work)
-}
-
-/// As in `from_net`.
-#[inline(never)]
-fn send_on(ctx: &TcContext, work: &Work) -> Result<i32, Error> {
-    flows::count(ctx, work);
-    nat::rewrite(ctx, &work.packet, &work.flow.to)?;
-    forward::translated(ctx, Hook::Tunnel, work)
+    from_net::take(ctx, work, Hook::Tunnel)
 }
 
 /// The first fields of `struct bpf_tunnel_key`, which kernels of all sizes of it fill.
