@@ -42,7 +42,7 @@ impl Told {
     /// Whether a route to this network is one to a peer's node.
     pub fn leads_to_peer(&self, network: &IpNet) -> bool {
         let mut peers = self.peers.iter().flatten();
-        peers.any(|peer| network.contains(&peer.node_ip))
+        peers.any(|peer| peer.addresses().iter().any(|node| network.contains(node)))
     }
 }
 
@@ -144,9 +144,8 @@ async fn look(netlink: &Netlink, peers: &[Peer]) -> Result<Looked, LinkError> {
     let links = link::list(netlink).await?;
     let mtu = links.iter().map(|link| (link.index, link.mtu)).collect();
     let mut routes = BTreeMap::new();
-    for peer in peers {
-        let route = peer_route::to_node(netlink, peer.node_ip).await;
-        routes.insert(peer.node_ip, route);
+    for node in peers.iter().flat_map(Peer::addresses) {
+        routes.insert(*node, peer_route::to_node(netlink, *node).await);
     }
     Ok(Looked { routes, mtu })
 }

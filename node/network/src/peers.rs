@@ -56,8 +56,8 @@ pub struct Plan {
 
 impl Peer {
     /// Of its node, the first of which is its identity.
-    fn addresses(&self) -> [IpAddr; 1] {
-        [self.node_ip]
+    pub(crate) fn addresses(&self) -> &[IpAddr] {
+        std::slice::from_ref(&self.node_ip)
     }
 }
 
@@ -69,7 +69,8 @@ pub fn plan(
     route_to: impl Fn(IpAddr) -> Option<NodeRoute>,
 ) -> Plan {
     let mut plan = Plan::default();
-    for peer in peers.iter().filter(|peer| !own.contains(&peer.node_ip)) {
+    let is_own = |peer: &&Peer| peer.addresses().iter().any(|node| own.contains(node));
+    for peer in peers.iter().filter(|peer| !is_own(peer)) {
         for cidr in &peer.pod_cidrs {
             plan.pods(peer, cidr.trunc(), own, vxlan, &route_to);
         }
@@ -77,7 +78,7 @@ pub fn plan(
             continue;
         }
         for node in peer.addresses() {
-            plan.node(peer, node, own, vxlan, &route_to);
+            plan.node(peer, *node, own, vxlan, &route_to);
         }
     }
     plan
@@ -139,8 +140,10 @@ impl Plan {
     }
 
     fn tunnel(&mut self, key: Key, peer: &Peer, to: IpAddr, own: &[IpAddr], vni: u32, mtu: u32) {
-        let Some(from) = from(own, to) else { return };
-        let [identity, ..] = peer.addresses();
+        let identity = peer.addresses().first().copied();
+        let (Some(from), Some(identity)) = (from(own, to), identity) else {
+            return;
+        };
         let gateway = tunnel::gateway(identity, key.1.addr().is_ipv4());
         let encap = Encap {
             gateway,
