@@ -17,6 +17,7 @@ mod mount_table;
 mod policy;
 mod programs;
 mod service;
+mod status;
 mod table;
 mod verify;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Some(Command::Policy(command)) => policy::main(&command),
         Some(Command::Maps(args)) => maps::main(&args),
         Some(Command::Drops(args)) => drops::main(&args),
+        Some(Command::Status(args)) => status::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Cri(args)) => daemon::cri(args),
         Some(Command::Join(args)) => join::main(&args),

@@ -10,7 +10,6 @@ use ipnet::Ipv4Net;
 use serde::Serialize;
 
 use crate::cluster::Cluster;
-use crate::plan::{machine_address, node_address};
 use crate::service::Part;
 use crate::state::State;
 
@@ -102,7 +101,7 @@ pub fn of(cluster: &Cluster, state: &State) -> Description {
     };
     let node = |(number, name): (u32, String)| {
         let paths = cluster.paths.node(&name);
-        let address = node_address(state.subnet, number);
+        let address = state.segments().node_address(number);
         let part = Part::Node(name.clone());
         Node {
             address,
@@ -135,7 +134,7 @@ pub fn of(cluster: &Cluster, state: &State) -> Description {
         service_cidr: state.service_cidr,
         machine: Machine {
             link: state.link.clone(),
-            address: machine_address(state.subnet),
+            address: state.segments().machine_address(),
         },
         cgroup: cluster.cgroup.path().to_owned(),
         daemons: Daemons {

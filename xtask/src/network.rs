@@ -5,22 +5,24 @@
 //! node-1   eth0   ── node-1  ├ br0   in the hub's namespace
 //! node-2   eth0   ── node-2  ┘
 //! ```
+//! With several links (`--subnets`) there is a bridge for each, `br1` and so on. The hub routes
+//! between them, and knows no pods.
+//!
 //! The machine routes all pods to the first node, which knows the others' pods. Nodes have no
 //! default route: the way out comes with its own issue, and until then a packet for elsewhere is
 //! refused at once instead of lost on a machine that does not forward.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
+use nix::sched::{CloneFlags, setns};
 
 use crate::cluster::{Cluster, Name};
 use crate::netlink::{Link, Netlink, block_on};
-use crate::plan::{machine_address, node_address};
 use crate::state::State;
 
-const BRIDGE: &str = "br0";
 const HUB_PORT: &str = "machine";
 /// The node's link.
 const UPLINK: &str = "eth0";
@@ -43,10 +45,23 @@ pub fn ensure(cluster: &Cluster, state: &State) -> Result<()> {
         let hub_file = open(&cluster.paths.hub_netns())?;
         let hub = Netlink::inside(&cluster.paths.hub_netns())?;
         up(&hub, LOOPBACK).await?;
-        if hub.link(BRIDGE).await?.is_none() {
-            hub.add_bridge(BRIDGE).await?;
+        let segments = state.segments();
+        let mut bridges = Vec::new();
+        for segment in 0..segments.count() {
+            let name = format!("br{segment}");
+            if hub.link(&name).await?.is_none() {
+                hub.add_bridge(&name).await?;
+            }
+            let bridge = up(&hub, &name).await?;
+            if let Some(router) = segments.router(segment) {
+                let prefix = segments.network(segment).prefix_len();
+                hub.add_address(bridge.index, router, prefix).await?;
+            }
+            bridges.push(bridge.index);
         }
-        let bridge = up(&hub, BRIDGE).await?;
+        if segments.count() > 1 {
+            forward(&hub_file)?;
+        }
 
         let machine = Netlink::machine()?;
         let cable = Cable {
@@ -58,12 +73,15 @@ pub fn ensure(cluster: &Cluster, state: &State) -> Result<()> {
         };
         let (link, port) = cable.ensure().await?;
         machine.set_alias(link.index, &alias(&cluster.name)).await?;
-        hub.set_controller(port.index, bridge.index).await?;
-        let prefix = state.subnet.prefix_len();
+        hub.set_controller(port.index, bridges[0]).await?;
+        let prefix = segments.network(0).prefix_len();
         machine
-            .add_address(link.index, machine_address(state.subnet), prefix)
+            .add_address(link.index, segments.machine_address(), prefix)
             .await?;
         machine.set_up(link.index).await?;
+        if let Some(router) = segments.router(0) {
+            machine.add_route(state.subnet, router).await?;
+        }
 
         for (number, name) in (1..).zip(state.node_names()) {
             let netns = cluster.paths.node(&name).namespace("net");
@@ -78,13 +96,18 @@ pub fn ensure(cluster: &Cluster, state: &State) -> Result<()> {
                 far_file: &node_file,
             };
             let (port, link) = cable.ensure().await?;
-            hub.set_controller(port.index, bridge.index).await?;
-            node.add_address(link.index, node_address(state.subnet, number), prefix)
+            let segment = segments.of_node(number);
+            hub.set_controller(port.index, bridges[segment as usize])
+                .await?;
+            node.add_address(link.index, segments.node_address(number), prefix)
                 .await?;
             node.set_up(link.index).await?;
+            if let Some(router) = segments.router(segment) {
+                node.add_route(state.subnet, router).await?;
+            }
         }
         machine
-            .add_route(state.pod_cidr, node_address(state.subnet, 1))
+            .add_route(state.pod_cidr, segments.node_address(1))
             .await
     })
 }
@@ -196,6 +219,28 @@ async fn up(netlink: &Netlink, name: &str) -> Result<Link> {
         .with_context(|| format!("there is no link {name}"))?;
     netlink.set_up(link.index).await?;
     Ok(link)
+}
+
+/// The hub sends on what is for another link; also what has a source that it knows no way to, as pods
+/// have.
+fn forward(hub: &File) -> Result<()> {
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            setns(hub, CloneFlags::CLONE_NEWNET).context("enter the hub's namespace")?;
+            for (path, value) in [("ip_forward", "1"), ("conf/all/rp_filter", "0")] {
+                let path = Path::new("/proc/sys/net/ipv4").join(path);
+                fs::write(&path, value).with_context(|| format!("write {}", path.display()))?;
+            }
+            for link in fs::read_dir("/proc/sys/net/ipv4/conf")? {
+                let path = link?.path().join("rp_filter");
+                fs::write(&path, "0").with_context(|| format!("write {}", path.display()))?;
+            }
+            Ok(())
+        });
+        inside
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 fn open(netns: &Path) -> Result<File> {

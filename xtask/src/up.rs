@@ -146,6 +146,7 @@ fn choose(cluster: &Cluster, args: &UpArgs, before: Option<&State>) -> Result<St
     let wishes = Wishes {
         nodes: args.nodes,
         subnet: args.subnet,
+        subnets: args.subnets,
         pod_cidr: args.pod_cidr,
         service_cidr: args.service_cidr,
         api_port: args.api_port,

@@ -6,7 +6,8 @@ use aya::Pod;
 
 use crate::{
     Address, Affinity, AffinityKey, BackendKey, Conversation, Endpoint, Flow, Frontend,
-    FrontendKey, Latency, Live, ReverseKey, Rule, SourceRange, Sweep, Traffic, Tuple, Uplink,
+    FrontendKey, Latency, Live, PeerPods, ReverseKey, Rule, SourceRange, Sweep, Traffic, Tuple,
+    Uplink,
 };
 
 // SAFETY: each is `repr(C)` or packed, of integers and arrays of them, and has
@@ -31,6 +32,8 @@ unsafe impl Pod for Latency {}
 unsafe impl Pod for Live {}
 // SAFETY: as above.
 unsafe impl Pod for crate::Pod {}
+// SAFETY: as above.
+unsafe impl Pod for PeerPods {}
 // SAFETY: as above.
 unsafe impl Pod for ReverseKey {}
 // SAFETY: as above.

@@ -39,7 +39,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
         match dial(ctx, work, Hook::Pod) {
             Err(Error::Pass) => {
                 policy::leaves(ctx, work, Translated::No)?;
-                return Ok(PASS);
+                return forward::to_peer(ctx, &work.packet);
             }
             dialled => dialled?,
         }

@@ -17,8 +17,7 @@ use vetch_ebpf_common::{
 
 use crate::{
     access::{came_by, ifindex, read},
-    find, flows,
-    forward,
+    find, flows, forward,
     maps::{BLOCKS, CONVERSATIONS, FLOWS, IDENTITIES, POLICIES, RULES},
     parse::{Kind, Packet},
     verdict::Error,
@@ -90,9 +89,7 @@ fn sent(ctx: &TcContext, work: &mut Work, translated: Translated) -> Result<(), 
     let keeps = match receiver {
         Some(receiver) if receiver.ifindex == sender.ifindex => return Ok(()),
         Some(_) => true,
-        None => {
-            !sender.is_held() || find::address(work.judged.dst) & addresses::NODE == 0
-        }
+        None => !sender.is_held() || find::address(work.judged.dst) & addresses::NODE == 0,
     };
     if !keeps {
         return Ok(());
@@ -129,9 +126,7 @@ fn routed(ctx: &TcContext, work: &mut Work, translated: Translated) -> Result<()
 /// dialled, and judged as what the backend said.
 #[inline(always)]
 fn take(work: &mut Work, translated: Translated) {
-    work.judged = if translated == Translated::Yes
-        && work.flow.direction() == Direction::Original
-    {
+    work.judged = if translated == Translated::Yes && work.flow.direction() == Direction::Original {
         work.flow.to
     } else {
         work.packet.tuple
@@ -298,7 +293,11 @@ fn how(end: End, way: u64, direction: Direction) -> u32 {
     } else {
         0
     };
-    let silent = if way & ERROR != 0 { 0 } else { way as u32 & 0xff };
+    let silent = if way & ERROR != 0 {
+        0
+    } else {
+        way as u32 & 0xff
+    };
     end as u32 | reply | silent << 8
 }
 
@@ -409,7 +408,10 @@ impl Lookup for Maps {
     #[inline(always)]
     fn block(&self, address: &Address) -> u32 {
         let [a, b, c, d] = address.bits();
-        BLOCKS.get(Key::new(128, [a, b, c, d])).copied().unwrap_or(0)
+        BLOCKS
+            .get(Key::new(128, [a, b, c, d]))
+            .copied()
+            .unwrap_or(0)
     }
 
     #[inline(always)]

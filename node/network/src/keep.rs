@@ -6,23 +6,25 @@
 //! over it. It announces neither (`fib_table_flush`), and nobody but us brings
 //! them back.
 //!
-//! Input: announcements of addresses and links, and of routes of ours that
-//! somebody removed; a timer for whatever else there is. Output: the routes to
-//! this node's pods and to the peers, and forwarding from the link that has
-//! the node's address.
+//! Input: announcements of addresses and links, of routes to the peers' nodes, and
+//! of routes and rules of ours that somebody removed; a timer for whatever else
+//! there is. Output: the routes to this node's pods and to the peers, the tunnel to
+//! these, and forwarding from the link that has the node's address.
 
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
 use futures::{FutureExt, StreamExt};
+use ipnet::IpNet;
 use netlink_packet_route::{
-    RouteNetlinkMessage,
+    AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{LinkAttribute, LinkMessage},
+    route::{RouteAddress, RouteAttribute, RouteMessage},
 };
 use rtnetlink::{MulticastGroup, packet_core::NetlinkPayload};
 use tracing::{info, warn};
@@ -30,8 +32,10 @@ use tracing::{info, warn};
 use crate::{
     Error, Inner, PodAddresses,
     link::{self, GATEWAY, Link, Pair},
+    mtu,
+    overlay::Told,
     route::{self, Route},
-    sysctl,
+    rule, sysctl,
 };
 
 /// Changes come in crowds: an address goes, then its link's flags change.
@@ -45,6 +49,9 @@ pub async fn run(inner: &Inner) -> Result<Infallible, Error> {
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv4Rule,
+        MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv6Rule,
     ];
     let (_open, mut announced) = inner.netns.announcements(&groups)?;
     let mut said = None;
@@ -72,7 +79,7 @@ pub async fn run(inner: &Inner) -> Result<Infallible, Error> {
                 () = &mut timer => break,
                 message = announced.next() => {
                     let (message, _) = message.ok_or(Error::Announcements)?;
-                    if is_reason(&message.payload) {
+                    if is_reason(&message.payload, &*inner.told.lock().await) {
                         tokio::time::sleep(SETTLE).await;
                         while let Some(Some(_)) = announced.next().now_or_never() {}
                         break;
@@ -83,8 +90,8 @@ pub async fn run(inner: &Inner) -> Result<Infallible, Error> {
     }
 }
 
-/// Whether a route of ours may be gone, or possible again.
-fn is_reason(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+/// Whether a route of ours may be gone, possible again, or lead another way.
+fn is_reason(payload: &NetlinkPayload<RouteNetlinkMessage>, told: &Told) -> bool {
     match payload {
         NetlinkPayload::InnerMessage(message) => match message {
             RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
@@ -93,13 +100,34 @@ fn is_reason(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
             RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
                 !is_pods(link)
             }
-            RouteNetlinkMessage::DelRoute(route) => route::is_ours(route),
+            RouteNetlinkMessage::NewRoute(route) => leads_to_peer(route, told),
+            RouteNetlinkMessage::DelRoute(route) => {
+                route::is_ours(route) || leads_to_peer(route, told)
+            }
+            RouteNetlinkMessage::DelRule(rule) => rule::is_ours(rule),
             _ => false,
         },
         // Something was missed.
         NetlinkPayload::Overrun(_) => true,
         _ => false,
     }
+}
+
+/// Whether it is another's, and decides whether a router is before a peer.
+fn leads_to_peer(route: &RouteMessage, told: &Told) -> bool {
+    let destination = route.attributes.iter().find_map(|one| match one {
+        RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        RouteAttribute::Destination(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    });
+    // A default route has none.
+    let any = match route.header.address_family {
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let length = route.header.destination_prefix_length;
+    let network = IpNet::new(destination.unwrap_or(any), length);
+    !route::is_ours(route) && network.is_ok_and(|network| told.leads_to_peer(&network))
 }
 
 fn is_gateway(message: &AddressMessage) -> bool {
@@ -123,6 +151,9 @@ async fn restore(inner: &Inner) -> Result<usize, Error> {
         // A driver that was loaded anew has made a new link.
         inner.netns.run(|| sysctl::forward_from(&uplink.name))??;
     }
+    let mtu = uplink
+        .as_ref()
+        .map(|uplink| mtu::of(uplink.mtu, inner.own.vxlan.mode, inner.node_ip));
     let source = match inner.node_ip {
         IpAddr::V4(node_ip) => uplink.map(|_| node_ip),
         IpAddr::V6(_) => None,
@@ -132,6 +163,9 @@ async fn restore(inner: &Inner) -> Result<usize, Error> {
     let present = route::list(&inner.netlink).await?;
     let mut restored = 0;
     let mut result = Ok(());
+    if let Some(mtu) = mtu {
+        result = inner.mtu.follow(mtu, &links, &inner.netlink).await;
+    }
     for pod in missing(&records, &links, &present, source) {
         match inner.connect_host(&pod.pair, pod.link, pod.address).await {
             Ok(()) => restored += 1,
@@ -143,12 +177,9 @@ async fn restore(inner: &Inner) -> Result<usize, Error> {
             failed => result = result.and(failed),
         }
     }
-    let peers = inner.peer_routes.lock().await;
-    if let Some(wanted) = peers.as_ref() {
-        match route::reconcile_peers(&inner.netlink, wanted).await {
-            Ok(new) => restored += new,
-            Err(error) => result = result.and(Err(error.into())),
-        }
+    match inner.tell(|_| {}).await {
+        Ok(new) => restored += new,
+        Err(error) => result = result.and(Err(error)),
     }
     result.map(|()| restored)
 }
@@ -205,6 +236,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::{
+        route::RouteProtocol,
+        rule::{RuleAttribute, RuleMessage},
+    };
+
     use super::*;
 
     const NODE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 11);
@@ -279,6 +315,24 @@ mod tests {
             message
         };
         let pods = Pair::of("a").host_name;
+        let told = Told {
+            peers: Some(vec![crate::Peer {
+                name: "far".into(),
+                pod_cidrs: Vec::new(),
+                node_ip: "10.1.0.2".parse().unwrap(),
+            }]),
+            pod_cidrs: None,
+        };
+        let others = |to: Ipv4Addr, length| {
+            let mut route = route::to_pod(to, 2, None);
+            route.header.destination_prefix_length = length;
+            route.header.protocol = RouteProtocol::Static;
+            route
+        };
+        let to_peer = others(Ipv4Addr::new(10, 1, 0, 0), 16);
+        let mut default = others(Ipv4Addr::UNSPECIFIED, 0);
+        default.attributes.clear();
+        let mut rule = RuleMessage::default();
         let cases = [
             (inner(RouteNetlinkMessage::DelAddress(address(NODE))), true),
             (inner(RouteNetlinkMessage::NewAddress(address(NODE))), true),
@@ -297,10 +351,29 @@ mod tests {
                 inner(RouteNetlinkMessage::NewRoute(route::to_pod(POD, 7, None))),
                 false,
             ),
+            (inner(RouteNetlinkMessage::NewRoute(to_peer.clone())), true),
+            (inner(RouteNetlinkMessage::DelRoute(to_peer)), true),
+            (inner(RouteNetlinkMessage::NewRoute(default)), true),
+            (
+                inner(RouteNetlinkMessage::NewRoute(others(
+                    Ipv4Addr::new(10, 2, 0, 0),
+                    16,
+                ))),
+                false,
+            ),
+            (inner(RouteNetlinkMessage::DelRule(rule.clone())), false),
+            (
+                {
+                    let ours = RuleAttribute::Protocol(route::PROTOCOL);
+                    rule.attributes.push(ours);
+                    inner(RouteNetlinkMessage::DelRule(rule))
+                },
+                true,
+            ),
             (NetlinkPayload::Overrun(Vec::new()), true),
         ];
         for (payload, expected) in cases {
-            assert_eq!(is_reason(&payload), expected, "{payload:?}");
+            assert_eq!(is_reason(&payload, &told), expected, "{payload:?}");
         }
     }
 }

@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -30,9 +30,17 @@ mod host_port;
 mod ipam;
 mod keep;
 mod link;
+mod mtu;
 mod netns;
+mod overlay;
+mod peer_route;
+mod peers;
 mod route;
+mod rule;
 mod sysctl;
+mod tunnel;
+mod way;
+mod ways;
 
 pub use attached::{Owner, Owners, PodOptions, Pods};
 pub use guard::Guarded;
@@ -40,13 +48,19 @@ pub use host_port::{HostPort, HostPorts, PodPorts};
 pub use ipam::IpamError;
 pub use link::LinkError;
 pub use netns::{NetnsError, netns_cookie, tcp_socket};
+pub use route::PROTOCOL as ROUTE_PROTOCOL;
 pub use sysctl::SysctlError;
+pub use tunnel::{TUNNEL_LINK, Vxlan};
 pub use vetch_ebpf_common::Protocol;
+pub use way::VxlanMode;
+pub use ways::{PeerWay, ways};
 
 use attached::{Attached, Sandbox};
 use ipam::{Ipam, Record};
 use link::{GATEWAY, Link, POD_LINK, Pair};
+use mtu::PodMtu;
 use netns::{Netlink, Netns};
+use overlay::{Own, Told};
 
 /// Whether a link of the node's is its end of a pod's, by the name.
 pub fn is_pod_link(name: &str) -> bool {
@@ -63,6 +77,8 @@ pub struct NetworkConfig {
     pub state_dir: PathBuf,
     /// Of the pods' links; the one of the node's own link when absent.
     pub mtu: Option<u32>,
+    /// By which way other nodes' pods are reached.
+    pub vxlan: Vxlan,
 }
 
 /// The addresses of one sandbox, the primary one first.
@@ -116,15 +132,15 @@ pub struct Network {
 
 struct Inner {
     node_ip: IpAddr,
-    mtu: u32,
+    mtu: PodMtu,
     netns: Netns,
     netlink: Netlink,
     ipam: Arc<Mutex<Ipam>>,
     attached: Attached,
     guard: guard::Guard,
-    /// What the peers ask for; nothing is known of an earlier daemon's until
-    /// they were told once. Held while the kernel's are made so.
-    peer_routes: tokio::sync::Mutex<Option<BTreeMap<Ipv4Net, Ipv4Addr>>>,
+    /// To the other nodes.
+    own: Own,
+    told: tokio::sync::Mutex<Told>,
 }
 
 impl Network {
@@ -141,12 +157,12 @@ impl Network {
             sysctl::reserve_ports(SNAT_PORTS)
         })??;
         let ipam = Ipam::open(&config.state_dir)?;
-        // Loopback's 64 KiB are no measure for a pod's link.
-        let mtu = config.mtu.unwrap_or(uplink.mtu.min(9000));
+        let found = mtu::of(uplink.mtu, config.vxlan.mode, config.node_ip);
+        let mtu = PodMtu::new(config.mtu, found);
         info!(
             node = config.node_name,
             uplink = uplink.name,
-            mtu,
+            mtu = mtu.get(),
             "pod network open"
         );
         let inner = Inner {
@@ -157,7 +173,11 @@ impl Network {
             ipam: Arc::new(Mutex::new(ipam)),
             attached: Attached::new(),
             guard: guard::Guard::default(),
-            peer_routes: tokio::sync::Mutex::default(),
+            own: Own {
+                addresses: vec![config.node_ip],
+                vxlan: config.vxlan,
+            },
+            told: tokio::sync::Mutex::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -167,7 +187,16 @@ impl Network {
     /// Takes the addresses of new sandboxes from `cidrs`.
     pub async fn set_pod_cidrs(&self, cidrs: &[IpNet]) -> Result<(), Error> {
         let cidrs = cidrs.to_vec();
+        let told = cidrs.clone();
         self.inner.ipam(move |ipam| ipam.set_cidrs(&cidrs)).await;
+        // Peers that cannot be routed to are none of its concern, and tried again anyhow.
+        let routed = self.inner.tell(|all| all.pod_cidrs = Some(told)).await;
+        if let Err(error) = routed {
+            debug!(
+                error = &error as &dyn std::error::Error,
+                "not every peer is routed to"
+            );
+        }
         Ok(())
     }
 
@@ -176,12 +205,12 @@ impl Network {
         self.inner.ipam(|ipam| ipam.has_cidrs()).await
     }
 
-    /// Routes the peers' pods via their nodes and forgets vanished peers.
-    /// What could not be routed to is tried again by [`Network::keep`].
+    /// Routes the peers' pods via their nodes, over a link or in the tunnel, and
+    /// forgets vanished peers. What could not be routed to is tried again by
+    /// [`Network::keep`].
     pub async fn set_peers(&self, peers: &[Peer]) -> Result<(), Error> {
-        let mut routes = self.inner.peer_routes.lock().await;
-        let wanted = routes.insert(route::wanted(peers, self.inner.node_ip));
-        route::reconcile_peers(&self.inner.netlink, wanted).await?;
+        let peers = peers.to_vec();
+        self.inner.tell(|all| all.peers = Some(peers)).await?;
         Ok(())
     }
 
@@ -200,6 +229,7 @@ impl Network {
         netns: &Path,
         options: PodOptions,
     ) -> Result<PodAddresses, Error> {
+        let place = netns.to_owned();
         let netns = Netns::open(netns)?;
         let id = sandbox_id.to_owned();
         let wanted = options.clone();
@@ -223,6 +253,7 @@ impl Network {
             owner: options.owner,
         };
         self.inner.attached.insert(sandbox_id, sandbox);
+        self.inner.mtu.attached(sandbox_id, place);
         self.inner
             .guard
             .wait(sandbox_id, &addresses.ips, host_link.index)
@@ -240,6 +271,7 @@ impl Network {
     pub async fn detach(&self, sandbox_id: &str) -> Result<(), Error> {
         // First, so that nothing is sent to a link that is gone.
         self.inner.attached.remove(sandbox_id);
+        self.inner.mtu.detached(sandbox_id);
         let name = Pair::of(sandbox_id).host_name;
         if let Some(link) = link::by_name(&self.inner.netlink, &name).await? {
             link::delete(&self.inner.netlink, &link).await?;
@@ -304,6 +336,7 @@ impl Network {
             };
             match self.inner.find(sandbox_id, netns, record, &routed).await {
                 Ok(Some(sandbox)) => {
+                    self.inner.mtu.attached(sandbox_id, netns.clone());
                     found.insert(sandbox_id.clone(), sandbox);
                 }
                 Ok(None) => info!(sandbox_id, "not attached wholly by an earlier daemon"),
@@ -340,11 +373,19 @@ pub async fn remove_all(state_dir: &Path) -> Result<(), Error> {
             link::delete(&netlink, &link).await?;
         }
     }
-    route::reconcile_peers(&netlink, &BTreeMap::new()).await?;
+    overlay::remove_all(&netlink).await?;
     Ok(ipam::remove_all(state_dir)?)
 }
 
 impl Inner {
+    /// Of what the ways to the other nodes follow from; answers how much of them was
+    /// missing.
+    async fn tell(&self, news: impl FnOnce(&mut Told)) -> Result<usize, Error> {
+        let mut told = self.told.lock().await;
+        news(&mut told);
+        overlay::reconcile(&self.netns, &self.netlink, &self.own, &told).await
+    }
+
     /// Works on the address records, off the runtime: a sync waits for a disk.
     async fn ipam<T: Send + 'static>(
         &self,
@@ -375,7 +416,7 @@ impl Inner {
         if let Some(stale) = link::by_name(&self.netlink, &pair.host_name).await? {
             link::delete(&self.netlink, &stale).await?;
         }
-        link::create_pair(&self.netlink, pair, netns.file(), self.mtu).await?;
+        link::create_pair(&self.netlink, pair, netns.file(), self.mtu.get()).await?;
         self.existing_pair(pair, pod)
             .await?
             .ok_or_else(|| Error::Vanished {
@@ -436,7 +477,7 @@ impl Inner {
         const LOOPBACK: u32 = 1;
         link::set_up(pod, LOOPBACK, None).await?;
         link::add_address(pod, pod_link.index, address).await?;
-        link::set_up(pod, pod_link.index, Some(self.mtu)).await?;
+        link::set_up(pod, pod_link.index, Some(self.mtu.get())).await?;
         link::add_neighbour(pod, pod_link.index, GATEWAY, pair.host_mac).await?;
         route::add_pod_default(pod, pod_link.index).await?;
 
@@ -449,7 +490,7 @@ impl Inner {
             sysctl::forward_from(&link.name)?;
             sysctl::check_source(&link.name)
         })??;
-        link::set_up(&self.netlink, link.index, Some(self.mtu)).await?;
+        link::set_up(&self.netlink, link.index, Some(self.mtu.get())).await?;
         link::add_neighbour(&self.netlink, link.index, address, pair.pod_mac).await?;
         // The node talks to its pods with the address others know it by. The
         // kernel refuses one that the node has not got, as while its cable is

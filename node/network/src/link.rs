@@ -30,6 +30,12 @@ pub struct LinkError {
 }
 
 impl LinkError {
+    /// What a step failed by that another one failed by before.
+    pub fn again(step: String, before: &Self) -> Self {
+        let source = before.source.clone();
+        Self { step, source }
+    }
+
     pub fn is(&self, errno: nix::Error) -> bool {
         is_errno(&self.source, errno as i32)
     }
@@ -208,6 +214,19 @@ pub async fn add_gateway(netlink: &Handle, index: u32) -> Result<(), LinkError> 
     request.message_mut().header.scope = AddressScope::Link;
     let added = request.execute().await;
     added.map_err(failed(format!("add the gateway's address to link {index}")))
+}
+
+/// An address that nobody but this node knows.
+pub async fn add_own(
+    netlink: &Handle,
+    index: u32,
+    address: Ipv4Addr,
+    name: &str,
+) -> Result<(), LinkError> {
+    let mut request = netlink.address().add(index, address.into(), 32).replace();
+    request.message_mut().header.scope = AddressScope::Host;
+    let added = request.execute().await;
+    added.map_err(failed(format!("add address {address} to link {name}")))
 }
 
 pub async fn add_neighbour(

@@ -1,26 +1,22 @@
-//! Routes: to this node's pods, and through the peers to theirs.
+//! Routes to this node's pods; those to the others' are [`crate::peer_route`]'s.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use futures::TryStreamExt;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope,
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use crate::{
-    Peer,
-    link::{GATEWAY, LinkError, failed, is_errno},
+    link::{GATEWAY, LinkError, failed},
     netns::Netlink,
 };
 
 /// Marks our routes in the kernel's table, so that others' are never touched.
 /// 86 has no name in rt_protos.
-const PROTOCOL: RouteProtocol = RouteProtocol::Other(86);
+pub const PROTOCOL: RouteProtocol = RouteProtocol::Other(86);
 
 /// The node's side: `address` is behind `index`, and the node talks to it from
 /// `source`, or from an address of that link.
@@ -81,61 +77,6 @@ pub async fn pods(netlink: &Netlink) -> Result<BTreeMap<Ipv4Addr, u32>, LinkErro
         .collect())
 }
 
-/// The routes the peers ask for: an address range and the node that has it.
-pub fn wanted(peers: &[Peer], node_ip: IpAddr) -> BTreeMap<Ipv4Net, Ipv4Addr> {
-    peers
-        .iter()
-        .filter(|peer| peer.node_ip != node_ip)
-        .flat_map(|peer| peer.pod_cidrs.iter().map(move |cidr| (cidr, peer.node_ip)))
-        .filter_map(|(cidr, via)| match (cidr, via) {
-            (IpNet::V4(cidr), IpAddr::V4(via)) => Some((cidr.trunc(), via)),
-            _ => None,
-        })
-        .collect()
-}
-
-/// Makes the peers' routes in the kernel those of `wanted`; new ones first, and
-/// answers how many were new. A peer that cannot be routed to does not keep the
-/// others from it: the first error is returned at the end.
-pub async fn reconcile_peers(
-    netlink: &Netlink,
-    wanted: &BTreeMap<Ipv4Net, Ipv4Addr>,
-) -> Result<usize, LinkError> {
-    let present = list(netlink).await?;
-    let mut new = 0;
-    let mut result = Ok(());
-    for (cidr, via) in wanted {
-        let is_it = |route: &Route| route.destination == *cidr && route.gateway == Some(*via);
-        if present.iter().any(is_it) {
-            continue;
-        }
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(cidr.network(), cidr.prefix_len())
-            .gateway(*via)
-            .protocol(PROTOCOL)
-            .build();
-        let routed = replace(netlink, route, format!("route {cidr} via {via}")).await;
-        new += usize::from(routed.is_ok());
-        result = result.and(routed);
-    }
-    for route in present {
-        let (Some(via), cidr) = (route.gateway, route.destination) else {
-            continue;
-        };
-        if wanted.contains_key(&cidr) {
-            continue;
-        }
-        match netlink.route().del(route.message).execute().await {
-            Err(error) if is_errno(&error, nix::Error::ESRCH as i32) => {}
-            removed => {
-                let step = format!("remove the route to {cidr} via {via}");
-                result = result.and(removed.map_err(failed(step)));
-            }
-        }
-    }
-    result.map(|()| new)
-}
-
 /// One of our routes as the kernel has it.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -144,7 +85,6 @@ pub struct Route {
     pub gateway: Option<Ipv4Addr>,
     pub link: Option<u32>,
     pub source: Option<Ipv4Addr>,
-    message: RouteMessage,
 }
 
 pub async fn list(netlink: &Netlink) -> Result<Vec<Route>, LinkError> {
@@ -181,7 +121,6 @@ pub fn parse(message: RouteMessage) -> Option<Route> {
         gateway,
         link,
         source,
-        message,
     })
 }
 
@@ -193,30 +132,4 @@ async fn replace(netlink: &Handle, route: RouteMessage, step: String) -> Result<
         .execute()
         .await
         .map_err(failed(step))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn peers_become_routes_except_the_node_itself_and_other_families() {
-        let peer = |name: &str, cidrs: &[&str], ip: &str| Peer {
-            name: name.into(),
-            pod_cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
-            node_ip: ip.parse().unwrap(),
-        };
-        let peers = [
-            peer("self", &["10.244.0.0/24"], "172.30.0.11"),
-            peer("b", &["10.244.1.7/24", "fd00:1::/64"], "172.30.0.12"),
-            peer("no-cidr-yet", &[], "172.30.0.13"),
-            peer("six", &["10.244.3.0/24"], "fd00::1"),
-        ];
-        let routes = wanted(&peers, "172.30.0.11".parse().unwrap());
-        let routes: Vec<String> = routes
-            .iter()
-            .map(|(cidr, via)| format!("{cidr} {via}"))
-            .collect();
-        assert_eq!(routes, ["10.244.1.0/24 172.30.0.12"]);
-    }
 }

@@ -5,6 +5,7 @@ mod drops;
 mod flows;
 mod latency;
 mod memory;
+mod paths;
 mod policies;
 mod services;
 
@@ -26,6 +27,7 @@ pub use drops::{Dropped, Drops};
 pub use flows::Flow;
 pub use latency::ConnectLatency;
 pub use memory::{Memory, MemoryMap};
+pub use paths::{LinkPath, LinkProgram, Paths, PodPaths, read as paths};
 pub use policies::{HeldPod, HeldPodDetail, HeldRule};
 pub use services::{Service, ServiceBackend, ServiceDetail};
 

@@ -108,6 +108,7 @@ fn wishes_are_met() {
     let wishes = Wishes {
         nodes: Some(2),
         subnet: Some(net("172.30.77.9/24")),
+        subnets: Some(2),
         pod_cidr: Some(net("10.7.0.0/20")),
         service_cidr: Some(net("10.97.0.0/24")),
         api_port: Some(16477),
@@ -121,6 +122,7 @@ fn wishes_are_met() {
     assert_eq!(state.pod_cidr, net("10.7.0.0/20"));
     assert_eq!(state.service_cidr, net("10.97.0.0/24"));
     assert_eq!((state.nodes, state.api_port), (2, 16477));
+    assert_eq!((state.subnets, load_balancer_pool(&state)), (2, None));
     assert_eq!(state.max_pods, Some(250));
     assert_eq!(state.insecure_registries, ["registry:5000"]);
     assert_eq!(state.node_args, ["--load-balancer-mode=dsr"]);
@@ -227,6 +229,21 @@ fn what_cannot_be_is_refused() {
         .decide(
             "vetch",
             &Wishes {
+                subnets: Some(2),
+                ..wish()
+            },
+            Some(&before),
+        )
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("number of the nodes' links 1, not 2"),
+        "{error}"
+    );
+    let error = Machine::empty()
+        .decide(
+            "vetch",
+            &Wishes {
                 subnet: Some(net("172.30.9.0/24")),
                 ..wish()
             },
@@ -249,10 +266,6 @@ fn load_balancers_get_what_nodes_leave() {
         ("172.30.0.0/29", 3, Some(("172.30.0.5", "172.30.0.6"))),
     ] {
         let pool = pool.map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap()));
-        assert_eq!(
-            load_balancer_pool(net(subnet), nodes),
-            pool,
-            "{subnet} {nodes}"
-        );
+        assert_eq!(super::pool(net(subnet), nodes), pool, "{subnet} {nodes}");
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 
 use crate::hold::{BPF_ROOT, CGROUP_ROOT};
 use crate::paths::{Paths, Tree};
-use crate::plan::{NODE_MASK, load_balancer_pool, machine_address, node_address};
+use crate::plan::{NODE_MASK, load_balancer_pool};
 use crate::state::State;
 
 use super::text;
@@ -29,7 +29,7 @@ pub fn etcd(paths: &Paths, state: &State) -> Vec<String> {
 }
 
 pub fn control(paths: &Paths, state: &State) -> Vec<String> {
-    let machine = machine_address(state.subnet);
+    let machine = state.segments().machine_address();
     let port = state.api_port;
     let mut arguments = vec![
         ("--data-dir", text(&paths.data)),
@@ -40,7 +40,7 @@ pub fn control(paths: &Paths, state: &State) -> Vec<String> {
         ("--pod-cidr", state.pod_cidr.to_string()),
         ("--node-cidr-mask-size", NODE_MASK.to_string()),
     ];
-    let pool = load_balancer_pool(state.subnet, state.nodes);
+    let pool = load_balancer_pool(state);
     arguments.extend(pool.map(|(first, last)| ("--load-balancer-pool", format!("{first}-{last}"))));
     arguments
         .into_iter()
@@ -57,7 +57,10 @@ pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<V
     let mut arguments: Vec<String> = [
         ("--kubeconfig", text(&paths.kubeconfig)),
         ("--node-name", name.to_owned()),
-        ("--node-ip", node_address(state.subnet, number).to_string()),
+        (
+            "--node-ip",
+            state.segments().node_address(number).to_string(),
+        ),
         ("--root-dir", text(&paths.root)),
         ("--run-dir", text(&paths.run)),
         ("--pod-log-dir", text(&paths.pod_logs)),
@@ -111,6 +114,7 @@ mod tests {
             nodes: 2,
             link: "vetch0".into(),
             subnet: "172.30.0.0/24".parse().unwrap(),
+            subnets: 1,
             pod_cidr: "10.244.0.0/16".parse().unwrap(),
             service_cidr: "10.96.0.0/16".parse().unwrap(),
             api_port: 6443,

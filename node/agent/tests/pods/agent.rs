@@ -52,6 +52,7 @@ impl Agent {
             node_ip: lab.node_ip(),
             state_dir: lab.path("network"),
             mtu: None,
+            vxlan: vetch_network::Vxlan::default(),
         })
         .await
         .unwrap();

@@ -2,4 +2,6 @@
 
 mod namespace;
 mod pods;
+mod router;
 mod sockets;
+mod tunnel;

@@ -9,11 +9,13 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
 use tracing::warn;
+use vetch_ebpf_common::PeerPods;
 use vetch_network::Guarded;
 
 use super::{AttachedPods, HeldPods, Hooks, HooksError, Pods};
@@ -81,6 +83,14 @@ impl Follow {
 
     pub fn uplinks(&self) -> Vec<Uplink> {
         self.hooks.uplinks()
+    }
+
+    pub fn tunnel(&self) -> Option<Uplink> {
+        self.hooks.tunnel()
+    }
+
+    pub fn ways(&self, pods: &BTreeSet<IpNet>) -> BTreeMap<IpNet, PeerPods> {
+        self.hooks.ways(pods)
     }
 
     /// Looks, without changing anything: what comes first in a daemon.

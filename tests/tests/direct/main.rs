@@ -1,5 +1,7 @@
 //! Direct server return on a cluster: `vetch-node --load-balancer-mode dsr`, and a client outside, which is the machine
-//! that the nodes stand on.
+//! that the nodes stand on. Beside it nodes that share no link.
+
+mod vxlan;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
