@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use vetch_proxy::{Frontend, LoadBalancerMode, Xdp};
+use vetch_proxy::{Frontend, LoadBalancerMode, Masquerade, Xdp};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
 ///
@@ -251,6 +251,24 @@ pub struct DaemonArgs {
         default_value = "snat"
     )]
     pub load_balancer_mode: LoadBalancerMode,
+    /// Whether what pods send to hosts outside the cluster goes with this node's address: on; or
+    /// off, for a network that leads answers to pods by itself
+    #[arg(
+        long,
+        value_name = "MODE",
+        env = "VETCH_MASQUERADE",
+        default_value = "on"
+    )]
+    pub masquerade: Masquerade,
+    /// Hosts that pods reach with their own address, beside the cluster's pods and nodes: ranges
+    /// that have a route back to pods
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "VETCH_NON_MASQUERADE_CIDR",
+        value_delimiter = ','
+    )]
+    pub non_masquerade_cidr: Vec<IpNet>,
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]
     pub node_labels: Vec<(String, String)>,

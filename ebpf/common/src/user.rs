@@ -6,7 +6,7 @@ use aya::Pod;
 
 use crate::{
     Address, Affinity, AffinityKey, BackendKey, Endpoint, Flow, Frontend, FrontendKey, Latency,
-    Live, ReverseKey, SourceRange, Sweep, Traffic, Tuple, Uplink,
+    Live, ReverseKey, SourceRange, Sources, Sweep, Traffic, Tuple, Uplink,
 };
 
 // SAFETY: each is `repr(C)` or packed, of integers and arrays of them, and has
@@ -35,6 +35,8 @@ unsafe impl Pod for crate::Pod {}
 unsafe impl Pod for ReverseKey {}
 // SAFETY: as above.
 unsafe impl Pod for SourceRange {}
+// SAFETY: as above.
+unsafe impl Pod for Sources {}
 // SAFETY: as above.
 unsafe impl Pod for Sweep {}
 // SAFETY: as above.

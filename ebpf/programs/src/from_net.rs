@@ -7,7 +7,7 @@ use crate::{
     access::is_for_us,
     dial, flows,
     forward::{self, Hook},
-    nat, neighbour,
+    masquerade, nat, neighbour,
     parse::{Kind, parse},
     ports::claim,
     tunnel, tunnel_error,
@@ -35,10 +35,14 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
         return tunnel_error::tell(ctx, work);
     }
     tunnel::open(ctx, work)?;
-    if !flows::follow(ctx, work) || tunnel::leads_elsewhere(work) {
+    let known = flows::follow(ctx, work) && !tunnel::leads_elsewhere(work);
+    if !known || masquerade::is_as_it_is(&work.flow) {
         if tunnel::is_open(work) {
             tunnel::plan(ctx, work)?;
         } else if let Some(pod) = forward::pod(&work.packet.dst) {
+            if !known {
+                masquerade::is_called(&work.packet);
+            }
             return forward::to_pod(ctx, Hook::Net, &work.packet, pod);
         } else {
             dial::plan(ctx, work, Hook::Net)?;
@@ -48,6 +52,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     if work.flow.is_direct() {
         return tunnel::wrap(ctx, work);
     }
+    masquerade::is_answered(ctx, work);
     flows::count(ctx, work);
     nat::rewrite(ctx, &work.packet, &work.flow.to)?;
     forward::translated(ctx, Hook::Net, work)

@@ -34,7 +34,7 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
             return forward::to_pod(ctx, Hook::Pod, &work.packet, pod);
         }
         dial(ctx, work, Hook::Pod)?;
-    } else if forward::is_stuck(ctx, work) {
+    } else if work.flow.is_outside() || forward::is_stuck(ctx, work) {
         return Ok(PASS);
     }
     flows::count(ctx, work);

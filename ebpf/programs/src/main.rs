@@ -16,7 +16,8 @@
 //! asks where an announced address is through [`neighbour`]. [`from_wire`] is
 //! before them all, at the driver: the same path again, for the packets that
 //! leave by the link they came by, to where [`next_hop`] has seen others go.
-//! Between nodes packets may go as they came ([`tunnel`]).
+//! Between nodes packets may go as they came ([`tunnel`]). What pods send out of
+//! the cluster goes with the node's address ([`masquerade`]).
 //!
 //! Both choose with [`find`] and [`balance`], which may ask [`live`]; [`maps`] has what the daemon
 //! writes. What does not get through is counted ([`count`]) and told of
@@ -52,6 +53,7 @@ mod from_pod;
 mod from_wire;
 mod live;
 mod maps;
+mod masquerade;
 mod nat;
 mod neighbour;
 mod next_hop;

@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream::BoxStream};
+use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Node, Service},
@@ -41,6 +42,7 @@ use crate::{
     },
     hooks::Follow,
     index::{Index, ObjectName},
+    masquerade::{keeps_source, sources},
     metrics::Metrics,
     pressure::{message, pressed},
     programs::maps_dir,
@@ -108,6 +110,8 @@ pub async fn keep_in_step(
         proxy,
         links,
         announcer: Announcer::default(),
+        node_ips: config.node_ips.clone(),
+        non_masquerade: config.non_masquerade_cidrs.clone(),
         in_sync: false,
         retry: BTreeSet::new(),
         pressed: BTreeSet::new(),
@@ -242,6 +246,9 @@ struct Keeper {
     proxy: Proxy,
     links: Follow,
     announcer: Announcer,
+    node_ips: Vec<IpAddr>,
+    /// Whom pods reach with their own address beside the cluster.
+    non_masquerade: Vec<IpNet>,
     node_ports: NodePorts,
     told: Told,
     in_sync: bool,
@@ -359,11 +366,14 @@ impl Keeper {
             *node.entry(*ip).or_default() |= addresses::PEER;
         }
         let uplinks = self.links.uplinks();
+        let keep_source = keeps_source(self.seen.index.cluster(), &self.non_masquerade);
+        let sources = sources(&self.links.uplink_addresses(), &self.node_ips);
         let written = self
             .proxy
             .set_uplinks(&uplinks)
             .and_then(|()| self.proxy.set_node_addresses(node))
-            .and_then(|()| self.proxy.set_peer_pods(self.seen.index.peer_pods()));
+            .and_then(|()| self.proxy.set_peer_pods(self.seen.index.peer_pods()))
+            .and_then(|()| self.proxy.set_masquerade(&keep_source, &sources));
         if let Err(error) = written {
             warn!(
                 error = chain(&error),

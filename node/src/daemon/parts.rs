@@ -75,6 +75,8 @@ pub async fn run(setup: Setup) -> Result<()> {
         source_ports: SNAT_PORTS,
         xdp: args.xdp,
         load_balancer_mode: args.load_balancer_mode,
+        masquerade: args.masquerade,
+        non_masquerade_cidrs: args.non_masquerade_cidr,
         connection_metrics: args.connection_metrics,
         healthz_address: Some(args.healthz_bind_address),
         metrics_address: Some(args.metrics_bind_address),

@@ -1,7 +1,9 @@
 //! When the programs at links are looked after: a pod came or went, something
 //! of the node's network changed, or something did not work a moment ago.
 
-use std::{collections::BTreeSet, future::pending, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending, net::IpAddr, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
@@ -47,6 +49,10 @@ impl Follow {
 
     pub fn uplinks(&self) -> Vec<Uplink> {
         self.hooks.uplinks()
+    }
+
+    pub fn uplink_addresses(&self) -> BTreeMap<u32, BTreeSet<IpAddr>> {
+        self.hooks.uplink_addresses()
     }
 
     /// Looks, without changing anything: what comes first in a daemon.
