@@ -183,6 +183,9 @@ impl Pod {
     /// Its UDP is balanced by the packet, so that a flow leaves a backend that
     /// is gone, connected sockets too. Every pod with a program at its link.
     pub const UDP_BY_PACKET: u32 = 4;
+    /// What it receives is queued at the node's side of its link, so nothing goes
+    /// past that: annotation `kubernetes.io/ingress-bandwidth`.
+    pub const SHAPED: u32 = 8;
 }
 
 /// What became of a service-port's clients, by processor.

@@ -59,8 +59,8 @@ pub fn to_pod(ctx: &TcContext, hook: Hook, packet: &Packet, to: &Pod) -> Result<
         return Ok(PASS);
     }
     match hook {
-        Hook::Pod | Hook::Net => into(ctx, to, Way::Peer),
-        Hook::Node => into(ctx, to, Way::Queue),
+        Hook::Pod | Hook::Net if to.flags & Pod::SHAPED == 0 => into(ctx, to, Way::Peer),
+        _ => into(ctx, to, Way::Queue),
     }
 }
 

@@ -22,6 +22,7 @@ mod backoff;
 mod classes;
 mod container;
 mod context;
+mod bandwidth;
 mod datapath;
 mod downward;
 mod env;

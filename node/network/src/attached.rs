@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use vetch_ebpf_common::Pod;
 
-use crate::{HostPort, HostPorts, PodAddresses, PodPorts};
+use crate::{Bandwidth, HostPort, HostPorts, PodAddresses, PodPorts};
 
 /// Each address of a pod with the pod. Pods of several addresses are there
 /// several times.
@@ -29,12 +29,15 @@ pub struct PodOptions {
     pub tcp_by_packet: bool,
     /// Of the node, that lead to it.
     pub host_ports: Vec<HostPort>,
+    pub bandwidth: Bandwidth,
 }
 
 impl PodOptions {
     pub fn flags(&self) -> u32 {
         let flag = |set, flag| if set { flag } else { 0 };
-        flag(self.by_stack, Pod::BY_STACK) | flag(self.tcp_by_packet, Pod::TCP_BY_PACKET)
+        flag(self.by_stack, Pod::BY_STACK)
+            | flag(self.tcp_by_packet, Pod::TCP_BY_PACKET)
+            | flag(self.bandwidth.ingress.is_some(), Pod::SHAPED)
     }
 }
 

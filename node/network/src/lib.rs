@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 use vetch_ebpf_common::{Pod, SNAT_PORTS};
 
 mod attached;
+mod bandwidth;
 mod host_port;
 mod ipam;
 mod keep;
@@ -34,6 +35,7 @@ mod route;
 mod sysctl;
 
 pub use attached::{PodOptions, Pods};
+pub use bandwidth::Bandwidth;
 pub use host_port::{HostPort, HostPorts, PodPorts};
 pub use ipam::IpamError;
 pub use link::LinkError;
@@ -198,6 +200,10 @@ impl Network {
         let pair = Pair::of(sandbox_id);
         let pod = netns.netlink()?;
         let (host_link, pod_link) = self.inner.pair(sandbox_id, &pair, &netns, &pod).await?;
+        // Before the first packet.
+        self.inner
+            .limit(&host_link, &pod_link, &pod, options.bandwidth)
+            .await?;
         for ip in &addresses.ips {
             if let IpAddr::V4(address) = ip {
                 self.inner
@@ -395,6 +401,22 @@ impl Inner {
             pod,
             host_ports: record.options.host_ports,
         }))
+    }
+
+    async fn limit(
+        &self,
+        host: &Link,
+        pod: &Link,
+        inside: &Netlink,
+        bandwidth: Bandwidth,
+    ) -> Result<(), Error> {
+        if let Some(bits) = bandwidth.ingress {
+            bandwidth::limit(&self.netlink, host.index, bits, self.mtu).await?;
+        }
+        if let Some(bits) = bandwidth.egress {
+            bandwidth::limit(inside, pod.index, bits, self.mtu).await?;
+        }
+        Ok(())
     }
 
     async fn connect(

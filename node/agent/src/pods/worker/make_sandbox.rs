@@ -9,6 +9,7 @@ use vetch_runtime::{SandboxId, SandboxStatus};
 
 use super::clean;
 use super::job::Outcome;
+use crate::pods::bandwidth::BandwidthError;
 use crate::pods::context::Context;
 use crate::pods::datapath;
 use crate::pods::etc::hostname::hostname;
@@ -29,6 +30,8 @@ enum SandboxError {
     Runtime(#[from] vetch_runtime::Error),
     #[error("failed to set up the network: {0}")]
     Network(String),
+    #[error(transparent)]
+    Bandwidth(#[from] BandwidthError),
     #[error("the sandbox has no network namespace")]
     NoNamespace,
     #[error(transparent)]
@@ -95,7 +98,7 @@ impl SandboxJob {
             vec![context.config.node_ip]
         } else {
             let netns = sandbox.netns.as_ref().ok_or(SandboxError::NoNamespace)?;
-            let (options, warnings) = datapath::options(&self.pod);
+            let (options, warnings) = datapath::options(&self.pod)?;
             if tell {
                 for message in warnings {
                     let teller = context.recorder.pod(&self.pod);
