@@ -32,8 +32,8 @@ mod reason;
 mod refusal;
 mod service;
 mod slot;
-mod sweep;
 mod source;
+mod sweep;
 pub mod tunnel;
 #[cfg(feature = "user")]
 mod user;

@@ -189,7 +189,13 @@ fn ports_of_the_range() {
     let other = seen(&mut lab, &tuple(two, FAR, Tcp));
     assert_ne!(other, format!("{NODE_V4}:62000"));
     let back = syn(FAR, &other);
-    lab.expect(NET, "the other's", &back, To::Pod(POD_2), &back.clone().dst(two));
+    lab.expect(
+        NET,
+        "the other's",
+        &back,
+        To::Pod(POD_2),
+        &back.clone().dst(two),
+    );
 }
 
 /// With one port: a flow that lives keeps it, one that is closed gives it away.
@@ -211,7 +217,11 @@ fn no_port_is_used_twice() {
     }
     assert_eq!(lab.reason(Reason::SourcePorts), 2);
     // An open connection and a fresh conversation are not over.
-    lab.run("from_net", UPLINK, &Frame::tcp(FAR, &node, State::SYN | State::ACK));
+    lab.run(
+        "from_net",
+        UPLINK,
+        &Frame::tcp(FAR, &node, State::SYN | State::ACK),
+    );
     lab.flows_age(29);
     expect_stays(&lab, "of TCP", &syn(other, FAR));
     expect_stays(&lab, "of UDP", &Frame::udp(other, FAR));
@@ -222,7 +232,12 @@ fn no_port_is_used_twice() {
     expect_leaves(&lab, "of UDP, later", &again, &again.clone().src(&node));
     lab.run("from_net", UPLINK, &Frame::tcp(FAR, &node, State::RST));
     let again = syn(other, FAR);
-    expect_leaves(&lab, "of TCP, after a reset", &again, &again.clone().src(&node));
+    expect_leaves(
+        &lab,
+        "of TCP, after a reset",
+        &again,
+        &again.clone().src(&node),
+    );
 }
 
 #[test]
@@ -378,7 +393,11 @@ fn fragments() {
         lab.expect(NET, "first back", &back, INTO_ONE, &back.clone().dst(pod));
         let back = piece(far, &as_node, raw(protocol), 9, 24);
         lab.expect(NET, "later back", &back, INTO_ONE, &back.clone().dst(pod));
-        expect_stays(&lab, "before its first", &piece(pod, far, raw(protocol), 8, 24));
+        expect_stays(
+            &lab,
+            "before its first",
+            &piece(pod, far, raw(protocol), 8, 24),
+        );
     }
     assert_eq!(lab.reason(Reason::Fragment), 4);
     // Of a protocol without ports there is nothing to wait for.
@@ -410,7 +429,13 @@ fn errors() {
             opening as fn(Protocol, &str, &str) -> Frame,
             [[3, 4], [11, 0], [3, 3]],
         ),
-        (POD6, FAR6, "[2001:db8:1::1]:0", opening, [[2, 0], [3, 0], [1, 4]]),
+        (
+            POD6,
+            FAR6,
+            "[2001:db8:1::1]:0",
+            opening,
+            [[2, 0], [3, 0], [1, 4]],
+        ),
     ] {
         for protocol in [Tcp, Udp] {
             let sent = first(protocol, pod, far);
@@ -435,7 +460,12 @@ fn errors() {
     // A traceroute by echoes.
     for (pod, far, router, kind) in [
         ("10.1.0.1:77", "203.0.113.7:0", "198.51.100.1:0", [11, 0]),
-        ("[fd00::1]:77", "[2001:db8:7::7]:0", "[2001:db8:1::1]:0", [3, 0]),
+        (
+            "[fd00::1]:77",
+            "[2001:db8:7::7]:0",
+            "[2001:db8:1::1]:0",
+            [3, 0],
+        ),
     ] {
         let sent = Frame::new(pod, far, Body::Echo);
         leave(&lab, &sent);
@@ -463,7 +493,13 @@ fn a_services_backend_outside() {
         let back = opening(protocol, FAR, &as_node);
         let answer = opening(protocol, vip, POD);
         lab.expect(NET, "the answer", &back, INTO_ONE, &answer);
-        let unreachable = error(&host(FAR), &host(&as_node), &to_backend.clone().src(&as_node), [3, 3], 0);
+        let unreachable = error(
+            &host(FAR),
+            &host(&as_node),
+            &to_backend.clone().src(&as_node),
+            [3, 3],
+            0,
+        );
         let told = error(&host(vip), &host(POD), &dialled, [3, 3], 0);
         lab.expect(NET, "an error", &unreachable, INTO_ONE, &told);
     }
@@ -493,7 +529,13 @@ fn each_uplink_has_its_address() {
         };
         let back = syn(far, &node);
         for by in [UPLINK, UPLINK_2] {
-            lab.expect(At("from_net", by), pod, &back, INTO_ONE, &back.clone().dst(pod));
+            lab.expect(
+                At("from_net", by),
+                pod,
+                &back,
+                INTO_ONE,
+                &back.clone().dst(pod),
+            );
         }
     }
 }

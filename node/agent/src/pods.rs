@@ -19,10 +19,10 @@
 
 mod admission;
 mod backoff;
+mod bandwidth;
 mod classes;
 mod container;
 mod context;
-mod bandwidth;
 mod datapath;
 mod downward;
 mod env;

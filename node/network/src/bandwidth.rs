@@ -95,12 +95,7 @@ impl Bucket {
 }
 
 /// Queues what leaves by the link so that no more than this passes; again for another rate.
-pub async fn limit(
-    netlink: &Handle,
-    index: u32,
-    bits: u64,
-    mtu: u32,
-) -> Result<(), LinkError> {
+pub async fn limit(netlink: &Handle, index: u32, bits: u64, mtu: u32) -> Result<(), LinkError> {
     let step = || format!("limit link {index} to {bits} bits a second (the kernel needs sch_tbf)");
     let mut message = TcMessage::with_index(index.cast_signed());
     message.header.parent = TcHandle::ROOT;
@@ -141,7 +136,13 @@ mod tests {
             (100 * K * K, 1500, 12_500_000, 125_000, 437_500),
             (K * K * K, 9000, 125_000_000, 1_250_000, 4_375_000),
             // As much as can be said.
-            (K * K * K * K * K, 1500, 125_000_000_000_000, u32::MAX, u32::MAX),
+            (
+                K * K * K * K * K,
+                1500,
+                125_000_000_000_000,
+                u32::MAX,
+                u32::MAX,
+            ),
         ] {
             let bucket = Bucket::new(bits, mtu);
             let expected = Bucket { rate, burst, limit };

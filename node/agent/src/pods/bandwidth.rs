@@ -85,9 +85,17 @@ mod tests {
             ("1P", 1_000_000_000_000_000),
         ] {
             let limits = of(json!({INGRESS: value})).unwrap();
-            assert_eq!((limits.ingress, limits.egress), (Some(bits), None), "{value}");
+            assert_eq!(
+                (limits.ingress, limits.egress),
+                (Some(bits), None),
+                "{value}"
+            );
             let limits = of(json!({EGRESS: value})).unwrap();
-            assert_eq!((limits.ingress, limits.egress), (None, Some(bits)), "{value}");
+            assert_eq!(
+                (limits.ingress, limits.egress),
+                (None, Some(bits)),
+                "{value}"
+            );
         }
         assert_eq!(of(json!({})), Ok(Bandwidth::default()));
     }

@@ -411,6 +411,7 @@ async fn attached_pods_are_published_and_found_again() {
             port: 5353,
             container_port: 53,
         }],
+        ..PodOptions::default()
     };
     let told = HostPorts::from([(
         "b".to_owned(),

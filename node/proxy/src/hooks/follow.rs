@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::pending, net::IpAddr, time::Duration};
+    future::pending,
+    net::IpAddr,
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
