@@ -37,7 +37,8 @@ pub enum Command {
     /// Services as the kernel has them, whether a daemon runs or not
     #[command(subcommand)]
     Service(ServiceCommand),
-    /// Conversations with services that are balanced by the packet
+    /// Conversations with services that are balanced by the packet, and those of pods with hosts
+    /// outside the cluster
     #[command(subcommand)]
     Ct(CtCommand),
     /// The eBPF maps with their sizes, and what was refused or dropped by reason

@@ -15,6 +15,7 @@ use vetch_ebpf_common::{
     Service, ServiceWord, Slot, SourceRange, Sources, Terms, Uplink as UplinkValue, maps,
 };
 
+use outside::Outside;
 use ranges::Ranges;
 
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
 };
 
 mod live;
+mod outside;
 mod ranges;
 mod writer;
 
@@ -90,6 +92,7 @@ pub struct Maps {
     peer_pods: Ranges,
     non_masquerade: Ranges,
     sources: HashMapMap<MapData, u32, Sources>,
+    outside: Outside,
     traffic: TrafficCounters,
     /// Entries written or removed through this: a slot, a service's word, a key.
     writes: u64,
@@ -110,6 +113,7 @@ impl Maps {
             peer_pods: Ranges::open(dir, maps::PEER_PODS)?,
             non_masquerade: Ranges::open(dir, maps::NON_MASQUERADE)?,
             sources: hash(dir, maps::SOURCES)?,
+            outside: Outside::open(dir)?,
             traffic: TrafficCounters::open(dir).map_err(open_error(maps::TRAFFIC))?,
             writes: 0,
             latencies: Latencies::open(dir).map_err(open_error(maps::LATENCIES))?,

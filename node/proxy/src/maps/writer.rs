@@ -223,6 +223,11 @@ impl Writer {
             self.masquerade = None;
             self.maps.set_non_masquerade(keep_source)?;
             self.maps.set_sources(sources)?;
+            let is_own = |ip: &IpAddr| {
+                let flags = self.node.get(ip);
+                flags.is_some_and(|flags| flags & addresses::NODE != 0)
+            };
+            self.maps.outside.follow(sources, is_own)?;
             self.masquerade = Some((keep_source.clone(), sources.clone()));
         }
         Ok(())
