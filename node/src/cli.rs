@@ -420,6 +420,28 @@ mod tests {
     }
 
     #[test]
+    fn pods_are_masqueraded_unless_it_is_said() {
+        let default = parse(&NEEDED).unwrap().daemon;
+        assert_eq!(default.masquerade, Masquerade::On);
+        assert_eq!(default.non_masquerade_cidr, []);
+        let more = [
+            "--masquerade",
+            "off",
+            "--non-masquerade-cidr",
+            "10.0.0.0/8,fd00::/8",
+        ];
+        let said = parse(&[&NEEDED[..], &more].concat()).unwrap().daemon;
+        assert_eq!(said.masquerade, Masquerade::Off);
+        assert_eq!(said.non_masquerade_cidr.len(), 2);
+        for wrong in [
+            ["--masquerade", "yes"],
+            ["--non-masquerade-cidr", "10.0.0.0"],
+        ] {
+            assert!(parse(&[&NEEDED[..], &wrong].concat()).is_err());
+        }
+    }
+
+    #[test]
     fn commands_need_no_node() {
         let cli = parse(&["vetch-node", "image", "import", "--root-dir", "/r", "x.tar"]).unwrap();
         let Some(Command::Image(ImageCommand::Import { root, file })) = cli.command else {
