@@ -119,6 +119,8 @@ fn process() {
                 source_ports: vetch_proxy::SNAT_PORTS,
                 xdp: vetch_proxy::Xdp::Off,
                 load_balancer_mode: vetch_proxy::LoadBalancerMode::Snat,
+                masquerade: vetch_proxy::Masquerade::On,
+                non_masquerade_cidrs: Vec::new(),
                 connection_metrics: false,
                 healthz_address: None,
                 metrics_address: None,
