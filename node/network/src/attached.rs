@@ -237,13 +237,19 @@ mod tests {
         let options = |by_stack, tcp_by_packet| PodOptions {
             by_stack,
             tcp_by_packet,
-            host_ports: Vec::new(),
+            ..PodOptions::default()
+        };
+        let limited = |ingress, egress| PodOptions {
+            bandwidth: Bandwidth { ingress, egress },
+            ..PodOptions::default()
         };
         for (options, flags) in [
             (options(false, false), 0),
             (options(true, false), Pod::BY_STACK),
             (options(false, true), Pod::TCP_BY_PACKET),
             (options(true, true), Pod::BY_STACK | Pod::TCP_BY_PACKET),
+            (limited(Some(1000), None), Pod::SHAPED),
+            (limited(None, Some(1000)), 0),
         ] {
             assert_eq!(options.flags(), flags);
         }
