@@ -227,3 +227,30 @@ fn people_outside_see_a_pods_node() -> Result<()> {
         Ok(())
     })
 }
+
+/// As with the kubelet: it says what is wrong, again and again.
+#[test]
+fn a_bandwidth_that_is_none_starts_no_pod() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "bandwidth")?;
+    let container =
+        json!({"name": "echo", "image": "vetch.local/echo:v1", "imagePullPolicy": "IfNotPresent"});
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "fast", "annotations": {"kubernetes.io/egress-bandwidth": "fast"}},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
+    });
+    namespace.apply(&pod.to_string())?;
+    eventually(MINUTE, "an event that says why", || {
+        let said = namespace.kubectl(&["describe", "pod", "fast"])?.ok()?;
+        let words = "annotation kubernetes.io/egress-bandwidth is \"fast\", which is no quantity of bits a second";
+        ensure!(
+            said.contains("FailedCreatePodSandBox") && said.contains(words),
+            "{said}"
+        );
+        Ok(())
+    })?;
+    let phase = namespace.field("pod/fast", "/status/phase")?;
+    ensure!(phase == "Pending", "{phase}");
+    Ok(())
+}
