@@ -5,8 +5,8 @@
 //! node-1   eth0   ── node-1  ├ br0   in the hub's namespace
 //! node-2   eth0   ── node-2  ┘
 //! ```
-//! The machine routes all pods to the first node, which knows the others' pods. Nodes have no
-//! default route: the way out comes with its own issue, and until then a packet for elsewhere is
+//! The machine routes all pods to the first node, which knows the others' pods, and is itself what
+//! is outside: pods reach it as their node. Nodes have no default route: a packet for elsewhere is
 //! refused at once instead of lost on a machine that does not forward.
 
 use std::fs::File;
