@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Taint;
 use vetch_agent::node::image_gc::Thresholds;
 use vetch_join::{CaHash, Token};
 use vetch_network::{Vxlan, VxlanMode};
-use vetch_proxy::{Frontend, LoadBalancerMode, Xdp};
+use vetch_proxy::{Frontend, LoadBalancerMode, Masquerade, Xdp};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
 ///
@@ -41,7 +41,8 @@ pub enum Command {
     /// Services as the kernel has them, whether a daemon runs or not
     #[command(subcommand)]
     Service(ServiceCommand),
-    /// Conversations with services that are balanced by the packet
+    /// Conversations with services that are balanced by the packet, and those of pods with hosts
+    /// outside the cluster
     #[command(subcommand)]
     Ct(CtCommand),
     /// What NetworkPolicies let the node's pods say and hear, as the kernel has it, whether a daemon runs
@@ -364,6 +365,24 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "VNI", env = "VETCH_VXLAN_VNI", default_value_t = Vxlan::VNI,
         value_parser = clap::value_parser!(u32).range(1..1 << 24))]
     pub vxlan_vni: u32,
+    /// Whether what pods send to hosts outside the cluster goes with this node's address: on; or
+    /// off, for a network that leads answers to pods by itself
+    #[arg(
+        long,
+        value_name = "MODE",
+        env = "VETCH_MASQUERADE",
+        default_value = "on"
+    )]
+    pub masquerade: Masquerade,
+    /// Hosts that pods reach with their own address, beside the cluster's pods and nodes: ranges
+    /// that have a route back to pods
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "VETCH_NON_MASQUERADE_CIDR",
+        value_delimiter = ','
+    )]
+    pub non_masquerade_cidr: Vec<IpNet>,
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]
     pub node_labels: Vec<(String, String)>,
@@ -779,6 +798,28 @@ mod tests {
             ["--dns", "on"],
         ] {
             assert!(parse(&[&NEEDED[..], &wrong].concat()).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn pods_are_masqueraded_unless_it_is_said() {
+        let default = parse(&NEEDED).unwrap().daemon;
+        assert_eq!(default.masquerade, Masquerade::On);
+        assert_eq!(default.non_masquerade_cidr, []);
+        let more = [
+            "--masquerade",
+            "off",
+            "--non-masquerade-cidr",
+            "10.0.0.0/8,fd00::/8",
+        ];
+        let said = parse(&[&NEEDED[..], &more].concat()).unwrap().daemon;
+        assert_eq!(said.masquerade, Masquerade::Off);
+        assert_eq!(said.non_masquerade_cidr.len(), 2);
+        for wrong in [
+            ["--masquerade", "yes"],
+            ["--non-masquerade-cidr", "10.0.0.0"],
+        ] {
+            assert!(parse(&[&NEEDED[..], &wrong].concat()).is_err());
         }
     }
 

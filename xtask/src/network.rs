@@ -8,8 +8,8 @@
 //! With several links (`--subnets`) there is a bridge for each, `br1` and so on. The hub routes
 //! between them, and knows no pods.
 //!
-//! The machine routes all pods to the first node, which knows the others' pods. Nodes have no
-//! default route: the way out comes with its own issue, and until then a packet for elsewhere is
+//! The machine routes all pods to the first node, which knows the others' pods, and is itself what
+//! is outside: pods reach it as their node. Nodes have no default route: a packet for elsewhere is
 //! refused at once instead of lost on a machine that does not forward.
 
 use std::fs::{self, File};

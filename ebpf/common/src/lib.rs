@@ -34,6 +34,7 @@ mod reason;
 mod refusal;
 mod service;
 mod slot;
+mod source;
 mod sweep;
 pub mod tunnel;
 #[cfg(feature = "user")]
@@ -61,6 +62,7 @@ pub use reason::Reason;
 pub use refusal::{ErrorPace, EventPace, TcpHeader, answerable, quoted, reset};
 pub use service::{From, List, Service, ServiceWord, Terms};
 pub use slot::Slot;
+pub use source::Sources;
 pub use sweep::Sweep;
 
 /// Names of the maps, as the programs declare them.
@@ -84,6 +86,8 @@ pub mod maps {
     pub const TRAFFIC: &str = "TRAFFIC";
     pub const UPLINKS: &str = "UPLINKS";
     pub const PEER_PODS: &str = "PEER_PODS";
+    pub const NON_MASQUERADE: &str = "NON_MASQUERADE";
+    pub const SOURCES: &str = "SOURCES";
     /// Of one load of the programs only: not pinned.
     pub const NEXT_HOPS: &str = "NEXT_HOPS";
     pub const CONNECTIONS: &str = "CONNECTIONS";
@@ -112,6 +116,9 @@ pub mod variables {
     /// Whether backends on other nodes answer clients outside themselves, u32; 0 or
     /// 1. Flows go on as they began.
     pub const DIRECT_RETURN: &str = "DIRECT_RETURN";
+    /// Whether what pods send out of the cluster goes with the node's address, u32;
+    /// 0 or 1.
+    pub const MASQUERADE: &str = "MASQUERADE";
     /// Whether next hops are remembered for the program at the driver, u32; 0 or 1.
     pub const LEARN_NEXT_HOPS: &str = "LEARN_NEXT_HOPS";
     /// The ports that the programs give to flows whose source they change,
@@ -153,6 +160,9 @@ pub const MAX_PODS: u32 = 1 << 12;
 pub const MAX_UPLINKS: u32 = 1 << 6;
 /// Most ranges of addresses of other nodes' pods.
 pub const MAX_PEER_PODS: u32 = 1 << 14;
+/// Most ranges of addresses that pods reach with their own: those of the cluster,
+/// and those that the node's owner has named.
+pub const MAX_NON_MASQUERADE: u32 = 1 << 15;
 /// Directions of conversations balanced by the packet, two each.
 pub const MAX_FLOWS: u32 = 1 << 17;
 /// Datagrams in fragments that are under way.
@@ -198,6 +208,7 @@ pub const LAYOUT: u32 = fnv1a(&[
     size_of::<Traffic>() as u32,
     size_of::<Uplink>() as u32,
     size_of::<PeerPods>() as u32,
+    size_of::<Sources>() as u32,
     size_of::<Connection>() as u32,
     size_of::<Latency>() as u32,
     size_of::<Live>() as u32,
@@ -222,6 +233,7 @@ pub const LAYOUT: u32 = fnv1a(&[
     MAX_PODS,
     MAX_UPLINKS,
     MAX_PEER_PODS,
+    MAX_NON_MASQUERADE,
     MAX_FLOWS,
     MAX_FRAGMENTS,
     MAX_IDENTITIES,

@@ -189,6 +189,9 @@ impl Pod {
     /// There are policies, and whether one selects it is not known yet: nothing but
     /// its node gets through.
     pub const POLICY_PENDING: u32 = 8;
+    /// What it receives is queued at the node's side of its link, so nothing goes
+    /// past that: annotation `kubernetes.io/ingress-bandwidth`.
+    pub const SHAPED: u32 = 16;
 
     /// Whether a policy has a say in its traffic.
     #[inline(always)]

@@ -23,10 +23,12 @@ names! {
         SourcePorts = 6 "source-ports",
         /// Dropped: the packet ends before its headers do, or they contradict it.
         Malformed = 7 "malformed",
-        /// Dropped: a later fragment of a datagram whose first was not seen.
+        /// Dropped: a later fragment of a datagram whose first was not seen, for a
+        /// service or out of the cluster.
         Fragment = 8 "fragment",
-        /// Dropped: a port-changing service of a protocol whose checksum covers
-        /// what cannot be recomputed (SCTP).
+        /// Dropped: a port would have to change of a protocol whose checksum covers
+        /// what cannot be recomputed (SCTP): a service's, or one that another pod
+        /// has outside the cluster already.
         Unsupported = 9 "unsupported",
         /// Dropped: a flow could not be recorded.
         FlowTable = 10 "flow-table",

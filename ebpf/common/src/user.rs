@@ -6,8 +6,8 @@ use aya::Pod;
 
 use crate::{
     Address, Affinity, AffinityKey, BackendKey, Conversation, Endpoint, Flow, Frontend,
-    FrontendKey, Latency, Live, PeerPods, ReverseKey, Rule, SourceRange, Sweep, Traffic, Tuple,
-    Uplink,
+    FrontendKey, Latency, Live, PeerPods, ReverseKey, Rule, SourceRange, Sources, Sweep, Traffic,
+    Tuple, Uplink,
 };
 
 // SAFETY: each is `repr(C)` or packed, of integers and arrays of them, and has
@@ -38,6 +38,8 @@ unsafe impl Pod for PeerPods {}
 unsafe impl Pod for ReverseKey {}
 // SAFETY: as above.
 unsafe impl Pod for SourceRange {}
+// SAFETY: as above.
+unsafe impl Pod for Sources {}
 // SAFETY: as above.
 unsafe impl Pod for Sweep {}
 // SAFETY: as above.

@@ -61,8 +61,10 @@ pub fn to_pod(ctx: &TcContext, hook: Hook, packet: &Packet, to: &Pod) -> Result<
         return Ok(PASS);
     }
     match hook {
-        Hook::Pod | Hook::Net | Hook::Tunnel => into(ctx, to, Way::Peer),
-        Hook::Node => into(ctx, to, Way::Queue),
+        Hook::Pod | Hook::Net | Hook::Tunnel if to.flags & Pod::SHAPED == 0 => {
+            into(ctx, to, Way::Peer)
+        }
+        _ => into(ctx, to, Way::Queue),
     }
 }
 
@@ -114,8 +116,9 @@ pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error
     if let Some(pod) = pod(&flow.to.dst) {
         let verdict = to_pod(ctx, hook, packet, pod)?;
         // Its source is the service's address now, which the stack would not
-        // take from a pod's link: the reverse path filter is strict there.
-        if verdict == PASS && is_answer && is_genuine(ctx, hook, packet) {
+        // take from a pod's link: the reverse path filter is strict there. A
+        // host's outside is the host's own.
+        if verdict == PASS && is_answer && !flow.is_outside() && is_genuine(ctx, hook, packet) {
             return into(ctx, pod, Way::Queue);
         }
         return Ok(verdict);

@@ -7,7 +7,7 @@ use crate::{
     access::is_for_us,
     dial, flows,
     forward::{self, Hook},
-    nat, neighbour,
+    masquerade, nat, neighbour,
     parse::{Kind, parse},
     policy::{self, Translated},
     ports::claim,
@@ -43,11 +43,15 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
 #[inline(always)]
 pub fn take(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<i32, Error> {
     tunnel::open(ctx, work)?;
-    if !flows::follow(ctx, work) || tunnel::leads_elsewhere(work) {
+    let known = flows::follow(ctx, work) && !tunnel::leads_elsewhere(work);
+    if !known || masquerade::is_as_it_is(&work.flow) {
         if tunnel::is_open(work) {
             tunnel::plan(ctx, work)?;
         } else if let Some(pod) = forward::pod(&work.packet.dst) {
             policy::enters(ctx, work, Translated::No)?;
+            if !known {
+                masquerade::is_called(&work.packet);
+            }
             return forward::to_pod(ctx, hook, &work.packet, pod);
         } else {
             dial::plan(ctx, work, hook)?;
@@ -58,6 +62,8 @@ pub fn take(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<i32, Error> 
         return tunnel::wrap(ctx, work);
     }
     policy::enters(ctx, work, Translated::Yes)?;
+    // The backend of a service may be out there, whose address is what the pod hears.
+    masquerade::is_answered(ctx, work);
     send_on(ctx, work, hook)
 }
 

@@ -43,6 +43,10 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
             }
             dialled => dialled?,
         }
+    } else if work.flow.is_outside() {
+        // The node's uplinks rewrite it.
+        policy::leaves(ctx, work, Translated::No)?;
+        return Ok(PASS);
     }
     policy::leaves(ctx, work, Translated::Yes)?;
     if follows && forward::is_stuck(ctx, work) {

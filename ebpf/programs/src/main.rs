@@ -17,7 +17,8 @@
 //! before them all, at the driver: the same path again, for the packets that
 //! leave by the link they came by, to where [`next_hop`] has seen others go.
 //! Between nodes packets may go as they came ([`tunnel`]), and what nodes that share no
-//! link send each other's pods comes in VXLAN ([`from_tunnel`]). What pods may say and hear is
+//! link send each other's pods comes in VXLAN ([`from_tunnel`]). What pods send out of
+//! the cluster goes with the node's address ([`masquerade`]). What pods may say and hear is
 //! for their NetworkPolicies to let pass ([`policy`]).
 //!
 //! Both choose with [`find`] and [`balance`], which may ask [`live`]; [`maps`] has what the daemon
@@ -55,6 +56,7 @@ mod from_tunnel;
 mod from_wire;
 mod live;
 mod maps;
+mod masquerade;
 mod nat;
 mod neighbour;
 mod next_hop;

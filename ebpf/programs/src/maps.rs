@@ -9,9 +9,9 @@ use vetch_ebpf_common::{
     Address, Affinity, AffinityKey, BackendKey, Conversation, EVENTS_BYTES, Endpoint, ErrorPace,
     EventPace, Flow, FragmentKey, FragmentPorts, Frontend, FrontendKey, Latency, MAX_ADDRESSES,
     MAX_AFFINITY, MAX_BACKENDS, MAX_BLOCKS, MAX_CONVERSATIONS, MAX_FLOWS, MAX_FRAGMENTS,
-    MAX_FRONTENDS, MAX_IDENTITIES, MAX_LATENCIES, MAX_PEER_PODS, MAX_PODS, MAX_REVERSE, MAX_RULES,
-    MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, PeerPods, Pod, Reason, ReverseKey,
-    Rule, Service, Slot, SourceRange, Sweep, Traffic, Tuple, Uplink,
+    MAX_FRONTENDS, MAX_IDENTITIES, MAX_LATENCIES, MAX_NON_MASQUERADE, MAX_PEER_PODS, MAX_PODS,
+    MAX_REVERSE, MAX_RULES, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, PeerPods, Pod,
+    Reason, ReverseKey, Rule, Service, Slot, SourceRange, Sources, Sweep, Traffic, Tuple, Uplink,
 };
 
 #[map]
@@ -53,6 +53,15 @@ pub static NETNS_FLAGS: HashMap<u64, u32> = HashMap::pinned(MAX_PODS, BPF_F_NO_P
 #[map]
 pub static PEER_PODS: LpmTrie<[u32; 4], PeerPods> =
     LpmTrie::pinned(MAX_PEER_PODS, BPF_F_NO_PREALLOC);
+
+/// Ranges of addresses that pods reach with their own, IPv4's in IPv6.
+#[map]
+pub static NON_MASQUERADE: LpmTrie<[u32; 4], u32> =
+    LpmTrie::pinned(MAX_NON_MASQUERADE, BPF_F_NO_PREALLOC);
+
+/// By ifindex of an uplink: as whom pods are seen behind it.
+#[map]
+pub static SOURCES: HashMap<u32, Sources> = HashMap::pinned(MAX_UPLINKS, BPF_F_NO_PREALLOC);
 
 /// Conversations by packet, each direction by the tuple that its packets come
 /// with.

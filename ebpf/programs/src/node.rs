@@ -15,6 +15,8 @@ static VXLAN_VNI: u32 = 0;
 #[unsafe(no_mangle)]
 static DIRECT_RETURN: u32 = 0;
 #[unsafe(no_mangle)]
+static MASQUERADE: u32 = 0;
+#[unsafe(no_mangle)]
 static LEARN_NEXT_HOPS: u32 = 0;
 
 /// Whether a namespace is the node's. Cookie 1 or the initial namespace would
@@ -59,6 +61,13 @@ pub fn vni() -> u32 {
 pub fn returns_directly() -> bool {
     // SAFETY: as above.
     unsafe { core::ptr::read_volatile(&raw const DIRECT_RETURN) != 0 }
+}
+
+/// Whether what pods send out of the cluster goes with the node's address.
+#[inline(always)]
+pub fn masquerades() -> bool {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const MASQUERADE) != 0 }
 }
 
 /// Whether a program at the driver asks where packets went.

@@ -113,9 +113,16 @@ fn routed(ctx: &TcContext, work: &mut Work, translated: Translated) -> Result<()
     {
         // SAFETY: as in `flows::get`.
         let flow = unsafe { &*flow };
-        if flow.direction() == Direction::Original {
-            work.reversed = flow.to;
-            work.judged = flow.to.reverse();
+        match flow.direction() {
+            // With the node's address: nothing that pods know.
+            _ if flow.is_outside() => {}
+            Direction::Original => {
+                work.reversed = flow.to;
+                work.judged = flow.to.reverse();
+            }
+            // A pod cannot keep itself out, whoever it looks like.
+            Direction::Reply if flow.to.dst == work.judged.dst => return Ok(()),
+            Direction::Reply => {}
         }
     }
     let receiver = forward::pod(&work.judged.dst);
@@ -123,10 +130,13 @@ fn routed(ctx: &TcContext, work: &mut Work, translated: Translated) -> Result<()
 }
 
 /// The tuple that the pods know. Answers are rewritten to what the client has
-/// dialled, and judged as what the backend said.
+/// dialled, and judged as what the backend said; those from outside the cluster come to
+/// the node's address, and are judged as what the pod hears.
 #[inline(always)]
 fn take(work: &mut Work, translated: Translated) {
-    work.judged = if translated == Translated::Yes && work.flow.direction() == Direction::Original {
+    let flow = &work.flow;
+    let to = flow.is_outside() || flow.direction() == Direction::Original;
+    work.judged = if translated == Translated::Yes && to {
         work.flow.to
     } else {
         work.packet.tuple
@@ -195,7 +205,9 @@ fn ask(
 fn first(ctx: &TcContext, packet: &Packet) -> u8 {
     match packet.kind {
         Kind::Transport => packet.tcp_flags(ctx),
-        Kind::Other if matches!(packet.ip.protocol, ICMP | ICMPV6) => {
+        Kind::Other | Kind::Echo | Kind::EchoAnswer
+            if matches!(packet.ip.protocol, ICMP | ICMPV6) =>
+        {
             read(ctx, packet.ip.l4).unwrap_or(0)
         }
         _ => 0,

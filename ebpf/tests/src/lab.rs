@@ -22,7 +22,7 @@ use nix::{
 use vetch_ebpf_common::{
     self as kernel, Address, BackendKey, Conversation, Endpoint, Event, Flow, Frontend,
     FrontendKey, NextHop, Peer, PeerPods, Pod, Protocol, Reason, Rule, RuleSet, ServiceWord, Slot,
-    SourceRange, Sweep, Terms, Traffic, Tuple, Uplink, addresses, maps, variables,
+    SourceRange, Sources, Sweep, Terms, Traffic, Tuple, Uplink, addresses, maps, variables,
 };
 
 use crate::{Frame, namespace::ip_command};
@@ -91,6 +91,8 @@ pub struct Options {
     pub flows: u32,
     /// Whether backends on other nodes answer clients themselves.
     pub direct: bool,
+    /// Whether what pods send out of the cluster goes with the node's address.
+    pub masquerade: bool,
 }
 
 impl Default for Options {
@@ -100,6 +102,7 @@ impl Default for Options {
             link: 0,
             flows: kernel::MAX_FLOWS,
             direct: false,
+            masquerade: false,
         }
     }
 }
@@ -164,6 +167,7 @@ impl Lab {
             .override_global(variables::NODE_V6, &ip(NODE_V6).bits(), true)
             .override_global(variables::NODE_LINK, &options.link, true)
             .override_global(variables::DIRECT_RETURN, &u32::from(options.direct), true)
+            .override_global(variables::MASQUERADE, &u32::from(options.masquerade), true)
             .override_global(variables::LEARN_NEXT_HOPS, &1_u32, true)
             .override_global(variables::SNAT_FIRST, &first, true)
             .override_global(variables::SNAT_LAST, &last, true)
@@ -334,8 +338,26 @@ impl Lab {
 
     /// Where pods of another node are; `prefix` as of an IPv6 range.
     pub fn peer_pods(&mut self, address: &str, prefix: u32, way: PeerPods) {
-        let map = self.ebpf.map_mut(maps::PEER_PODS).unwrap();
-        let mut ranges: LpmTrie<_, [u8; 16], Raw<PeerPods>> = LpmTrie::try_from(map).unwrap();
+        self.range(maps::PEER_PODS, address, prefix, way);
+    }
+
+    /// Whom pods reach with their own address; likewise.
+    pub fn non_masquerade(&mut self, address: &str, prefix: u32) {
+        self.range(maps::NON_MASQUERADE, address, prefix, 1_u32);
+    }
+
+    /// As whom pods are seen behind an uplink.
+    pub fn sources(&mut self, ifindex: u32, addresses: &[&str]) {
+        let all = addresses.iter().map(|address| ip(address));
+        let sources = all.fold(Sources::NONE, Sources::with);
+        self.hash(maps::SOURCES)
+            .insert(Raw(ifindex), Raw(sources), 0)
+            .unwrap();
+    }
+
+    fn range<V: Copy + 'static>(&mut self, map: &str, address: &str, prefix: u32, way: V) {
+        let map = self.ebpf.map_mut(map).unwrap();
+        let mut ranges: LpmTrie<_, [u8; 16], Raw<V>> = LpmTrie::try_from(map).unwrap();
         let key = Key::new(prefix, ip(address).octets());
         ranges.insert(&key, Raw(way), 0).unwrap();
     }

@@ -21,6 +21,7 @@
 mod admission;
 mod apparmor;
 mod backoff;
+mod bandwidth;
 mod classes;
 mod cluster_dns;
 mod container;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use vetch_ebpf_common::Pod;
 
-use crate::{HostPort, HostPorts, PodAddresses, PodPorts};
+use crate::{Bandwidth, HostPort, HostPorts, PodAddresses, PodPorts};
 
 /// Each address of a pod with the pod. Pods of several addresses are there
 /// several times.
@@ -31,6 +31,7 @@ pub struct PodOptions {
     pub host_ports: Vec<HostPort>,
     /// Whose it is, if it is of the API's.
     pub owner: Option<Owner>,
+    pub bandwidth: Bandwidth,
 }
 
 /// The API object that a sandbox is of: by it policies find the pod, which has no
@@ -48,7 +49,9 @@ pub type Owners = BTreeMap<IpAddr, Owner>;
 impl PodOptions {
     pub fn flags(&self) -> u32 {
         let flag = |set, flag| if set { flag } else { 0 };
-        flag(self.by_stack, Pod::BY_STACK) | flag(self.tcp_by_packet, Pod::TCP_BY_PACKET)
+        flag(self.by_stack, Pod::BY_STACK)
+            | flag(self.tcp_by_packet, Pod::TCP_BY_PACKET)
+            | flag(self.bandwidth.ingress.is_some(), Pod::SHAPED)
     }
 }
 
@@ -287,11 +290,17 @@ mod tests {
             tcp_by_packet,
             ..PodOptions::default()
         };
+        let limited = |ingress, egress| PodOptions {
+            bandwidth: Bandwidth { ingress, egress },
+            ..PodOptions::default()
+        };
         for (options, flags) in [
             (options(false, false), 0),
             (options(true, false), Pod::BY_STACK),
             (options(false, true), Pod::TCP_BY_PACKET),
             (options(true, true), Pod::BY_STACK | Pod::TCP_BY_PACKET),
+            (limited(Some(1000), None), Pod::SHAPED),
+            (limited(None, Some(1000)), 0),
         ] {
             assert_eq!(options.flags(), flags);
         }

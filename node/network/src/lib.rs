@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 use vetch_ebpf_common::{Pod, SNAT_PORTS};
 
 mod attached;
+mod bandwidth;
 mod guard;
 mod host_port;
 mod ipam;
@@ -43,6 +44,7 @@ mod way;
 mod ways;
 
 pub use attached::{Owner, Owners, PodOptions, Pods};
+pub use bandwidth::Bandwidth;
 pub use guard::Guarded;
 pub use host_port::{HostPort, HostPorts, PodPorts};
 pub use ipam::IpamError;
@@ -238,6 +240,10 @@ impl Network {
         let pair = Pair::of(sandbox_id);
         let pod = netns.netlink()?;
         let (host_link, pod_link) = self.inner.pair(sandbox_id, &pair, &netns, &pod).await?;
+        // Before the first packet.
+        self.inner
+            .limit(&host_link, &pod_link, &pod, options.bandwidth)
+            .await?;
         for ip in &addresses.ips {
             if let IpAddr::V4(address) = ip {
                 self.inner
@@ -464,6 +470,22 @@ impl Inner {
             host_ports: record.options.host_ports,
             owner: record.options.owner,
         }))
+    }
+
+    async fn limit(
+        &self,
+        host: &Link,
+        pod: &Link,
+        inside: &Netlink,
+        bandwidth: Bandwidth,
+    ) -> Result<(), Error> {
+        if let Some(bits) = bandwidth.ingress {
+            bandwidth::limit(&self.netlink, host.index, bits, self.mtu).await?;
+        }
+        if let Some(bits) = bandwidth.egress {
+            bandwidth::limit(inside, pod.index, bits, self.mtu).await?;
+        }
+        Ok(())
     }
 
     async fn connect(

@@ -264,6 +264,14 @@ impl Hooks {
         pods.iter().map(|range| (*range, way(range))).collect()
     }
 
+    /// Their own addresses, by their numbers.
+    pub fn uplink_addresses(&self) -> BTreeMap<u32, BTreeSet<IpAddr>> {
+        let uplinks = self.node.uplinks.iter();
+        uplinks
+            .map(|(index, uplink)| (*index, uplink.addresses.clone()))
+            .collect()
+    }
+
     /// Looks at the node's links, and at what is attached.
     pub fn look(&mut self) -> Result<(), HooksError> {
         let failed = |what| move |source| HooksError::Look { what, source };

@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub use drops::{Dropped, Drops};
-pub use flows::Flow;
+pub use flows::{Flow, flow_protocol};
 pub use latency::ConnectLatency;
 pub use memory::{Memory, MemoryMap};
 pub use paths::{LinkPath, LinkProgram, Paths, PodPaths, read as paths};

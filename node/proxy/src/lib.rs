@@ -19,6 +19,7 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use tokio::sync::{oneshot, watch as watch_channel};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,7 @@ mod index;
 pub mod inspect;
 mod loaded;
 mod maps;
+mod masquerade;
 mod metrics;
 mod mode;
 mod model;
@@ -57,6 +59,7 @@ pub use hooks::{AttachedPods, Follow, HeldPods, Hooks, HooksConfig, HooksError, 
 pub use index::ObjectName;
 pub use loaded::{LoadedProgram, loaded};
 pub use maps::MapsError;
+pub use masquerade::Masquerade;
 pub use mode::LoadBalancerMode;
 pub use model::{Backend, Balance, Exposure, Frontend, FrontendError, ServicePort, Target};
 pub use pressure::Table;
@@ -97,6 +100,10 @@ pub struct ProxyConfig {
     /// The identifier of the tunnel between nodes (24 bits): what comes in it with
     /// another is not opened.
     pub vxlan_vni: u32,
+    /// Whether what pods send out of the cluster goes with the node's address.
+    pub masquerade: Masquerade,
+    /// Whom pods reach with their own address beside the cluster's pods and nodes.
+    pub non_masquerade_cidrs: Vec<IpNet>,
     /// Follow TCP connections that are balanced at the socket to their end, for
     /// bytes and latencies by service. Without it they are followed while a
     /// Service balances by live connections.

@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream::BoxStream};
+use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, Pod, Service},
@@ -47,6 +48,7 @@ use crate::{
     },
     hooks::{Follow, HeldPods},
     index::{Index, ObjectName},
+    masquerade::{keeps_source, sources},
     metrics::Metrics,
     policy::{self, Rulebook},
     pressure::{message, pressed},
@@ -127,6 +129,8 @@ pub async fn keep_in_step(
         proxy,
         links,
         announcer: Announcer::default(),
+        node_ips: config.node_ips.clone(),
+        non_masquerade: config.non_masquerade_cidrs.clone(),
         in_sync: false,
         retry: BTreeSet::new(),
         pressed: BTreeSet::new(),
@@ -356,6 +360,9 @@ struct Keeper {
     proxy: Proxy,
     links: Follow,
     announcer: Announcer,
+    node_ips: Vec<IpAddr>,
+    /// Whom pods reach with their own address beside the cluster.
+    non_masquerade: Vec<IpNet>,
     node_ports: NodePorts,
     told: Told,
     in_sync: bool,
@@ -535,11 +542,14 @@ impl Keeper {
         // Nothing is announced in the tunnel.
         let and_tunnel: Vec<_> = uplinks.iter().copied().chain(self.links.tunnel()).collect();
         let ways = self.links.ways(self.seen.index.peer_pods());
+        let keep_source = keeps_source(self.seen.index.cluster(), &self.non_masquerade);
+        let sources = sources(&self.links.uplink_addresses(), &self.node_ips);
         let written = self
             .proxy
             .set_uplinks(&and_tunnel)
             .and_then(|()| self.proxy.set_node_addresses(node))
-            .and_then(|()| self.proxy.set_peer_pods(&ways));
+            .and_then(|()| self.proxy.set_peer_pods(&ways))
+            .and_then(|()| self.proxy.set_masquerade(&keep_source, &sources));
         if let Err(error) = written {
             warn!(
                 error = chain(&error),

@@ -94,6 +94,8 @@ pub async fn run(setup: Setup) -> Result<()> {
         xdp: args.xdp,
         load_balancer_mode: args.load_balancer_mode,
         vxlan_vni: vxlan.vni,
+        masquerade: args.masquerade,
+        non_masquerade_cidrs: args.non_masquerade_cidr,
         connection_metrics: args.connection_metrics,
         healthz_address: Some(args.healthz_bind_address),
         metrics_address: Some(args.metrics_bind_address),

@@ -4,10 +4,11 @@
 mod vxlan;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::{Value, json};
 use vetch_tests::{Namespace, Node, Own, eventually};
 
@@ -57,7 +58,9 @@ fn get(place: SocketAddr) -> Result<(String, SocketAddr)> {
 #[test]
 fn a_client_outside_is_answered_by_the_pods_own_node() -> Result<()> {
     let flag = "--node-arg=--load-balancer-mode=dsr";
-    let cluster = Own::up("vtdsr", &["--nodes", "2", flag])?;
+    // The machine knows the way to pods, so that they need no other address there.
+    let seen = "--node-arg=--non-masquerade-cidr=0.0.0.0/0";
+    let cluster = Own::up("vtdsr", &["--nodes", "2", flag, seen])?;
     let (dialled, far) = (cluster.node("node-1")?, cluster.node("node-2")?);
     let namespace = Namespace::create(&cluster, "direct")?;
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects(far)});
@@ -81,5 +84,26 @@ fn a_client_outside_is_answered_by_the_pods_own_node() -> Result<()> {
         let count = socket.recv(&mut answer)?;
         ensure!(&answer[..count] == b"far: word", "{:?}", &answer[..count]);
         Ok(())
-    })
+    })?;
+    pods_are_seen_as_they_are(&namespace, own.ip())
+}
+
+/// Whom `--non-masquerade-cidr` names.
+fn pods_are_seen_as_they_are(namespace: &Namespace<'_>, machine: IpAddr) -> Result<()> {
+    let listener = TcpListener::bind((machine, 0))?;
+    let url = format!("http://{}/", listener.local_addr()?);
+    let server = thread::spawn(move || -> Result<SocketAddr> {
+        let (mut stream, peer) = listener.accept()?;
+        ensure!(stream.read(&mut [0; 1024])? > 0, "nothing was asked");
+        stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        Ok(peer)
+    });
+    let said = namespace
+        .inside("far")?
+        .run("curl", &["-sS", "--max-time", "10", &url])?;
+    ensure!(said == "ok", "{said}");
+    let peer = server.join().map_err(|_| anyhow!("the server died"))??;
+    let pod = namespace.field("pod/far", "/status/podIP")?;
+    ensure!(pod == peer.ip().to_string().as_str(), "{peer}, not {pod}");
+    Ok(())
 }

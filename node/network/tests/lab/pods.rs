@@ -413,7 +413,7 @@ async fn attached_pods_are_published_and_found_again() {
             port: 5353,
             container_port: 53,
         }],
-        owner: None,
+        ..PodOptions::default()
     };
     let told = HostPorts::from([(
         "b".to_owned(),

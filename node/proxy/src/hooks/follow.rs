@@ -93,6 +93,10 @@ impl Follow {
         self.hooks.ways(pods)
     }
 
+    pub fn uplink_addresses(&self) -> BTreeMap<u32, BTreeSet<IpAddr>> {
+        self.hooks.uplink_addresses()
+    }
+
     /// Looks, without changing anything: what comes first in a daemon.
     pub fn look(&mut self) {
         let looked = self.hooks.look();

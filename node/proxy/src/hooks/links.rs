@@ -67,6 +67,8 @@ pub struct Uplink {
     pub mtu: u32,
     pub is_virtual: bool,
     pub xdp: Option<u32>,
+    /// Its own, of those that others can use.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// The uplinks are those in `named`; if that is empty, the links with the
@@ -80,12 +82,15 @@ pub fn decide(
     let uplink = |index: u32| {
         let link = seen.links.get(&index)?;
         let mac = link.mac.filter(|_| !link.is_loopback && !is_pods(index))?;
+        let own = seen.addresses.iter();
+        let own = own.filter(|(ip, owner)| *owner == index && is_reachable(*ip));
         let uplink = Uplink {
             name: link.name.clone(),
             mac,
             mtu: link.mtu,
             is_virtual: link.is_virtual,
             xdp: link.xdp,
+            addresses: own.map(|(ip, _)| *ip).collect(),
         };
         Some((index, uplink))
     };
@@ -439,6 +444,19 @@ mod tests {
                 "fd00::11"
             ]
         );
+    }
+
+    #[test]
+    fn an_uplink_has_its_own_addresses() {
+        let links = decide(&seen(), &["172.30.0.11".parse().unwrap()], &[], |index| {
+            index == 9
+        });
+        let of = |index| {
+            let addresses = links.uplinks[&index].addresses.iter();
+            addresses.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(of(2), ["172.30.0.11", "fd00::11"]);
+        assert_eq!(of(3), ["198.51.100.7"]);
     }
 
     #[test]

@@ -120,6 +120,8 @@ fn process() {
                 xdp: vetch_proxy::Xdp::Off,
                 load_balancer_mode: vetch_proxy::LoadBalancerMode::Snat,
                 vxlan_vni: 86,
+                masquerade: vetch_proxy::Masquerade::On,
+                non_masquerade_cidrs: Vec::new(),
                 connection_metrics: false,
                 healthz_address: None,
                 metrics_address: None,

@@ -36,8 +36,8 @@ use crate::{
 const CLIENT: [&str; 2] = ["172.30.0.3", "fd30::3"];
 const DIALLED: [&str; 2] = ["172.30.0.4", "fd30::4"];
 const PODS_NODE: [&str; 2] = [NODE, "fd30::1"];
-const POD_V6: &str = "fd10::2";
-const PODS_V6: &str = "fd10::/64";
+pub const POD_V6: &str = "fd10::2";
+pub const PODS_V6: &str = "fd10::/64";
 const PORT: u16 = 30080;
 
 fn parse<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -81,7 +81,7 @@ fn town() -> Town {
 
 /// Pods have no IPv6 of the network's; this one has the programs', and a router
 /// that it need not look for.
-fn give_v6(daemon: &Daemon, pod: &Pod) {
+pub fn give_v6(daemon: &Daemon, pod: &Pod) {
     let path = maps_dir(&daemon.pin_dir).join(maps::PODS);
     let data = aya::maps::MapData::from_pin(path).unwrap();
     let mut pods: aya::maps::HashMap<_, Address, vetch_ebpf_common::Pod> =

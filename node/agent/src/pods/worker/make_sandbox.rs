@@ -9,6 +9,7 @@ use vetch_runtime::{SandboxId, SandboxStatus};
 
 use super::clean;
 use super::job::Outcome;
+use crate::pods::bandwidth::BandwidthError;
 use crate::pods::cluster_dns;
 use crate::pods::context::Context;
 use crate::pods::datapath;
@@ -32,6 +33,8 @@ enum SandboxError {
     Network(String),
     #[error("services have not yet been read at least once, cannot find the cluster's DNS")]
     Services,
+    #[error(transparent)]
+    Bandwidth(#[from] BandwidthError),
     #[error("the sandbox has no network namespace")]
     NoNamespace,
     #[error(transparent)]
@@ -102,7 +105,7 @@ impl SandboxJob {
             vec![context.config.node_ip]
         } else {
             let netns = sandbox.netns.as_ref().ok_or(SandboxError::NoNamespace)?;
-            let (options, warnings) = datapath::options(&self.pod);
+            let (options, warnings) = datapath::options(&self.pod)?;
             if tell {
                 for message in warnings {
                     let teller = context.recorder.pod(&self.pod);
