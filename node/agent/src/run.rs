@@ -21,7 +21,8 @@ use crate::server::{self, ApiPods, ServerConfig, ServerError, Settings};
 
 pub struct AgentConfig {
     pub node_name: String,
-    pub node_ip: IpAddr,
+    /// One of each family at most, the main one first.
+    pub node_ips: Vec<IpAddr>,
     /// Of the Node, beside the ones every node has.
     pub labels: BTreeMap<String, String>,
     /// Volumes of pods and the serving certificate; its disk is the node's.
@@ -92,7 +93,7 @@ pub async fn run(
     };
     let node = NodeConfig {
         name: config.node_name.clone(),
-        ip: config.node_ip,
+        ips: config.node_ips.clone(),
         labels: config.labels,
         kubelet_port: port,
         max_pods: config.max_pods,
@@ -103,7 +104,7 @@ pub async fn run(
     };
     let pods = PodsConfig {
         node_name: config.node_name.clone(),
-        node_ip: config.node_ip,
+        node_ips: config.node_ips.clone(),
         pod_dir: config.root_dir.join("pods"),
         pod_log_dir: config.pod_log_dir,
         seccomp_root: config.seccomp_root,
@@ -115,7 +116,7 @@ pub async fn run(
         missing_controllers: runtime.missing_controllers(),
     };
     let server = ServerConfig {
-        node_ip: config.node_ip,
+        node_ips: config.node_ips,
         listener: config.kubelet,
         client_authorities: config.client_authorities,
         certificate_dir: config.root_dir.join("pki"),

@@ -48,12 +48,12 @@ pub async fn run(setup: Setup) -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let labels = args.labels();
     let node_name = args.node_name.context("--node-name is missing")?;
-    let node_ip = args.node_ip.context("--node-ip is missing")?;
+    let node_ips = args.node_ip;
     let client_authorities = authorities(&config);
     if client_authorities.is_empty() {
         warn!("the kubeconfig has no certificate authority: the kubelet API takes tokens only");
     }
-    info!(node = node_name, address = %node_ip, server = %config.cluster_url, "joining");
+    info!(node = node_name, addresses = ?node_ips, server = %config.cluster_url, "joining");
     let client = super::client::connect(&config)?;
 
     let cri = CriConfig {
@@ -61,12 +61,19 @@ pub async fn run(setup: Setup) -> Result<()> {
         serves_host_ports: true,
         ..cri_config(&places, &args.runtime)
     };
-    let (runtime, network) = open(&places, shim, args.runtime, node_name.clone(), node_ip).await?;
+    let (runtime, network) = open(
+        &places,
+        shim,
+        args.runtime,
+        node_name.clone(),
+        node_ips.clone(),
+    )
+    .await?;
 
     let shutdown = CancellationToken::new();
     let proxy = ProxyConfig {
         node_name: node_name.clone(),
-        node_ips: vec![node_ip],
+        node_ips: node_ips.clone(),
         cgroup: places.cgroup_root.clone(),
         pin_dir: places.pin_dir,
         service_proxy_name: args.service_proxy_name,
@@ -82,7 +89,7 @@ pub async fn run(setup: Setup) -> Result<()> {
     let (pressure, table_pressure) = tokio::sync::watch::channel(None);
     let agent = AgentConfig {
         node_name,
-        node_ip,
+        node_ips,
         labels,
         root_dir: places.root_dir,
         pod_log_dir: args.pod_log_dir,
@@ -149,7 +156,7 @@ async fn open(
     shim: PathBuf,
     args: RuntimeArgs,
     node_name: String,
-    node_ip: IpAddr,
+    node_ips: Vec<IpAddr>,
 ) -> Result<(Runtime, Network)> {
     let runtime = Runtime::open(RuntimeConfig {
         root_dir: places.root_dir.clone(),
@@ -163,7 +170,7 @@ async fn open(
     .context("open the runtime")?;
     let network = Network::open(NetworkConfig {
         node_name,
-        node_ip,
+        node_ips,
         state_dir: network_dir(places),
         mtu: None,
     })

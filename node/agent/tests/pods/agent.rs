@@ -48,7 +48,7 @@ impl Agent {
         }
         let network = Network::open(NetworkConfig {
             node_name: NODE.into(),
-            node_ip: lab.node_ip(),
+            node_ips: vec![lab.node_ip()],
             state_dir: lab.path("network"),
             mtu: None,
         })
@@ -60,7 +60,7 @@ impl Agent {
             .unwrap();
         let config = PodsConfig {
             node_name: NODE.into(),
-            node_ip: lab.node_ip(),
+            node_ips: vec![lab.node_ip()],
             pod_dir: lab.path("pods"),
             pod_log_dir: lab.path("logs"),
             seccomp_root: lab.path("seccomp"),
