@@ -5,19 +5,21 @@
 //! node-1   eth0   ── node-1  ├ br0   in the hub's namespace
 //! node-2   eth0   ── node-2  ┘
 //! ```
+//! All have an IPv4 address, and one of IPv6 where the cluster has that.
 //! The machine routes all pods to the first node, which knows the others' pods. Nodes have no
 //! default route: the way out comes with its own issue, and until then a packet for elsewhere is
 //! refused at once instead of lost on a machine that does not forward.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::cluster::{Cluster, Name};
 use crate::netlink::{Link, Netlink, block_on};
-use crate::plan::{machine_address, node_address};
+use crate::plan::{families, machine_address, node_address};
 use crate::state::State;
 
 const BRIDGE: &str = "br0";
@@ -59,11 +61,8 @@ pub fn ensure(cluster: &Cluster, state: &State) -> Result<()> {
         let (link, port) = cable.ensure().await?;
         machine.set_alias(link.index, &alias(&cluster.name)).await?;
         hub.set_controller(port.index, bridge.index).await?;
-        let prefix = state.subnet.prefix_len();
-        machine
-            .add_address(link.index, machine_address(state.subnet), prefix)
-            .await?;
-        machine.set_up(link.index).await?;
+        let own = machine_address(state.subnet).into();
+        give(&machine, &link, state, own, families::machine_ips(state)).await?;
 
         for (number, name) in (1..).zip(state.node_names()) {
             let netns = cluster.paths.node(&name).namespace("net");
@@ -79,14 +78,44 @@ pub fn ensure(cluster: &Cluster, state: &State) -> Result<()> {
             };
             let (port, link) = cable.ensure().await?;
             hub.set_controller(port.index, bridge.index).await?;
-            node.add_address(link.index, node_address(state.subnet, number), prefix)
-                .await?;
-            node.set_up(link.index).await?;
+            let own = node_address(state.subnet, number).into();
+            let ips = families::node_ips(state, number);
+            give(&node, &link, state, own, ips).await?;
         }
-        machine
-            .add_route(state.pod_cidr, node_address(state.subnet, 1))
-            .await
+        for (cidr, via) in families::pod_cidrs(state)
+            .into_iter()
+            .zip(families::node_ips(state, 1))
+        {
+            machine.add_route(cidr, via).await?;
+        }
+        Ok(())
     })
+}
+
+/// Sets the link up with its address of IPv4, which the way to the API server needs, and those that
+/// the cluster knows.
+async fn give(
+    netlink: &Netlink,
+    link: &Link,
+    state: &State,
+    own: IpAddr,
+    known: Vec<IpAddr>,
+) -> Result<()> {
+    netlink.set_up(link.index).await?;
+    for ip in known.into_iter().chain([own]) {
+        let prefix = match ip {
+            IpAddr::V4(_) => state.subnet.prefix_len(),
+            IpAddr::V6(_) => families::subnet_v6(state).prefix_len(),
+        };
+        netlink.add_address(link.index, ip, prefix).await?;
+    }
+    Ok(())
+}
+
+/// Whether links that come to the machine may have IPv6 addresses.
+pub fn has_ipv6() -> bool {
+    let off = fs::read_to_string("/proc/sys/net/ipv6/conf/default/disable_ipv6");
+    off.is_ok_and(|off| off.trim() == "0")
 }
 
 /// Unplugs a node that is no longer wanted.
@@ -137,7 +166,7 @@ pub fn used(name: &Name) -> Result<Used> {
             .filter(|route| route.link.is_none() || route.link != own)
             .filter_map(|route| match route.destination {
                 // The default route is in nobody's way.
-                Some(ipnet::IpNet::V4(network)) if network.prefix_len() > 0 => Some(network),
+                Some(IpNet::V4(network)) if network.prefix_len() > 0 => Some(network),
                 _ => None,
             })
             .collect();
