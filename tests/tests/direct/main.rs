@@ -1,5 +1,8 @@
 //! Direct server return on a cluster: `vetch-node --load-balancer-mode dsr`, and a client outside, which is the machine
-//! that the nodes stand on.
+//! that the nodes stand on. Beside it where packets get as they are, and IPv6.
+
+mod connectivity;
+mod ipv6;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -27,7 +30,7 @@ fn objects(node: &Node) -> [Value; 2] {
         }),
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "far"},
-            "spec": {"type": "NodePort", "selector": {"app": "far"}, "ports": [
+            "spec": {"type": "NodePort", "ipFamilyPolicy": "PreferDualStack", "selector": {"app": "far"}, "ports": [
                 {"name": "http", "port": 80, "targetPort": 8080},
                 {"name": "udp", "protocol": "UDP", "port": 82, "targetPort": 8082},
             ]},
@@ -60,24 +63,24 @@ fn a_client_outside_is_answered_by_the_pods_own_node() -> Result<()> {
     let namespace = Namespace::create(&cluster, "direct")?;
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects(far)});
     namespace.apply(&list.to_string())?;
-    let at = |port: u16| -> Result<SocketAddr> {
-        Ok((dialled.address.parse::<std::net::IpAddr>()?, port).into())
-    };
+    for ip in dialled.ips()? {
+        let http = SocketAddr::new(ip, node_port(&namespace, 0)?);
+        let (said, own) = eventually(MINUTE, "the node port answers", || get(http))?;
+        // By way of the dialled node, and no node put its own address in the client's place.
+        ensure!(said.contains(&format!("remote: {own}\n")), "{own}: {said}");
 
-    let http = at(node_port(&namespace, 0)?)?;
-    let (said, own) = eventually(MINUTE, "the node port answers", || get(http))?;
-    // By way of the dialled node, and no node put its own address in the client's place.
-    ensure!(said.contains(&format!("remote: {own}\n")), "{own}: {said}");
-
-    // A connected socket takes datagrams from whom it has dialled alone.
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.connect(at(node_port(&namespace, 1)?)?)?;
-    socket.set_read_timeout(Some(TIMEOUT))?;
-    eventually(MINUTE, "a datagram is answered", || {
-        socket.send(b"word")?;
-        let mut answer = [0; 64];
-        let count = socket.recv(&mut answer)?;
-        ensure!(&answer[..count] == b"far: word", "{:?}", &answer[..count]);
-        Ok(())
-    })
+        // A connected socket takes datagrams from whom it has dialled alone.
+        let any = if ip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any)?;
+        socket.connect((ip, node_port(&namespace, 1)?))?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        eventually(MINUTE, "a datagram is answered", || {
+            socket.send(b"word")?;
+            let mut answer = [0; 64];
+            let count = socket.recv(&mut answer)?;
+            ensure!(&answer[..count] == b"far: word", "{:?}", &answer[..count]);
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
