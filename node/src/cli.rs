@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use vetch_network::{Vxlan, VxlanMode};
 use vetch_proxy::{Frontend, LoadBalancerMode, Xdp};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
@@ -45,6 +46,9 @@ pub enum Command {
     /// Calls and packets that did not get through, one by one, as far as the programs told of them;
     /// works while the daemon is down
     Drops(DropsArgs),
+    /// By which ways packets of pods go: the uplinks and programs there, and each other node's pods with
+    /// their way, directly or in VXLAN; from the kernel, whether a daemon runs or not
+    Status(MapsArgs),
     /// Has this kernel's verifier look at every program of this build, with its whole log; nothing is
     /// attached, and no daemon is needed
     Verify(VerifyArgs),
@@ -263,6 +267,22 @@ pub struct DaemonArgs {
         default_value = "snat"
     )]
     pub load_balancer_mode: LoadBalancerMode,
+    /// When packets between pods of different nodes go in VXLAN: cross-subnet, to nodes behind a
+    /// router; always; or never. Calico's vxlanMode; flannel has the first as DirectRouting
+    #[arg(
+        long,
+        value_name = "MODE",
+        env = "VETCH_VXLAN_MODE",
+        default_value = "cross-subnet"
+    )]
+    pub vxlan_mode: VxlanMode,
+    /// The tunnel's UDP port, the same on every node
+    #[arg(long, value_name = "PORT", env = "VETCH_VXLAN_PORT", default_value_t = Vxlan::PORT)]
+    pub vxlan_port: u16,
+    /// The tunnel's network identifier, the same on every node
+    #[arg(long, value_name = "VNI", env = "VETCH_VXLAN_VNI", default_value_t = Vxlan::VNI,
+        value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    pub vxlan_vni: u32,
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]
     pub node_labels: Vec<(String, String)>,
@@ -325,6 +345,14 @@ pub struct CleanupArgs {
 }
 
 impl DaemonArgs {
+    pub fn vxlan(&self) -> Vxlan {
+        Vxlan {
+            mode: self.vxlan_mode,
+            port: self.vxlan_port,
+            vni: self.vxlan_vni,
+        }
+    }
+
     pub fn labels(&self) -> BTreeMap<String, String> {
         self.node_labels.iter().cloned().collect()
     }
@@ -394,6 +422,10 @@ mod tests {
             "--load-balancer-mode",
             "dsr",
             "--connection-metrics",
+            "--vxlan-mode",
+            "always",
+            "--vxlan-port",
+            "8472",
         ];
         let cli = parse(&[&NEEDED[..], &more].concat()).unwrap();
         let labels = cli.daemon.labels();
@@ -411,6 +443,16 @@ mod tests {
         let default = parse(&NEEDED).unwrap().daemon.load_balancer_mode;
         assert_eq!(default, LoadBalancerMode::Snat);
         assert!(cli.daemon.connection_metrics);
+        let vxlan = Vxlan {
+            mode: VxlanMode::Always,
+            port: 8472,
+            vni: Vxlan::VNI,
+        };
+        assert_eq!(cli.daemon.vxlan(), vxlan);
+        assert_eq!(parse(&NEEDED).unwrap().daemon.vxlan(), Vxlan::default());
+        for wrong in [["--vxlan-mode", "auto"], ["--vxlan-vni", "16777216"]] {
+            assert!(parse(&[&NEEDED[..], &wrong].concat()).is_err(), "{wrong:?}");
+        }
         assert!(!parse(&NEEDED).unwrap().daemon.connection_metrics);
         assert!(parse(&[&NEEDED[..], &["--node-labels", "zone"]].concat()).is_err());
     }

@@ -15,6 +15,7 @@ mod mount_namespace;
 mod mount_table;
 mod programs;
 mod service;
+mod status;
 mod table;
 mod verify;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Some(Command::Ct(command)) => ct::main(&command),
         Some(Command::Maps(args)) => maps::main(&args),
         Some(Command::Drops(args)) => drops::main(&args),
+        Some(Command::Status(args)) => status::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Cri(args)) => daemon::cri(args),
         Some(Command::Cleanup(args)) => cleanup::main(&args),

@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::Serialize;
 
 use crate::cluster::Cluster;
-use crate::plan::{IpFamily, families, machine_address, node_address};
+use crate::plan::{IpFamily, families};
 use crate::service::Part;
 use crate::state::State;
 
@@ -111,7 +111,7 @@ pub fn of(cluster: &Cluster, state: &State) -> Description {
     };
     let node = |(number, name): (u32, String)| {
         let paths = cluster.paths.node(&name);
-        let address = node_address(state.subnet, number);
+        let address = state.segments().node_address(number);
         let part = Part::Node(name.clone());
         Node {
             address,
@@ -149,7 +149,7 @@ pub fn of(cluster: &Cluster, state: &State) -> Description {
         service_cidrs,
         machine: Machine {
             link: state.link.clone(),
-            address: machine_address(state.subnet),
+            address: state.segments().machine_address(),
             addresses: families::machine_ips(state),
         },
         cgroup: cluster.cgroup.path().to_owned(),

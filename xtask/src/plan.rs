@@ -27,6 +27,7 @@ pub struct Wishes {
     pub nodes: Option<u32>,
     pub ip_family: Option<IpFamily>,
     pub subnet: Option<Ipv4Net>,
+    pub subnets: Option<u32>,
     pub pod_cidr: Option<Ipv4Net>,
     pub service_cidr: Option<Ipv4Net>,
     pub api_port: Option<u16>,
@@ -110,8 +111,13 @@ pub fn node_address(subnet: Ipv4Net, number: u32) -> Ipv4Addr {
     nth(subnet, 1 + number)
 }
 
-/// The last addresses of the nodes' network that no node has, first and last; None where nodes fill it.
-pub fn load_balancer_pool(subnet: Ipv4Net, nodes: u32) -> Option<(Ipv4Addr, Ipv4Addr)> {
+/// The last addresses of the nodes' network that no node has, first and last; None where nodes fill it,
+/// and on several links: each address is at home on one, and any node may be told to announce it.
+pub fn load_balancer_pool(state: &State) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    (state.subnets == 1).then(|| pool(state.subnet, state.nodes))?
+}
+
+fn pool(subnet: Ipv4Net, nodes: u32) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let last = u32::from(subnet.broadcast()).checked_sub(1)?;
     let behind_nodes = u32::from(node_address(subnet, nodes)).checked_add(1)?;
     let first = behind_nodes.max(last.saturating_sub(POOL - 1));
@@ -138,6 +144,12 @@ pub fn decide(
         subnets,
         taken.networks,
     )?;
+    let subnets = kept(
+        "number of the nodes' links",
+        wishes.subnets,
+        before.map(|state| state.subnets),
+    )?
+    .unwrap_or(1);
     let pod_cidr = network(
         ("the pods' network", "pod-cidr"),
         wishes.pod_cidr,
@@ -188,6 +200,7 @@ pub fn decide(
             .unwrap_or(1),
         link: link(before.map(|state| state.link.as_str()), taken)?,
         subnet,
+        subnets,
         pod_cidr,
         service_cidr,
         api_port,
@@ -311,9 +324,7 @@ fn check_room(state: &State) -> Result<(), PlanError> {
     if wanted == 0 {
         return Err(PlanError::NoNodes);
     }
-    // Without the network's, the broadcast and the machine's address.
-    let room = (1_u64 << (32 - u32::from(subnet.prefix_len()))).saturating_sub(3);
-    let room = u32::try_from(room).unwrap_or(u32::MAX);
+    let room = state.segments().room();
     if wanted > room {
         return Err(PlanError::Subnet {
             wanted,

@@ -148,6 +148,7 @@ fn choose(cluster: &Cluster, args: &UpArgs, before: Option<&State>) -> Result<St
         nodes: args.nodes,
         ip_family: args.ip_family,
         subnet: args.subnet,
+        subnets: args.subnets,
         pod_cidr: args.pod_cidr,
         service_cidr: args.service_cidr,
         api_port: args.api_port,

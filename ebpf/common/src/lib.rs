@@ -28,6 +28,7 @@ mod memory;
 mod names;
 mod neighbour;
 mod next_hop;
+mod peer_pods;
 mod reason;
 mod refusal;
 mod service;
@@ -53,6 +54,7 @@ pub use latency::Latency;
 pub use memory::{Affinity, AffinityKey, BackendKey, Live, Pod, ReverseKey, SourceRange, Traffic};
 pub use neighbour::{ALL_NODES, ALL_NODES_MAC, Advertisement, Arp, Mac, Solicitation, Uplink};
 pub use next_hop::NextHop;
+pub use peer_pods::PeerPods;
 pub use reason::Reason;
 pub use refusal::{ErrorPace, EventPace, TcpHeader, answerable, quoted, reset};
 pub use service::{From, List, Service, ServiceWord, Terms};
@@ -98,6 +100,8 @@ pub mod variables {
     /// The ifindex of the node's uplink, u32, if it has one only and every other
     /// node is behind it; 0 leaves packets for other nodes to the stack.
     pub const NODE_LINK: &str = "NODE_LINK";
+    /// The identifier of the nodes' VXLAN network, u32.
+    pub const VXLAN_VNI: &str = "VXLAN_VNI";
     /// Whether backends on other nodes answer clients outside themselves, u32; 0 or
     /// 1. Flows go on as they began.
     pub const DIRECT_RETURN: &str = "DIRECT_RETURN";
@@ -176,6 +180,7 @@ pub const LAYOUT: u32 = fnv1a(&[
     size_of::<Pod>() as u32,
     size_of::<Traffic>() as u32,
     size_of::<Uplink>() as u32,
+    size_of::<PeerPods>() as u32,
     size_of::<Connection>() as u32,
     size_of::<Latency>() as u32,
     size_of::<Live>() as u32,

@@ -31,7 +31,7 @@ names! {
         /// Dropped: a flow could not be recorded.
         FlowTable = 10 "flow-table",
         /// Dropped: of another node's load balancer, for nobody that is known here;
-        /// or it has no hop left to another node.
+        /// or it has no hop left to another node; or it came in VXLAN, and from no node.
         Tunnel = 11 "tunnel",
         /// Refused: longer than the way to the backend's node lets pass.
         TooLong = 12 "too-long",

@@ -6,7 +6,7 @@ use aya::Pod;
 
 use crate::{
     Address, Affinity, AffinityKey, BackendKey, Endpoint, Flow, Frontend, FrontendKey, Latency,
-    Live, ReverseKey, SourceRange, Sweep, Traffic, Tuple, Uplink,
+    Live, PeerPods, ReverseKey, SourceRange, Sweep, Traffic, Tuple, Uplink,
 };
 
 // SAFETY: each is `repr(C)` or packed, of integers and arrays of them, and has
@@ -31,6 +31,8 @@ unsafe impl Pod for Latency {}
 unsafe impl Pod for Live {}
 // SAFETY: as above.
 unsafe impl Pod for crate::Pod {}
+// SAFETY: as above.
+unsafe impl Pod for PeerPods {}
 // SAFETY: as above.
 unsafe impl Pod for ReverseKey {}
 // SAFETY: as above.

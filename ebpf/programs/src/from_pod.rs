@@ -33,7 +33,10 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
         if let Some(pod) = forward::pod(&work.packet.dst) {
             return forward::to_pod(ctx, Hook::Pod, &work.packet, pod);
         }
-        dial(ctx, work, Hook::Pod)?;
+        match dial(ctx, work, Hook::Pod) {
+            Err(Error::Pass) => return forward::to_peer(ctx, &work.packet),
+            dialled => dialled?,
+        }
     } else if forward::is_stuck(ctx, work) {
         return Ok(PASS);
     }

@@ -9,8 +9,8 @@ use vetch_ebpf_common::{
     Address, Affinity, AffinityKey, BackendKey, EVENTS_BYTES, Endpoint, ErrorPace, EventPace, Flow,
     FragmentKey, FragmentPorts, Frontend, FrontendKey, Latency, MAX_ADDRESSES, MAX_AFFINITY,
     MAX_BACKENDS, MAX_FLOWS, MAX_FRAGMENTS, MAX_FRONTENDS, MAX_LATENCIES, MAX_PEER_PODS, MAX_PODS,
-    MAX_REVERSE, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, Pod, Reason, ReverseKey,
-    Service, Slot, SourceRange, Sweep, Traffic, Tuple, Uplink,
+    MAX_REVERSE, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, PeerPods, Pod, Reason,
+    ReverseKey, Service, Slot, SourceRange, Sweep, Traffic, Tuple, Uplink,
 };
 
 #[map]
@@ -50,7 +50,8 @@ pub static NETNS_FLAGS: HashMap<u64, u32> = HashMap::pinned(MAX_PODS, BPF_F_NO_P
 
 /// Ranges of addresses of other nodes' pods, IPv4's in IPv6.
 #[map]
-pub static PEER_PODS: LpmTrie<[u32; 4], u32> = LpmTrie::pinned(MAX_PEER_PODS, BPF_F_NO_PREALLOC);
+pub static PEER_PODS: LpmTrie<[u32; 4], PeerPods> =
+    LpmTrie::pinned(MAX_PEER_PODS, BPF_F_NO_PREALLOC);
 
 /// Conversations by packet, each direction by the tuple that its packets come
 /// with.

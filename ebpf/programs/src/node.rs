@@ -11,6 +11,8 @@ static NODE_V6: [u32; 4] = [0; 4];
 #[unsafe(no_mangle)]
 static NODE_LINK: u32 = 0;
 #[unsafe(no_mangle)]
+static VXLAN_VNI: u32 = 0;
+#[unsafe(no_mangle)]
 static DIRECT_RETURN: u32 = 0;
 #[unsafe(no_mangle)]
 static LEARN_NEXT_HOPS: u32 = 0;
@@ -43,6 +45,13 @@ pub fn address(v4: bool) -> Address {
 pub fn link() -> u32 {
     // SAFETY: as above.
     unsafe { core::ptr::read_volatile(&raw const NODE_LINK) }
+}
+
+/// The identifier of what nodes send each other in VXLAN.
+#[inline(always)]
+pub fn vni() -> u32 {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const VXLAN_VNI) }
 }
 
 /// Whether backends on other nodes answer clients outside themselves.

@@ -21,8 +21,8 @@ use nix::{
 };
 use vetch_ebpf_common::{
     self as kernel, Address, BackendKey, Endpoint, Event, Flow, Frontend, FrontendKey, NextHop,
-    Pod, Protocol, Reason, ServiceWord, Slot, SourceRange, Sweep, Terms, Traffic, Tuple, Uplink,
-    addresses, maps, variables,
+    PeerPods, Pod, Protocol, Reason, ServiceWord, Slot, SourceRange, Sweep, Terms, Traffic, Tuple,
+    Uplink, addresses, maps, variables,
 };
 
 use crate::{Frame, namespace::ip_command};
@@ -70,7 +70,15 @@ pub const NODE_V6: &str = "fd00:ff::10";
 
 /// The one at the driver, which is given frames with another context.
 const WIRE: &str = "from_wire";
-const PROGRAMS: [&str; 6] = ["from_pod", "to_pod", "from_net", "to_net", "sweep", WIRE];
+const PROGRAMS: [&str; 7] = [
+    "from_pod",
+    "to_pod",
+    "from_net",
+    "from_tunnel",
+    "to_net",
+    "sweep",
+    WIRE,
+];
 
 /// What a node's programs are loaded with.
 #[derive(Clone, Copy, Debug)]
@@ -324,11 +332,11 @@ impl Lab {
     }
 
     /// Where pods of another node are; `prefix` as of an IPv6 range.
-    pub fn peer_pods(&mut self, address: &str, prefix: u32) {
+    pub fn peer_pods(&mut self, address: &str, prefix: u32, way: PeerPods) {
         let map = self.ebpf.map_mut(maps::PEER_PODS).unwrap();
-        let mut ranges: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(map).unwrap();
+        let mut ranges: LpmTrie<_, [u8; 16], Raw<PeerPods>> = LpmTrie::try_from(map).unwrap();
         let key = Key::new(prefix, ip(address).octets());
-        ranges.insert(&key, 1, 0).unwrap();
+        ranges.insert(&key, Raw(way), 0).unwrap();
     }
 
     pub fn uplink(&mut self, ifindex: u32, mtu: u32) {

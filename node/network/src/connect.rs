@@ -35,7 +35,7 @@ impl Inner {
         for address in addresses {
             link::add_address(pod.netlink, index, *address).await?;
         }
-        link::set_up(pod.netlink, index, Some(self.mtu)).await?;
+        link::set_up(pod.netlink, index, Some(self.mtu.get())).await?;
         for address in addresses {
             let gateway = link::gateway(*address);
             link::add_neighbour(pod.netlink, index, gateway, pair.host_mac).await?;
@@ -67,7 +67,7 @@ impl Inner {
                 sysctl::forward_ipv6_from(&link.name)
             }
         })??;
-        link::set_up(&self.netlink, link.index, Some(self.mtu)).await?;
+        link::set_up(&self.netlink, link.index, Some(self.mtu.get())).await?;
         link::add_neighbour(&self.netlink, link.index, address, pair.pod_mac).await?;
         // The node talks to its pods with the address others know it by. The
         // kernel refuses one that the node has not got, as while its cable is

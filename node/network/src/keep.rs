@@ -7,23 +7,25 @@
 //! them back. An IPv6 route only loses its source with an address; what goes
 //! with a link is announced, of pods that end as well.
 //!
-//! Input: announcements of addresses and links, and of routes of ours that
-//! somebody removed; a timer for whatever else there is. Output: the routes to
-//! this node's pods and to the peers, and forwarding from the links that have
-//! the node's addresses.
+//! Input: announcements of addresses and links, of routes to the peers' nodes, and
+//! of routes and rules of ours that somebody removed; a timer for whatever else
+//! there is. Output: the routes to this node's pods and to the peers, the tunnel to
+//! these, and forwarding from the links that have the node's addresses.
 
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
 use futures::{FutureExt, StreamExt};
+use ipnet::IpNet;
 use netlink_packet_route::{
-    RouteNetlinkMessage,
+    AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{LinkAttribute, LinkMessage},
+    route::{RouteAddress, RouteAttribute, RouteMessage},
 };
 use rtnetlink::{MulticastGroup, packet_core::NetlinkPayload};
 use tracing::{info, warn};
@@ -31,7 +33,10 @@ use tracing::{info, warn};
 use crate::{
     Error, Inner, PodAddresses,
     link::{self, Link, Pair, gateway},
+    mtu,
+    overlay::Told,
     route::{self, Route},
+    rule,
 };
 
 /// Changes come in crowds: an address goes, then its link's flags change.
@@ -45,8 +50,10 @@ pub async fn run(inner: &Inner) -> Result<Infallible, Error> {
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv4Rule,
         MulticastGroup::Ipv6Ifaddr,
         MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv6Rule,
     ];
     let (_open, mut announced) = inner.netns.announcements(&groups)?;
     let mut said = None;
@@ -74,7 +81,9 @@ pub async fn run(inner: &Inner) -> Result<Infallible, Error> {
                 () = &mut timer => break,
                 message = announced.next() => {
                     let (message, _) = message.ok_or(Error::Announcements)?;
-                    if is_reason(&message.payload, |link| inner.attached.has_link(link)) {
+                    let told = inner.told.lock().await;
+                    if is_reason(&message.payload, &told, |link| inner.attached.has_link(link)) {
+                        drop(told);
                         tokio::time::sleep(SETTLE).await;
                         while let Some(Some(_)) = announced.next().now_or_never() {}
                         break;
@@ -85,10 +94,11 @@ pub async fn run(inner: &Inner) -> Result<Infallible, Error> {
     }
 }
 
-/// Whether a route of ours may be gone, or possible again. `is_attached` tells
-/// of a link whether it is a pod's that is not on its way out.
+/// Whether a route of ours may be gone, possible again, or lead another way.
+/// `is_attached` tells of a link whether it is a pod's that is not on its way out.
 fn is_reason(
     payload: &NetlinkPayload<RouteNetlinkMessage>,
+    told: &Told,
     is_attached: impl Fn(u32) -> bool,
 ) -> bool {
     match payload {
@@ -99,18 +109,38 @@ fn is_reason(
             RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
                 !is_pods(link)
             }
+            RouteNetlinkMessage::NewRoute(route) => leads_to_peer(route, told),
             RouteNetlinkMessage::DelRoute(message) if route::is_ours(message) => {
                 match route::parse(message.clone()) {
                     Some(route) if route.is_pods() => route.link.is_none_or(is_attached),
                     _ => true,
                 }
             }
+            RouteNetlinkMessage::DelRoute(route) => leads_to_peer(route, told),
+            RouteNetlinkMessage::DelRule(rule) => rule::is_ours(rule),
             _ => false,
         },
         // Something was missed.
         NetlinkPayload::Overrun(_) => true,
         _ => false,
     }
+}
+
+/// Whether it is another's, and decides whether a router is before a peer.
+fn leads_to_peer(route: &RouteMessage, told: &Told) -> bool {
+    let destination = route.attributes.iter().find_map(|one| match one {
+        RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        RouteAttribute::Destination(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    });
+    // A default route has none.
+    let any = match route.header.address_family {
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let length = route.header.destination_prefix_length;
+    let network = IpNet::new(destination.unwrap_or(any), length);
+    !route::is_ours(route) && network.is_ok_and(|network| told.leads_to_peer(&network))
 }
 
 /// Pods' gateways and what the kernel gives each link: no route of ours has it as
@@ -135,12 +165,13 @@ fn is_pods(message: &LinkMessage) -> bool {
 /// Answers how many routes were missing. What cannot be put back keeps nothing
 /// else from it.
 async fn restore(inner: &Inner) -> Result<usize, Error> {
-    let mut sources = Vec::new();
+    let (mut sources, mut mtus) = (Vec::new(), Vec::new());
     for node_ip in &inner.node_ips {
         if let Some(uplink) = link::owning(&inner.netlink, *node_ip).await? {
             // A driver that was loaded anew has made a new link.
             inner.forward_from(&uplink, *node_ip)?;
             sources.push(*node_ip);
+            mtus.push(mtu::of(uplink.mtu, inner.own.vxlan.mode, *node_ip));
         }
     }
     let records = inner.ipam(|ipam| ipam.addresses()).await;
@@ -148,6 +179,9 @@ async fn restore(inner: &Inner) -> Result<usize, Error> {
     let present = route::list(&inner.netlink).await?;
     let mut restored = 0;
     let mut result = Ok(());
+    if let Some(mtu) = mtus.into_iter().min() {
+        result = inner.mtu.follow(mtu, &links, &inner.netlink).await;
+    }
     for pod in missing(&records, &links, &present, &sources) {
         match inner.connect_host(&pod.pair, pod.link, pod.address).await {
             Ok(()) => restored += 1,
@@ -159,12 +193,9 @@ async fn restore(inner: &Inner) -> Result<usize, Error> {
             failed => result = result.and(failed),
         }
     }
-    let peers = inner.peer_routes.lock().await;
-    if let Some(wanted) = peers.as_ref() {
-        match route::reconcile_peers(&inner.netlink, wanted).await {
-            Ok(new) => restored += new,
-            Err(error) => result = result.and(Err(error.into())),
-        }
+    match inner.tell(|_| {}).await {
+        Ok(new) => restored += new,
+        Err(error) => result = result.and(Err(error)),
     }
     result.map(|()| restored)
 }
@@ -222,6 +253,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::{
+        route::RouteProtocol,
+        rule::{RuleAttribute, RuleMessage},
+    };
+
     use super::*;
 
     /// A node's addresses, and a pod's.
@@ -317,6 +353,24 @@ mod tests {
         };
         let pods = Pair::of("a").host_name;
         let [v4, v6] = POD.map(|pod| move |link| route::to_pod(ip(pod), link, None));
+        let told = Told {
+            peers: Some(vec![crate::Peer {
+                name: "far".into(),
+                pod_cidrs: Vec::new(),
+                node_ips: vec![ip("10.1.0.2"), ip("fd01::2")],
+            }]),
+            pod_cidrs: None,
+        };
+        let others = |to: &str, length| {
+            let mut route = route::to_pod(ip(to), 2, None);
+            route.header.destination_prefix_length = length;
+            route.header.protocol = RouteProtocol::Static;
+            route
+        };
+        let to_peer = others("10.1.0.0", 16);
+        let mut default = others("0.0.0.0", 0);
+        default.attributes.clear();
+        let mut rule = RuleMessage::default();
         let cases = [
             (inner(RouteNetlinkMessage::DelAddress(local(NODE[0]))), true),
             (inner(RouteNetlinkMessage::NewAddress(local(NODE[0]))), true),
@@ -340,10 +394,30 @@ mod tests {
             // Its link was deleted.
             (inner(RouteNetlinkMessage::DelRoute(v6(8))), false),
             (inner(RouteNetlinkMessage::NewRoute(v4(7))), false),
+            (inner(RouteNetlinkMessage::NewRoute(to_peer.clone())), true),
+            (inner(RouteNetlinkMessage::DelRoute(to_peer)), true),
+            (
+                inner(RouteNetlinkMessage::NewRoute(others("fd01::", 64))),
+                true,
+            ),
+            (inner(RouteNetlinkMessage::NewRoute(default)), true),
+            (
+                inner(RouteNetlinkMessage::NewRoute(others("10.2.0.0", 16))),
+                false,
+            ),
+            (inner(RouteNetlinkMessage::DelRule(rule.clone())), false),
+            (
+                {
+                    let ours = RuleAttribute::Protocol(route::PROTOCOL);
+                    rule.attributes.push(ours);
+                    inner(RouteNetlinkMessage::DelRule(rule))
+                },
+                true,
+            ),
             (NetlinkPayload::Overrun(Vec::new()), true),
         ];
         for (payload, expected) in cases {
-            let found = is_reason(&payload, |link| link == 7);
+            let found = is_reason(&payload, &told, |link| link == 7);
             assert_eq!(found, expected, "{payload:?}");
         }
     }

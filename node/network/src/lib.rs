@@ -32,23 +32,37 @@ mod host_port;
 mod ipam;
 mod keep;
 mod link;
+mod mtu;
 mod netns;
+mod overlay;
+mod peer_route;
+mod peers;
 mod route;
+mod rule;
 mod sysctl;
+mod tunnel;
+mod way;
+mod ways;
 
 pub use attached::{PodOptions, Pods};
 pub use host_port::{HostPort, HostPorts, PodPorts};
 pub use ipam::IpamError;
 pub use link::LinkError;
 pub use netns::{NetnsError, netns_cookie, tcp_socket};
+pub use route::PROTOCOL as ROUTE_PROTOCOL;
 pub use sysctl::SysctlError;
+pub use tunnel::{TUNNEL_LINK, Vxlan};
 pub use vetch_ebpf_common::Protocol;
+pub use way::VxlanMode;
+pub use ways::{PeerWay, ways};
 
 use attached::{Attached, Sandbox};
 use connect::Inside;
 use ipam::{Ipam, Record};
 use link::{Link, POD_LINK, Pair};
+use mtu::PodMtu;
 use netns::{Netlink, Netns};
+use overlay::{Own, Told};
 
 /// Whether a link of the node's is its end of a pod's, by the name.
 pub fn is_pod_link(name: &str) -> bool {
@@ -66,6 +80,8 @@ pub struct NetworkConfig {
     pub state_dir: PathBuf,
     /// Of the pods' links; the one of the node's own link when absent.
     pub mtu: Option<u32>,
+    /// By which way other nodes' pods are reached.
+    pub vxlan: Vxlan,
 }
 
 /// The addresses of one sandbox, the primary one first.
@@ -79,15 +95,8 @@ pub struct PodAddresses {
 pub struct Peer {
     pub name: String,
     pub pod_cidrs: Vec<IpNet>,
+    /// One of each family at most; the first is its identity.
     pub node_ips: Vec<IpAddr>,
-}
-
-impl Peer {
-    /// Its own of the family of `address`.
-    fn node_ip(&self, address: IpAddr) -> Option<IpAddr> {
-        let mut own = self.node_ips.iter().copied();
-        own.find(|ip| ip.is_ipv4() == address.is_ipv4())
-    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -123,14 +132,14 @@ pub struct Network {
 
 struct Inner {
     node_ips: Vec<IpAddr>,
-    mtu: u32,
+    mtu: PodMtu,
     netns: Netns,
     netlink: Netlink,
     ipam: Arc<Mutex<Ipam>>,
     attached: Attached,
-    /// What the peers ask for; nothing is known of an earlier daemon's until
-    /// they were told once. Held while the kernel's are made so.
-    peer_routes: tokio::sync::Mutex<Option<BTreeMap<IpNet, IpAddr>>>,
+    /// To the other nodes.
+    own: Own,
+    told: tokio::sync::Mutex<Told>,
 }
 
 impl Network {
@@ -145,10 +154,12 @@ impl Network {
         }
         netns.run(|| sysctl::reserve_ports(SNAT_PORTS))??;
         let ipam = Ipam::open(&config.state_dir)?;
-        let smallest = uplinks.iter().map(|(_, uplink)| uplink.mtu).min();
-        // Loopback's 64 KiB are no measure for a pod's link.
-        let own = smallest.ok_or(Error::NoNodeAddress)?.min(9000);
-        let mtu = config.mtu.unwrap_or(own);
+        let mode = config.vxlan.mode;
+        let found = uplinks.iter();
+        let found = found.map(|(node_ip, uplink)| mtu::of(uplink.mtu, mode, *node_ip));
+        let found = found.min().ok_or(Error::NoNodeAddress)?;
+        let mtu = PodMtu::new(config.mtu, found);
+        let own_addresses = config.node_ips.clone();
         let inner = Inner {
             node_ips: config.node_ips,
             mtu,
@@ -156,12 +167,17 @@ impl Network {
             netlink,
             ipam: Arc::new(Mutex::new(ipam)),
             attached: Attached::new(),
-            peer_routes: tokio::sync::Mutex::default(),
+            own: Own {
+                addresses: own_addresses,
+                vxlan: config.vxlan,
+            },
+            told: tokio::sync::Mutex::default(),
         };
         for (node_ip, uplink) in &uplinks {
             inner.forward_from(uplink, *node_ip)?;
         }
         let uplinks: Vec<&str> = uplinks.iter().map(|(_, link)| link.name.as_str()).collect();
+        let mtu = inner.mtu.get();
         info!(node = config.node_name, ?uplinks, mtu, "pod network open");
         Ok(Self {
             inner: Arc::new(inner),
@@ -171,7 +187,16 @@ impl Network {
     /// Takes the addresses of new sandboxes from `cidrs`.
     pub async fn set_pod_cidrs(&self, cidrs: &[IpNet]) -> Result<(), Error> {
         let cidrs = cidrs.to_vec();
+        let told = cidrs.clone();
         self.inner.ipam(move |ipam| ipam.set_cidrs(&cidrs)).await;
+        // Peers that cannot be routed to are none of its concern, and tried again anyhow.
+        let routed = self.inner.tell(|all| all.pod_cidrs = Some(told)).await;
+        if let Err(error) = routed {
+            debug!(
+                error = &error as &dyn std::error::Error,
+                "not every peer is routed to"
+            );
+        }
         Ok(())
     }
 
@@ -180,12 +205,12 @@ impl Network {
         self.inner.ipam(|ipam| ipam.has_cidrs()).await
     }
 
-    /// Routes the peers' pods via their nodes and forgets vanished peers.
-    /// What could not be routed to is tried again by [`Network::keep`].
+    /// Routes the peers' pods via their nodes, over a link or in the tunnel, and
+    /// forgets vanished peers. What could not be routed to is tried again by
+    /// [`Network::keep`].
     pub async fn set_peers(&self, peers: &[Peer]) -> Result<(), Error> {
-        let mut routes = self.inner.peer_routes.lock().await;
-        let wanted = routes.insert(route::wanted(peers, &self.inner.node_ips));
-        route::reconcile_peers(&self.inner.netlink, wanted).await?;
+        let peers = peers.to_vec();
+        self.inner.tell(|all| all.peers = Some(peers)).await?;
         Ok(())
     }
 
@@ -204,6 +229,7 @@ impl Network {
         netns: &Path,
         options: PodOptions,
     ) -> Result<PodAddresses, Error> {
+        let place = netns.to_owned();
         let netns = Netns::open(netns)?;
         let id = sandbox_id.to_owned();
         let wanted = options.clone();
@@ -227,6 +253,7 @@ impl Network {
             host_ports: options.host_ports,
         };
         self.inner.attached.insert(sandbox_id, sandbox);
+        self.inner.mtu.attached(sandbox_id, place);
         Ok(addresses)
     }
 
@@ -234,6 +261,7 @@ impl Network {
     pub async fn detach(&self, sandbox_id: &str) -> Result<(), Error> {
         // First, so that nothing is sent to a link that is gone.
         self.inner.attached.remove(sandbox_id);
+        self.inner.mtu.detached(sandbox_id);
         let name = Pair::of(sandbox_id).host_name;
         if let Some(link) = link::by_name(&self.inner.netlink, &name).await? {
             link::delete(&self.inner.netlink, &link).await?;
@@ -293,6 +321,7 @@ impl Network {
             };
             match self.inner.find(sandbox_id, netns, record, &routed).await {
                 Ok(Some(sandbox)) => {
+                    self.inner.mtu.attached(sandbox_id, netns.clone());
                     found.insert(sandbox_id.clone(), sandbox);
                 }
                 Ok(None) => info!(sandbox_id, "not attached wholly by an earlier daemon"),
@@ -328,11 +357,19 @@ pub async fn remove_all(state_dir: &Path) -> Result<(), Error> {
             link::delete(&netlink, &link).await?;
         }
     }
-    route::reconcile_peers(&netlink, &BTreeMap::new()).await?;
+    overlay::remove_all(&netlink).await?;
     Ok(ipam::remove_all(state_dir)?)
 }
 
 impl Inner {
+    /// Of what the ways to the other nodes follow from; answers how much of them was
+    /// missing.
+    async fn tell(&self, news: impl FnOnce(&mut Told)) -> Result<usize, Error> {
+        let mut told = self.told.lock().await;
+        news(&mut told);
+        overlay::reconcile(&self.netns, &self.netlink, &self.own, &told).await
+    }
+
     /// Works on the address records, off the runtime: a sync waits for a disk.
     async fn ipam<T: Send + 'static>(
         &self,
@@ -363,7 +400,7 @@ impl Inner {
         if let Some(stale) = link::by_name(&self.netlink, &pair.host_name).await? {
             link::delete(&self.netlink, &stale).await?;
         }
-        link::create_pair(&self.netlink, pair, netns.file(), self.mtu).await?;
+        link::create_pair(&self.netlink, pair, netns.file(), self.mtu.get()).await?;
         self.existing_pair(pair, pod)
             .await?
             .ok_or_else(|| Error::Vanished {

@@ -52,6 +52,12 @@ pub struct LinkError {
 }
 
 impl LinkError {
+    /// What a step failed by that another one failed by before.
+    pub fn again(step: String, before: &Self) -> Self {
+        let source = before.source.clone();
+        Self { step, source }
+    }
+
     pub fn is(&self, errno: nix::Error) -> bool {
         is_errno(&self.source, errno as i32)
     }
@@ -229,6 +235,19 @@ pub async fn add_address(netlink: &Handle, index: u32, address: IpAddr) -> Resul
         .execute()
         .await
         .map_err(failed(format!("add address {address} to link {index}")))
+}
+
+/// An address that nobody but this node knows.
+pub async fn add_own(
+    netlink: &Handle,
+    index: u32,
+    address: Ipv4Addr,
+    name: &str,
+) -> Result<(), LinkError> {
+    let mut request = netlink.address().add(index, address.into(), 32).replace();
+    request.message_mut().header.scope = AddressScope::Host;
+    let added = request.execute().await;
+    added.map_err(failed(format!("add address {address} to link {name}")))
 }
 
 pub async fn add_neighbour(

@@ -1,4 +1,4 @@
-//! Routes: to this node's pods, and through the peers to theirs.
+//! Routes to this node's pods; those to the others' are [`crate::peer_route`]'s.
 
 use std::{
     collections::BTreeMap,
@@ -13,14 +13,13 @@ use netlink_packet_route::route::{
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use crate::{
-    Peer,
-    link::{LinkError, failed, is_errno, whole},
+    link::{LinkError, failed, whole},
     netns::Netlink,
 };
 
 /// Marks our routes in the kernel's table, so that others' are never touched.
 /// 86 has no name in rt_protos.
-const PROTOCOL: RouteProtocol = RouteProtocol::Other(86);
+pub const PROTOCOL: RouteProtocol = RouteProtocol::Other(86);
 
 /// The node's side: `address` is behind `index`, and the node talks to it from
 /// `source`, or from an address of that link.
@@ -79,64 +78,6 @@ pub async fn pods(netlink: &Netlink) -> Result<BTreeMap<IpAddr, u32>, LinkError>
         .collect())
 }
 
-/// The routes the peers ask for: an address range and the node that has it, at
-/// its address of that family. Ranges of a family in which the node has none
-/// are not reached.
-pub fn wanted(peers: &[Peer], own: &[IpAddr]) -> BTreeMap<IpNet, IpAddr> {
-    let others = peers
-        .iter()
-        .filter(|peer| !peer.node_ips.iter().any(|ip| own.contains(ip)));
-    others
-        .flat_map(|peer| peer.pod_cidrs.iter().map(move |cidr| (cidr, peer)))
-        .filter_map(|(cidr, peer)| Some((cidr.trunc(), peer.node_ip(cidr.addr())?)))
-        .collect()
-}
-
-/// Makes the peers' routes in the kernel those of `wanted`; new ones first, and
-/// answers how many were new. A peer that cannot be routed to does not keep the
-/// others from it: the first error is returned at the end.
-pub async fn reconcile_peers(
-    netlink: &Netlink,
-    wanted: &BTreeMap<IpNet, IpAddr>,
-) -> Result<usize, LinkError> {
-    let present = list(netlink).await?;
-    let mut new = 0;
-    let mut result = Ok(());
-    for (cidr, via) in wanted {
-        let is_it = |route: &Route| route.destination == *cidr && route.gateway == Some(*via);
-        if present.iter().any(is_it) {
-            continue;
-        }
-        let step = format!("route {cidr} via {via}");
-        let routed = replace(netlink, to_peer(*cidr, *via), step).await;
-        new += usize::from(routed.is_ok());
-        result = result.and(routed);
-    }
-    for route in present {
-        let (Some(via), cidr) = (route.gateway, route.destination) else {
-            continue;
-        };
-        if wanted.contains_key(&cidr) {
-            continue;
-        }
-        match netlink.route().del(route.message).execute().await {
-            Err(error) if is_errno(&error, nix::Error::ESRCH as i32) => {}
-            removed => {
-                let step = format!("remove the route to {cidr} via {via}");
-                result = result.and(removed.map_err(failed(step)));
-            }
-        }
-    }
-    result.map(|()| new)
-}
-
-fn to_peer(cidr: IpNet, via: IpAddr) -> RouteMessage {
-    let mut route = to(cidr.network(), cidr.prefix_len());
-    route.header.protocol = PROTOCOL;
-    route.attributes.push(RouteAttribute::Gateway(via.into()));
-    route
-}
-
 /// One of our routes as the kernel has it.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -145,7 +86,6 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     pub link: Option<u32>,
     pub source: Option<IpAddr>,
-    message: RouteMessage,
 }
 
 impl Route {
@@ -196,7 +136,6 @@ pub fn parse(message: RouteMessage) -> Option<Route> {
         gateway,
         link,
         source,
-        message,
     })
 }
 
@@ -236,51 +175,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peers_become_routes_except_the_node_itself_and_families_it_has_no_address_of() {
-        let peer = |name: &str, cidrs: &[&str], ips: &[&str]| Peer {
-            name: name.into(),
-            pod_cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
-            node_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
-        };
-        let both = ["172.30.0.14", "fd00::14"];
-        let peers = [
-            peer("self", &["10.244.0.0/24"], &["172.30.0.11"]),
-            peer("b", &["10.244.1.7/24", "fd00:1::/64"], &["172.30.0.12"]),
-            peer("no-cidr-yet", &[], &["172.30.0.13"]),
-            peer("dual", &["10.244.4.0/24", "fd00:4::/64"], &both),
-            peer("six-first", &["fd00:5::/64"], &["fd00::15", "172.30.0.15"]),
-            peer("six", &["10.244.3.0/24"], &["fd00::1"]),
-        ];
-        let routes = wanted(&peers, &["172.30.0.11".parse().unwrap()]);
-        let routes: Vec<String> = routes
-            .iter()
-            .map(|(cidr, via)| format!("{cidr} {via}"))
-            .collect();
-        assert_eq!(
-            routes,
-            [
-                "10.244.1.0/24 172.30.0.12",
-                "10.244.4.0/24 172.30.0.14",
-                "fd00:4::/64 fd00::14",
-                "fd00:5::/64 fd00::15",
-            ]
-        );
-    }
-
-    #[test]
     fn a_route_reads_as_it_was_written() {
-        for (pod, source, via, cidr) in [
-            ("10.244.1.2", "172.30.0.11", "172.30.0.12", "10.244.2.0/24"),
-            ("fd00:1::2", "fd00::11", "fd00::12", "fd00:2::/64"),
-        ] {
+        for (pod, source) in [("10.244.1.2", "172.30.0.11"), ("fd00:1::2", "fd00::11")] {
             let (pod, source): (IpAddr, IpAddr) = (pod.parse().unwrap(), source.parse().unwrap());
-            let own = parse(to_pod(pod, 7, Some(source))).unwrap();
+            let message = to_pod(pod, 7, Some(source));
+            assert!(is_ours(&message));
+            let own = parse(message).unwrap();
             assert_eq!((own.destination.addr(), own.is_pods()), (pod, true));
             assert_eq!((own.link, own.source), (Some(7), Some(source)));
-            let (via, cidr): (IpAddr, IpNet) = (via.parse().unwrap(), cidr.parse().unwrap());
-            let peers = parse(to_peer(cidr, via)).unwrap();
-            assert_eq!((peers.destination, peers.gateway), (cidr, Some(via)));
-            assert!(is_ours(&peers.message) && !peers.is_pods());
         }
     }
 }

@@ -74,6 +74,19 @@ pub fn check_source(link: &str) -> Result<(), SysctlError> {
     set(Family::V4, link, "rp_filter", "1")
 }
 
+/// What comes in the tunnel comes from other nodes, which vouch for it: clients
+/// outside too, who would answer another way, and a service's answers, whose source is
+/// this node's address.
+pub fn at_tunnel(link: &str, ipv6: bool) -> Result<(), SysctlError> {
+    forward_from(link)?;
+    if ipv6 {
+        forward_ipv6_from(link)?;
+    }
+    // Loose, which wins over a strict `all.rp_filter`.
+    set(Family::V4, link, "rp_filter", "2")?;
+    set(Family::V4, link, "accept_local", "1")
+}
+
 /// No socket of the node's is given a port of `range` by the kernel's choice;
 /// what else is reserved stays so.
 pub fn reserve_ports(range: RangeInclusive<u16>) -> Result<(), SysctlError> {

@@ -14,7 +14,7 @@ use std::{
     io,
     net::IpAddr,
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -22,9 +22,10 @@ use aya::{
     Ebpf,
     programs::{Program as AyaProgram, ProgramError},
 };
+use ipnet::IpNet;
 use tokio::sync::watch;
 use tracing::{debug, info};
-use vetch_ebpf_common::{Address, Pod};
+use vetch_ebpf_common::{Address, PeerPods, Pod};
 use vetch_network::netns_cookie;
 
 mod clsact;
@@ -214,14 +215,27 @@ impl Hooks {
 
     /// The links by which the node reaches others, likewise.
     pub fn uplinks(&self) -> Vec<Uplink> {
-        let uplinks = self.node.uplinks.iter();
-        uplinks
-            .map(|(index, uplink)| Uplink {
-                index: *index,
-                mac: uplink.mac,
-                mtu: uplink.mtu,
-            })
-            .collect()
+        self.node.uplinks.iter().map(told).collect()
+    }
+
+    /// The device of the tunnel to other nodes, likewise.
+    pub fn tunnel(&self) -> Option<Uplink> {
+        self.node
+            .tunnel
+            .as_ref()
+            .map(|(index, link)| told((index, link)))
+    }
+
+    /// By which links `pods` of other nodes are reached, likewise.
+    pub fn ways(&self, pods: &BTreeSet<IpNet>) -> BTreeMap<IpNet, PeerPods> {
+        let tunnel = self.node.tunnel.as_ref().map(|(index, _)| *index);
+        let way = |range: &IpNet| match self.node.peer_routes.get(range) {
+            Some(link) if Some(*link) == tunnel => PeerPods::in_tunnel(*link),
+            // Of others the programs do not know how long packets may be.
+            Some(link) if self.node.uplinks.contains_key(link) => PeerPods::direct(*link),
+            _ => PeerPods::default(),
+        };
+        pods.iter().map(|range| (*range, way(range))).collect()
     }
 
     /// Looks at the node's links, and at what is attached.
@@ -325,6 +339,8 @@ impl Hooks {
         let mut wanted: BTreeSet<Place> = uplinks
             .flat_map(|ifindex| at(Program::NET, *ifindex))
             .collect();
+        let tunnel = self.node.tunnel.iter();
+        wanted.extend(tunnel.flat_map(|(ifindex, _)| at(Program::TUNNEL, *ifindex)));
         wanted.extend(self.at_drivers());
         match &self.pods {
             Some(pods) => {
@@ -448,8 +464,26 @@ impl Hooks {
     }
 
     fn link_name(&self, ifindex: u32) -> String {
-        let uplink = self.node.uplinks.get(&ifindex);
+        let tunnel = self.node.tunnel.iter();
+        let tunnel = tunnel
+            .filter(|(index, _)| *index == ifindex)
+            .map(|(_, link)| link);
+        let uplink = self
+            .node
+            .uplinks
+            .get(&ifindex)
+            .into_iter()
+            .chain(tunnel)
+            .next();
         uplink.map_or_else(|| ifindex.to_string(), |uplink| uplink.name.clone())
+    }
+}
+
+fn told((index, uplink): (&u32, &links::Uplink)) -> Uplink {
+    Uplink {
+        index: *index,
+        mac: uplink.mac,
+        mtu: uplink.mtu,
     }
 }
 
@@ -501,6 +535,40 @@ fn find_filters(netlink: &mut Netlink) -> io::Result<Vec<(Place, u32)>> {
     }
     Ok(found)
 }
+
+/// A program of ours at a link, as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    pub program: Program,
+    pub kind: Kind,
+    pub ifindex: u32,
+}
+
+/// The programs at the links of the calling thread's network namespace, and these
+/// links' names and MTU, whether a daemon runs or not. Changes nothing.
+pub fn attached(pin_dir: &Path) -> Result<(Vec<Attached>, BTreeMap<u32, LinkName>), HooksError> {
+    let failed = |what| move |source| HooksError::Look { what, source };
+    let mut netlink = Netlink::open().map_err(failed("a netlink socket"))?;
+    let seen = links::look(&mut netlink).map_err(failed("the node's links"))?;
+    let at_driver = |ifindex| seen.links.get(&ifindex)?.xdp;
+    let pinned = pinned::list(&pin_dir.join("links"), at_driver);
+    let pinned = pinned.map_err(failed("the programs at links"))?.into_iter();
+    let held = pinned
+        .filter_map(|(place, program)| program.map(|_| (place, place.program.held_by(Kind::Tcx))));
+    let filters = find_filters(&mut netlink).map_err(failed("the programs at links"))?;
+    let filters = filters.into_iter().map(|(place, _)| (place, Kind::Clsact));
+    let attached = held.chain(filters).map(|(place, kind)| Attached {
+        program: place.program,
+        kind,
+        ifindex: place.ifindex,
+    });
+    let names = seen.links.into_iter();
+    let names = names.map(|(index, link)| (index, (link.name, link.mtu)));
+    Ok((attached.collect(), names.collect()))
+}
+
+/// And MTU.
+pub type LinkName = (String, u32);
 
 /// Takes our filters away, which no pin holds: for the end of a node.
 pub fn remove() -> Result<(), HooksError> {

@@ -5,6 +5,7 @@ mod drops;
 mod flows;
 mod latency;
 mod memory;
+mod paths;
 mod services;
 
 use std::{collections::BTreeMap, path::Path};
@@ -25,6 +26,7 @@ pub use drops::{Dropped, Drops};
 pub use flows::Flow;
 pub use latency::ConnectLatency;
 pub use memory::{Memory, MemoryMap};
+pub use paths::{LinkPath, LinkProgram, Paths, PodPaths, read as paths};
 pub use services::{Service, ServiceBackend, ServiceDetail};
 
 /// Every frontend with what it leads to.

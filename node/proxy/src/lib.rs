@@ -89,6 +89,9 @@ pub struct ProxyConfig {
     pub xdp: Xdp,
     /// How clients outside are answered by backends on other nodes.
     pub load_balancer_mode: LoadBalancerMode,
+    /// The identifier of the tunnel between nodes (24 bits): what comes in it with
+    /// another is not opened.
+    pub vxlan_vni: u32,
     /// Follow TCP connections that are balanced at the socket to their end, for
     /// bytes and latencies by service. Without it they are followed while a
     /// Service balances by live connections.

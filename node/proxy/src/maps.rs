@@ -1,7 +1,7 @@
 //! The pinned maps: what they hold, read and written in their own terms.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use aya::maps::{HashMap as HashMapMap, LpmTrie, Map, MapData, MapError, MapInfo,
 use ipnet::IpNet;
 use vetch_ebpf_common::{
     Address, BackendKey, Endpoint, Frontend as FrontendValue, FrontendKey, MAX_SERVICES, MAX_SLOTS,
-    Service, ServiceWord, Slot, SourceRange, Terms, Uplink as UplinkValue, maps,
+    PeerPods, Service, ServiceWord, Slot, SourceRange, Terms, Uplink as UplinkValue, maps,
 };
 
 use crate::{
@@ -84,7 +84,7 @@ pub struct Maps {
     backends: HashMapMap<MapData, BackendKey, u32>,
     ranges: LpmTrie<MapData, SourceRange, u32>,
     uplinks: HashMapMap<MapData, u32, UplinkValue>,
-    peer_pods: LpmTrie<MapData, [u8; 16], u32>,
+    peer_pods: LpmTrie<MapData, [u8; 16], PeerPods>,
     traffic: TrafficCounters,
     /// Entries written or removed through this: a slot, a service's word, a key.
     writes: u64,
@@ -296,23 +296,27 @@ impl Maps {
     }
 
     /// New ranges first: one that is in another leaves no gap when it goes.
-    fn set_peer_pods(&mut self, ranges: &BTreeSet<IpNet>) -> Result<(), MapsError> {
-        let mut held = BTreeSet::new();
-        for key in self.peer_pods.keys() {
-            let key = key.map_err(read_error(maps::PEER_PODS))?;
-            held.extend(net(Address::from_octets(key.data()), key.prefix_len()));
+    fn set_peer_pods(&mut self, ranges: &BTreeMap<IpNet, PeerPods>) -> Result<(), MapsError> {
+        let mut held = BTreeMap::new();
+        for entry in self.peer_pods.iter() {
+            let (key, way) = entry.map_err(read_error(maps::PEER_PODS))?;
+            let range = net(Address::from_octets(key.data()), key.prefix_len());
+            held.extend(range.map(|range| (range, way)));
         }
         let key = |range: &IpNet| {
             let (address, len) = mapped(*range);
             Key::new(len, address.octets())
         };
-        for range in ranges.difference(&held) {
+        for (range, way) in ranges {
+            if held.get(range) == Some(way) {
+                continue;
+            }
             self.writes += 1;
             self.peer_pods
-                .insert(&key(range), 1, 0)
+                .insert(&key(range), *way, 0)
                 .map_err(write_error(maps::PEER_PODS, range))?;
         }
-        for range in held.difference(ranges) {
+        for range in held.keys().filter(|range| !ranges.contains_key(range)) {
             self.writes += 1;
             gone(self.peer_pods.remove(&key(range)))
                 .map_err(write_error(maps::PEER_PODS, range))?;
@@ -444,10 +448,10 @@ fn net(address: Address, len: u32) -> Option<IpNet> {
     IpNet::new(address, len).ok()
 }
 
-fn trie<K: aya::Pod>(
+fn trie<K: aya::Pod, V: aya::Pod>(
     dir: &Path,
     name: &'static str,
-) -> Result<LpmTrie<MapData, K, u32>, MapsError> {
+) -> Result<LpmTrie<MapData, K, V>, MapsError> {
     LpmTrie::try_from(Map::LpmTrie(pinned(dir, name)?)).map_err(open_error(name))
 }
 

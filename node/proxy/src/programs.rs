@@ -154,6 +154,7 @@ impl Programs {
             .override_global(variables::NODE_V4, &node_v4, true)
             .override_global(variables::NODE_V6, &node_v6, true)
             .override_global(variables::NODE_LINK, &node_link, true)
+            .override_global(variables::VXLAN_VNI, &config.vxlan_vni, true)
             .override_global(variables::DIRECT_RETURN, &u32::from(direct_return), true)
             .override_global(variables::SNAT_FIRST, &first_port, true)
             .override_global(variables::SNAT_LAST, &last_port, true)

@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use tracing::{debug, warn};
-use vetch_ebpf_common::Sweep;
+use vetch_ebpf_common::{PeerPods, Sweep};
 
 use crate::{
     Error, ProxyConfig,
@@ -220,8 +220,8 @@ impl Proxy {
         Ok(self.writer.set_node(node)?)
     }
 
-    /// Where the other nodes' pods are.
-    pub fn set_peer_pods(&mut self, ranges: &BTreeSet<IpNet>) -> Result<(), Error> {
+    /// Where the other nodes' pods are, and by which way they are reached.
+    pub fn set_peer_pods(&mut self, ranges: &BTreeMap<IpNet, PeerPods>) -> Result<(), Error> {
         Ok(self.writer.set_peer_pods(ranges)?)
     }
 

@@ -359,11 +359,14 @@ impl Keeper {
             *node.entry(*ip).or_default() |= addresses::PEER;
         }
         let uplinks = self.links.uplinks();
+        // Nothing is announced in the tunnel.
+        let and_tunnel: Vec<_> = uplinks.iter().copied().chain(self.links.tunnel()).collect();
+        let ways = self.links.ways(self.seen.index.peer_pods());
         let written = self
             .proxy
-            .set_uplinks(&uplinks)
+            .set_uplinks(&and_tunnel)
             .and_then(|()| self.proxy.set_node_addresses(node))
-            .and_then(|()| self.proxy.set_peer_pods(self.seen.index.peer_pods()));
+            .and_then(|()| self.proxy.set_peer_pods(&ways));
         if let Err(error) = written {
             warn!(
                 error = chain(&error),

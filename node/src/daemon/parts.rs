@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vetch_agent::AgentConfig;
 use vetch_cri::CriConfig;
-use vetch_network::{Network, NetworkConfig};
+use vetch_network::{Network, NetworkConfig, Vxlan};
 use vetch_proxy::{ProxyConfig, SNAT_PORTS, TableSizes};
 use vetch_runtime::{Runtime, RuntimeConfig};
 
@@ -47,6 +47,7 @@ pub async fn run(setup: Setup) -> Result<()> {
     // Installed already is as good: it is this one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let labels = args.labels();
+    let vxlan = args.vxlan();
     let node_name = args.node_name.context("--node-name is missing")?;
     let node_ips = args.node_ip;
     let client_authorities = authorities(&config);
@@ -67,6 +68,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         args.runtime,
         node_name.clone(),
         node_ips.clone(),
+        vxlan,
     )
     .await?;
 
@@ -82,6 +84,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         source_ports: SNAT_PORTS,
         xdp: args.xdp,
         load_balancer_mode: args.load_balancer_mode,
+        vxlan_vni: vxlan.vni,
         connection_metrics: args.connection_metrics,
         healthz_address: Some(args.healthz_bind_address),
         metrics_address: Some(args.metrics_bind_address),
@@ -126,7 +129,10 @@ pub async fn run_cri(args: CriArgs, places: Places, shim: PathBuf) -> Result<()>
     let cri = cri_config(&places, &args.runtime);
     let node_name = nix::unistd::gethostname().context("the machine's name")?;
     let node_name = node_name.to_string_lossy().into_owned();
-    let (runtime, network) = open(&places, shim, args.runtime, node_name, args.node_ip).await?;
+    // It knows no other nodes.
+    let vxlan = Vxlan::default();
+    let (runtime, network) =
+        open(&places, shim, args.runtime, node_name, args.node_ip, vxlan).await?;
     let retained = network.retain(&runtime.netns_by_sandbox().await).await;
     retained.context("what an earlier daemon attached")?;
     let told = network.set_pod_cidrs(&args.pod_cidr).await;
@@ -157,6 +163,7 @@ async fn open(
     args: RuntimeArgs,
     node_name: String,
     node_ips: Vec<IpAddr>,
+    vxlan: Vxlan,
 ) -> Result<(Runtime, Network)> {
     let runtime = Runtime::open(RuntimeConfig {
         root_dir: places.root_dir.clone(),
@@ -173,6 +180,7 @@ async fn open(
         node_ips,
         state_dir: network_dir(places),
         mtu: None,
+        vxlan,
     })
     .await
     .context("open the pod network")?;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use serde_json::{Value, json};
 use vetch_tests::wait::patient;
-use vetch_tests::{Cluster, Namespace, Node};
+use vetch_tests::{Cluster, Namespace, Node, Own};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -304,6 +304,17 @@ fn packets_of_every_kind_get_everywhere_as_whom_they_are() -> Result<()> {
         tries: 1,
     };
     everywhere(&Cluster::shared()?, terms)
+}
+
+/// The nodes share no link, and are in VXLAN to each other by both families.
+#[test]
+fn packets_of_every_kind_get_to_nodes_behind_a_router() -> Result<()> {
+    let cluster = Own::up("vtmatrix", &["--nodes", "2", "--subnets", "2"])?;
+    let terms = Terms {
+        mtu: 1430,
+        tries: 4,
+    };
+    everywhere(&cluster, terms)
 }
 
 fn everywhere(cluster: &Cluster, terms: Terms) -> Result<()> {

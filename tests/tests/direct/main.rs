@@ -1,8 +1,9 @@
 //! Direct server return on a cluster: `vetch-node --load-balancer-mode dsr`, and a client outside, which is the machine
-//! that the nodes stand on. Beside it where packets get as they are, and IPv6.
+//! that the nodes stand on. Beside it where packets get as they are, IPv6, and nodes that share no link.
 
 mod connectivity;
 mod ipv6;
+mod vxlan;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};

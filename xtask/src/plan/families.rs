@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use super::{NODE_MASK, load_balancer_pool, machine_address, node_address};
+use super::{NODE_MASK, load_balancer_pool};
 use crate::state::State;
 
 const NODES_PREFIX: u8 = 80;
@@ -74,32 +74,46 @@ pub fn service_cidrs(state: &State) -> Vec<IpNet> {
     state.ip_family.of(state.service_cidr, v6)
 }
 
-/// The nodes' network of IPv6.
-pub fn subnet_v6(state: &State) -> Ipv6Net {
-    like(state.subnet, NODES_PREFIX)
+/// The network of IPv6 of a link of the nodes; `segment` starts at 0.
+pub fn subnet_v6(state: &State, segment: u32) -> Ipv6Net {
+    like(state.segments().network(segment), NODES_PREFIX)
 }
 
 /// By which others know a node; `number` starts at 1.
 pub fn node_ips(state: &State, number: u32) -> Vec<IpAddr> {
-    let v6 = nth(subnet_v6(state), 1 + u128::from(number));
-    state.ip_family.of(node_address(state.subnet, number), v6)
+    let segments = state.segments();
+    let (segment, v4) = (segments.of_node(number), segments.node_address(number));
+    let place = v4.to_bits() - segments.network(segment).network().to_bits();
+    let v6 = nth(subnet_v6(state, segment), place.into());
+    state.ip_family.of(v4, v6)
 }
 
 /// By which pods know the machine, and Services the API server.
 pub fn machine_ips(state: &State) -> Vec<IpAddr> {
-    let v6 = nth(subnet_v6(state), 1);
-    state.ip_family.of(machine_address(state.subnet), v6)
+    let v6 = nth(subnet_v6(state, 0), 1);
+    state.ip_family.of(state.segments().machine_address(), v6)
 }
 
-/// Addresses for load balancers, `FIRST-LAST` of each family; none of IPv4 where nodes fill their network.
+/// By whom the other links are reached, where there are some and the cluster has IPv6.
+pub fn router_v6(state: &State, segment: u32) -> Option<Ipv6Addr> {
+    let is_there = state.ip_family.has_v6() && state.segments().count() > 1;
+    is_there.then(|| nth(subnet_v6(state, segment), ROUTER))
+}
+
+/// Addresses for load balancers, `FIRST-LAST` of each family; none of IPv4 where nodes fill their network, and
+/// none at all on several links.
 pub fn pools(state: &State) -> Vec<String> {
     let (first, count) = POOL;
-    let v6 = [first, first + count - 1].map(|offset| nth(subnet_v6(state), offset).to_string());
-    let v4 = load_balancer_pool(state.subnet, state.nodes);
+    let v6 = [first, first + count - 1].map(|offset| nth(subnet_v6(state, 0), offset).to_string());
+    let v6 = (state.segments().count() == 1).then(|| v6.join("-"));
+    let v4 = load_balancer_pool(state);
     let v4 = v4.map(|(first, last)| format!("{first}-{last}"));
-    let both: Vec<Option<String>> = state.ip_family.of(v4, v6.join("-"));
+    let both: Vec<Option<String>> = state.ip_family.of(v4, v6);
     both.into_iter().flatten().collect()
 }
+
+/// Behind all nodes that IPv4 has room for, before load balancers.
+const ROUTER: u128 = u32::MAX as u128;
 
 /// The network of IPv6 that shows the digits of one of IPv4.
 fn like(v4: Ipv4Net, prefix: u8) -> Ipv6Net {
@@ -143,6 +157,38 @@ mod tests {
         ] {
             assert_eq!(like(v4.parse().unwrap(), prefix).to_string(), v6, "{v4}");
         }
+    }
+
+    #[test]
+    fn each_link_has_its_own_network() {
+        let state = State {
+            ip_family: IpFamily::Dual,
+            subnets: 2,
+            ..crate::plan::tests::usual()
+        };
+        let nodes = [1, 2, 3].map(|number| {
+            let ips = node_ips(&state, number);
+            format!("{} {}", ips[0], ips[1])
+        });
+        assert_eq!(
+            nodes,
+            [
+                "172.30.0.2 fd00:172:30::2",
+                "172.30.0.130 fd00:172:30:0:128::2",
+                "172.30.0.3 fd00:172:30::3",
+            ]
+        );
+        let routers = [0, 1].map(|segment| router_v6(&state, segment).unwrap().to_string());
+        assert_eq!(
+            routers,
+            ["fd00:172:30::ffff:ffff", "fd00:172:30:0:128:0:ffff:ffff"]
+        );
+        assert_eq!(super::pools(&state), [""; 0]);
+        let one = State {
+            subnets: 1,
+            ..state
+        };
+        assert_eq!(router_v6(&one, 0), None);
     }
 
     #[test]

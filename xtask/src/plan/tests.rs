@@ -120,7 +120,7 @@ fn two_clusters_share_nothing() {
         .unwrap();
     assert_ne!(first.link, second.link);
     assert!(!overlap(first.subnet, second.subnet) && !overlap(first.pod_cidr, second.pod_cidr));
-    let subnets = [&first, &second].map(families::subnet_v6);
+    let subnets = [&first, &second].map(|state| families::subnet_v6(state, 0));
     assert!(!subnets[0].contains(&subnets[1]) && !subnets[1].contains(&subnets[0]));
     let ports = |state: &State| [state.api_port, state.etcd_client_port, state.etcd_peer_port];
     assert!(
@@ -153,6 +153,7 @@ fn wishes_are_met() {
         nodes: Some(2),
         ip_family: Some(IpFamily::Ipv6),
         subnet: Some(net("172.30.77.9/24")),
+        subnets: Some(2),
         pod_cidr: Some(net("10.7.0.0/20")),
         service_cidr: Some(net("10.97.0.0/24")),
         api_port: Some(16477),
@@ -167,6 +168,7 @@ fn wishes_are_met() {
     assert_eq!(state.service_cidr, net("10.97.0.0/24"));
     assert_eq!((state.nodes, state.api_port), (2, 16477));
     assert_eq!(state.ip_family, IpFamily::Ipv6);
+    assert_eq!((state.subnets, load_balancer_pool(&state)), (2, None));
     assert_eq!(state.max_pods, Some(250));
     assert_eq!(state.insecure_registries, ["registry:5000"]);
     assert_eq!(state.node_args, ["--load-balancer-mode=dsr"]);
@@ -273,6 +275,21 @@ fn what_cannot_be_is_refused() {
         .decide(
             "vetch",
             &Wishes {
+                subnets: Some(2),
+                ..wish()
+            },
+            Some(&before),
+        )
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("number of the nodes' links 1, not 2"),
+        "{error}"
+    );
+    let error = Machine::empty()
+        .decide(
+            "vetch",
+            &Wishes {
                 subnet: Some(net("172.30.9.0/24")),
                 ..wish()
             },
@@ -295,10 +312,6 @@ fn load_balancers_get_what_nodes_leave() {
         ("172.30.0.0/29", 3, Some(("172.30.0.5", "172.30.0.6"))),
     ] {
         let pool = pool.map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap()));
-        assert_eq!(
-            load_balancer_pool(net(subnet), nodes),
-            pool,
-            "{subnet} {nodes}"
-        );
+        assert_eq!(super::pool(net(subnet), nodes), pool, "{subnet} {nodes}");
     }
 }

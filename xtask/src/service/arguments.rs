@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 
 use crate::hold::{BPF_ROOT, CGROUP_ROOT};
 use crate::paths::{Paths, Tree};
-use crate::plan::{NODE_MASK, families, machine_address};
+use crate::plan::{NODE_MASK, families};
 use crate::state::State;
 
 use super::text;
@@ -29,7 +29,7 @@ pub fn etcd(paths: &Paths, state: &State) -> Vec<String> {
 }
 
 pub fn control(paths: &Paths, state: &State) -> Vec<String> {
-    let machine = machine_address(state.subnet);
+    let machine = state.segments().machine_address();
     let port = state.api_port;
     // A Service's address and what it leads to are of one family.
     let advertised = families::machine_ips(state)[..1].to_vec();
@@ -124,6 +124,7 @@ mod tests {
             nodes: 2,
             link: "vetch0".into(),
             subnet: "172.30.0.0/24".parse().unwrap(),
+            subnets: 1,
             pod_cidr: "10.244.0.0/16".parse().unwrap(),
             service_cidr: "10.96.0.0/16".parse().unwrap(),
             api_port: 6443,

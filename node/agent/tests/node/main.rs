@@ -57,6 +57,7 @@ impl Daemon {
             node_ips: vec![IP.into()],
             state_dir: dir.join("network"),
             mtu: None,
+            vxlan: vetch_network::Vxlan::default(),
         })
         .await
         .unwrap();
@@ -334,6 +335,7 @@ fn a_node_address_must_be_a_local_one() {
             node_ips: vec![IpAddr::V4(Ipv4Addr::new(172, 30, 98, 99))],
             state_dir: dir.path().join("network"),
             mtu: None,
+            vxlan: vetch_network::Vxlan::default(),
         };
         let error = Network::open(config).await.err().unwrap().to_string();
         assert!(error.contains("172.30.98.99"), "{error}");

@@ -51,6 +51,7 @@ impl Agent {
             node_ips: vec![lab.node_ip()],
             state_dir: lab.path("network"),
             mtu: None,
+            vxlan: vetch_network::Vxlan::default(),
         })
         .await
         .unwrap();

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use vetch_network::{Network, NetworkConfig, Peer, PodOptions};
+use vetch_network::{Network, NetworkConfig, Peer, PodOptions, Vxlan};
 
 use crate::namespace::{Bridge, Namespace};
 
@@ -37,6 +37,7 @@ async fn node(bridge: &Bridge, number: u8, cidrs: [&'static str; 2]) -> Node {
         node_ips: ips.to_vec(),
         state_dir: state.path().into(),
         mtu: None,
+        vxlan: Vxlan::default(),
     })
     .await
     .unwrap();

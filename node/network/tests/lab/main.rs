@@ -3,4 +3,6 @@
 mod families;
 mod namespace;
 mod pods;
+mod router;
 mod sockets;
+mod tunnel;

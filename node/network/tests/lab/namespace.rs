@@ -40,6 +40,10 @@ impl Namespace {
         Path::new("/proc/self/fd").join(self.file.as_raw_fd().to_string())
     }
 
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Runs `job` on a thread inside.
     pub fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {

@@ -36,6 +36,7 @@ async fn open(
         node_ips: vec![ip.into()],
         state_dir: state.path().into(),
         mtu: None,
+        vxlan: vetch_network::Vxlan::default(),
     };
     let network = Network::open(config).await.unwrap();
     network
@@ -70,7 +71,7 @@ impl Node {
     }
 }
 
-fn peer(name: &str, cidr: &str, ip: Ipv4Addr) -> Peer {
+pub fn peer(name: &str, cidr: &str, ip: Ipv4Addr) -> Peer {
     Peer {
         name: name.into(),
         pod_cidrs: vec![cidr.parse().unwrap()],
@@ -102,7 +103,7 @@ async fn wait_source(node: &Namespace, ip: IpAddr, wanted: Option<Ipv4Addr>) {
 }
 
 /// A TCP round trip; returns the address the server saw the client at.
-fn tcp(client: &Namespace, server: &Namespace, ip: IpAddr) -> IpAddr {
+pub fn tcp(client: &Namespace, server: &Namespace, ip: IpAddr) -> IpAddr {
     let listener = server.run(|| TcpListener::bind("0.0.0.0:0").unwrap());
     let target = SocketAddr::new(ip, listener.local_addr().unwrap().port());
     let mut stream = client
@@ -116,7 +117,7 @@ fn tcp(client: &Namespace, server: &Namespace, ip: IpAddr) -> IpAddr {
     from.ip()
 }
 
-fn udp(client: &Namespace, server: &Namespace, ip: IpAddr) {
+pub fn udp(client: &Namespace, server: &Namespace, ip: IpAddr) {
     let bind = || UdpSocket::bind("0.0.0.0:0").unwrap();
     let (client, server) = (client.run(bind), server.run(bind));
     for socket in [&client, &server] {
@@ -575,6 +576,7 @@ async fn an_address_that_is_not_the_nodes_is_refused() {
         node_ips: vec![NODE_2.into()],
         state_dir: state.path().into(),
         mtu: None,
+        vxlan: vetch_network::Vxlan::default(),
     };
     let error = Network::open(config).await.err().unwrap();
     assert!(error.to_string().contains("172.30.0.12"), "{error}");

@@ -1,10 +1,17 @@
 //! When the programs at links are looked after: a pod came or went, something
 //! of the node's network changed, or something did not work a moment ago.
 
-use std::{collections::BTreeSet, future::pending, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    net::IpAddr,
+    time::Duration,
+};
 
+use ipnet::IpNet;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
+use vetch_ebpf_common::PeerPods;
 
 use super::{AttachedPods, Hooks, HooksError};
 use crate::{announce::Uplink, netlink::Changes, proxy::chain};
@@ -47,6 +54,14 @@ impl Follow {
 
     pub fn uplinks(&self) -> Vec<Uplink> {
         self.hooks.uplinks()
+    }
+
+    pub fn tunnel(&self) -> Option<Uplink> {
+        self.hooks.tunnel()
+    }
+
+    pub fn ways(&self, pods: &BTreeSet<IpNet>) -> BTreeMap<IpNet, PeerPods> {
+        self.hooks.ways(pods)
     }
 
     /// Looks, without changing anything: what comes first in a daemon.

@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 use tracing::debug;
-use vetch_ebpf_common::{MAX_SERVICES, MAX_SLOTS, ServiceWord, Slot, addresses, maps};
+use vetch_ebpf_common::{MAX_SERVICES, MAX_SLOTS, PeerPods, ServiceWord, Slot, addresses, maps};
 
 use super::{Maps, MapsError, serving, terms};
 use crate::{
@@ -39,7 +39,7 @@ pub struct Writer {
     /// As they are in the map; `None` where that is to be looked up.
     uplinks: Option<Vec<Uplink>>,
     /// Likewise.
-    peer_pods: Option<BTreeSet<IpNet>>,
+    peer_pods: Option<BTreeMap<IpNet, PeerPods>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -197,7 +197,7 @@ impl Writer {
         Ok(())
     }
 
-    pub fn set_peer_pods(&mut self, ranges: &BTreeSet<IpNet>) -> Result<(), MapsError> {
+    pub fn set_peer_pods(&mut self, ranges: &BTreeMap<IpNet, PeerPods>) -> Result<(), MapsError> {
         if self.peer_pods.as_ref() != Some(ranges) {
             self.peer_pods = None;
             self.maps.set_peer_pods(ranges)?;

@@ -75,6 +75,7 @@ impl Cell {
             source_ports: SNAT_PORTS,
             xdp: Xdp::Off,
             load_balancer_mode: LoadBalancerMode::Snat,
+            vxlan_vni: 86,
             connection_metrics: false,
             healthz_address: None,
             metrics_address: None,

@@ -119,6 +119,7 @@ fn process() {
                 source_ports: vetch_proxy::SNAT_PORTS,
                 xdp: vetch_proxy::Xdp::Off,
                 load_balancer_mode: vetch_proxy::LoadBalancerMode::Snat,
+                vxlan_vni: 86,
                 connection_metrics: false,
                 healthz_address: None,
                 metrics_address: None,
@@ -136,6 +137,7 @@ async fn network(orders: &Orders, pods: &Pods) -> Network {
         node_ips: vec![orders.node_ips[0]],
         state_dir: pods.state_dir.clone(),
         mtu: None,
+        vxlan: vetch_network::Vxlan::default(),
     };
     let network = Network::open(config).await.unwrap();
     let cidr = pods.cidr.parse().unwrap();

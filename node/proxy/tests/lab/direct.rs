@@ -3,7 +3,7 @@
 //! is the pod's.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io::{ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::Arc,
@@ -15,7 +15,7 @@ use nix::sys::{
     socket::{setsockopt, sockopt},
     time::{TimeVal, TimeValLike as _},
 };
-use vetch_ebpf_common::{Address, addresses, maps};
+use vetch_ebpf_common::{Address, PeerPods, addresses, maps};
 use vetch_ebpf_tests::{set_checksum_offload, sysctl};
 use vetch_proxy::{
     Exposure, Hooks, HooksConfig,
@@ -109,7 +109,8 @@ fn set(daemon: &mut Daemon, own: [&str; 2], peer: [&str; 2], pods: &[&str], serv
         .into_iter()
         .chain(of(peer, addresses::PEER));
     daemon.proxy.set_node_addresses(all.collect()).unwrap();
-    let pods: BTreeSet<_> = pods.iter().map(|range| parse(range)).collect();
+    let pods = pods.iter().map(|range| (parse(range), PeerPods::default()));
+    let pods: BTreeMap<_, _> = pods.collect();
     daemon.proxy.set_peer_pods(&pods).unwrap();
     let uplinks = daemon.follow.uplinks();
     daemon.proxy.set_uplinks(&uplinks).unwrap();

@@ -290,6 +290,7 @@ async fn network(state: &tempfile::TempDir) -> Network {
         node_ips: vec![NODE.parse().unwrap()],
         state_dir: state.path().into(),
         mtu: None,
+        vxlan: vetch_network::Vxlan::default(),
     };
     let network = Network::open(config).await.unwrap();
     network
