@@ -217,10 +217,16 @@ pub struct RuntimeArgs {
 /// A runtime without a node: who asks it by its socket says which pods there are.
 #[derive(Debug, Args)]
 pub struct CriArgs {
-    /// An address of this node by which other nodes reach it
-    #[arg(long, value_name = "IP", env = "VETCH_NODE_IP")]
-    pub node_ip: IpAddr,
-    /// Where pods get their addresses from, until a client says otherwise
+    /// An address of this node by which other nodes reach it; of each family, with the main one first
+    #[arg(
+        long,
+        value_name = "IP",
+        env = "VETCH_NODE_IP",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub node_ip: Vec<IpAddr>,
+    /// Where pods get their addresses from, one of each family, until a client says otherwise
     #[arg(
         long,
         value_name = "CIDR",
@@ -242,9 +248,15 @@ pub struct DaemonArgs {
     /// The name of the Node object
     #[arg(long, value_name = "NAME", env = "VETCH_NODE_NAME", required = true)]
     pub node_name: Option<String>,
-    /// An address of this node by which other nodes reach it
-    #[arg(long, value_name = "IP", env = "VETCH_NODE_IP", required = true)]
-    pub node_ip: Option<IpAddr>,
+    /// An address of this node by which other nodes reach it; of each family, with the main one first
+    #[arg(
+        long,
+        value_name = "IP",
+        env = "VETCH_NODE_IP",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub node_ip: Vec<IpAddr>,
     #[command(flatten)]
     pub places: Places,
     /// Logs of containers
@@ -685,6 +697,8 @@ mod tests {
             "127.0.0.1:5001",
             "--cluster-dns",
             "10.96.0.10",
+            "--node-ip",
+            "fd00::1",
             "--uplink",
             "eth0,eth1",
             "--xdp",
@@ -707,6 +721,7 @@ mod tests {
         assert_eq!(labels["disk"], "ssd");
         assert_eq!(cli.daemon.runtime.registries.insecure_registry.len(), 2);
         assert_eq!(cli.daemon.uplink, ["eth0", "eth1"]);
+        assert_eq!(cli.daemon.node_ip.len(), 2);
         let profiles = cli.daemon.seccomp_profile_root.as_deref();
         assert_eq!(profiles, Some("/etc/seccomp".as_ref()));
         let manifests = cli.daemon.pod_manifest_path.as_deref();
@@ -867,12 +882,12 @@ mod tests {
             "--node-ip",
             "10.0.0.1",
             "--pod-cidr",
-            "10.1.0.0/24",
+            "10.1.0.0/24,fd00:1::/64",
         ];
         let Some(Command::Cri(args)) = parse(&cri).unwrap().command else {
             panic!("{cri:?}");
         };
-        assert_eq!((args.pod_cidr.len(), args.runtime.cri_socket), (1, None));
+        assert_eq!((args.pod_cidr.len(), args.runtime.cri_socket), (2, None));
         let cli = parse(&["vetch-node", "cleanup", "--run-dir", "/r"]).unwrap();
         let Some(Command::Cleanup(args)) = cli.command else {
             panic!("{cli:?}");

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
 
 use crate::cluster::{Cluster, Name};
+use crate::plan::IpFamily;
 use crate::service::{Action, Part};
 use crate::vm::Machines;
 use crate::vm::doors::Happening;
@@ -105,6 +106,10 @@ pub struct UpArgs {
     /// How many nodes [default: as before, or 1].
     #[arg(long)]
     pub nodes: Option<u32>,
+    /// What pods, Services and nodes have addresses of [default: as before, or dual where this machine has
+    /// IPv6].
+    #[arg(long, value_enum)]
+    pub ip_family: Option<IpFamily>,
     /// Returns when the cluster is ready, instead of showing its logs.
     #[arg(long)]
     pub detach: bool,

@@ -1,10 +1,13 @@
 //! Which networks, ports and link a cluster gets: those it had, those asked for, or free ones.
 
+pub mod families;
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+pub use self::families::IpFamily;
 use crate::cluster::Name;
 use crate::state::State;
 
@@ -22,6 +25,7 @@ const TRIES: u8 = 100;
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
     pub nodes: Option<u32>,
+    pub ip_family: Option<IpFamily>,
     pub subnet: Option<Ipv4Net>,
     pub subnets: Option<u32>,
     pub pod_cidr: Option<Ipv4Net>,
@@ -37,6 +41,8 @@ pub struct Wishes {
 pub struct Taken<'a> {
     pub networks: &'a [Ipv4Net],
     pub links: &'a BTreeSet<String>,
+    /// Whether a link of it may have IPv6 addresses.
+    pub ipv6: bool,
     /// Who listens on a TCP port, if anybody does.
     pub port: &'a dyn Fn(u16) -> Option<String>,
 }
@@ -89,6 +95,10 @@ pub enum PlanError {
     },
     #[error("a cluster has at least one node")]
     NoNodes,
+    #[error(
+        "this machine has IPv6 switched off (net.ipv6.conf.default.disable_ipv6): leave --ip-family at ipv4"
+    )]
+    NoIpv6,
 }
 
 /// The machine's address on the nodes' network, which the API server listens on.
@@ -181,7 +191,9 @@ pub fn decide(
         Some(before) if wanted.is_empty() => has(before).clone(),
         _ => wanted.clone(),
     };
+    let ip_family = ip_family(wishes.ip_family, before, taken)?;
     let state = State {
+        ip_family,
         nodes: wishes
             .nodes
             .or(before.map(|state| state.nodes))
@@ -204,6 +216,20 @@ pub fn decide(
     };
     check_room(&state)?;
     Ok(state)
+}
+
+/// Nodes keep their pods' ranges, so a cluster keeps its families.
+fn ip_family(
+    wanted: Option<IpFamily>,
+    before: Option<&State>,
+    taken: &Taken<'_>,
+) -> Result<IpFamily, PlanError> {
+    match kept("IP family", wanted, before.map(|state| state.ip_family))? {
+        Some(family) if family.has_v6() && !taken.ipv6 => Err(PlanError::NoIpv6),
+        Some(family) => Ok(family),
+        None if taken.ipv6 => Ok(IpFamily::Dual),
+        None => Ok(IpFamily::Ipv4),
+    }
 }
 
 /// What the cluster has may not change under its data.

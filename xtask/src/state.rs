@@ -8,12 +8,15 @@ use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::IpFamily;
 use crate::segments::Segments;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
     pub nodes: u32,
+    #[serde(default)]
+    pub ip_family: IpFamily,
     /// The machine's end of the cable to the nodes' bridge.
     pub link: String,
     pub subnet: Ipv4Net,

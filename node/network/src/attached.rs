@@ -105,6 +105,16 @@ impl Attached {
         Some(sandboxes.get(id)?.addresses.clone())
     }
 
+    /// Whether one is behind this link of the node's.
+    pub fn has_link(&self, index: u32) -> bool {
+        let sandboxes = self
+            .sandboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut all = sandboxes.values();
+        all.any(|sandbox| sandbox.pod.ifindex == index)
+    }
+
     pub fn insert(&self, id: &str, sandbox: Sandbox) {
         let known = self.published.borrow().is_some();
         self.change(known, |sandboxes| {
@@ -223,6 +233,7 @@ mod tests {
         attached.remove("old");
         assert_eq!(published(&mut seen).unwrap().len(), 2);
         assert_eq!(attached.get("old"), None);
+        assert!(attached.has_link(7) && !attached.has_link(5));
         assert!(attached.get("new").is_some());
     }
 

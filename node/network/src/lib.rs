@@ -1,19 +1,21 @@
 //! The pod network of one node: an address, a veth pair and routes for each
 //! sandbox, and routes to the pods of the other nodes. All by rtnetlink.
 //!
-//! A pod has its address as a /32 on `eth0` and a default route through a
-//! link-local gateway; the node has a /32 route to the pod's host link
+//! A pod has its addresses, one of each family that the node has a pod CIDR of,
+//! as a /32 and a /128 on `eth0`, and default routes through link-local
+//! gateways; the node has routes of the same lengths to the pod's host link
 //! (`vt<12 hex>`). Nothing is bridged and nothing is translated.
 //!
 //! Every step is idempotent: killed anywhere and called again, it arrives.
 //! The network namespace is the one of the thread that calls
 //! [`Network::open`]; sysctls are written only for links of that namespace
-//! that are the node's own.
+//! that are the node's own (but for one of kernels before 6.17: `sysctl.rs`),
+//! and for the pods' ends.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     convert::Infallible,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -26,6 +28,7 @@ use vetch_ebpf_common::{Pod, SNAT_PORTS};
 
 mod attached;
 mod bandwidth;
+mod connect;
 mod guard;
 mod host_port;
 mod ipam;
@@ -58,8 +61,9 @@ pub use way::VxlanMode;
 pub use ways::{PeerWay, ways};
 
 use attached::{Attached, Sandbox};
+use connect::Inside;
 use ipam::{Ipam, Record};
-use link::{GATEWAY, Link, POD_LINK, Pair};
+use link::{Link, POD_LINK, Pair};
 use mtu::PodMtu;
 use netns::{Netlink, Netns};
 use overlay::{Own, Told};
@@ -73,8 +77,9 @@ pub fn is_pod_link(name: &str) -> bool {
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {
     pub node_name: String,
-    /// An address of one of the node's links; other nodes reach its pods there.
-    pub node_ip: IpAddr,
+    /// Addresses of the node's links, one of each family at most; other nodes
+    /// reach its pods of that family there.
+    pub node_ips: Vec<IpAddr>,
     /// Where the address records live; survives the daemon.
     pub state_dir: PathBuf,
     /// Of the pods' links; the one of the node's own link when absent.
@@ -94,7 +99,8 @@ pub struct PodAddresses {
 pub struct Peer {
     pub name: String,
     pub pod_cidrs: Vec<IpNet>,
-    pub node_ip: IpAddr,
+    /// One of each family at most; the first is its identity.
+    pub node_ips: Vec<IpAddr>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +110,8 @@ pub enum Error {
         "no link of this node has the address {node_ip}: the node's address must be one of its own"
     )]
     NodeAddress { node_ip: IpAddr },
+    #[error("the node has no address: its network needs one at least")]
+    NoNodeAddress,
     #[error(
         "the veth pair of sandbox {sandbox_id} vanished while it was set up: its namespace ended"
     )]
@@ -133,7 +141,7 @@ pub struct Network {
 }
 
 struct Inner {
-    node_ip: IpAddr,
+    node_ips: Vec<IpAddr>,
     mtu: PodMtu,
     netns: Netns,
     netlink: Netlink,
@@ -149,26 +157,22 @@ impl Network {
     pub async fn open(config: NetworkConfig) -> Result<Self, Error> {
         let netns = Netns::current()?;
         let netlink = netns.netlink()?;
-        let uplink = link::owning(&netlink, config.node_ip)
-            .await?
-            .ok_or(Error::NodeAddress {
-                node_ip: config.node_ip,
-            })?;
-        netns.run(|| {
-            sysctl::forward_from(&uplink.name)?;
-            sysctl::reserve_ports(SNAT_PORTS)
-        })??;
+        let mut uplinks = Vec::new();
+        for node_ip in &config.node_ips {
+            let node_ip = *node_ip;
+            let uplink = link::owning(&netlink, node_ip).await?;
+            uplinks.push((node_ip, uplink.ok_or(Error::NodeAddress { node_ip })?));
+        }
+        netns.run(|| sysctl::reserve_ports(SNAT_PORTS))??;
         let ipam = Ipam::open(&config.state_dir)?;
-        let found = mtu::of(uplink.mtu, config.vxlan.mode, config.node_ip);
+        let mode = config.vxlan.mode;
+        let found = uplinks.iter();
+        let found = found.map(|(node_ip, uplink)| mtu::of(uplink.mtu, mode, *node_ip));
+        let found = found.min().ok_or(Error::NoNodeAddress)?;
         let mtu = PodMtu::new(config.mtu, found);
-        info!(
-            node = config.node_name,
-            uplink = uplink.name,
-            mtu = mtu.get(),
-            "pod network open"
-        );
+        let own_addresses = config.node_ips.clone();
         let inner = Inner {
-            node_ip: config.node_ip,
+            node_ips: config.node_ips,
             mtu,
             netns,
             netlink,
@@ -176,11 +180,17 @@ impl Network {
             attached: Attached::new(),
             guard: guard::Guard::default(),
             own: Own {
-                addresses: vec![config.node_ip],
+                addresses: own_addresses,
                 vxlan: config.vxlan,
             },
             told: tokio::sync::Mutex::default(),
         };
+        for (node_ip, uplink) in &uplinks {
+            inner.forward_from(uplink, *node_ip)?;
+        }
+        let uplinks: Vec<&str> = uplinks.iter().map(|(_, link)| link.name.as_str()).collect();
+        let mtu = inner.mtu.get();
+        info!(node = config.node_name, ?uplinks, mtu, "pod network open");
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -244,13 +254,14 @@ impl Network {
         self.inner
             .limit(&host_link, &pod_link, &pod, options.bandwidth)
             .await?;
-        for ip in &addresses.ips {
-            if let IpAddr::V4(address) = ip {
-                self.inner
-                    .connect(&pair, &host_link, &pod_link, &pod, *address)
-                    .await?;
-            }
-        }
+        let inside = Inside {
+            netns: &netns,
+            netlink: &pod,
+            link: &pod_link,
+        };
+        self.inner
+            .connect(&pair, &host_link, &inside, &addresses.ips)
+            .await?;
         debug!(sandbox_id, link = pair.host_name, addresses = ?addresses.ips, "attached");
         let sandbox = Sandbox {
             addresses: addresses.clone(),
@@ -449,18 +460,15 @@ impl Inner {
         sandbox_id: &str,
         netns: &Path,
         record: Record,
-        routed: &BTreeMap<Ipv4Addr, u32>,
+        routed: &BTreeMap<IpAddr, u32>,
     ) -> Result<Option<Sandbox>, Error> {
         let pod = Netns::open(netns)?.netlink()?;
         let pair = Pair::of(sandbox_id);
         let Some((host_link, pod_link)) = self.existing_pair(&pair, &pod).await? else {
             return Ok(None);
         };
-        let mut v4 = record.addresses.ips.iter().filter_map(|ip| match ip {
-            IpAddr::V4(ip) => Some(ip),
-            IpAddr::V6(_) => None,
-        });
-        if !v4.all(|ip| routed.get(ip) == Some(&host_link.index)) {
+        let mut ips = record.addresses.ips.iter();
+        if !ips.all(|ip| routed.get(ip) == Some(&host_link.index)) {
             return Ok(None);
         }
         let pod = describe(&host_link, &pod_link, pod.cookie(), &record.options);
@@ -480,50 +488,19 @@ impl Inner {
         bandwidth: Bandwidth,
     ) -> Result<(), Error> {
         if let Some(bits) = bandwidth.ingress {
-            bandwidth::limit(&self.netlink, host.index, bits, self.mtu).await?;
+            bandwidth::limit(&self.netlink, host.index, bits, self.mtu.get()).await?;
         }
         if let Some(bits) = bandwidth.egress {
-            bandwidth::limit(inside, pod.index, bits, self.mtu).await?;
+            bandwidth::limit(inside, pod.index, bits, self.mtu.get()).await?;
         }
         Ok(())
     }
 
-    async fn connect(
-        &self,
-        pair: &Pair,
-        host_link: &Link,
-        pod_link: &Link,
-        pod: &Netlink,
-        address: Ipv4Addr,
-    ) -> Result<(), Error> {
-        const LOOPBACK: u32 = 1;
-        link::set_up(pod, LOOPBACK, None).await?;
-        link::add_address(pod, pod_link.index, address).await?;
-        link::set_up(pod, pod_link.index, Some(self.mtu.get())).await?;
-        link::add_neighbour(pod, pod_link.index, GATEWAY, pair.host_mac).await?;
-        route::add_pod_default(pod, pod_link.index).await?;
-
-        self.connect_host(pair, host_link, address).await
-    }
-
-    /// The node's side of a pair.
-    async fn connect_host(&self, pair: &Pair, link: &Link, address: Ipv4Addr) -> Result<(), Error> {
-        self.netns.run(|| {
-            sysctl::forward_from(&link.name)?;
-            sysctl::check_source(&link.name)
-        })??;
-        link::set_up(&self.netlink, link.index, Some(self.mtu.get())).await?;
-        link::add_neighbour(&self.netlink, link.index, address, pair.pod_mac).await?;
-        // The node talks to its pods with the address others know it by. The
-        // kernel refuses one that the node has not got, as while its cable is
-        // out: then it is the pods' gateway, and their probes go on.
-        if let IpAddr::V4(node_ip) = self.node_ip {
-            match route::add_pod(&self.netlink, link.index, address, Some(node_ip)).await {
-                Err(error) if error.is(nix::Error::EINVAL) => {}
-                result => return Ok(result?),
-            }
-        }
-        link::add_gateway(&self.netlink, link.index).await?;
-        Ok(route::add_pod(&self.netlink, link.index, address, None).await?)
+    /// What arrives for pods of the family of `node_ip` goes on to them.
+    fn forward_from(&self, uplink: &Link, node_ip: IpAddr) -> Result<(), Error> {
+        Ok(self.netns.run(|| match node_ip {
+            IpAddr::V4(_) => sysctl::forward_from(&uplink.name),
+            IpAddr::V6(_) => sysctl::forward_ipv6_from(&uplink.name),
+        })??)
     }
 }

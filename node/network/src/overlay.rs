@@ -174,7 +174,8 @@ async fn tunnel_for(
             "tunnel to other nodes"
         );
     }
-    netns.run(|| sysctl::at_tunnel(TUNNEL_LINK))??;
+    let ipv6 = plan.routes.keys().any(|(_, to)| to.addr().is_ipv6());
+    netns.run(|| sysctl::at_tunnel(TUNNEL_LINK, ipv6))??;
     let present = neighbours::list(netlink, device).await?;
     for (ip, mac) in &plan.neighbours {
         if present.get(ip).map(|(mac, _)| mac) != Some(mac) {

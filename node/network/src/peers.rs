@@ -57,7 +57,7 @@ pub struct Plan {
 impl Peer {
     /// Of its node, the first of which is its identity.
     pub(crate) fn addresses(&self) -> &[IpAddr] {
-        std::slice::from_ref(&self.node_ip)
+        &self.node_ips
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
         Peer {
             name: name.into(),
             pod_cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
-            node_ip: ip.parse().unwrap(),
+            node_ips: ip.split(' ').map(|ip| ip.parse().unwrap()).collect(),
         }
     }
 
@@ -253,6 +253,39 @@ mod tests {
             ]
         );
         assert_eq!((never.mtu, never.neighbours.len()), (None, 0));
+    }
+
+    #[test]
+    fn each_family_has_the_way_to_the_address_of_its_own() {
+        let peers = [
+            peer(
+                "self",
+                &["10.244.0.0/24", "fd01::/64"],
+                "172.30.0.11 fd00::11",
+            ),
+            peer(
+                "near",
+                &["10.244.1.0/24", "fd01:0:0:1::/64"],
+                "172.30.0.12 fd00::12",
+            ),
+            // Behind a router by IPv4 alone.
+            peer(
+                "far",
+                &["fd01:0:0:2::/64", "10.244.2.0/24"],
+                "fd00::13 10.1.0.2",
+            ),
+        ];
+        let plan = planned(&peers, &[OWN, "fd00::11"], VxlanMode::CrossSubnet);
+        assert_eq!(
+            text(&plan),
+            [
+                "86 10.1.0.2/32 172.30.0.11 > 10.1.0.2",
+                "254 10.244.1.0/24 172.30.0.12",
+                "254 10.244.2.0/24 172.30.0.11 > 10.1.0.2",
+                "254 fd01:0:0:1::/64 fd00::12",
+                "254 fd01:0:0:2::/64 fd00::13",
+            ]
+        );
     }
 
     #[test]

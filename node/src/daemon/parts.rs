@@ -55,12 +55,12 @@ pub async fn run(setup: Setup) -> Result<()> {
     let image_gc = args.image_gc().map_err(anyhow::Error::msg)?;
     let vxlan = args.vxlan();
     let node_name = args.node_name.context("--node-name is missing")?;
-    let node_ip = args.node_ip.context("--node-ip is missing")?;
+    let node_ips = args.node_ip;
     let client_authorities = authorities(&config);
     if client_authorities.is_empty() {
         warn!("the kubeconfig has no certificate authority: the kubelet API takes tokens only");
     }
-    info!(node = node_name, address = %node_ip, server = %config.cluster_url, "joining");
+    info!(node = node_name, addresses = ?node_ips, server = %config.cluster_url, "joining");
     let connection = Connection::open(&config)?;
     let client = connection.client.clone();
     let taints = args.register_with_taints;
@@ -75,16 +75,16 @@ pub async fn run(setup: Setup) -> Result<()> {
         shim,
         args.runtime,
         node_name.clone(),
-        node_ip,
+        node_ips.clone(),
         vxlan,
     )
     .await?;
 
     let shutdown = CancellationToken::new();
-    let dns = dns::open(&args.dns, &args.cluster_domain, &[node_ip])?;
+    let dns = dns::open(&args.dns, &args.cluster_domain, &node_ips)?;
     let proxy = ProxyConfig {
         node_name: node_name.clone(),
-        node_ips: vec![node_ip],
+        node_ips: node_ips.clone(),
         cgroup: places.cgroup_root.clone(),
         pin_dir: places.pin_dir,
         service_proxy_name: args.service_proxy_name,
@@ -105,7 +105,7 @@ pub async fn run(setup: Setup) -> Result<()> {
     let (pressure, table_pressure) = tokio::sync::watch::channel(None);
     let agent = AgentConfig {
         node_name,
-        node_ip,
+        node_ips,
         labels,
         taints,
         root_dir: places.root_dir,
@@ -218,7 +218,7 @@ async fn open(
     shim: PathBuf,
     args: RuntimeArgs,
     node_name: String,
-    node_ip: IpAddr,
+    node_ips: Vec<IpAddr>,
     vxlan: Vxlan,
 ) -> Result<(Runtime, Network)> {
     let runtime = Runtime::open(RuntimeConfig {
@@ -234,7 +234,7 @@ async fn open(
     .context("open the runtime")?;
     let network = Network::open(NetworkConfig {
         node_name,
-        node_ip,
+        node_ips,
         state_dir: network_dir(places),
         mtu: None,
         vxlan,

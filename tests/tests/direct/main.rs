@@ -1,6 +1,8 @@
 //! Direct server return on a cluster: `vetch-node --load-balancer-mode dsr`, and a client outside, which is the machine
-//! that the nodes stand on. Beside it nodes that share no link.
+//! that the nodes stand on. Beside it where packets get as they are, IPv6, and nodes that share no link.
 
+mod connectivity;
+mod ipv6;
 mod vxlan;
 
 use std::io::{Read as _, Write as _};
@@ -30,7 +32,7 @@ fn objects(node: &Node) -> [Value; 2] {
         }),
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "far"},
-            "spec": {"type": "NodePort", "selector": {"app": "far"}, "ports": [
+            "spec": {"type": "NodePort", "ipFamilyPolicy": "PreferDualStack", "selector": {"app": "far"}, "ports": [
                 {"name": "http", "port": 80, "targetPort": 8080},
                 {"name": "udp", "protocol": "UDP", "port": 82, "targetPort": 8082},
             ]},
@@ -59,33 +61,33 @@ fn get(place: SocketAddr) -> Result<(String, SocketAddr)> {
 fn a_client_outside_is_answered_by_the_pods_own_node() -> Result<()> {
     let flag = "--node-arg=--load-balancer-mode=dsr";
     // The machine knows the way to pods, so that they need no other address there.
-    let seen = "--node-arg=--non-masquerade-cidr=0.0.0.0/0";
+    let seen = "--node-arg=--non-masquerade-cidr=0.0.0.0/0,::/0";
     let cluster = Own::up("vtdsr", &["--nodes", "2", flag, seen])?;
     let (dialled, far) = (cluster.node("node-1")?, cluster.node("node-2")?);
     let namespace = Namespace::create(&cluster, "direct")?;
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects(far)});
     namespace.apply(&list.to_string())?;
-    let at = |port: u16| -> Result<SocketAddr> {
-        Ok((dialled.address.parse::<std::net::IpAddr>()?, port).into())
-    };
+    for ip in dialled.ips()? {
+        let http = SocketAddr::new(ip, node_port(&namespace, 0)?);
+        let (said, own) = eventually(MINUTE, "the node port answers", || get(http))?;
+        // By way of the dialled node, and no node put its own address in the client's place.
+        ensure!(said.contains(&format!("remote: {own}\n")), "{own}: {said}");
 
-    let http = at(node_port(&namespace, 0)?)?;
-    let (said, own) = eventually(MINUTE, "the node port answers", || get(http))?;
-    // By way of the dialled node, and no node put its own address in the client's place.
-    ensure!(said.contains(&format!("remote: {own}\n")), "{own}: {said}");
-
-    // A connected socket takes datagrams from whom it has dialled alone.
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.connect(at(node_port(&namespace, 1)?)?)?;
-    socket.set_read_timeout(Some(TIMEOUT))?;
-    eventually(MINUTE, "a datagram is answered", || {
-        socket.send(b"word")?;
-        let mut answer = [0; 64];
-        let count = socket.recv(&mut answer)?;
-        ensure!(&answer[..count] == b"far: word", "{:?}", &answer[..count]);
-        Ok(())
-    })?;
-    pods_are_seen_as_they_are(&namespace, own.ip())
+        // A connected socket takes datagrams from whom it has dialled alone.
+        let any = if ip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any)?;
+        socket.connect((ip, node_port(&namespace, 1)?))?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        eventually(MINUTE, "a datagram is answered", || {
+            socket.send(b"word")?;
+            let mut answer = [0; 64];
+            let count = socket.recv(&mut answer)?;
+            ensure!(&answer[..count] == b"far: word", "{:?}", &answer[..count]);
+            Ok(())
+        })?;
+        pods_are_seen_as_they_are(&namespace, own.ip())?;
+    }
+    Ok(())
 }
 
 /// Whom `--non-masquerade-cidr` names.
@@ -103,7 +105,12 @@ fn pods_are_seen_as_they_are(namespace: &Namespace<'_>, machine: IpAddr) -> Resu
         .run("curl", &["-sS", "--max-time", "10", &url])?;
     ensure!(said == "ok", "{said}");
     let peer = server.join().map_err(|_| anyhow!("the server died"))??;
-    let pod = namespace.field("pod/far", "/status/podIP")?;
-    ensure!(pod == peer.ip().to_string().as_str(), "{peer}, not {pod}");
+    let ips = namespace.field("pod/far", "/status/podIPs")?;
+    let mut own = ips.as_array().into_iter().flatten();
+    let seen = peer.ip().to_string();
+    ensure!(
+        own.any(|ip| ip["ip"] == seen.as_str()),
+        "{peer}, not of {ips}"
+    );
     Ok(())
 }

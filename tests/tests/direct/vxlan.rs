@@ -120,7 +120,8 @@ fn way(status: &Value, peer: &Node) -> Result<(String, u64)> {
 
 #[test]
 fn nodes_behind_a_router_are_reached_in_vxlan_and_neighbours_directly() -> Result<()> {
-    let cluster = Own::up("vtvxlan", &["--nodes", "3", "--subnets", "2"])?;
+    let links = ["--nodes", "3", "--subnets", "2", "--ip-family", "ipv4"];
+    let cluster = Own::up("vtvxlan", &links)?;
     let nodes = [
         cluster.node("node-1")?,
         cluster.node("node-2")?,

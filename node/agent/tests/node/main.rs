@@ -56,7 +56,7 @@ impl Daemon {
         .unwrap();
         let network = Network::open(NetworkConfig {
             node_name: "n1".into(),
-            node_ip: IP.into(),
+            node_ips: vec![IP.into()],
             state_dir: dir.join("network"),
             mtu: None,
             vxlan: vetch_network::Vxlan::default(),
@@ -66,7 +66,7 @@ impl Daemon {
         let (tables, table_pressure) = watch::channel(None);
         let config = NodeConfig {
             name: "n1".into(),
-            ip: IP.into(),
+            ips: vec![IP.into()],
             labels: BTreeMap::from([("zone".into(), "a".into())]),
             taints: vec![Taint {
                 key: "own".into(),
@@ -342,7 +342,7 @@ fn a_node_address_must_be_a_local_one() {
         let dir = tempfile::tempdir().unwrap();
         let config = NetworkConfig {
             node_name: "n1".into(),
-            node_ip: IpAddr::V4(Ipv4Addr::new(172, 30, 98, 99)),
+            node_ips: vec![IpAddr::V4(Ipv4Addr::new(172, 30, 98, 99))],
             state_dir: dir.path().join("network"),
             mtu: None,
             vxlan: vetch_network::Vxlan::default(),

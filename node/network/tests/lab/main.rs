@@ -1,5 +1,6 @@
 //! The pod network on nodes made of namespaces: needs root, leaves nothing.
 
+mod families;
 mod namespace;
 mod pods;
 mod router;

@@ -33,7 +33,7 @@ async fn open(
     namespace.enter();
     let config = NetworkConfig {
         node_name: "test".into(),
-        node_ip: ip.into(),
+        node_ips: vec![ip.into()],
         state_dir: state.path().into(),
         mtu: None,
         vxlan: vetch_network::Vxlan::default(),
@@ -75,7 +75,7 @@ pub fn peer(name: &str, cidr: &str, ip: Ipv4Addr) -> Peer {
     Peer {
         name: name.into(),
         pod_cidrs: vec![cidr.parse().unwrap()],
-        node_ip: ip.into(),
+        node_ips: vec![ip.into()],
     }
 }
 
@@ -488,7 +488,7 @@ async fn the_end_of_a_node_leaves_only_what_is_not_ours() {
     let peer = Peer {
         name: "other".into(),
         pod_cidrs: vec!["10.244.2.0/24".parse().unwrap()],
-        node_ip: NODE_2.into(),
+        node_ips: vec![NODE_2.into()],
     };
     node.network.set_peers(&[peer]).await.unwrap();
     let (_pod, _) = node.pod("a").await;
@@ -575,7 +575,7 @@ async fn an_address_that_is_not_the_nodes_is_refused() {
     let state = tempfile::tempdir().unwrap();
     let config = NetworkConfig {
         node_name: "test".into(),
-        node_ip: NODE_2.into(),
+        node_ips: vec![NODE_2.into()],
         state_dir: state.path().into(),
         mtu: None,
         vxlan: vetch_network::Vxlan::default(),

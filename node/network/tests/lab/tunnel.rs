@@ -37,7 +37,7 @@ async fn open(
     namespace.enter();
     let config = NetworkConfig {
         node_name: "test".into(),
-        node_ip: ip.into(),
+        node_ips: vec![ip.into()],
         state_dir: state.path().into(),
         mtu: None,
         vxlan: Vxlan {

@@ -140,7 +140,7 @@ fn process() {
 async fn network(orders: &Orders, pods: &Pods) -> Network {
     let config = NetworkConfig {
         node_name: "test".into(),
-        node_ip: orders.node_ips[0],
+        node_ips: vec![orders.node_ips[0]],
         state_dir: pods.state_dir.clone(),
         mtu: None,
         vxlan: vetch_network::Vxlan::default(),

@@ -25,7 +25,7 @@ pub struct Inputs {
     pub dir: PathBuf,
     pub sources: Sources,
     pub tokens: Tokens,
-    pub node_ip: IpAddr,
+    pub node_ips: Vec<IpAddr>,
     pub pod_ips: Vec<IpAddr>,
     pub allocatable: Arc<ResourceList>,
     pub now: Timestamp,
@@ -50,7 +50,7 @@ pub fn used(pod: &Pod) -> Vec<&Volume> {
 pub fn set_up(volume: &Volume, inputs: &Inputs) -> Result<Mounted, VolumeError> {
     let around = Surroundings {
         pod_ips: &inputs.pod_ips,
-        node_ip: inputs.node_ip,
+        node_ips: &inputs.node_ips,
         allocatable: &inputs.allocatable,
     };
     let material = Material {
@@ -194,7 +194,7 @@ mod tests {
             dir: dir.to_owned(),
             sources: Sources::default(),
             tokens: Tokens::default(),
-            node_ip: "172.30.0.2".parse().unwrap(),
+            node_ips: vec!["172.30.0.2".parse().unwrap()],
             pod_ips: vec![],
             allocatable: Arc::new(allocatable),
             now: Timestamp::UNIX_EPOCH,

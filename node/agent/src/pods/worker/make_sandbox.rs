@@ -17,7 +17,7 @@ use crate::pods::etc::hostname::hostname;
 use crate::pods::etc::{self, EtcError};
 use crate::pods::sandbox::sandbox_spec;
 use crate::pods::text::chain;
-use crate::pods::{runtime_class, spec, unsupported};
+use crate::pods::{addresses, runtime_class, spec, unsupported};
 
 #[derive(Debug, thiserror::Error)]
 enum SandboxError {
@@ -102,7 +102,7 @@ impl SandboxJob {
         let servers = cluster_dns::servers(context, &self.pod).await;
         let servers = servers.ok_or(SandboxError::Services)?;
         let ips = if spec::host_network(&self.pod) {
-            vec![context.config.node_ip]
+            context.config.node_ips.clone()
         } else {
             let netns = sandbox.netns.as_ref().ok_or(SandboxError::NoNamespace)?;
             let (options, warnings) = datapath::options(&self.pod)?;
@@ -113,9 +113,8 @@ impl SandboxJob {
                 }
             }
             let attached = context.network.attach(&sandbox.id.0, netns, options).await;
-            attached
-                .map_err(|error| SandboxError::Network(chain(&error)))?
-                .ips
+            let found = attached.map_err(|error| SandboxError::Network(chain(&error)))?;
+            addresses::of_pod(&found.ips, &context.config.node_ips)
         };
         let warnings = write_etc(context, &self.pod, &self.dir, &ips, &servers)?;
         if tell {

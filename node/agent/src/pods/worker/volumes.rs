@@ -142,7 +142,7 @@ impl VolumeJob {
             dir: self.dir,
             sources,
             tokens,
-            node_ip: self.context.config.node_ip,
+            node_ips: self.context.config.node_ips.clone(),
             pod_ips: self.pod_ips,
             allocatable: Arc::new(self.context.node.allocatable()),
             pod: self.pod,
