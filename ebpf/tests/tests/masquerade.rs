@@ -2,9 +2,9 @@
 //! comes back.
 
 use vetch_ebpf_common::{
-    Pod,
+    Peer, Pod, PolicyType,
     Protocol::{self, Sctp, Tcp, Udp},
-    Reason, State, Tuple,
+    Reason, Rule, RuleSet, State, Tuple,
 };
 use vetch_ebpf_tests::{
     At, Body, DROP, Fragment, Frame, Lab, NODE_V4, NODE_V6, Options, Outcome, PASS, POD_1, POD_2,
@@ -580,4 +580,77 @@ fn a_pods_address_from_the_network() {
     let out = syn(POD, FAR);
     leave(&lab, &out);
     lab.expect_untouched(NET, "a pod's address", &out);
+}
+
+/// What policies let pass is what the pod says and hears, not what its node makes of
+/// that.
+#[test]
+fn policies_see_the_pod() {
+    const BLOCK: u32 = 3;
+    let mut lab = lab();
+    let egress = RuleSet::new(PolicyType::Egress, 1).unwrap();
+    lab.block("203.0.113.0", 120, BLOCK);
+    lab.block("2001:db8:7::", 48, BLOCK);
+    let stack = "10.1.0.3:40000";
+    for (pod, ip, far, link) in [
+        (POD, "10.1.0.1", FAR, POD_1),
+        (POD6, "fd00::1", FAR6, POD_1),
+        (stack, "10.1.0.3", FAR, POD_2),
+    ] {
+        lab.hold(ip, 1, 1);
+        let at = At("from_pod", link);
+        for protocol in [Tcp, Udp] {
+            let rule = Rule::new(
+                egress,
+                Peer::block(BLOCK),
+                protocol as u8,
+                443_u16.to_be_bytes(),
+            );
+            let out = opening(protocol, pod, far);
+            lab.expect_dropped(at, "not let", &out);
+            lab.set_rule(Rule::PORT, rule, true);
+            lab.expect_untouched(at, "let", &out);
+            lab.run_forwarded("to_net", link, UPLINK, &out);
+            let as_node = seen(&mut lab, &tuple(pod, far, protocol));
+            lab.expect_untouched(at, "when it is known", &out);
+            let back = match protocol {
+                Tcp => Frame::tcp(far, &as_node, State::SYN | State::ACK),
+                other => opening(other, far, &as_node),
+            };
+            let heard = back.clone().dst(pod);
+            let to = if pod == stack { To::Stack } else { INTO_ONE };
+            lab.expect(NET, "the answer", &back, to, &heard);
+            let by_stack = lab.run_forwarded("to_pod", UPLINK, link, &heard);
+            assert_eq!(by_stack.verdict, PASS, "the answer, by the stack");
+            // One conversation, whichever way it is seen.
+            let other = opening(protocol, &far.replace(":443", ":9"), pod);
+            let by_stack = lab.run_forwarded("to_pod", UPLINK, link, &other);
+            assert_eq!(by_stack.verdict, DROP, "another");
+            lab.set_rule(Rule::PORT, rule, false);
+            lab.conversations_age(3);
+            lab.expect_dropped(NET, "the answer, not let any more", &back);
+            let by_stack = lab.run_forwarded("to_pod", UPLINK, link, &heard);
+            assert_eq!(by_stack.verdict, DROP, "nor by the stack");
+            lab.expect_dropped(at, "nor out", &out);
+        }
+        lab.hold(ip, 0, 0);
+    }
+    // An echo is a conversation by its number.
+    lab.hold("10.1.0.1", 1, 1);
+    lab.set_rule(
+        Rule::ALL,
+        Rule::new(egress, Peer::block(BLOCK), 0, [0; 2]),
+        true,
+    );
+    let (pod, far) = ("10.1.0.1:4660", "203.0.113.7:0");
+    let out = Frame::new(pod, far, Body::Echo);
+    lab.expect_untouched(ONE, "a ping", &out);
+    leave(&lab, &out);
+    let as_node = seen(&mut lab, &icmp_tuple(pod, far));
+    let back = Frame::new(far, &as_node, Body::EchoAnswer);
+    lab.expect(NET, "its answer", &back, INTO_ONE, &back.clone().dst(pod));
+    let asks = Frame::new("203.0.113.7:4660", "10.1.0.1:0", Body::Echo);
+    lab.expect_dropped(NET, "another's ping", &asks);
+    let unasked = Frame::new(far, "10.1.0.1:4661", Body::EchoAnswer);
+    lab.expect_dropped(NET, "of another number", &unasked);
 }

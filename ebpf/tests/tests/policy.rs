@@ -7,7 +7,7 @@ use vetch_ebpf_common::{
 };
 use vetch_ebpf_tests::{
     At, Body, Fragment, Frame, Lab, NODE_V4, NODE_V6, Outcome, PASS, POD_1, POD_2, Quote, To,
-    UPLINK, opening, syn,
+    UPLINK, opening, syn, tuple,
 };
 
 const ONE: At = At("from_pod", POD_1);
@@ -220,7 +220,12 @@ fn answers_come_as_long_as_the_conversation_goes_on() {
         lab.expect_dropped(NET, "too late", &answer);
         let ping = echo(side.client, side.outside);
         passes(&lab, ONE, "a ping", &ping, To::Stack);
-        // Of a ping the lab's frames know the question only.
+        let pong = Frame::new(
+            &no_port(side.outside),
+            &no_port(side.client),
+            Body::EchoAnswer,
+        );
+        passes(&lab, NET, "its answer", &pong, INTO_ONE);
         let asks = echo(side.outside, side.client);
         lab.expect_dropped(NET, "another ping", &asks);
     }
@@ -374,6 +379,15 @@ fn a_pod_by_itself_and_with_its_node() {
         let asked = Frame::udp(side.client, side.vip);
         let outcome = lab.run("from_pod", POD_1, &asked);
         assert_eq!(outcome.verdict, vetch_ebpf_tests::REDIRECT, "to itself");
+        // Through its link's queue, where it is looked at again.
+        let port = lab.flow(&tuple(side.client, side.vip, Udp)).to.sport;
+        let port = u16::from_be_bytes(port);
+        for (port, verdict) in [(port, PASS), (port ^ 1, vetch_ebpf_tests::DROP)] {
+            let node = side.node.replace("10250", &port.to_string());
+            let queued = Frame::udp(&node, &own);
+            let outcome = lab.run_forwarded("to_pod", POD_1, POD_1, &queued);
+            assert_eq!(outcome.verdict, verdict, "as the node, from {port}");
+        }
     }
 }
 
