@@ -422,10 +422,10 @@ pub struct JoinArgs {
     /// The name of the Node object [default: the machine's]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
-    /// An address of this machine by which other nodes reach it [default: that of packets to the
-    /// API server]
-    #[arg(long, value_name = "IP")]
-    pub node_ip: Option<IpAddr>,
+    /// An address of this machine by which other nodes reach it; of each family, with the main one
+    /// first [default: that of packets to the API server]
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    pub node_ip: Vec<IpAddr>,
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", value_delimiter = ',', value_parser = label)]
     pub labels: Vec<(String, String)>,

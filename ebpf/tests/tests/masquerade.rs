@@ -3,7 +3,7 @@
 
 use vetch_ebpf_common::{
     Peer, Pod, PolicyType,
-    Protocol::{self, Sctp, Tcp, Udp},
+    Protocol::{self, Tcp, Udp},
     Reason, Rule, RuleSet, State, Tuple,
 };
 use vetch_ebpf_tests::{
