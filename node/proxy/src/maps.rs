@@ -1,7 +1,7 @@
 //! The pinned maps: what they hold, read and written in their own terms.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
     net::IpAddr,
     path::{Path, PathBuf},
