@@ -216,6 +216,7 @@ async fn a_service_that_this_node_answers_is_left_to_who_has_endpoints() {
         config,
         no_pods,
         no_host_ports,
+        vetch_proxy::Guard::default(),
         pressure,
         shutdown.clone(),
     ));
