@@ -135,8 +135,8 @@ async fn run(options: Serve) -> Result<()> {
     let scheduler = vetch_server::client(&router, "system:kube-scheduler", &[]);
     let controllers = vetch_server::client(&router, "system:kube-controller-manager", &[]);
     let controllers_config = ControllersConfig {
-        pod_cidr: options.pod_cidr,
-        node_cidr_mask_size: options.node_cidr_mask_size,
+        pod_cidrs: options.pod_cidr,
+        node_masks: options.node_masks.into(),
         root_ca_pem: certificates.pki().ca_pem().to_owned(),
         node_monitor_grace_period: options.node_monitor_grace_period,
         load_balancer_pool: options.load_balancer_pool,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
-use vetch_controllers::AddressRange;
+use vetch_controllers::{AddressRange, NodeMasks};
 
 /// The Vetch control plane: API server, scheduler and controllers in one process.
 #[derive(Debug, Parser)]
@@ -127,11 +127,18 @@ pub struct Serve {
     /// Without any, such Services wait for somebody else to give them theirs.
     #[arg(long, env = "VETCH_LOAD_BALANCER_POOL", value_delimiter = ',')]
     pub load_balancer_pool: Vec<AddressRange>,
-    /// Where nodes get their pods' address ranges from.
-    #[arg(long, env = "VETCH_POD_CIDR", default_value = "10.244.0.0/16")]
-    pub pod_cidr: IpNet,
-    #[arg(long, env = "VETCH_NODE_CIDR_MASK_SIZE", default_value_t = 24)]
-    pub node_cidr_mask_size: u8,
+    /// Where nodes get their pods' address ranges from, one of each network; a second network of the other address
+    /// family makes pods dual-stack. Nodes that have their ranges already keep them.
+    #[arg(
+        long,
+        visible_alias = "cluster-cidr",
+        env = "VETCH_POD_CIDR",
+        value_delimiter = ',',
+        default_value = "10.244.0.0/16"
+    )]
+    pub pod_cidr: Vec<IpNet>,
+    #[command(flatten)]
+    pub node_masks: NodeMaskArgs,
     /// How long a node may be silent before it counts as lost, e.g. 40s.
     #[arg(long, env = "VETCH_NODE_MONITOR_GRACE_PERIOD", value_parser = seconds, default_value = "40s")]
     pub node_monitor_grace_period: Duration,
@@ -148,6 +155,34 @@ pub struct Serve {
     /// The cluster's name in the admin's kubeconfig.
     #[arg(long, default_value = "vetch")]
     pub cluster_name: String,
+}
+
+/// As kube-controller-manager's flags of these names.
+#[derive(Debug, Args)]
+pub struct NodeMaskArgs {
+    /// Prefix length of a node's range; not for dual-stack [default: as for the network's family]
+    #[arg(
+        long,
+        env = "VETCH_NODE_CIDR_MASK_SIZE",
+        conflicts_with_all = ["node_cidr_mask_size_ipv4", "node_cidr_mask_size_ipv6"]
+    )]
+    pub node_cidr_mask_size: Option<u8>,
+    /// Prefix length of a node's IPv4 range [default: 24]
+    #[arg(long, env = "VETCH_NODE_CIDR_MASK_SIZE_IPV4")]
+    pub node_cidr_mask_size_ipv4: Option<u8>,
+    /// Prefix length of a node's IPv6 range [default: 64]
+    #[arg(long, env = "VETCH_NODE_CIDR_MASK_SIZE_IPV6")]
+    pub node_cidr_mask_size_ipv6: Option<u8>,
+}
+
+impl From<NodeMaskArgs> for NodeMasks {
+    fn from(args: NodeMaskArgs) -> Self {
+        Self {
+            any: args.node_cidr_mask_size,
+            ipv4: args.node_cidr_mask_size_ipv4,
+            ipv6: args.node_cidr_mask_size_ipv6,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -244,10 +279,15 @@ mod tests {
     #[test]
     fn networks_and_pools_are_lists() {
         let line = "vetch-control --data-dir d --advertise-address 10.0.0.1 \
-            --service-cluster-ip-range 10.96.0.0/16,fd00::/112 --load-balancer-pool 192.0.2.0/28,192.0.2.90-192.0.2.99";
+            --service-cluster-ip-range 10.96.0.0/16,fd00::/112 --load-balancer-pool 192.0.2.0/28,192.0.2.90-192.0.2.99 \
+            --cluster-cidr 10.244.0.0/16,fd00:10:244::/48 --node-cidr-mask-size-ipv6 72";
         let parsed = Options::try_parse_from(line.split_whitespace());
         let serve = parsed.unwrap().serve.unwrap();
         assert_eq!(serve.service_cidr.len(), 2);
+        assert_eq!(serve.pod_cidr.len(), 2);
+        assert_eq!(serve.node_masks.node_cidr_mask_size_ipv6, Some(72));
+        let both = format!("{line} --node-cidr-mask-size 24");
+        assert!(Options::try_parse_from(both.split_whitespace()).is_err());
         assert_eq!(serve.load_balancer_pool.len(), 2);
         assert_eq!(serve.service_node_port_range, 30000..=32767);
     }

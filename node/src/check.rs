@@ -1,5 +1,6 @@
 //! What a node needs of its machine: each refusal says what to do.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -58,9 +59,69 @@ pub fn shim(given: Option<&Path>) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// What --node-ip may be: by the kubelet's rules one address, or two of different families, each of
+/// which others can reach.
+pub fn node_ips(given: &[IpAddr]) -> Result<()> {
+    match given {
+        [_] => {}
+        [one, other] if one.is_ipv4() != other.is_ipv4() => {}
+        _ => bail!("--node-ip takes one address, or two of different address families"),
+    }
+    for ip in given {
+        let link_local = match ip {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        };
+        let why = if ip.is_loopback() {
+            "a loopback address"
+        } else if ip.is_multicast() {
+            "a multicast address"
+        } else if ip.is_unspecified() {
+            "no address of a node's"
+        } else if link_local {
+            "a link-local address"
+        } else {
+            continue;
+        };
+        bail!("--node-ip {ip} is {why}: name one by which other nodes reach this one");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_a_node() {
+        for (given, refusal) in [
+            ("192.0.2.1", None),
+            ("2001:db8::1", None),
+            ("192.0.2.1 2001:db8::1", None),
+            ("2001:db8::1 192.0.2.1", None),
+            ("", Some("takes one address")),
+            ("192.0.2.1 192.0.2.2", Some("different address families")),
+            ("192.0.2.1 2001:db8::1 192.0.2.2", Some("takes one address")),
+            ("127.0.0.1", Some("is a loopback address")),
+            ("192.0.2.1 ::1", Some("--node-ip ::1 is a loopback address")),
+            ("169.254.1.2", Some("is a link-local address")),
+            ("fe80::1", Some("is a link-local address")),
+            ("0.0.0.0", Some("is no address of a node's")),
+            ("ff02::1", Some("is a multicast address")),
+        ] {
+            let ips: Vec<IpAddr> = given
+                .split_whitespace()
+                .map(|ip| ip.parse().unwrap())
+                .collect();
+            match (node_ips(&ips), refusal) {
+                (Ok(()), None) => {}
+                (Err(error), Some(words)) => {
+                    assert!(error.to_string().contains(words), "{given}: {error}");
+                }
+                (result, _) => panic!("{given}: {result:?}"),
+            }
+        }
+    }
 
     #[test]
     fn kernels() {

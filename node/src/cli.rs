@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
 use vetch_agent::node::image_gc::Thresholds;
 use vetch_join::{CaHash, Token};
-use vetch_proxy::{Frontend, LoadBalancerMode, Xdp};
+use vetch_network::{Vxlan, VxlanMode};
+use vetch_proxy::{Frontend, LoadBalancerMode, Masquerade, Xdp};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
 ///
@@ -40,14 +41,22 @@ pub enum Command {
     /// Services as the kernel has them, whether a daemon runs or not
     #[command(subcommand)]
     Service(ServiceCommand),
-    /// Conversations with services that are balanced by the packet
+    /// Conversations with services that are balanced by the packet, and those of pods with hosts
+    /// outside the cluster
     #[command(subcommand)]
     Ct(CtCommand),
+    /// What NetworkPolicies let the node's pods say and hear, as the kernel has it, whether a daemon runs
+    /// or not
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// The eBPF maps with their sizes, and what was refused or dropped by reason
     Maps(MapsArgs),
     /// Calls and packets that did not get through, one by one, as far as the programs told of them;
     /// works while the daemon is down
     Drops(DropsArgs),
+    /// By which ways packets of pods go: the uplinks and programs there, and each other node's pods with
+    /// their way, directly or in VXLAN; from the kernel, whether a daemon runs or not
+    Status(MapsArgs),
     /// Has this kernel's verifier look at every program of this build, with its whole log; nothing is
     /// attached, and no daemon is needed
     Verify(VerifyArgs),
@@ -125,6 +134,20 @@ pub enum CtCommand {
     Ls(MapsArgs),
 }
 
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Lists the pods' addresses with their sets of rules
+    Ls(MapsArgs),
+    /// Shows the rules of one of them
+    Show {
+        #[command(flatten)]
+        maps: MapsArgs,
+        /// Of a pod on this node: `kubectl get pod -o wide` has it
+        #[arg(value_name = "ADDRESS")]
+        address: IpAddr,
+    },
+}
+
 #[derive(Debug, Args)]
 pub struct RootDir {
     /// The node's root directory
@@ -194,10 +217,16 @@ pub struct RuntimeArgs {
 /// A runtime without a node: who asks it by its socket says which pods there are.
 #[derive(Debug, Args)]
 pub struct CriArgs {
-    /// An address of this node by which other nodes reach it
-    #[arg(long, value_name = "IP", env = "VETCH_NODE_IP")]
-    pub node_ip: IpAddr,
-    /// Where pods get their addresses from, until a client says otherwise
+    /// An address of this node by which other nodes reach it; of each family, with the main one first
+    #[arg(
+        long,
+        value_name = "IP",
+        env = "VETCH_NODE_IP",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub node_ip: Vec<IpAddr>,
+    /// Where pods get their addresses from, one of each family, until a client says otherwise
     #[arg(
         long,
         value_name = "CIDR",
@@ -219,9 +248,15 @@ pub struct DaemonArgs {
     /// The name of the Node object
     #[arg(long, value_name = "NAME", env = "VETCH_NODE_NAME", required = true)]
     pub node_name: Option<String>,
-    /// An address of this node by which other nodes reach it
-    #[arg(long, value_name = "IP", env = "VETCH_NODE_IP", required = true)]
-    pub node_ip: Option<IpAddr>,
+    /// An address of this node by which other nodes reach it; of each family, with the main one first
+    #[arg(
+        long,
+        value_name = "IP",
+        env = "VETCH_NODE_IP",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub node_ip: Vec<IpAddr>,
     #[command(flatten)]
     pub places: Places,
     /// Logs of containers
@@ -326,6 +361,40 @@ pub struct DaemonArgs {
         default_value = "snat"
     )]
     pub load_balancer_mode: LoadBalancerMode,
+    /// When packets between pods of different nodes go in VXLAN: cross-subnet, to nodes behind a
+    /// router; always; or never. Calico's vxlanMode; flannel has the first as DirectRouting
+    #[arg(
+        long,
+        value_name = "MODE",
+        env = "VETCH_VXLAN_MODE",
+        default_value = "cross-subnet"
+    )]
+    pub vxlan_mode: VxlanMode,
+    /// The tunnel's UDP port, the same on every node
+    #[arg(long, value_name = "PORT", env = "VETCH_VXLAN_PORT", default_value_t = Vxlan::PORT)]
+    pub vxlan_port: u16,
+    /// The tunnel's network identifier, the same on every node
+    #[arg(long, value_name = "VNI", env = "VETCH_VXLAN_VNI", default_value_t = Vxlan::VNI,
+        value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    pub vxlan_vni: u32,
+    /// Whether what pods send to hosts outside the cluster goes with this node's address: on; or
+    /// off, for a network that leads answers to pods by itself
+    #[arg(
+        long,
+        value_name = "MODE",
+        env = "VETCH_MASQUERADE",
+        default_value = "on"
+    )]
+    pub masquerade: Masquerade,
+    /// Hosts that pods reach with their own address, beside the cluster's pods and nodes: ranges
+    /// that have a route back to pods
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "VETCH_NON_MASQUERADE_CIDR",
+        value_delimiter = ','
+    )]
+    pub non_masquerade_cidr: Vec<IpNet>,
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]
     pub node_labels: Vec<(String, String)>,
@@ -353,10 +422,10 @@ pub struct JoinArgs {
     /// The name of the Node object [default: the machine's]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
-    /// An address of this machine by which other nodes reach it [default: that of packets to the
-    /// API server]
-    #[arg(long, value_name = "IP")]
-    pub node_ip: Option<IpAddr>,
+    /// An address of this machine by which other nodes reach it; of each family, with the main one
+    /// first [default: that of packets to the API server]
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    pub node_ip: Vec<IpAddr>,
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", value_delimiter = ',', value_parser = label)]
     pub labels: Vec<(String, String)>,
@@ -487,6 +556,14 @@ impl DaemonArgs {
             ));
         }
         Ok(Thresholds { high, low })
+    }
+
+    pub fn vxlan(&self) -> Vxlan {
+        Vxlan {
+            mode: self.vxlan_mode,
+            port: self.vxlan_port,
+            vni: self.vxlan_vni,
+        }
     }
 
     pub fn labels(&self) -> BTreeMap<String, String> {
@@ -620,6 +697,8 @@ mod tests {
             "127.0.0.1:5001",
             "--cluster-dns",
             "10.96.0.10",
+            "--node-ip",
+            "fd00::1",
             "--uplink",
             "eth0,eth1",
             "--xdp",
@@ -631,6 +710,10 @@ mod tests {
             "--load-balancer-mode",
             "dsr",
             "--connection-metrics",
+            "--vxlan-mode",
+            "always",
+            "--vxlan-port",
+            "8472",
         ];
         let cli = parse(&[&NEEDED[..], &more].concat()).unwrap();
         let labels = cli.daemon.labels();
@@ -638,6 +721,7 @@ mod tests {
         assert_eq!(labels["disk"], "ssd");
         assert_eq!(cli.daemon.runtime.registries.insecure_registry.len(), 2);
         assert_eq!(cli.daemon.uplink, ["eth0", "eth1"]);
+        assert_eq!(cli.daemon.node_ip.len(), 2);
         let profiles = cli.daemon.seccomp_profile_root.as_deref();
         assert_eq!(profiles, Some("/etc/seccomp".as_ref()));
         let manifests = cli.daemon.pod_manifest_path.as_deref();
@@ -649,6 +733,16 @@ mod tests {
         let default = parse(&NEEDED).unwrap().daemon.load_balancer_mode;
         assert_eq!(default, LoadBalancerMode::Snat);
         assert!(cli.daemon.connection_metrics);
+        let vxlan = Vxlan {
+            mode: VxlanMode::Always,
+            port: 8472,
+            vni: Vxlan::VNI,
+        };
+        assert_eq!(cli.daemon.vxlan(), vxlan);
+        assert_eq!(parse(&NEEDED).unwrap().daemon.vxlan(), Vxlan::default());
+        for wrong in [["--vxlan-mode", "auto"], ["--vxlan-vni", "16777216"]] {
+            assert!(parse(&[&NEEDED[..], &wrong].concat()).is_err(), "{wrong:?}");
+        }
         assert!(!parse(&NEEDED).unwrap().daemon.connection_metrics);
         assert!(parse(&[&NEEDED[..], &["--node-labels", "zone"]].concat()).is_err());
     }
@@ -723,6 +817,28 @@ mod tests {
     }
 
     #[test]
+    fn pods_are_masqueraded_unless_it_is_said() {
+        let default = parse(&NEEDED).unwrap().daemon;
+        assert_eq!(default.masquerade, Masquerade::On);
+        assert_eq!(default.non_masquerade_cidr, []);
+        let more = [
+            "--masquerade",
+            "off",
+            "--non-masquerade-cidr",
+            "10.0.0.0/8,fd00::/8",
+        ];
+        let said = parse(&[&NEEDED[..], &more].concat()).unwrap().daemon;
+        assert_eq!(said.masquerade, Masquerade::Off);
+        assert_eq!(said.non_masquerade_cidr.len(), 2);
+        for wrong in [
+            ["--masquerade", "yes"],
+            ["--non-masquerade-cidr", "10.0.0.0"],
+        ] {
+            assert!(parse(&[&NEEDED[..], &wrong].concat()).is_err());
+        }
+    }
+
+    #[test]
     fn commands_need_no_node() {
         let cli = parse(&["vetch-node", "image", "import", "--root-dir", "/r", "x.tar"]).unwrap();
         let Some(Command::Image(ImageCommand::Import { root, file })) = cli.command else {
@@ -766,12 +882,12 @@ mod tests {
             "--node-ip",
             "10.0.0.1",
             "--pod-cidr",
-            "10.1.0.0/24",
+            "10.1.0.0/24,fd00:1::/64",
         ];
         let Some(Command::Cri(args)) = parse(&cri).unwrap().command else {
             panic!("{cri:?}");
         };
-        assert_eq!((args.pod_cidr.len(), args.runtime.cri_socket), (1, None));
+        assert_eq!((args.pod_cidr.len(), args.runtime.cri_socket), (2, None));
         let cli = parse(&["vetch-node", "cleanup", "--run-dir", "/r"]).unwrap();
         let Some(Command::Cleanup(args)) = cli.command else {
             panic!("{cli:?}");

@@ -6,7 +6,7 @@ mod oom;
 mod parts;
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -31,7 +31,8 @@ pub fn main(mut args: DaemonArgs) -> Result<()> {
         let absolute = std::path::absolute(&given);
         *given = absolute.with_context(|| format!("the path {}", given.display()))?;
     }
-    let kubelet = listen(args.node_ip, args.kubelet_port)?;
+    check::node_ips(&args.node_ip)?;
+    let kubelet = listen(args.kubelet_port)?;
     block_on(async {
         let config =
             kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
@@ -56,6 +57,7 @@ pub fn cri(args: CriArgs) -> Result<()> {
     check::root()?;
     check::kernel()?;
     let shim = check::shim(args.runtime.shim.as_deref())?;
+    check::node_ips(&args.node_ip)?;
     let ready = prepare(&args.places, &[])?;
     block_on(parts::run_cri(args, ready.places.clone(), shim))
 }
@@ -209,13 +211,18 @@ pub fn lock(run_dir: &Path) -> Result<File> {
     }
 }
 
-/// On all addresses: pods' probes come from here, the API server from there.
-fn listen(node_ip: Option<IpAddr>, port: u16) -> Result<TcpListener> {
-    let any: IpAddr = match node_ip {
-        Some(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
-        _ => Ipv4Addr::UNSPECIFIED.into(),
+/// On all addresses of both families: pods' probes come from here, the API server from there.
+fn listen(port: u16) -> Result<TcpListener> {
+    let bound = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)) {
+        // No IPv6 in this kernel.
+        Err(error)
+            if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+        }
+        bound => bound,
     };
-    let listener = match TcpListener::bind(SocketAddr::new(any, port)) {
+    let listener = match bound {
         Ok(listener) => listener,
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
             "port {port} is taken on this node: stop what listens there, or choose another with --kubelet-port"
@@ -234,9 +241,9 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_said() {
-        let first = listen(None, 0).unwrap();
+        let first = listen(0).unwrap();
         let port = first.local_addr().unwrap().port();
-        let error = listen(None, port).unwrap_err().to_string();
+        let error = listen(port).unwrap_err().to_string();
         assert!(error.contains("--kubelet-port"), "{error}");
     }
 

@@ -26,10 +26,11 @@ pub fn main(args: &JoinArgs) -> Result<()> {
         Some(given) => given.clone(),
         None => machine_name()?,
     };
-    let node_ip = match args.node_ip {
-        Some(given) => given,
-        None => own_address(&args.server)?,
+    let node_ips = match &args.node_ip[..] {
+        [] => vec![own_address(&args.server)?],
+        given => given.to_vec(),
     };
+    check::node_ips(&node_ips)?;
     let config_dir = std::path::absolute(&args.config_dir)
         .with_context(|| format!("the path {}", args.config_dir.display()))?;
     let options = JoinOptions {
@@ -45,7 +46,7 @@ pub fn main(args: &JoinArgs) -> Result<()> {
         .build()
         .context("start the async runtime")?
         .block_on(join(&options))?;
-    let settings = settings(args, &options, node_ip);
+    let settings = settings(args, &options, &node_ips);
     let settings: Vec<(&str, &str)> = settings
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
@@ -66,13 +67,14 @@ pub fn main(args: &JoinArgs) -> Result<()> {
 fn settings(
     args: &JoinArgs,
     options: &JoinOptions,
-    node_ip: IpAddr,
+    node_ips: &[IpAddr],
 ) -> Vec<(&'static str, String)> {
     let kubeconfig = options.places.kubeconfig().display().to_string();
+    let node_ips: Vec<String> = node_ips.iter().map(IpAddr::to_string).collect();
     let mut settings = vec![
         ("VETCH_KUBECONFIG", kubeconfig),
         ("VETCH_NODE_NAME", options.node_name.clone()),
-        ("VETCH_NODE_IP", node_ip.to_string()),
+        ("VETCH_NODE_IP", node_ips.join(",")),
     ];
     if !args.labels.is_empty() {
         let labels = args
@@ -199,7 +201,7 @@ mod tests {
             places: Places::at("/e".as_ref()),
             patience: Duration::ZERO,
         };
-        settings(&args, &options, "10.0.0.1".parse().unwrap())
+        settings(&args, &options, &["10.0.0.1".parse().unwrap()])
     }
 
     #[test]

@@ -14,8 +14,10 @@ mod logging;
 mod maps;
 mod mount_namespace;
 mod mount_table;
+mod policy;
 mod programs;
 mod service;
+mod status;
 mod table;
 mod verify;
 
@@ -33,8 +35,10 @@ fn main() -> ExitCode {
         Some(Command::Programs(args)) => programs::main(&args),
         Some(Command::Service(command)) => service::main(&command),
         Some(Command::Ct(command)) => ct::main(&command),
+        Some(Command::Policy(command)) => policy::main(&command),
         Some(Command::Maps(args)) => maps::main(&args),
         Some(Command::Drops(args)) => drops::main(&args),
+        Some(Command::Status(args)) => status::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Cri(args)) => daemon::cri(args),
         Some(Command::Join(args)) => join::main(&args),

@@ -1,6 +1,7 @@
 //! The cluster under test, as `up` describes it in `cluster.json`.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -20,6 +21,15 @@ struct Description {
     #[serde(default = "once")]
     patience: u32,
     nodes: Vec<Node>,
+    #[serde(default)]
+    machine: Machine,
+}
+
+/// This machine, as the nodes see it.
+#[derive(Debug, Default, Deserialize)]
+struct Machine {
+    #[serde(default)]
+    addresses: Vec<IpAddr>,
 }
 
 fn once() -> u32 {
@@ -31,6 +41,9 @@ fn once() -> u32 {
 pub struct Node {
     pub name: String,
     pub address: String,
+    /// Of each family, the main one first.
+    #[serde(default)]
+    pub(crate) addresses: Vec<IpAddr>,
     pub log: PathBuf,
     /// Where manifests of static pods go, on a node in namespaces.
     pub manifests: Option<PathBuf>,
@@ -77,7 +90,19 @@ pub struct Cluster {
     pub name: String,
     pub kubeconfig: PathBuf,
     pub nodes: Vec<Node>,
+    /// This machine's on the nodes' network, of each family of the cluster; none where nodes are machines.
+    pub machine_ips: Vec<IpAddr>,
     _lock: Flock<File>,
+}
+
+impl Node {
+    /// Of each family of the cluster, the main one first.
+    pub fn ips(&self) -> Result<Vec<IpAddr>> {
+        if self.addresses.is_empty() {
+            return Ok(vec![self.address.parse()?]);
+        }
+        Ok(self.addresses.clone())
+    }
 }
 
 impl Cluster {
@@ -131,6 +156,7 @@ impl Cluster {
             name: description.name,
             kubeconfig: description.kubeconfig,
             nodes: description.nodes,
+            machine_ips: description.machine.addresses,
             _lock: lock,
         })
     }

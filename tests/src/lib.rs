@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod kubectl;
 pub mod load;
+pub mod network;
 pub mod node;
 pub mod registry;
 pub mod streams;

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
 
 use crate::cluster::{Cluster, Name};
+use crate::plan::IpFamily;
 use crate::service::{Action, Part};
 use crate::vm::Machines;
 use crate::vm::doors::Happening;
@@ -105,6 +106,10 @@ pub struct UpArgs {
     /// How many nodes [default: as before, or 1].
     #[arg(long)]
     pub nodes: Option<u32>,
+    /// What pods, Services and nodes have addresses of [default: as before, or dual where this machine has
+    /// IPv6].
+    #[arg(long, value_enum)]
+    pub ip_family: Option<IpFamily>,
     /// Returns when the cluster is ready, instead of showing its logs.
     #[arg(long)]
     pub detach: bool,
@@ -114,6 +119,10 @@ pub struct UpArgs {
     /// The nodes' own network [default: a free one of 172.30.0.0/16].
     #[arg(long)]
     pub subnet: Option<Ipv4Net>,
+    /// How many links the nodes are on, with a router in between: each gets a part of their network, and
+    /// nodes take their turns [default: as before, or 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub subnets: Option<u32>,
     /// The pods' network [default: a free one from 10.244.0.0/16 on].
     #[arg(long)]
     pub pod_cidr: Option<Ipv4Net>,
@@ -235,6 +244,7 @@ mod tests {
     fn the_forms_that_scenarios_and_readme_use_are_understood() {
         for line in [
             "up --nodes 3 --detach",
+            "up --nodes 3 --subnets 2 --detach",
             "up --detach --nodes 1 --subnet 172.30.77.0/24 --api-port 16477 --fresh --name vtlife",
             "down --fresh --name vtlife",
             "node kill node-1 --name test",
@@ -265,6 +275,7 @@ mod tests {
         for line in [
             "",
             "up --nodes x",
+            "up --subnets 0",
             "exec node-1",
             "node fly node-1",
             "down --name UP",

@@ -2,15 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Serialize;
 
 use crate::cluster::Cluster;
-use crate::plan::{machine_address, node_address};
+use crate::plan::{IpFamily, families};
 use crate::service::Part;
 use crate::state::State;
 
@@ -28,11 +28,18 @@ pub struct Description {
     pub node_server: String,
     /// etcd's client endpoint.
     pub etcd: String,
+    pub ip_family: IpFamily,
     pub subnet: Ipv4Net,
+    /// The first of `podCIDRs`.
     #[serde(rename = "podCIDR")]
-    pub pod_cidr: Ipv4Net,
+    pub pod_cidr: IpNet,
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<IpNet>,
+    /// The first of `serviceCIDRs`.
     #[serde(rename = "serviceCIDR")]
-    pub service_cidr: Ipv4Net,
+    pub service_cidr: IpNet,
+    #[serde(rename = "serviceCIDRs")]
+    pub service_cidrs: Vec<IpNet>,
     pub machine: Machine,
     pub cgroup: PathBuf,
     pub daemons: Daemons,
@@ -44,6 +51,8 @@ pub struct Description {
 pub struct Machine {
     pub link: String,
     pub address: Ipv4Addr,
+    /// As which pods see it, of each family.
+    pub addresses: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,6 +74,8 @@ pub struct Daemon {
 pub struct Node {
     pub name: String,
     pub address: Ipv4Addr,
+    /// Its Node's, of each family.
+    pub addresses: Vec<IpAddr>,
     /// Namespaces, as paths that `nsenter` takes.
     pub netns: PathBuf,
     pub utsns: PathBuf,
@@ -102,10 +113,11 @@ pub fn of(cluster: &Cluster, state: &State) -> Description {
     };
     let node = |(number, name): (u32, String)| {
         let paths = cluster.paths.node(&name);
-        let address = node_address(state.subnet, number);
+        let address = state.segments().node_address(number);
         let part = Part::Node(name.clone());
         Node {
             address,
+            addresses: families::node_ips(state, number),
             netns: paths.namespace("net"),
             utsns: paths.namespace("uts"),
             cgroupns: paths.namespace("cgroup"),
@@ -124,18 +136,24 @@ pub fn of(cluster: &Cluster, state: &State) -> Description {
             name,
         }
     };
+    let pod_cidrs = families::pod_cidrs(state);
+    let service_cidrs = families::service_cidrs(state);
     Description {
         name: cluster.name.to_string(),
         kubeconfig: cluster.paths.admin_kubeconfig(),
         server: state.api_for_machine(),
         node_server: state.api_for_nodes(),
         etcd: state.etcd_endpoint(),
+        ip_family: state.ip_family,
         subnet: state.subnet,
-        pod_cidr: state.pod_cidr,
-        service_cidr: state.service_cidr,
+        pod_cidr: pod_cidrs[0],
+        pod_cidrs,
+        service_cidr: service_cidrs[0],
+        service_cidrs,
         machine: Machine {
             link: state.link.clone(),
-            address: machine_address(state.subnet),
+            address: state.segments().machine_address(),
+            addresses: families::machine_ips(state),
         },
         cgroup: cluster.cgroup.path().to_owned(),
         daemons: Daemons {

@@ -36,6 +36,7 @@ mod paths;
 mod plan;
 mod ports;
 mod process;
+mod segments;
 mod service;
 mod signals;
 mod state;

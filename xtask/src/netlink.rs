@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use futures::TryStreamExt as _;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::AddressHeaderFlags;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
 };
@@ -149,20 +150,22 @@ impl Netlink {
         set.with_context(|| format!("change link {index}"))
     }
 
-    pub async fn add_address(&self, index: u32, address: Ipv4Addr, prefix: u8) -> Result<()> {
-        let request = self
-            .handle
-            .address()
-            .add(index, address.into(), prefix)
-            .replace();
+    /// Usable at once, also one of IPv6: nobody is asked whether they have it too.
+    pub async fn add_address(&self, index: u32, address: IpAddr, prefix: u8) -> Result<()> {
+        let add = self.handle.address().add(index, address, prefix);
+        let mut request = add.replace();
+        if address.is_ipv6() {
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
         let added = request.execute().await;
         added.with_context(|| format!("add address {address}/{prefix}"))
     }
 
-    pub async fn add_route(&self, to: Ipv4Net, via: Ipv4Addr) -> Result<()> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+    pub async fn add_route(&self, to: IpNet, via: IpAddr) -> Result<()> {
+        let route = RouteMessageBuilder::<IpAddr>::new()
             .destination_prefix(to.network(), to.prefix_len())
-            .gateway(via)
+            .and_then(|route| route.gateway(via))
+            .with_context(|| format!("a route to {to} via {via}"))?
             .build();
         let added = self.handle.route().add(route).replace().execute().await;
         added.with_context(|| format!("route {to} via {via}"))

@@ -1,10 +1,13 @@
 //! Which networks, ports and link a cluster gets: those it had, those asked for, or free ones.
 
+pub mod families;
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+pub use self::families::IpFamily;
 use crate::cluster::Name;
 use crate::state::State;
 
@@ -22,7 +25,9 @@ const TRIES: u8 = 100;
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
     pub nodes: Option<u32>,
+    pub ip_family: Option<IpFamily>,
     pub subnet: Option<Ipv4Net>,
+    pub subnets: Option<u32>,
     pub pod_cidr: Option<Ipv4Net>,
     pub service_cidr: Option<Ipv4Net>,
     pub api_port: Option<u16>,
@@ -36,6 +41,8 @@ pub struct Wishes {
 pub struct Taken<'a> {
     pub networks: &'a [Ipv4Net],
     pub links: &'a BTreeSet<String>,
+    /// Whether a link of it may have IPv6 addresses.
+    pub ipv6: bool,
     /// Who listens on a TCP port, if anybody does.
     pub port: &'a dyn Fn(u16) -> Option<String>,
 }
@@ -88,6 +95,10 @@ pub enum PlanError {
     },
     #[error("a cluster has at least one node")]
     NoNodes,
+    #[error(
+        "this machine has IPv6 switched off (net.ipv6.conf.default.disable_ipv6): leave --ip-family at ipv4"
+    )]
+    NoIpv6,
 }
 
 /// The machine's address on the nodes' network, which the API server listens on.
@@ -100,8 +111,13 @@ pub fn node_address(subnet: Ipv4Net, number: u32) -> Ipv4Addr {
     nth(subnet, 1 + number)
 }
 
-/// The last addresses of the nodes' network that no node has, first and last; None where nodes fill it.
-pub fn load_balancer_pool(subnet: Ipv4Net, nodes: u32) -> Option<(Ipv4Addr, Ipv4Addr)> {
+/// The last addresses of the nodes' network that no node has, first and last; None where nodes fill it,
+/// and on several links: each address is at home on one, and any node may be told to announce it.
+pub fn load_balancer_pool(state: &State) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    (state.subnets == 1).then(|| pool(state.subnet, state.nodes))?
+}
+
+fn pool(subnet: Ipv4Net, nodes: u32) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let last = u32::from(subnet.broadcast()).checked_sub(1)?;
     let behind_nodes = u32::from(node_address(subnet, nodes)).checked_add(1)?;
     let first = behind_nodes.max(last.saturating_sub(POOL - 1));
@@ -128,6 +144,12 @@ pub fn decide(
         subnets,
         taken.networks,
     )?;
+    let subnets = kept(
+        "number of the nodes' links",
+        wishes.subnets,
+        before.map(|state| state.subnets),
+    )?
+    .unwrap_or(1);
     let pod_cidr = network(
         ("the pods' network", "pod-cidr"),
         wishes.pod_cidr,
@@ -169,13 +191,16 @@ pub fn decide(
         Some(before) if wanted.is_empty() => has(before).clone(),
         _ => wanted.clone(),
     };
+    let ip_family = ip_family(wishes.ip_family, before, taken)?;
     let state = State {
+        ip_family,
         nodes: wishes
             .nodes
             .or(before.map(|state| state.nodes))
             .unwrap_or(1),
         link: link(before.map(|state| state.link.as_str()), taken)?,
         subnet,
+        subnets,
         pod_cidr,
         service_cidr,
         api_port,
@@ -191,6 +216,20 @@ pub fn decide(
     };
     check_room(&state)?;
     Ok(state)
+}
+
+/// Nodes keep their pods' ranges, so a cluster keeps its families.
+fn ip_family(
+    wanted: Option<IpFamily>,
+    before: Option<&State>,
+    taken: &Taken<'_>,
+) -> Result<IpFamily, PlanError> {
+    match kept("IP family", wanted, before.map(|state| state.ip_family))? {
+        Some(family) if family.has_v6() && !taken.ipv6 => Err(PlanError::NoIpv6),
+        Some(family) => Ok(family),
+        None if taken.ipv6 => Ok(IpFamily::Dual),
+        None => Ok(IpFamily::Ipv4),
+    }
 }
 
 /// What the cluster has may not change under its data.
@@ -285,9 +324,7 @@ fn check_room(state: &State) -> Result<(), PlanError> {
     if wanted == 0 {
         return Err(PlanError::NoNodes);
     }
-    // Without the network's, the broadcast and the machine's address.
-    let room = (1_u64 << (32 - u32::from(subnet.prefix_len()))).saturating_sub(3);
-    let room = u32::try_from(room).unwrap_or(u32::MAX);
+    let room = state.segments().room();
     if wanted > room {
         return Err(PlanError::Subnet {
             wanted,

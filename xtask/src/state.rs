@@ -8,15 +8,21 @@ use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::plan;
+use crate::plan::IpFamily;
+use crate::segments::Segments;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
     pub nodes: u32,
+    #[serde(default)]
+    pub ip_family: IpFamily,
     /// The machine's end of the cable to the nodes' bridge.
     pub link: String,
     pub subnet: Ipv4Net,
+    /// How many links the nodes are on.
+    #[serde(default = "one")]
+    pub subnets: u32,
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
     pub api_port: u16,
@@ -32,6 +38,10 @@ pub struct State {
     /// What vetch-node is told besides.
     #[serde(default)]
     pub node_args: Vec<String>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl State {
@@ -63,6 +73,10 @@ impl State {
             .collect()
     }
 
+    pub fn segments(&self) -> Segments {
+        Segments::new(self.subnet, self.subnets)
+    }
+
     pub fn etcd_endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.etcd_client_port)
     }
@@ -71,7 +85,7 @@ impl State {
     pub fn api_for_nodes(&self) -> String {
         format!(
             "https://{}:{}",
-            plan::machine_address(self.subnet),
+            self.segments().machine_address(),
             self.api_port
         )
     }

@@ -5,7 +5,6 @@ use std::io::Write as _;
 use anyhow::Result;
 
 use crate::cluster::Cluster;
-use crate::plan::node_address;
 use crate::service::{Part, parts};
 
 pub fn print(cluster: &Cluster) -> Result<()> {
@@ -42,7 +41,7 @@ pub fn print(cluster: &Cluster) -> Result<()> {
                     Some(node) => format!("NotReady: {}", node.message),
                     None => "unknown to the API server".to_owned(),
                 };
-                format!("{} {words}", node_address(state.subnet, number))
+                format!("{} {words}", state.segments().node_address(number))
             }
         };
         writeln!(out, "{part:10} {life:16} {more}")?;

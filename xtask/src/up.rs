@@ -135,6 +135,7 @@ fn choose(cluster: &Cluster, args: &UpArgs, before: Option<&State>) -> Result<St
     let taken = Taken {
         networks: &used.networks,
         links: &links,
+        ipv6: network::has_ipv6(),
         port: &|port| {
             if own_ports.contains(&port) {
                 None
@@ -145,7 +146,9 @@ fn choose(cluster: &Cluster, args: &UpArgs, before: Option<&State>) -> Result<St
     };
     let wishes = Wishes {
         nodes: args.nodes,
+        ip_family: args.ip_family,
         subnet: args.subnet,
+        subnets: args.subnets,
         pod_cidr: args.pod_cidr,
         service_cidr: args.service_cidr,
         api_port: args.api_port,

@@ -10,6 +10,7 @@ pub mod event;
 pub mod ip_address;
 pub mod lease;
 pub mod namespace;
+pub mod network_policy;
 pub mod node;
 pub mod persistent_volume;
 pub mod persistent_volume_claim;

@@ -32,6 +32,7 @@ static REGISTRY: &[Resource] = &[
     kinds::endpoint_slice::ROW,
     kinds::event::EVENTS,
     kinds::ip_address::ROW,
+    kinds::network_policy::ROW,
     kinds::service_cidr::ROW,
     kinds::runtime_class::ROW,
     kinds::pod_disruption_budget::ROW,

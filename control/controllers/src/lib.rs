@@ -69,6 +69,7 @@ use self::load_balancer::LoadBalancers;
 pub use self::load_balancer::{AddressRange, RangeError};
 use self::namespace::NamespaceController;
 use self::node_ipam::NodeIpam;
+pub use self::node_ipam::{NodeMasks, RangesError};
 use self::node_lifecycle::NodeLifecycle;
 use self::persistent_volume::VolumeBinder;
 use self::pod_gc::PodGc;
@@ -82,10 +83,10 @@ use self::volume_protection::VolumeProtection;
 
 #[derive(Clone, Debug)]
 pub struct ControllersConfig {
-    /// Cut into one range a node.
-    pub pod_cidr: IpNet,
-    /// Prefix length of a node's range.
-    pub node_cidr_mask_size: u8,
+    /// Each cut into one range a node: one network, or two of different families.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Prefix lengths of nodes' ranges.
+    pub node_masks: NodeMasks,
     /// What pods verify the API server with, in every namespace's kube-root-ca.crt.
     pub root_ca_pem: String,
     /// A node silent for longer is lost.
@@ -141,9 +142,8 @@ pub async fn run(
     let lifecycle =
         controller!(|queue| NodeLifecycle::new(c.clone(), grace, &events, &informers, &queue));
     let eviction = controller!(|queue| TaintEviction::new(c.clone(), &events, &informers, &queue));
-    let (network, mask) = (config.pod_cidr, config.node_cidr_mask_size);
-    let ipam =
-        controller!(|queue| NodeIpam::new(c.clone(), network, mask, &events, &informers, &queue)?);
+    let ranges = config.node_masks.ranges(&config.pod_cidrs)?;
+    let ipam = controller!(|queue| NodeIpam::new(c.clone(), ranges, &events, &informers, &queue));
     let pool = config.load_balancer_pool;
     let balancers = (!pool.is_empty()).then(|| {
         controller!(|queue| LoadBalancers::new(c.clone(), pool, &events, &informers, &queue))

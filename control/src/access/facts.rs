@@ -1,4 +1,4 @@
-//! The pods and volumes a decision is about, out of the API server's caches.
+//! The pods and volumes a decision is about, and whether there are NetworkPolicies, out of the API server's caches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,9 @@ pub trait Facts {
     fn pods(&self, namespace: &str) -> Vec<Arc<Object>>;
 
     fn volume(&self, name: &str) -> Option<Arc<Object>>;
+
+    /// Whether there is a NetworkPolicy anywhere.
+    fn has_policies(&self) -> bool;
 }
 
 /// The server's caches, which may be a moment behind etcd.
@@ -24,6 +27,8 @@ pub(super) struct Cached<'a> {
     cache: &'a Cache,
     prefix: String,
     volumes: (&'a Cache, String),
+    policies: &'a Cache,
+    policies_prefix: String,
     asked: AtomicBool,
     missed: AtomicBool,
 }
@@ -32,11 +37,14 @@ impl<'a> Cached<'a> {
     pub(super) fn new(server: &'a Server) -> Result<Cached<'a>> {
         let row = server.row("", "pods")?;
         let volumes = server.row("", "persistentvolumes")?;
+        let policies = server.row("networking.k8s.io", "networkpolicies")?;
         Ok(Cached {
             store: &server.store,
             cache: server.cache(row)?,
             prefix: storage_prefix(row),
             volumes: (server.cache(volumes)?, storage_prefix(volumes)),
+            policies: server.cache(policies)?,
+            policies_prefix: storage_prefix(policies),
             asked: AtomicBool::new(false),
             missed: AtomicBool::new(false),
         })
@@ -51,9 +59,11 @@ impl<'a> Cached<'a> {
     pub(super) async fn refresh(&self) -> std::result::Result<(), String> {
         let revision = self.store.current_revision().await;
         let revision = revision.map_err(|error| error.to_string())?;
-        let (pods, volumes) = (self.cache, self.volumes.0);
-        let reached = tokio::try_join!(pods.wait_for(revision), volumes.wait_for(revision));
-        reached.map(drop).map_err(|error| error.to_string())
+        for cache in [self.cache, self.volumes.0, self.policies] {
+            let reached = cache.wait_for(revision).await;
+            reached.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 }
 
@@ -83,5 +93,10 @@ impl Facts for Cached<'_> {
             self.missed.store(true, Ordering::Relaxed);
         }
         volume
+    }
+
+    fn has_policies(&self) -> bool {
+        self.asked.store(true, Ordering::Relaxed);
+        !self.policies.list(&self.policies_prefix).objects.is_empty()
     }
 }

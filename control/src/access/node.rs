@@ -1,5 +1,7 @@
 //! What a node may do: Kubernetes' node authorizer and its `system:node` and `system:node-proxier` roles, as
-//! vetch-node is kubelet and service proxy in one.
+//! vetch-node is kubelet and service proxy in one. And what a network plugin's own account may elsewhere, as it is
+//! that too: a node enforces NetworkPolicies, and for that reads those and namespaces, and, as soon as there is a policy,
+//! pods of the whole cluster.
 //!
 //! Where the authorizer leaves ownership to the NodeRestriction admission plugin, it is asked for here as well:
 //! that a request names the node's own object is known before it is read.
@@ -42,8 +44,10 @@ pub(super) fn decide(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Resu
         ("", "serviceaccounts", "token") if verb == "create" => account(node, action, facts),
         ("", "services", "") | ("discovery.k8s.io", "endpointslices", "") if reads(verb) => Ok(()),
         ("node.k8s.io", "runtimeclasses", "") if reads(verb) => Ok(()),
-        // Beyond upstream: CoreDNS' role has it, and nodes are their own cluster DNS.
-        ("", "namespaces", "") if matches!(verb, "list" | "watch") => Ok(()),
+        // Beyond upstream: nodes enforce policies, and are their own cluster DNS (CoreDNS' role lists namespaces).
+        ("networking.k8s.io", "networkpolicies", "") | ("", "namespaces", "") if reads(verb) => {
+            Ok(())
+        }
         ("" | "events.k8s.io", "events", "") if matches!(verb, "create" | "update" | "patch") => {
             Ok(())
         }
@@ -99,7 +103,9 @@ fn pods(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Result<(), String
             let pinned = action
                 .fields
                 .and_then(|fields| fields.pinned("spec.nodeName"));
-            match pinned == Some(node) {
+            // Policies of a node's pods are about labels and addresses of all others. Where there are none, a
+            // node reads what it runs and nothing else.
+            match pinned == Some(node) || facts.has_policies() {
                 true => Ok(()),
                 false => {
                     Err("can only list/watch pods with spec.nodeName field selector".to_owned())

@@ -28,7 +28,7 @@ pub struct Flow {
     pub link: u32,
     /// Of the service's word when its backend was known to serve.
     pub generation: u16,
-    /// [`Flow::REPLY`], [`Flow::LIVE`], [`Flow::DIRECT`].
+    /// [`Flow::REPLY`], [`Flow::LIVE`], [`Flow::DIRECT`], [`Flow::OUTSIDE`].
     flags: u8,
     pub state: State,
     pad: u32,
@@ -46,6 +46,8 @@ impl Flow {
     /// Its packets go as they are to the backend's node, which answers the
     /// client itself.
     const DIRECT: u8 = 4;
+    /// Between a pod of this node and a host outside the cluster, and no service's.
+    const OUTSIDE: u8 = 8;
     /// How often an entry is written at most while nothing happens but packets.
     pub const REFRESH: u64 = SECOND;
 
@@ -86,6 +88,19 @@ impl Flow {
     #[inline(always)]
     pub const fn is_direct(&self) -> bool {
         self.flags & Self::DIRECT != 0
+    }
+
+    /// Its two ends are a pod and a host outside the cluster: what the pod began
+    /// goes with another source, what the host began goes as it is.
+    #[inline(always)]
+    pub const fn cross_border(&mut self) {
+        self.flags |= Self::OUTSIDE;
+    }
+
+    /// Whether they are. Then it is the business of the node's uplinks alone.
+    #[inline(always)]
+    pub const fn is_outside(&self) -> bool {
+        self.flags & Self::OUTSIDE != 0
     }
 
     /// What its ends have said after another packet.

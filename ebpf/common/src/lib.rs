@@ -28,10 +28,13 @@ mod memory;
 mod names;
 mod neighbour;
 mod next_hop;
+mod peer_pods;
+pub mod policy;
 mod reason;
 mod refusal;
 mod service;
 mod slot;
+mod source;
 mod sweep;
 pub mod tunnel;
 #[cfg(feature = "user")]
@@ -53,10 +56,13 @@ pub use latency::Latency;
 pub use memory::{Affinity, AffinityKey, BackendKey, Live, Pod, ReverseKey, SourceRange, Traffic};
 pub use neighbour::{ALL_NODES, ALL_NODES_MAC, Advertisement, Arp, Mac, Solicitation, Uplink};
 pub use next_hop::NextHop;
+pub use peer_pods::PeerPods;
+pub use policy::{Conversation, Peer, PolicyType, Rule, RuleSet};
 pub use reason::Reason;
 pub use refusal::{ErrorPace, EventPace, TcpHeader, answerable, quoted, reset};
 pub use service::{From, List, Service, ServiceWord, Terms};
 pub use slot::Slot;
+pub use source::Sources;
 pub use sweep::Sweep;
 
 /// Names of the maps, as the programs declare them.
@@ -80,12 +86,19 @@ pub mod maps {
     pub const TRAFFIC: &str = "TRAFFIC";
     pub const UPLINKS: &str = "UPLINKS";
     pub const PEER_PODS: &str = "PEER_PODS";
+    pub const NON_MASQUERADE: &str = "NON_MASQUERADE";
+    pub const SOURCES: &str = "SOURCES";
     /// Of one load of the programs only: not pinned.
     pub const NEXT_HOPS: &str = "NEXT_HOPS";
     pub const CONNECTIONS: &str = "CONNECTIONS";
     pub const LATENCIES: &str = "LATENCIES";
     pub const LIVE_SOCKETS: &str = "LIVE_SOCKETS";
     pub const LIVE_FLOWS: &str = "LIVE_FLOWS";
+    pub const POLICIES: &str = "POLICIES";
+    pub const IDENTITIES: &str = "IDENTITIES";
+    pub const BLOCKS: &str = "BLOCKS";
+    pub const RULES: &str = "RULES";
+    pub const CONVERSATIONS: &str = "CONVERSATIONS";
 }
 
 /// Names of the programs' read-only variables, set when they are loaded.
@@ -98,9 +111,14 @@ pub mod variables {
     /// The ifindex of the node's uplink, u32, if it has one only and every other
     /// node is behind it; 0 leaves packets for other nodes to the stack.
     pub const NODE_LINK: &str = "NODE_LINK";
+    /// The identifier of the nodes' VXLAN network, u32.
+    pub const VXLAN_VNI: &str = "VXLAN_VNI";
     /// Whether backends on other nodes answer clients outside themselves, u32; 0 or
     /// 1. Flows go on as they began.
     pub const DIRECT_RETURN: &str = "DIRECT_RETURN";
+    /// Whether what pods send out of the cluster goes with the node's address, u32;
+    /// 0 or 1.
+    pub const MASQUERADE: &str = "MASQUERADE";
     /// Whether next hops are remembered for the program at the driver, u32; 0 or 1.
     pub const LEARN_NEXT_HOPS: &str = "LEARN_NEXT_HOPS";
     /// The ports that the programs give to flows whose source they change,
@@ -142,10 +160,23 @@ pub const MAX_PODS: u32 = 1 << 12;
 pub const MAX_UPLINKS: u32 = 1 << 6;
 /// Most ranges of addresses of other nodes' pods.
 pub const MAX_PEER_PODS: u32 = 1 << 14;
+/// Most ranges of addresses that pods reach with their own: those of the cluster,
+/// and those that the node's owner has named.
+pub const MAX_NON_MASQUERADE: u32 = 1 << 15;
 /// Directions of conversations balanced by the packet, two each.
 pub const MAX_FLOWS: u32 = 1 << 17;
 /// Datagrams in fragments that are under way.
 pub const MAX_FRAGMENTS: u32 = 1 << 12;
+
+/// Most addresses of pods of the cluster that a selector of a policy matches.
+pub const MAX_IDENTITIES: u32 = 1 << 17;
+/// Most ranges in the `ipBlock`s of policies.
+pub const MAX_BLOCKS: u32 = 1 << 14;
+/// Most peers of rules with the ports they are let to, as prefixes.
+pub const MAX_RULES: u32 = 1 << 17;
+/// Conversations of pods that policies select; the least used goes first, as of
+/// flows.
+pub const MAX_CONVERSATIONS: u32 = 1 << 17;
 
 /// What all pinned maps together may hold of the kernel's memory, in bytes, with
 /// 50,000 services in them; a test of `node/proxy` programs as many.
@@ -162,7 +193,7 @@ pub const MAX_NEXT_HOPS: u32 = 1 << 16;
 /// nor written: the daemon fills new ones and then swaps the programs.
 pub const LAYOUT: u32 = fnv1a(&[
     // Raised by hand when the meaning of a field changes and its size does not.
-    2,
+    3,
     size_of::<FrontendKey>() as u32,
     size_of::<Frontend>() as u32,
     size_of::<Service>() as u32,
@@ -176,6 +207,8 @@ pub const LAYOUT: u32 = fnv1a(&[
     size_of::<Pod>() as u32,
     size_of::<Traffic>() as u32,
     size_of::<Uplink>() as u32,
+    size_of::<PeerPods>() as u32,
+    size_of::<Sources>() as u32,
     size_of::<Connection>() as u32,
     size_of::<Latency>() as u32,
     size_of::<Live>() as u32,
@@ -184,6 +217,8 @@ pub const LAYOUT: u32 = fnv1a(&[
     size_of::<FragmentKey>() as u32,
     size_of::<FragmentPorts>() as u32,
     size_of::<Event>() as u32,
+    size_of::<Rule>() as u32,
+    size_of::<Conversation>() as u32,
     EVENTS_BYTES,
     Reason::ALL.len() as u32,
     MAX_FRONTENDS,
@@ -198,8 +233,13 @@ pub const LAYOUT: u32 = fnv1a(&[
     MAX_PODS,
     MAX_UPLINKS,
     MAX_PEER_PODS,
+    MAX_NON_MASQUERADE,
     MAX_FLOWS,
     MAX_FRAGMENTS,
+    MAX_IDENTITIES,
+    MAX_BLOCKS,
+    MAX_RULES,
+    MAX_CONVERSATIONS,
 ]);
 
 const fn fnv1a(words: &[u32]) -> u32 {

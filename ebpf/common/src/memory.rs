@@ -165,7 +165,10 @@ pub struct Pod {
     pub mac: [u8; 6],
     /// The node's side.
     pub gateway_mac: [u8; 6],
-    pub pad: u32,
+    /// The set of rules for what comes to it, and for what it sends; 0 where no
+    /// policy isolates it ([`RuleSet`](crate::RuleSet)).
+    pub ingress: u16,
+    pub egress: u16,
     /// Of the pod's network namespace: `SO_NETNS_COOKIE`.
     pub netns: u64,
 }
@@ -183,6 +186,18 @@ impl Pod {
     /// Its UDP is balanced by the packet, so that a flow leaves a backend that
     /// is gone, connected sockets too. Every pod with a program at its link.
     pub const UDP_BY_PACKET: u32 = 4;
+    /// There are policies, and whether one selects it is not known yet: nothing but
+    /// its node gets through.
+    pub const POLICY_PENDING: u32 = 8;
+    /// What it receives is queued at the node's side of its link, so nothing goes
+    /// past that: annotation `kubernetes.io/ingress-bandwidth`.
+    pub const SHAPED: u32 = 16;
+
+    /// Whether a policy has a say in its traffic.
+    #[inline(always)]
+    pub const fn is_held(&self) -> bool {
+        self.ingress as u32 | self.egress as u32 | self.flags & Self::POLICY_PENDING != 0
+    }
 }
 
 /// What became of a service-port's clients, by processor.

@@ -23,20 +23,29 @@ names! {
         SourcePorts = 6 "source-ports",
         /// Dropped: the packet ends before its headers do, or they contradict it.
         Malformed = 7 "malformed",
-        /// Dropped: a later fragment of a datagram whose first was not seen.
+        /// Dropped: a later fragment of a datagram whose first was not seen, for a
+        /// service or out of the cluster.
         Fragment = 8 "fragment",
-        /// Dropped: a port-changing service of a protocol whose checksum covers
-        /// what cannot be recomputed (SCTP).
+        /// Dropped: a port would have to change of a protocol whose checksum covers
+        /// what cannot be recomputed (SCTP): a service's, or one that another pod
+        /// has outside the cluster already.
         Unsupported = 9 "unsupported",
         /// Dropped: a flow could not be recorded.
         FlowTable = 10 "flow-table",
         /// Dropped: of another node's load balancer, for nobody that is known here;
-        /// or it has no hop left to another node.
+        /// or it has no hop left to another node; or it came in VXLAN, and from no node.
         Tunnel = 11 "tunnel",
         /// Refused: longer than the way to the backend's node lets pass.
         TooLong = 12 "too-long",
         /// Dropped: from a pod, with an IPv6 address that is not its own.
         Source = 13 "source",
+        /// Dropped: no NetworkPolicy of the pod that it is for lets it in.
+        PolicyIngress = 14 "policy-ingress",
+        /// Dropped: no NetworkPolicy of the pod that sends it lets it out.
+        PolicyEgress = 15 "policy-egress",
+        /// Dropped: of or for a pod of which it is not known yet what its policies
+        /// are.
+        PolicyPending = 16 "policy-pending",
     }
 }
 

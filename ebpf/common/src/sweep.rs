@@ -1,6 +1,6 @@
 //! What a sweep of the connection tables takes away, and what it counts.
 
-use crate::{Flow, Phase, Protocol};
+use crate::{Flow, Phase};
 
 /// What a sweep found. Halves are entries of `FLOWS`, of which a conversation
 /// has two.
@@ -30,11 +30,12 @@ pub struct Sweep {
     pad: u32,
 }
 
-const _: () = assert!(size_of::<Sweep>() == 104);
+const _: () = assert!(size_of::<Sweep>() == 120);
 
 impl Sweep {
-    /// The protocols that have flows, in the order of their indices.
-    pub const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+    /// The protocols that have flows, in the order of their indices; ICMPv6 is
+    /// counted with ICMP.
+    pub const PROTOCOLS: [u8; 4] = [6, 17, 132, 1];
     const KINDS: usize = Self::PROTOCOLS.len() * Phase::ALL.len();
 
     /// Of a protocol and what its two ends have said.
@@ -43,7 +44,8 @@ impl Sweep {
         let protocol = match protocol {
             6 => 0,
             17 => 1,
-            _ => 2,
+            132 => 2,
+            _ => 3,
         };
         protocol * Phase::ALL.len() + phase as usize
     }
@@ -143,7 +145,7 @@ mod tests {
         let mut seen = [false; Sweep::KINDS];
         for protocol in Sweep::PROTOCOLS {
             for phase in Phase::ALL {
-                let index = Sweep::index(protocol as u8, phase);
+                let index = Sweep::index(protocol, phase);
                 assert!(!core::mem::replace(&mut seen[index], true));
             }
         }
@@ -151,6 +153,6 @@ mod tests {
         let mut sweep = Sweep::at(1, 2);
         sweep.live = core::array::from_fn(|at| at as u32);
         sweep.replies = 10;
-        assert_eq!(sweep.flows(), 76);
+        assert_eq!(sweep.flows(), 130);
     }
 }

@@ -5,8 +5,9 @@
 use aya::Pod;
 
 use crate::{
-    Address, Affinity, AffinityKey, BackendKey, Endpoint, Flow, Frontend, FrontendKey, Latency,
-    Live, ReverseKey, SourceRange, Sweep, Traffic, Tuple, Uplink,
+    Address, Affinity, AffinityKey, BackendKey, Conversation, Endpoint, Flow, Frontend,
+    FrontendKey, Latency, Live, PeerPods, ReverseKey, Rule, SourceRange, Sources, Sweep, Traffic,
+    Tuple, Uplink,
 };
 
 // SAFETY: each is `repr(C)` or packed, of integers and arrays of them, and has
@@ -32,9 +33,13 @@ unsafe impl Pod for Live {}
 // SAFETY: as above.
 unsafe impl Pod for crate::Pod {}
 // SAFETY: as above.
+unsafe impl Pod for PeerPods {}
+// SAFETY: as above.
 unsafe impl Pod for ReverseKey {}
 // SAFETY: as above.
 unsafe impl Pod for SourceRange {}
+// SAFETY: as above.
+unsafe impl Pod for Sources {}
 // SAFETY: as above.
 unsafe impl Pod for Sweep {}
 // SAFETY: as above.
@@ -45,3 +50,7 @@ unsafe impl Pod for Uplink {}
 unsafe impl Pod for Flow {}
 // SAFETY: as above.
 unsafe impl Pod for Tuple {}
+// SAFETY: as above.
+unsafe impl Pod for Conversation {}
+// SAFETY: as above.
+unsafe impl Pod for Rule {}

@@ -71,7 +71,7 @@ pub fn plan<C: Context>(ctx: &C, work: &mut Work, hook: Hook) -> Result<(), Erro
     if terms(frontend.service()).has(Terms::LEAST) {
         flow.count_live();
     }
-    if hook == Hook::Net {
+    if matches!(hook, Hook::Net | Hook::Tunnel) {
         flow.link = ifindex(ctx);
     }
     Ok(())
@@ -117,7 +117,7 @@ fn backend(frontend: &Frontend, key: &Tuple, hook: Hook, counts: bool) -> Result
 fn source(key: &Tuple, to: &Tuple, hook: Hook) -> Address {
     let here = match hook {
         Hook::Pod | Hook::Node => to.dst != key.src,
-        Hook::Net => {
+        Hook::Net | Hook::Tunnel => {
             forward::pod(&to.dst).is_some() || find::address(to.dst) & addresses::NODE != 0
         }
     };

@@ -64,6 +64,33 @@ pub fn follow(ctx: &impl Context, work: &mut Work) -> bool {
     packet.kind == Kind::IcmpError || go_on(key, packet.tcp_flags(ctx), entry, flow)
 }
 
+/// Goes on from what the packet in hand is rewritten to, as if it had come so, if
+/// that is an answer of a service's backend.
+#[inline(always)]
+pub fn follow_on(work: &mut Work, tcp_flags: u8) -> bool {
+    let Work {
+        packet,
+        flow,
+        reply_key,
+        reply,
+        ..
+    } = work;
+    *reply_key = flow.to;
+    let Some(entry) = FLOWS.get_ptr_mut(&*reply_key) else {
+        return false;
+    };
+    // SAFETY: as in `get`.
+    *reply = unsafe { *entry };
+    if reply.direction() != Direction::Reply || reply.is_outside() {
+        return false;
+    }
+    if packet.kind != Kind::IcmpError && !go_on(reply_key, tcp_flags, entry, reply) {
+        return false;
+    }
+    *flow = *reply;
+    true
+}
+
 /// Whether the flow still is one with this packet.
 #[inline(never)]
 fn go_on(key: &Tuple, tcp_flags: u8, entry: *mut Flow, flow: &mut Flow) -> bool {

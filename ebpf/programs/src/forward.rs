@@ -12,8 +12,8 @@ use vetch_ebpf_common::{Address, Direction, From, Pod};
 use crate::{
     access::{Context, has_tag, ifindex, write},
     maps::PODS,
-    node,
     parse::{ETH_HEADER, Packet},
+    peers,
     verdict::{Error, PASS},
     work::Work,
 };
@@ -25,6 +25,8 @@ pub enum Hook {
     Pod,
     /// The ingress of an uplink.
     Net,
+    /// The ingress of the tunnel's device, for what other nodes send.
+    Tunnel,
     /// The egress of an uplink, for packets of the node itself.
     Node,
 }
@@ -34,7 +36,7 @@ impl Hook {
     pub const fn from(self) -> From {
         match self {
             Self::Pod | Self::Node => From::Inside,
-            Self::Net => From::Outside,
+            Self::Net | Self::Tunnel => From::Outside,
         }
     }
 }
@@ -59,8 +61,10 @@ pub fn to_pod(ctx: &TcContext, hook: Hook, packet: &Packet, to: &Pod) -> Result<
         return Ok(PASS);
     }
     match hook {
-        Hook::Pod | Hook::Net => into(ctx, to, Way::Peer),
-        Hook::Node => into(ctx, to, Way::Queue),
+        Hook::Pod | Hook::Net | Hook::Tunnel if to.flags & Pod::SHAPED == 0 => {
+            into(ctx, to, Way::Peer)
+        }
+        _ => into(ctx, to, Way::Queue),
     }
 }
 
@@ -89,6 +93,21 @@ fn into(ctx: &TcContext, to: &Pod, way: Way) -> Result<i32, Error> {
     Ok(verdict as i32)
 }
 
+/// To a pod of another node, past the stack, as nobody translates it. What the stack
+/// would have to say of it, it gets: what is too long or too old, or has options.
+#[inline(never)]
+pub fn to_peer(ctx: &TcContext, packet: &Packet) -> Result<i32, Error> {
+    let link = peers::link_of(&packet.dst);
+    if link == 0
+        || packet.ip.has_options()
+        || !may_skip_stack(ctx, Hook::Pod, packet)
+        || !route::would_go(ctx, packet, link)
+    {
+        return Ok(PASS);
+    }
+    route::by_link(ctx, &packet.ip, link)
+}
+
 /// After a rewrite.
 #[inline(always)]
 pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error> {
@@ -97,8 +116,9 @@ pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error
     if let Some(pod) = pod(&flow.to.dst) {
         let verdict = to_pod(ctx, hook, packet, pod)?;
         // Its source is the service's address now, which the stack would not
-        // take from a pod's link: the reverse path filter is strict there.
-        if verdict == PASS && is_answer && is_genuine(ctx, hook, packet) {
+        // take from a pod's link: the reverse path filter is strict there. A
+        // host's outside is the host's own.
+        if verdict == PASS && is_answer && !flow.is_outside() && is_genuine(ctx, hook, packet) {
             return into(ctx, pod, Way::Queue);
         }
         return Ok(verdict);
@@ -107,13 +127,18 @@ pub fn translated(ctx: &TcContext, hook: Hook, work: &Work) -> Result<i32, Error
         // The stack has routed already; SCTP's backends are behind the same
         // uplink as the service's address seemed to be.
         Hook::Node => ifindex(ctx),
+        // Kernels before October 2025 lose, and never free, what the device says of the
+        // tunnel with each packet that is redirected to a neighbour. At this device the
+        // stack takes them.
+        // https://lore.kernel.org/netdev/20251003073418.291171-1-daniel@iogearbox.net/
+        Hook::Tunnel => 0,
         // Answers leave where the question came. The stack would refuse those
         // that have an address of the node's as their source.
         _ if is_answer => flow.link,
         // From the network to another node. The stack would take it only from
         // uplinks with `accept_local` and without a strict reverse path filter,
         // because its source is the node's address now.
-        Hook::Net if flow.to.src != packet.src => node::link(),
+        Hook::Net if flow.to.src != packet.src => peers::link_to(&flow.to.dst),
         // To a process of the node; or from a pod to a backend elsewhere, which
         // is the stack's to route, and to masquerade if it is outside of the
         // cluster.
@@ -138,6 +163,23 @@ pub fn is_stuck(ctx: &TcContext, work: &Work) -> bool {
     flow.link != 0
         && flow.direction() == Direction::Reply
         && !route::would_go(ctx, packet, flow.link)
+}
+
+/// Whether the packet of a client outside is longer than the tunnel to its backend's
+/// node lets pass, and must not be cut. Its sender is told before it is rewritten.
+#[inline(never)]
+pub fn is_too_long(ctx: &TcContext, work: &Work) -> bool {
+    /// With a link header: what every link takes, and most packets are shorter (RFC 791,
+    /// 3.1).
+    const SHORT: u32 = ETH_HEADER + 576;
+    let Work { packet, flow, .. } = work;
+    if ctx.len() <= SHORT || flow.direction() == Direction::Reply || flow.to.src == packet.src {
+        return false;
+    }
+    match peers::tunnel_to(&flow.to.dst) {
+        0 => false,
+        device => !route::fits(ctx, packet, device, 0) && !route::may_be_cut(ctx, &packet.ip),
+    }
 }
 
 /// Whether its sender wants no part of the stack.
@@ -166,7 +208,7 @@ fn is_sent(ctx: &TcContext, hook: Hook, packet: &Packet, unwanted: u32) -> bool 
         Hook::Pod => {
             source.is_some_and(|pod| pod.ifindex == ifindex(ctx) && pod.flags & unwanted == 0)
         }
-        Hook::Net | Hook::Node => source.is_none(),
+        Hook::Net | Hook::Tunnel | Hook::Node => source.is_none(),
     }
 }
 

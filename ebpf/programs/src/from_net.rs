@@ -7,12 +7,13 @@ use crate::{
     access::is_for_us,
     dial, flows,
     forward::{self, Hook},
-    nat, neighbour,
+    masquerade, nat, neighbour,
     parse::{Kind, parse},
+    policy::{self, Translated},
     ports::claim,
     tunnel, tunnel_error,
     verdict::{Error, PASS, verdict},
-    work::work,
+    work::{Work, work},
 };
 
 #[classifier]
@@ -34,23 +35,48 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     if work.packet.kind == Kind::TunnelError {
         return tunnel_error::tell(ctx, work);
     }
+    take(ctx, work, Hook::Net)
+}
+
+/// A packet for this node or through it, parsed; by an uplink or in the tunnel between
+/// nodes.
+#[inline(always)]
+pub fn take(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<i32, Error> {
     tunnel::open(ctx, work)?;
-    if !flows::follow(ctx, work) || tunnel::leads_elsewhere(work) {
+    let known = flows::follow(ctx, work) && !tunnel::leads_elsewhere(work);
+    if !known || masquerade::is_as_it_is(&work.flow) {
         if tunnel::is_open(work) {
             tunnel::plan(ctx, work)?;
         } else if let Some(pod) = forward::pod(&work.packet.dst) {
-            return forward::to_pod(ctx, Hook::Net, &work.packet, pod);
+            policy::enters(ctx, work, Translated::No)?;
+            if !known {
+                masquerade::is_called(&work.packet);
+            }
+            return forward::to_pod(ctx, hook, &work.packet, pod);
         } else {
-            dial::plan(ctx, work, Hook::Net)?;
+            dial::plan(ctx, work, hook)?;
         }
         claim(work)?;
     }
     if work.flow.is_direct() {
         return tunnel::wrap(ctx, work);
     }
+    policy::enters(ctx, work, Translated::Yes)?;
+    // The backend of a service may be out there, whose address is what the pod hears.
+    masquerade::is_answered(ctx, work);
+    send_on(ctx, work, hook)
+}
+
+/// Where the flow leads. In a frame of its own: while a backend is chosen the stack has no
+/// room for it.
+#[inline(never)]
+fn send_on(ctx: &TcContext, work: &Work, hook: Hook) -> Result<i32, Error> {
+    if forward::is_too_long(ctx, work) {
+        return Err(Error::TooLong);
+    }
     flows::count(ctx, work);
     nat::rewrite(ctx, &work.packet, &work.flow.to)?;
-    forward::translated(ctx, Hook::Net, work)
+    forward::translated(ctx, hook, work)
 }
 
 /// In a frame of its own: the stack is short.

@@ -10,6 +10,7 @@ use crate::{
     forward::{self, Hook},
     nat,
     parse::{Packet, parse},
+    policy::{self, Translated},
     verdict::{Error, PASS, verdict},
     work::work,
 };
@@ -29,12 +30,26 @@ fn handle(ctx: &TcContext) -> Result<i32, Error> {
     if !may_send(ctx, &work.packet) {
         return Err(Error::Source);
     }
-    if !flows::follow(ctx, work) {
+    let follows = flows::follow(ctx, work);
+    if !follows {
         if let Some(pod) = forward::pod(&work.packet.dst) {
+            policy::leaves(ctx, work, Translated::No)?;
             return forward::to_pod(ctx, Hook::Pod, &work.packet, pod);
         }
-        dial(ctx, work, Hook::Pod)?;
-    } else if forward::is_stuck(ctx, work) {
+        match dial(ctx, work, Hook::Pod) {
+            Err(Error::Pass) => {
+                policy::leaves(ctx, work, Translated::No)?;
+                return forward::to_peer(ctx, &work.packet);
+            }
+            dialled => dialled?,
+        }
+    } else if work.flow.is_outside() {
+        // The node's uplinks rewrite it.
+        policy::leaves(ctx, work, Translated::No)?;
+        return Ok(PASS);
+    }
+    policy::leaves(ctx, work, Translated::Yes)?;
+    if follows && forward::is_stuck(ctx, work) {
         return Ok(PASS);
     }
     flows::count(ctx, work);

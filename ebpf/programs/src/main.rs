@@ -16,7 +16,10 @@
 //! asks where an announced address is through [`neighbour`]. [`from_wire`] is
 //! before them all, at the driver: the same path again, for the packets that
 //! leave by the link they came by, to where [`next_hop`] has seen others go.
-//! Between nodes packets may go as they came ([`tunnel`]).
+//! Between nodes packets may go as they came ([`tunnel`]), and what nodes that share no
+//! link send each other's pods comes in VXLAN ([`from_tunnel`]). What pods send out of
+//! the cluster goes with the node's address ([`masquerade`]). What pods may say and hear is
+//! for their NetworkPolicies to let pass ([`policy`]).
 //!
 //! Both choose with [`find`] and [`balance`], which may ask [`live`]; [`maps`] has what the daemon
 //! writes. What does not get through is counted ([`count`]) and told of
@@ -49,14 +52,18 @@ mod forward;
 mod fragments;
 mod from_net;
 mod from_pod;
+mod from_tunnel;
 mod from_wire;
 mod live;
 mod maps;
+mod masquerade;
 mod nat;
 mod neighbour;
 mod next_hop;
 mod node;
 mod parse;
+mod peers;
+mod policy;
 mod ports;
 mod redirect;
 mod refuse;

@@ -6,11 +6,12 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use vetch_ebpf_common::{
-    Address, Affinity, AffinityKey, BackendKey, EVENTS_BYTES, Endpoint, ErrorPace, EventPace, Flow,
-    FragmentKey, FragmentPorts, Frontend, FrontendKey, Latency, MAX_ADDRESSES, MAX_AFFINITY,
-    MAX_BACKENDS, MAX_FLOWS, MAX_FRAGMENTS, MAX_FRONTENDS, MAX_LATENCIES, MAX_PEER_PODS, MAX_PODS,
-    MAX_REVERSE, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, Pod, Reason, ReverseKey,
-    Service, Slot, SourceRange, Sweep, Traffic, Tuple, Uplink,
+    Address, Affinity, AffinityKey, BackendKey, Conversation, EVENTS_BYTES, Endpoint, ErrorPace,
+    EventPace, Flow, FragmentKey, FragmentPorts, Frontend, FrontendKey, Latency, MAX_ADDRESSES,
+    MAX_AFFINITY, MAX_BACKENDS, MAX_BLOCKS, MAX_CONVERSATIONS, MAX_FLOWS, MAX_FRAGMENTS,
+    MAX_FRONTENDS, MAX_IDENTITIES, MAX_LATENCIES, MAX_NON_MASQUERADE, MAX_PEER_PODS, MAX_PODS,
+    MAX_REVERSE, MAX_RULES, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, PeerPods, Pod,
+    Reason, ReverseKey, Rule, Service, Slot, SourceRange, Sources, Sweep, Traffic, Tuple, Uplink,
 };
 
 #[map]
@@ -50,7 +51,17 @@ pub static NETNS_FLAGS: HashMap<u64, u32> = HashMap::pinned(MAX_PODS, BPF_F_NO_P
 
 /// Ranges of addresses of other nodes' pods, IPv4's in IPv6.
 #[map]
-pub static PEER_PODS: LpmTrie<[u32; 4], u32> = LpmTrie::pinned(MAX_PEER_PODS, BPF_F_NO_PREALLOC);
+pub static PEER_PODS: LpmTrie<[u32; 4], PeerPods> =
+    LpmTrie::pinned(MAX_PEER_PODS, BPF_F_NO_PREALLOC);
+
+/// Ranges of addresses that pods reach with their own, IPv4's in IPv6.
+#[map]
+pub static NON_MASQUERADE: LpmTrie<[u32; 4], u32> =
+    LpmTrie::pinned(MAX_NON_MASQUERADE, BPF_F_NO_PREALLOC);
+
+/// By ifindex of an uplink: as whom pods are seen behind it.
+#[map]
+pub static SOURCES: HashMap<u32, Sources> = HashMap::pinned(MAX_UPLINKS, BPF_F_NO_PREALLOC);
 
 /// Conversations by packet, each direction by the tuple that its packets come
 /// with.
@@ -97,3 +108,23 @@ pub static EVENT_PACE: PerCpuArray<EventPace> = PerCpuArray::with_max_entries(1,
 /// What the last sweep found, for the daemon that ran it.
 #[map]
 pub static SWEPT: Array<Sweep> = Array::with_max_entries(1, 0);
+
+/// Whether any NetworkPolicy is in force: one word.
+#[map]
+pub static POLICIES: Array<u32> = Array::pinned(1, 0);
+
+/// Who a pod of the cluster is to the policies of this node's.
+#[map]
+pub static IDENTITIES: HashMap<Address, u32> = HashMap::pinned(MAX_IDENTITIES, BPF_F_NO_PREALLOC);
+
+/// In which `ipBlock`s and exceptions an address is, IPv4's in IPv6.
+#[map]
+pub static BLOCKS: LpmTrie<[u32; 4], u32> = LpmTrie::pinned(MAX_BLOCKS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static RULES: LpmTrie<Rule, u32> = LpmTrie::pinned(MAX_RULES, BPF_F_NO_PREALLOC);
+
+/// By the tuple of the first packet, as the pods know it.
+#[map]
+pub static CONVERSATIONS: LruHashMap<Tuple, Conversation> =
+    LruHashMap::pinned(MAX_CONVERSATIONS, 0);

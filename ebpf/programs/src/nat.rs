@@ -4,7 +4,7 @@ use vetch_ebpf_common::{Address, Difference, Protocol, Tuple};
 
 use crate::{
     access::{Context, Short, read, write},
-    parse::{Header, Kind, Packet},
+    parse::{Header, ICMP_IDENTIFIER, Kind, Packet},
 };
 
 const IPV4_CHECKSUM: u32 = 10;
@@ -26,6 +26,11 @@ pub fn rewrite(ctx: &impl Context, packet: &Packet, to: &Tuple) -> Result<(), Sh
         Kind::LaterFragment => {
             let hosts = Difference::of_hosts(&packet.tuple, to);
             network(ctx, &packet.ip, to.src, to.dst, hosts)
+        }
+        Kind::Echo | Kind::EchoAnswer => {
+            let hosts = Difference::of_hosts(&packet.tuple, to);
+            network(ctx, &packet.ip, to.src, to.dst, hosts)?;
+            echo(ctx, &packet.ip, &packet.tuple, to, hosts)
         }
         Kind::IcmpError => icmp(ctx, packet, to),
         Kind::Other | Kind::TunnelError => Ok(()),
@@ -75,6 +80,32 @@ fn transport(
     Ok(())
 }
 
+/// The identifier, and the checksum: of ICMPv6 it covers the addresses too.
+#[inline(always)]
+fn echo(
+    ctx: &impl Context,
+    ip: &Header,
+    from: &Tuple,
+    to: &Tuple,
+    hosts: Difference,
+) -> Result<(), Short> {
+    let at = ip.l4 + ICMP_CHECKSUM;
+    if !ip.v4 {
+        ctx.correct_hosts(at, hosts, ip.v4, false)?;
+    }
+    if from.ports() != to.ports() {
+        ctx.correct(at, Difference::of_ports(from, to))?;
+        write(ctx, ip.l4 + ICMP_IDENTIFIER, &identifier(to))?;
+    }
+    Ok(())
+}
+
+/// Of the two ports of an echo one is its identifier, and the other is none.
+#[inline(always)]
+fn identifier(tuple: &Tuple) -> u16 {
+    u16::from_ne_bytes(tuple.sport) | u16::from_ne_bytes(tuple.dport)
+}
+
 /// An ICMP error: the packet it quotes becomes the one that its receiver sent,
 /// and the error comes from and goes to whom that packet knows.
 #[inline(always)]
@@ -98,9 +129,19 @@ fn icmp(ctx: &impl Context, packet: &Packet, to: &Tuple) -> Result<(), Short> {
     };
     network(ctx, quoted, is.src, is.dst, hosts)?;
     inside = inside.and(ports);
-    write(ctx, quoted.l4, &is.ports())?;
-    if quoted_checksum(ctx, quoted, hosts.and(ports)) {
-        inside = inside.and(hosts.and(ports).negated());
+    let covered = match Protocol::try_from(quoted.protocol) {
+        Ok(_) => {
+            write(ctx, quoted.l4, &is.ports())?;
+            hosts.and(ports)
+        }
+        // An echo's.
+        Err(_) => {
+            write(ctx, quoted.l4 + ICMP_IDENTIFIER, &identifier(&is))?;
+            if quoted.v4 { ports } else { hosts.and(ports) }
+        }
+    };
+    if quoted_checksum(ctx, quoted, covered) {
+        inside = inside.and(covered.negated());
     }
     let outer =
         Difference::of_addresses(packet.src, src).and(Difference::of_addresses(packet.dst, to.dst));
@@ -120,7 +161,8 @@ fn quoted_checksum(ctx: &impl Context, quoted: &Header, change: Difference) -> b
         + match Protocol::try_from(quoted.protocol) {
             Ok(Protocol::Tcp) => TCP_CHECKSUM,
             Ok(Protocol::Udp) => UDP_CHECKSUM,
-            _ => return false,
+            Ok(Protocol::Sctp) => return false,
+            Err(_) => ICMP_CHECKSUM,
         };
     match read::<u16>(ctx, at) {
         Ok(0) if quoted.protocol == Protocol::Udp as u8 => false,

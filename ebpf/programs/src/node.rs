@@ -11,7 +11,11 @@ static NODE_V6: [u32; 4] = [0; 4];
 #[unsafe(no_mangle)]
 static NODE_LINK: u32 = 0;
 #[unsafe(no_mangle)]
+static VXLAN_VNI: u32 = 0;
+#[unsafe(no_mangle)]
 static DIRECT_RETURN: u32 = 0;
+#[unsafe(no_mangle)]
+static MASQUERADE: u32 = 0;
 #[unsafe(no_mangle)]
 static LEARN_NEXT_HOPS: u32 = 0;
 
@@ -45,11 +49,25 @@ pub fn link() -> u32 {
     unsafe { core::ptr::read_volatile(&raw const NODE_LINK) }
 }
 
+/// The identifier of what nodes send each other in VXLAN.
+#[inline(always)]
+pub fn vni() -> u32 {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const VXLAN_VNI) }
+}
+
 /// Whether backends on other nodes answer clients outside themselves.
 #[inline(always)]
 pub fn returns_directly() -> bool {
     // SAFETY: as above.
     unsafe { core::ptr::read_volatile(&raw const DIRECT_RETURN) != 0 }
+}
+
+/// Whether what pods send out of the cluster goes with the node's address.
+#[inline(always)]
+pub fn masquerades() -> bool {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const MASQUERADE) != 0 }
 }
 
 /// Whether a program at the driver asks where packets went.

@@ -31,6 +31,8 @@ const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 /// ICMP's header; behind it an error quotes the packet that caused it.
 const ICMP_HEADER: u32 = 8;
+/// In it, the number by which a host tells its questions from others'.
+pub const ICMP_IDENTIFIER: u32 = 4;
 
 pub struct Packet {
     pub src: Address,
@@ -46,12 +48,16 @@ pub struct Packet {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Other protocols, and ICMP that is not about another packet.
+    /// Other protocols, and ICMP that is neither about another packet nor an echo.
     Other,
     /// Has ports.
     Transport,
     /// Has none, but those of its datagram's first one hold.
     LaterFragment,
+    /// An ICMP echo request: its identifier is the source port, there is no other…
+    Echo,
+    /// …and the answer's is the destination port.
+    EchoAnswer,
     IcmpError,
     /// About a packet of a tunnel's; what that had inside is looked at by who
     /// asks.
@@ -137,6 +143,15 @@ fn has_ports(protocol: u8) -> bool {
 #[inline(always)]
 fn icmp(ctx: &impl Context, packet: &mut Packet, v4: bool) -> Result<(), Error> {
     let [kind]: [u8; 1] = read(ctx, packet.ip.l4)?;
+    if let Some(ports) = echo(ctx, packet.ip.l4, kind, v4)? {
+        packet.tuple.set_ports(ports);
+        packet.kind = if kind == ECHO_REQUEST[usize::from(v4)] {
+            Kind::Echo
+        } else {
+            Kind::EchoAnswer
+        };
+        return Ok(());
+    }
     match kind {
         // Unreachable, time exceeded, parameter problem.
         3 | 11 | 12 if v4 => {}
@@ -160,6 +175,26 @@ fn icmp(ctx: &impl Context, packet: &mut Packet, v4: bool) -> Result<(), Error> 
     Ok(())
 }
 
+/// Of IPv6, and of IPv4.
+const ECHO_REQUEST: [u8; 2] = [128, 8];
+const ECHO_REPLY: [u8; 2] = [129, 0];
+
+/// What an echo's identifier stands for, both ports as they would stand in a
+/// packet; none of other kinds of ICMP.
+#[inline(always)]
+fn echo(ctx: &impl Context, l4: u32, kind: u8, v4: bool) -> Result<Option<u32>, Short> {
+    let is_request = kind == ECHO_REQUEST[usize::from(v4)];
+    if !is_request && kind != ECHO_REPLY[usize::from(v4)] {
+        return Ok(None);
+    }
+    let [a, b]: [u8; 2] = read(ctx, l4 + ICMP_IDENTIFIER)?;
+    Ok(Some(u32::from_ne_bytes(if is_request {
+        [a, b, 0, 0]
+    } else {
+        [0, 0, a, b]
+    })))
+}
+
 /// Of a packet that another one quotes, at `quote`. [`Error::Pass`] if it has no
 /// ports.
 #[inline(always)]
@@ -170,10 +205,19 @@ pub fn quoted_tuple(
     header: &mut Header,
 ) -> Result<Tuple, Error> {
     let (src, dst) = ip::quoted(ctx, quote, v4, header)?;
-    if !has_ports(header.protocol) || header.fragment == Fragment::Later {
+    if header.fragment == Fragment::Later {
         return Err(Error::Pass);
     }
-    let [sport, dport] = read::<[[u8; 2]; 2]>(ctx, header.l4)?;
-    let (src, dst) = (Endpoint::new(src, sport), Endpoint::new(dst, dport));
-    Ok(Tuple::new(src, dst, header.protocol))
+    let ports = if has_ports(header.protocol) {
+        read(ctx, header.l4)?
+    } else if header.protocol == if v4 { ICMP } else { ICMPV6 } {
+        let [kind]: [u8; 1] = read(ctx, header.l4)?;
+        echo(ctx, header.l4, kind, v4)?.ok_or(Error::Pass)?
+    } else {
+        return Err(Error::Pass);
+    };
+    let host = |address| Endpoint::new(address, [0; 2]);
+    let mut tuple = Tuple::new(host(src), host(dst), header.protocol);
+    tuple.set_ports(ports);
+    Ok(tuple)
 }

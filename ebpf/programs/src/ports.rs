@@ -70,6 +70,26 @@ pub fn claim(work: &mut Work) -> Result<(), Error> {
     Err(Error::SourcePorts)
 }
 
+/// Records both halves of a flow in which nothing changes, unless another's
+/// answers would be taken for its own.
+#[inline(always)]
+pub fn claim_as_it_is(work: &mut Work) {
+    let Work {
+        packet,
+        flow,
+        reply_key,
+        reply,
+        ..
+    } = work;
+    let key = &packet.tuple;
+    *reply_key = flow.to.reverse();
+    if is_free(reply_key, key, flow.seen, false) {
+        *reply = flow.twin(key).1;
+        // Without it the next packet is the first one.
+        let _ = record(key, flow, reply_key, reply);
+    }
+}
+
 /// First port and number of ports.
 #[inline(always)]
 fn range() -> (u32, u32) {

@@ -7,12 +7,14 @@ use aya_ebpf::{
 use vetch_ebpf_common::{Address, Protocol, Reason, answerable};
 
 use crate::{
+    forward::route,
     parse::{ETH_HEADER, Fragment, Packet},
+    peers,
     reset::reset,
     tunnel,
     turn::{self, NETWORK},
     unreachable::{Matter, unreachable},
-    work::work,
+    work::{Work, work},
 };
 
 /// Turns the packet in hand into a refusal, from the address it was sent to,
@@ -46,7 +48,8 @@ pub struct Refused {
 
 #[inline(always)]
 fn try_refuse(ctx: &TcContext, too_long: bool) -> Result<i32, Silent> {
-    let Packet { src, dst, ip, .. } = &work().map_err(|_| Silent)?.packet;
+    let Work { packet, flow, .. } = work().map_err(|_| Silent)?;
+    let Packet { src, dst, ip, .. } = packet;
     // A tag that is still in the frame is one within another; the kernel
     // changes the room for headers only right behind Ethernet's.
     if ip.l3 != ETH_HEADER {
@@ -68,7 +71,11 @@ fn try_refuse(ctx: &TcContext, too_long: bool) -> Result<i32, Silent> {
     }
     let protocol = Protocol::try_from(ip.protocol).map_err(|_| Silent)?;
     let matter = if too_long {
-        Matter::too_long(refused.v4, tunnel::mtu(ctx, refused.v4))
+        let mtu = match peers::tunnel_to(&flow.to.dst) {
+            0 => tunnel::mtu(ctx, refused.v4),
+            device => route::mtu(device),
+        };
+        Matter::too_long(refused.v4, mtu)
     } else if protocol == Protocol::Tcp {
         return reset(ctx, &refused);
     } else {

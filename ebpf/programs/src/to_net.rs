@@ -1,17 +1,17 @@
-//! What the node itself sends to the network: the egress of its uplinks.
-//! Answers of backends that are processes of the node; and what its processes
+//! What leaves for the network: the egress of the node's uplinks. Of the node
+//! itself, answers of backends that are its processes; and what its processes
 //! send to a service without that a socket hook changed it, because it is to
-//! be dropped, or because it is SCTP.
+//! be dropped, or because it is SCTP. Of its pods, what goes out of the cluster.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use vetch_ebpf_common::{Direction, Site, addresses};
 
 use crate::{
-    access::came_by,
+    access::{came_by, ifindex},
     dial::dial,
     find, flows,
     forward::{self, Hook},
-    nat, next_hop,
+    masquerade, nat, next_hop,
     parse::parse,
     verdict::{Error, PASS, verdict},
     work::work,
@@ -25,16 +25,19 @@ pub fn to_net(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn handle(ctx: &TcContext) -> Result<i32, Error> {
     let came_by = came_by(ctx);
-    if came_by != 0 {
+    if came_by == ifindex(ctx) {
         next_hop::learn(ctx, came_by);
         return Ok(PASS);
+    }
+    if came_by != 0 {
+        return masquerade::leaves(ctx, came_by);
     }
     let work = work()?;
     parse(ctx, &mut work.packet)?;
     if flows::follow(ctx, work) {
         flows::count(ctx, work);
         nat::rewrite(ctx, &work.packet, &work.flow.to)?;
-        if work.flow.direction() == Direction::Reply {
+        if work.flow.direction() == Direction::Reply || work.flow.is_outside() {
             return Ok(PASS);
         }
     } else {

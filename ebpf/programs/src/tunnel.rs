@@ -12,7 +12,6 @@ use aya_ebpf::{
         bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
     },
     helpers::bpf_redirect_neigh,
-    maps::lpm_trie::Key,
     programs::TcContext,
 };
 use vetch_ebpf_common::{
@@ -25,38 +24,33 @@ use crate::{
     balance::generation,
     find, flows,
     forward::{self, route},
-    maps::{PEER_PODS, UPLINKS},
+    maps::UPLINKS,
     node,
     parse::{ETH_HEADER, Fragment, Kind, Packet, parse},
-    turn,
+    peers, turn,
     verdict::{Error, PASS},
     work::Work,
 };
 
 /// Whether a new flow of this packet goes so to its backend. Who is in the
 /// cluster is answered by the way that the question came: its own node would
-/// not take a stranger's packet from the network with its address as source.
+/// not take a stranger's packet from the network with its address as source. Between
+/// nodes that share no link a router may mind one too, so what is in VXLAN stays so.
 #[inline(always)]
 pub fn is_wanted(packet: &Packet, backend: &Address) -> bool {
     node::returns_directly()
         && packet.ip.l3 == ETH_HEADER
         && packet.ip.protocol != Protocol::Sctp as u8
         && node::address(packet.ip.v4) != packet.src.any()
-        && is_peers_pod(backend)
+        && peers::has_pod_nearby(backend)
         && is_outside(&packet.src)
-}
-
-#[inline(never)]
-fn is_peers_pod(address: &Address) -> bool {
-    let [a, b, c, d] = address.bits();
-    PEER_PODS.get(Key::new(128, [a, b, c, d])).is_some()
 }
 
 #[inline(always)]
 fn is_outside(client: &Address) -> bool {
     find::address(*client) & (addresses::NODE | addresses::PEER) == 0
         && forward::pod(client).is_none()
-        && !is_peers_pod(client)
+        && !peers::has_pod(client)
 }
 
 /// By which link packets for other nodes leave: which of them is the stack's to

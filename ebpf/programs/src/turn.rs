@@ -9,8 +9,10 @@ use aya_ebpf::{
 use vetch_ebpf_common::{Checksum, HOPS, IpHeader, Mac};
 
 use crate::{
+    from_tunnel,
     parse::ETH_HEADER,
     refuse::{Refused, Silent},
+    verdict::PASS,
 };
 
 /// Offset of the IP header. A VLAN tag is not in the frame: the kernel has
@@ -151,9 +153,13 @@ pub fn store_header(ctx: &TcContext, v4: bool, header: &IpHeader) -> Result<(), 
     }
 }
 
-/// To whom the frame came from.
+/// To whom the frame came from. The tunnel takes nothing back as it came: its device is
+/// told by routes where a packet goes, so there it is the stack's to send.
 #[inline(always)]
 pub fn send_back(ctx: &TcContext) -> Result<i32, Silent> {
+    if from_tunnel::is_from_node(ctx.skb.skb) {
+        return Ok(PASS);
+    }
     let [to, from]: [Mac; 2] = load(ctx, 0)?;
     send(ctx, from, to)
 }

@@ -38,6 +38,9 @@ pub enum Error {
     Tunnel,
     TooLong,
     Source,
+    PolicyIngress,
+    PolicyEgress,
+    PolicyPending,
 }
 
 impl Error {
@@ -58,6 +61,9 @@ impl Error {
             Self::Tunnel => Reason::Tunnel,
             Self::TooLong => Reason::TooLong,
             Self::Source => Reason::Source,
+            Self::PolicyIngress => Reason::PolicyIngress,
+            Self::PolicyEgress => Reason::PolicyEgress,
+            Self::PolicyPending => Reason::PolicyPending,
         })
     }
 }

@@ -16,6 +16,9 @@ pub struct Work {
     /// Whom a packet is for that came in another node's tunnel; none for any
     /// other packet.
     pub pod: Endpoint,
+    /// What policies judge, and the tuple of an answer to it.
+    pub judged: Tuple,
+    pub reversed: Tuple,
 }
 
 /// Programs at these hooks run with softirqs off, so that none interrupts

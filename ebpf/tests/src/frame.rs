@@ -52,8 +52,10 @@ pub enum Body {
         payload: usize,
     },
     Sctp,
-    /// Echo request; ports do not count.
+    /// Echo request: the identifier is the source port, and the other does not count.
     Echo,
+    /// Echo reply: the identifier is the destination port.
+    EchoAnswer,
     /// What a later fragment has.
     Raw {
         protocol: u8,
@@ -234,8 +236,8 @@ impl Frame {
             Body::Tcp { .. } => TCP,
             Body::Udp { .. } | Body::UdpUnchecked { .. } => UDP,
             Body::Sctp => SCTP,
-            Body::Echo | Body::Error { .. } if self.src.is_ipv4() => ICMP,
-            Body::Echo | Body::Error { .. } => ICMPV6,
+            Body::Echo | Body::EchoAnswer | Body::Error { .. } if self.src.is_ipv4() => ICMP,
+            Body::Echo | Body::EchoAnswer | Body::Error { .. } => ICMPV6,
             Body::Raw { protocol, .. } | Body::Other { protocol } => *protocol,
             Body::Tunnel { .. } if self.src.is_ipv4() => IPIP,
             Body::Tunnel { .. } => IPV6,
@@ -264,7 +266,17 @@ impl Frame {
             }
             Body::Echo => {
                 let kind = if self.src.is_ipv4() { 8 } else { 128 };
-                bytes = vec![kind, 0, 0, 0, 0x12, 0x34, 0, 1];
+                bytes = vec![kind, 0, 0, 0];
+                bytes.extend(self.src.port().to_be_bytes());
+                bytes.extend([0, 1]);
+                bytes.extend(text(16));
+                Some(2)
+            }
+            Body::EchoAnswer => {
+                let kind = if self.src.is_ipv4() { 0 } else { 129 };
+                bytes = vec![kind, 0, 0, 0];
+                bytes.extend(self.dst.port().to_be_bytes());
+                bytes.extend([0, 1]);
                 bytes.extend(text(16));
                 Some(2)
             }

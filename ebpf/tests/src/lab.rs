@@ -20,9 +20,9 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use vetch_ebpf_common::{
-    self as kernel, Address, BackendKey, Endpoint, Event, Flow, Frontend, FrontendKey, NextHop,
-    Pod, Protocol, Reason, ServiceWord, Slot, SourceRange, Sweep, Terms, Traffic, Tuple, Uplink,
-    addresses, maps, variables,
+    self as kernel, Address, BackendKey, Conversation, Endpoint, Event, Flow, Frontend,
+    FrontendKey, NextHop, Peer, PeerPods, Pod, Protocol, Reason, Rule, RuleSet, ServiceWord, Slot,
+    SourceRange, Sources, Sweep, Terms, Traffic, Tuple, Uplink, addresses, maps, variables,
 };
 
 use crate::{Frame, namespace::ip_command};
@@ -70,7 +70,15 @@ pub const NODE_V6: &str = "fd00:ff::10";
 
 /// The one at the driver, which is given frames with another context.
 const WIRE: &str = "from_wire";
-const PROGRAMS: [&str; 6] = ["from_pod", "to_pod", "from_net", "to_net", "sweep", WIRE];
+const PROGRAMS: [&str; 7] = [
+    "from_pod",
+    "to_pod",
+    "from_net",
+    "from_tunnel",
+    "to_net",
+    "sweep",
+    WIRE,
+];
 
 /// What a node's programs are loaded with.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +91,8 @@ pub struct Options {
     pub flows: u32,
     /// Whether backends on other nodes answer clients themselves.
     pub direct: bool,
+    /// Whether what pods send out of the cluster goes with the node's address.
+    pub masquerade: bool,
 }
 
 impl Default for Options {
@@ -92,6 +102,7 @@ impl Default for Options {
             link: 0,
             flows: kernel::MAX_FLOWS,
             direct: false,
+            masquerade: false,
         }
     }
 }
@@ -156,6 +167,7 @@ impl Lab {
             .override_global(variables::NODE_V6, &ip(NODE_V6).bits(), true)
             .override_global(variables::NODE_LINK, &options.link, true)
             .override_global(variables::DIRECT_RETURN, &u32::from(options.direct), true)
+            .override_global(variables::MASQUERADE, &u32::from(options.masquerade), true)
             .override_global(variables::LEARN_NEXT_HOPS, &1_u32, true)
             .override_global(variables::SNAT_FIRST, &first, true)
             .override_global(variables::SNAT_LAST, &last, true)
@@ -261,7 +273,8 @@ impl Lab {
             flags,
             mac: peer_mac(ifindex),
             gateway_mac: mac(ifindex),
-            pad: 0,
+            ingress: 0,
+            egress: 0,
             netns: 0,
         };
         self.hash(maps::PODS)
@@ -324,11 +337,110 @@ impl Lab {
     }
 
     /// Where pods of another node are; `prefix` as of an IPv6 range.
-    pub fn peer_pods(&mut self, address: &str, prefix: u32) {
-        let map = self.ebpf.map_mut(maps::PEER_PODS).unwrap();
-        let mut ranges: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(map).unwrap();
+    pub fn peer_pods(&mut self, address: &str, prefix: u32, way: PeerPods) {
+        self.range(maps::PEER_PODS, address, prefix, way);
+    }
+
+    /// Whom pods reach with their own address; likewise.
+    pub fn non_masquerade(&mut self, address: &str, prefix: u32) {
+        self.range(maps::NON_MASQUERADE, address, prefix, 1_u32);
+    }
+
+    /// As whom pods are seen behind an uplink.
+    pub fn sources(&mut self, ifindex: u32, addresses: &[&str]) {
+        let all = addresses.iter().map(|address| ip(address));
+        let sources = all.fold(Sources::NONE, Sources::with);
+        self.hash(maps::SOURCES)
+            .insert(Raw(ifindex), Raw(sources), 0)
+            .unwrap();
+    }
+
+    fn range<V: Copy + 'static>(&mut self, map: &str, address: &str, prefix: u32, way: V) {
+        let map = self.ebpf.map_mut(map).unwrap();
+        let mut ranges: LpmTrie<_, [u8; 16], Raw<V>> = LpmTrie::try_from(map).unwrap();
         let key = Key::new(prefix, ip(address).octets());
-        ranges.insert(&key, 1, 0).unwrap();
+        ranges.insert(&key, Raw(way), 0).unwrap();
+    }
+
+    /// Holds a pod to sets of rules, by their numbers for ingress and egress.
+    pub fn hold(&mut self, address: &str, ingress: u16, egress: u16) {
+        self.change_pod(address, |pod| {
+            pod.ingress = ingress;
+            pod.egress = egress;
+        });
+    }
+
+    /// Which rules hold the pod is not known yet.
+    pub fn set_pending(&mut self, address: &str) {
+        self.change_pod(address, |pod| pod.flags |= Pod::POLICY_PENDING);
+    }
+
+    fn change_pod(&mut self, address: &str, change: impl FnOnce(&mut Pod)) {
+        let mut pods = self.hash::<Address, Pod>(maps::PODS);
+        let Raw(mut pod) = pods.get(&Raw(ip(address)), 0).expect("a pod of the lab's");
+        change(&mut pod);
+        pods.insert(Raw(ip(address)), Raw(pod), 0).unwrap();
+        self.policies(1);
+    }
+
+    /// Whether there are any.
+    pub fn policies(&mut self, word: u32) {
+        self.array(maps::POLICIES).set(0, Raw(word), 0).unwrap();
+    }
+
+    pub fn identity(&mut self, address: &str, number: u32) {
+        self.hash(maps::IDENTITIES)
+            .insert(Raw(ip(address)), Raw(number), 0)
+            .unwrap();
+    }
+
+    /// `prefix` as of an IPv6 range.
+    pub fn block(&mut self, address: &str, prefix: u32, number: u32) {
+        let map = self.ebpf.map_mut(maps::BLOCKS).unwrap();
+        let mut blocks: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(map).unwrap();
+        let key = Key::new(prefix, ip(address).octets());
+        blocks.insert(&key, number, 0).unwrap();
+    }
+
+    /// One port of a protocol.
+    pub fn let_port(&mut self, set: RuleSet, peer: Peer, protocol: Protocol, port: u16) {
+        let rule = Rule::new(set, peer, protocol as u8, port.to_be_bytes());
+        self.set_rule(Rule::PORT, rule, true);
+    }
+
+    /// Everything.
+    pub fn let_all(&mut self, set: RuleSet, peer: Peer) {
+        self.set_rule(Rule::ALL, Rule::new(set, peer, 0, [0; 2]), true);
+    }
+
+    /// `length` of its prefix.
+    pub fn set_rule(&mut self, length: u32, rule: Rule, there: bool) {
+        let map = self.ebpf.map_mut(maps::RULES).unwrap();
+        let mut rules: LpmTrie<_, Raw<Rule>, u32> = LpmTrie::try_from(map).unwrap();
+        let key = Key::new(length, Raw(rule));
+        if there {
+            rules.insert(&key, 1, 0).unwrap();
+        } else {
+            rules.remove(&key).unwrap();
+        }
+    }
+
+    pub fn conversations(&mut self) -> BTreeMap<Tuple, Conversation> {
+        self.hash::<Tuple, Conversation>(maps::CONVERSATIONS)
+            .iter()
+            .map(|entry| entry.map(|(key, talk)| (key.0, talk.0)).unwrap())
+            .collect()
+    }
+
+    /// As if every packet so far had come that much earlier, and the rules had been
+    /// asked then.
+    pub fn conversations_age(&mut self, seconds: u64) {
+        for (key, talk) in self.conversations() {
+            let aged = talk.aged(seconds * 1_000_000_000);
+            self.hash(maps::CONVERSATIONS)
+                .insert(Raw(key), Raw(aged), 0)
+                .unwrap();
+        }
     }
 
     pub fn uplink(&mut self, ifindex: u32, mtu: u32) {

@@ -1,9 +1,13 @@
 //! Packets that nobody translates: straight into a pod, or left to the stack.
 
-use vetch_ebpf_common::{Pod, Reason};
+use vetch_ebpf_common::{PeerPods, Pod, Reason};
 use vetch_ebpf_tests::{
-    Body, Fragment, Frame, Lab, Outcome, PASS, POD_1, POD_2, REDIRECT, UPLINK, mac, peer_mac, syn,
+    At, Body, Fragment, Frame, Lab, Outcome, PASS, POD_1, POD_2, REDIRECT, To, UPLINK, mac,
+    peer_mac, syn,
 };
+
+/// The device of the tunnel to other nodes: nothing is sent here, so there need not be one.
+const TUNNEL: u32 = 41;
 
 struct Case {
     description: &'static str,
@@ -138,6 +142,72 @@ fn packets_of_pods_skip_the_stack() {
         let outcome = lab.run(case.program, case.ifindex, &case.frame);
         assert_eq!(outcome, expected, "{}: {}", case.program, case.description);
     }
+    for reason in Reason::ALL {
+        assert_eq!(lab.reason(*reason), 0, "{reason:?}");
+    }
+}
+
+/// Behind an uplink or in the tunnel, as the daemon has read the routes.
+#[test]
+fn packets_for_other_nodes_pods_skip_the_stack() {
+    let mut lab = Lab::new();
+    for (address, ifindex, flags) in [
+        ("10.1.0.1", POD_1, 0),
+        ("fd00::1", POD_1, 0),
+        ("10.1.0.3", POD_2, Pod::BY_STACK),
+    ] {
+        lab.pod(address, ifindex, flags);
+    }
+    lab.peer_pods("10.2.0.0", 96 + 24, PeerPods::direct(UPLINK));
+    lab.peer_pods("fd01::", 64, PeerPods::in_tunnel(TUNNEL));
+    lab.peer_pods("10.3.0.0", 96 + 24, PeerPods::default());
+    lab.uplink(UPLINK, 1500);
+    lab.uplink(TUNNEL, 1430);
+    let pod = At("from_pod", POD_1);
+    let (one, far) = ("10.1.0.1:40000", "10.2.0.1:80");
+    let (one6, far6) = ("[fd00::1]:40000", "[fd01::1]:80");
+    let long = |src, dst, payload| Frame::new(src, dst, Body::Udp { payload });
+    let table = [
+        ("tcp", syn(one, far), To::Link),
+        ("ping", Frame::new(one, far, Body::Echo), To::Link),
+        ("in the tunnel", syn(one6, far6), To::Link),
+        ("just so", long(one, far, 1472), To::Link),
+        ("too long", long(one, far, 1473), To::Stack),
+        (
+            "just so for the tunnel",
+            long(one6, far6, 1430 - 48),
+            To::Link,
+        ),
+        ("too long for it", long(one6, far6, 1430 - 47), To::Stack),
+        (
+            "no hop left",
+            Frame {
+                ttl: 1,
+                ..syn(one, far)
+            },
+            To::Stack,
+        ),
+        (
+            "options",
+            Frame {
+                options: vec![1; 4],
+                ..syn(one, far)
+            },
+            To::Stack,
+        ),
+        ("with another's address", syn("10.1.0.9:80", far), To::Stack),
+        (
+            "a way that nobody has said",
+            syn(one, "10.3.0.1:80"),
+            To::Stack,
+        ),
+        ("nobody's pod", syn(one, "10.4.0.1:80"), To::Stack),
+    ];
+    for (what, frame, to) in table {
+        lab.expect(pod, what, &frame, to, &frame);
+    }
+    let by_stack = syn("10.1.0.3:40000", far);
+    lab.expect_untouched(At("from_pod", POD_2), "asked for", &by_stack);
     for reason in Reason::ALL {
         assert_eq!(lab.reason(*reason), 0, "{reason:?}");
     }

@@ -211,6 +211,7 @@ const SMALL: Options = Options {
     link: 0,
     flows: 128,
     direct: false,
+    masquerade: false,
 };
 
 /// 5,000 clients meet a table of 64 conversations: everyone is served, and

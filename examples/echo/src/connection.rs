@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read as _, Result, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 
 use crate::http::{self, Parsed, Request, Route, Status};
@@ -192,6 +192,8 @@ impl Connection {
         ];
         for (name, address) in addresses {
             if let Ok(address) = address {
+                // A socket of both families has IPv4's addresses in IPv6's clothes.
+                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 // Writing to memory does not fail.
                 let _ = writeln!(text, "{name}: {address}");
             }

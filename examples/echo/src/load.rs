@@ -80,14 +80,15 @@ impl Options {
             options.path = path.into();
         }
         (options.host, options.port) = match authority.rsplit_once(':') {
-            Some((host, port)) => (
+            // Colons of an IPv6 address stand in brackets.
+            Some((host, port)) if !port.ends_with(']') => (
                 host.into(),
                 port.parse().map_err(|_| format!("{port:?} is no port"))?,
             ),
-            None if options.protocol == Protocol::Udp => {
+            _ if options.protocol == Protocol::Udp => {
                 return Err("udp:// needs a port".into());
             }
-            None => (authority.into(), 80),
+            _ => (authority.into(), 80),
         };
         Ok(options)
     }
@@ -95,7 +96,8 @@ impl Options {
 
 /// Runs the load and prints its report.
 pub fn run(options: &Options) -> Result<(), String> {
-    let target = (options.host.as_str(), options.port)
+    let host = options.host.trim_matches(['[', ']']);
+    let target = (host, options.port)
         .to_socket_addrs()
         .map_err(|error| format!("{}: {error}", options.host))?
         .next()
@@ -219,6 +221,8 @@ mod tests {
             ("http://10.96.0.1/", "10.96.0.1", 80, "/"),
             ("http://10.96.0.1", "10.96.0.1", 80, "/"),
             ("http://echo:8080/a?b", "echo", 8080, "/a?b"),
+            ("http://[fd00::1]:8080/a", "[fd00::1]", 8080, "/a"),
+            ("http://[fd00::1]", "[fd00::1]", 80, "/"),
         ] {
             let options = parse(&format!("--count 1 --url {url}")).unwrap();
             assert_eq!(
@@ -236,6 +240,7 @@ mod tests {
             "--count x --url http://a/",
             "--count 1 --url https://a/",
             "--count 1 --url udp://a",
+            "--count 1 --url udp://[fd00::1]",
             "--what",
         ] {
             assert!(parse(line).is_err(), "{line}");

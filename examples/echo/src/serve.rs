@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{Error, Result, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Builder;
@@ -94,7 +94,7 @@ fn spawn(
 }
 
 fn listen(port: u16) -> Result<TcpListener> {
-    let listener = TcpListener::bind(on_all(port))
+    let listener = TcpListener::bind(&on_all(port)[..])
         .map_err(|error| during(format_args!("listen on TCP port {port}"), &error))?;
     listener.set_nonblocking(true)?;
     lengthen_backlog(&listener, BACKLOG)?;
@@ -102,12 +102,14 @@ fn listen(port: u16) -> Result<TcpListener> {
 }
 
 fn bind(port: u16) -> Result<UdpSocket> {
-    UdpSocket::bind(on_all(port))
+    UdpSocket::bind(&on_all(port)[..])
         .map_err(|error| during(format_args!("bind UDP port {port}"), &error))
 }
 
-fn on_all(port: u16) -> SocketAddr {
-    (Ipv4Addr::UNSPECIFIED, port).into()
+/// Both families, or IPv4 alone where the kernel has no other: the first that can be had.
+fn on_all(port: u16) -> [SocketAddr; 2] {
+    let v6 = (Ipv6Addr::UNSPECIFIED, port).into();
+    [v6, (Ipv4Addr::UNSPECIFIED, port).into()]
 }
 
 fn during(what: impl Display, error: &Error) -> Error {

@@ -27,7 +27,7 @@ impl Echo {
         let mut line = String::new();
         log.read_line(&mut line).unwrap();
         let port = |name: &str| {
-            let (_, rest) = line.split_once(&format!("{name} 0.0.0.0:")).unwrap();
+            let (_, rest) = line.split_once(&format!("{name} [::]:")).unwrap();
             let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap();
             SocketAddr::from(([127, 0, 0, 1], digits.parse().unwrap()))
         };

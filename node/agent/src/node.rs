@@ -46,7 +46,8 @@ pub use retry::{chain, limited};
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     pub name: String,
-    pub ip: IpAddr,
+    /// One of each family at most, the main one first.
+    pub ips: Vec<IpAddr>,
     /// Beside the ones every node has.
     pub labels: BTreeMap<String, String>,
     /// Of a Node that is made.

@@ -19,9 +19,11 @@
 //! | `image`, `container`, `sandbox`, `datapath`, `host_ports`, `env`, `security`, `resources`, `etc` | from the spec to what the runtime is asked for |
 //! | `volumes`, `sources`, `objects`, `downward` | volumes and what they are made from |
 
+mod addresses;
 mod admission;
 mod apparmor;
 mod backoff;
+mod bandwidth;
 mod claims;
 mod classes;
 mod cluster_dns;
@@ -90,7 +92,8 @@ use services::Services;
 #[derive(Clone, Debug)]
 pub struct PodsConfig {
     pub node_name: String,
-    pub node_ip: IpAddr,
+    /// The main one first.
+    pub node_ips: Vec<IpAddr>,
     /// `<root-dir>/pods`: a directory for each pod's volumes and files.
     pub pod_dir: PathBuf,
     pub pod_log_dir: PathBuf,

@@ -23,7 +23,8 @@ use crate::server::{self, ApiPods, ServerConfig, ServerError, Settings};
 
 pub struct AgentConfig {
     pub node_name: String,
-    pub node_ip: IpAddr,
+    /// One of each family at most, the main one first.
+    pub node_ips: Vec<IpAddr>,
     /// Of the Node, beside the ones every node has.
     pub labels: BTreeMap<String, String>,
     /// Of a Node that is made; one that is there keeps its own.
@@ -101,7 +102,7 @@ pub async fn run(
     };
     let node = NodeConfig {
         name: config.node_name.clone(),
-        ip: config.node_ip,
+        ips: config.node_ips.clone(),
         labels: config.labels,
         taints: config.taints,
         kubelet_port: port,
@@ -115,7 +116,7 @@ pub async fn run(
     let probes = ProbeNumbers::default();
     let pods = PodsConfig {
         node_name: config.node_name.clone(),
-        node_ip: config.node_ip,
+        node_ips: config.node_ips.clone(),
         pod_dir: config.root_dir.join("pods"),
         pod_log_dir: config.pod_log_dir,
         pod_manifest_path: config.pod_manifest_path,
@@ -129,7 +130,7 @@ pub async fn run(
         probes: probes.clone(),
     };
     let server = ServerConfig {
-        node_ip: config.node_ip,
+        node_ips: config.node_ips,
         listener: config.kubelet,
         client_authorities: config.client_authorities,
         certificate_dir: config.root_dir.join("pki"),

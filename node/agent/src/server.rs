@@ -64,7 +64,7 @@ pub use settings::Settings;
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(12 * 3600);
 
 pub struct ServerConfig {
-    pub node_ip: IpAddr,
+    pub node_ips: Vec<IpAddr>,
     /// Bound already: a taken port is known before anything else begins.
     pub listener: TcpListener,
     /// Whose client certificates are believed.
@@ -113,7 +113,7 @@ pub async fn run(
 ) -> Result<(), ServerError> {
     let names = Names {
         node: config.settings.node_name.clone(),
-        ip: config.node_ip,
+        ips: config.node_ips,
     };
     let serving = Serving::open(&config.certificate_dir, names, Timestamp::now())?;
     let tls = tls::config(serving.clone(), &config.client_authorities)?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use vetch_ebpf_common::Pod;
 
-use crate::{HostPort, HostPorts, PodAddresses, PodPorts};
+use crate::{Bandwidth, HostPort, HostPorts, PodAddresses, PodPorts};
 
 /// Each address of a pod with the pod. Pods of several addresses are there
 /// several times.
@@ -29,12 +29,29 @@ pub struct PodOptions {
     pub tcp_by_packet: bool,
     /// Of the node, that lead to it.
     pub host_ports: Vec<HostPort>,
+    /// Whose it is, if it is of the API's.
+    pub owner: Option<Owner>,
+    pub bandwidth: Bandwidth,
 }
+
+/// The API object that a sandbox is of: by it policies find the pod, which has no
+/// address in its status before it has one here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// By a pod's address. Sandboxes of others are not among them.
+pub type Owners = BTreeMap<IpAddr, Owner>;
 
 impl PodOptions {
     pub fn flags(&self) -> u32 {
         let flag = |set, flag| if set { flag } else { 0 };
-        flag(self.by_stack, Pod::BY_STACK) | flag(self.tcp_by_packet, Pod::TCP_BY_PACKET)
+        flag(self.by_stack, Pod::BY_STACK)
+            | flag(self.tcp_by_packet, Pod::TCP_BY_PACKET)
+            | flag(self.bandwidth.ingress.is_some(), Pod::SHAPED)
     }
 }
 
@@ -44,6 +61,7 @@ pub struct Sandbox {
     pub addresses: PodAddresses,
     pub pod: Pod,
     pub host_ports: Vec<HostPort>,
+    pub owner: Option<Owner>,
 }
 
 #[derive(Debug)]
@@ -53,6 +71,8 @@ pub struct Attached {
     published: watch::Sender<Option<Arc<Pods>>>,
     /// Likewise.
     host_ports: watch::Sender<Option<Arc<HostPorts>>>,
+    /// Likewise; told before the pods are.
+    owners: watch::Sender<Option<Arc<Owners>>>,
 }
 
 impl Attached {
@@ -61,6 +81,7 @@ impl Attached {
             sandboxes: Mutex::default(),
             published: watch::Sender::new(None),
             host_ports: watch::Sender::new(None),
+            owners: watch::Sender::new(None),
         }
     }
 
@@ -72,12 +93,26 @@ impl Attached {
         self.host_ports.subscribe()
     }
 
+    pub fn owners(&self) -> watch::Receiver<Option<Arc<Owners>>> {
+        self.owners.subscribe()
+    }
+
     pub fn get(&self, id: &str) -> Option<PodAddresses> {
         let sandboxes = self
             .sandboxes
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         Some(sandboxes.get(id)?.addresses.clone())
+    }
+
+    /// Whether one is behind this link of the node's.
+    pub fn has_link(&self, index: u32) -> bool {
+        let sandboxes = self
+            .sandboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut all = sandboxes.values();
+        all.any(|sandbox| sandbox.pod.ifindex == index)
     }
 
     pub fn insert(&self, id: &str, sandbox: Sandbox) {
@@ -126,6 +161,11 @@ impl Attached {
             };
             (id.clone(), ports)
         });
+        let owned = sandboxes.values().flat_map(|sandbox| {
+            let ips = sandbox.addresses.ips.iter();
+            ips.filter_map(|ip| Some((*ip, sandbox.owner.clone()?)))
+        });
+        publish_if_new(&self.owners, owned.collect());
         publish_if_new(&self.host_ports, host_ports.collect());
         publish_if_new(&self.published, pods);
     }
@@ -155,6 +195,7 @@ mod tests {
                 ..Pod::default()
             },
             host_ports: Vec::new(),
+            owner: None,
         }
     }
 
@@ -192,6 +233,7 @@ mod tests {
         attached.remove("old");
         assert_eq!(published(&mut seen).unwrap().len(), 2);
         assert_eq!(attached.get("old"), None);
+        assert!(attached.has_link(7) && !attached.has_link(5));
         assert!(attached.get("new").is_some());
     }
 
@@ -230,17 +272,46 @@ mod tests {
     }
 
     #[test]
+    fn owners_are_told_of_pods_of_the_api() {
+        let attached = Attached::new();
+        let seen = attached.owners();
+        let owner = Owner {
+            namespace: "ns".into(),
+            name: "web".into(),
+            uid: "1".into(),
+        };
+        attached.adopt(BTreeMap::from([(
+            "a".into(),
+            Sandbox {
+                owner: Some(owner.clone()),
+                ..sandbox(&["10.0.0.2", "fd00::2"], 5)
+            },
+        )]));
+        attached.insert("crictl's", sandbox(&["10.0.0.3"], 6));
+        let expected = ["10.0.0.2", "fd00::2"].map(|ip| (ip.parse().unwrap(), owner.clone()));
+        assert_eq!(seen.borrow().as_deref(), Some(&Owners::from(expected)));
+        attached.remove("a");
+        assert_eq!(seen.borrow().as_deref(), Some(&Owners::new()));
+    }
+
+    #[test]
     fn options_are_flags() {
         let options = |by_stack, tcp_by_packet| PodOptions {
             by_stack,
             tcp_by_packet,
-            host_ports: Vec::new(),
+            ..PodOptions::default()
+        };
+        let limited = |ingress, egress| PodOptions {
+            bandwidth: Bandwidth { ingress, egress },
+            ..PodOptions::default()
         };
         for (options, flags) in [
             (options(false, false), 0),
             (options(true, false), Pod::BY_STACK),
             (options(false, true), Pod::TCP_BY_PACKET),
             (options(true, true), Pod::BY_STACK | Pod::TCP_BY_PACKET),
+            (limited(Some(1000), None), Pod::SHAPED),
+            (limited(None, Some(1000)), 0),
         ] {
             assert_eq!(options.flags(), flags);
         }

@@ -1,10 +1,14 @@
-//! Which sandbox has which address: one durable record per sandbox.
+//! Which sandbox has which addresses, one of each family that the node has a
+//! CIDR of: one durable record per sandbox, which keeps what it has when the
+//! CIDRs become others.
 //!
 //! `<dir>/sandboxes/<sandbox id>` holds the sandbox's addresses. It is written
-//! and synced before the address is handed out, and freeing is one rename to
-//! `<dir>/freed/<address>`, so a crash between any two steps leaves an address
-//! either recorded or free, never both. The modification time of a freed
-//! record orders reuse: the address freed last is used again last.
+//! and synced before they are handed out, and freeing is one rename to
+//! `<dir>/freed/<first address>`, after links of the same file for the others,
+//! so a crash between any two steps leaves an address either recorded or free,
+//! never both: a freed mark beside a record counts for nothing. The
+//! modification time of a freed record orders reuse: the address freed last is
+//! used again last.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -23,11 +27,14 @@ use crate::{HostPort, PodAddresses, PodOptions};
 #[cfg(test)]
 mod tests;
 
+/// So many freed addresses of a family are kept apart at most.
+const REUSED_FROM: usize = 1024;
+
 #[derive(Debug, thiserror::Error)]
 pub enum IpamError {
-    #[error("the node has no IPv4 pod CIDR yet: Node.spec.podCIDRs is empty")]
+    #[error("the node has no pod CIDR yet: Node.spec.podCIDRs is empty")]
     NoPodCidr,
-    #[error("no free address left in {cidrs:?}: {used} sandboxes hold one")]
+    #[error("no free address left in {cidrs:?}: {used} are held by sandboxes")]
     Full { cidrs: Vec<IpNet>, used: usize },
     #[error(
         "{id:?} cannot name a record: a sandbox id is 1 to 128 letters, digits, '-', '_' or '.'"
@@ -109,13 +116,10 @@ impl Ipam {
         })
     }
 
-    /// Records of sandboxes outside the new CIDRs stay as they are.
+    /// The family of the first one comes first in what sandboxes get. Records
+    /// of sandboxes outside the new CIDRs stay as they are.
     pub fn set_cidrs(&mut self, cidrs: &[IpNet]) {
-        self.cidrs = cidrs
-            .iter()
-            .filter(|cidr| cidr.addr().is_ipv4())
-            .map(IpNet::trunc)
-            .collect();
+        self.cidrs = cidrs.iter().map(IpNet::trunc).collect();
     }
 
     pub fn has_cidrs(&self) -> bool {
@@ -136,7 +140,7 @@ impl Ipam {
         self.records.iter().map(record).collect()
     }
 
-    /// The sandbox's address: the recorded one, or a free one recorded now.
+    /// The sandbox's addresses: the recorded ones, or free ones recorded now.
     pub fn allocate(
         &mut self,
         sandbox_id: &str,
@@ -155,23 +159,26 @@ impl Ipam {
             return Ok(record.addresses.clone());
         }
         check_id(sandbox_id)?;
-        let address = self.next_free()?;
-        let addresses = PodAddresses { ips: vec![address] };
+        let addresses = PodAddresses {
+            ips: self.next_free()?,
+        };
         let record = Record {
             addresses: addresses.clone(),
             options,
         };
         write_synced(&self.sandboxes, sandbox_id, &record)?;
-        self.used.insert(address);
+        self.used.extend(&addresses.ips);
         self.records.insert(sandbox_id.to_owned(), record);
-        if let Some(at) = self.freed.iter().position(|freed| *freed == address) {
-            self.freed.remove(at);
-            remove(&self.freed_dir.join(address.to_string()))?;
+        for address in &addresses.ips {
+            if let Some(at) = self.freed.iter().position(|freed| freed == address) {
+                self.freed.remove(at);
+                remove(&self.freed_dir.join(address.to_string()))?;
+            }
         }
         Ok(addresses)
     }
 
-    /// Frees the sandbox's address; a sandbox without one is fine.
+    /// Frees the sandbox's addresses; a sandbox without any is fine.
     pub fn free(&mut self, sandbox_id: &str) -> Result<(), IpamError> {
         let Some(Record { addresses, .. }) = self.records.get(sandbox_id).cloned() else {
             return Ok(());
@@ -183,16 +190,23 @@ impl Ipam {
             .open(&record)
             .and_then(|file| file.set_modified(SystemTime::now()))
             .map_err(io_error("touch", &record))?;
-        let Some(address) = addresses.ips.first() else {
+        let Some((first, others)) = addresses.ips.split_first() else {
             return remove(&record);
         };
-        let freed = self.freed_dir.join(address.to_string());
+        for address in others {
+            let freed = self.freed_dir.join(address.to_string());
+            remove(&freed)?;
+            fs::hard_link(&record, &freed).map_err(io_error("link", &freed))?;
+        }
+        let freed = self.freed_dir.join(first.to_string());
         fs::rename(&record, &freed).map_err(io_error("rename", &record))?;
         sync_dir(&self.sandboxes)?;
         sync_dir(&self.freed_dir)?;
         self.records.remove(sandbox_id);
-        self.used.remove(address);
-        self.freed.push_back(*address);
+        for address in &addresses.ips {
+            self.used.remove(address);
+            self.freed.push_back(*address);
+        }
         Ok(())
     }
 
@@ -212,27 +226,43 @@ impl Ipam {
         Ok(())
     }
 
-    fn next_free(&self) -> Result<IpAddr, IpamError> {
-        if self.cidrs.is_empty() {
-            return Err(IpamError::NoPodCidr);
-        }
-        let freed: HashSet<&IpAddr> = self.freed.iter().collect();
-        let fresh = self
-            .cidrs
-            .iter()
-            .flat_map(usable)
-            .find(|address| !self.used.contains(address) && !freed.contains(address));
-        fresh
-            .or_else(|| {
-                self.freed
-                    .iter()
-                    .copied()
-                    .find(|address| self.cidrs.iter().any(|cidr| is_usable(cidr, *address)))
-            })
-            .ok_or_else(|| IpamError::Full {
-                cidrs: self.cidrs.clone(),
-                used: self.used.len(),
-            })
+    /// One address of each family.
+    fn next_free(&self) -> Result<Vec<IpAddr>, IpamError> {
+        let first = self.cidrs.first().ok_or(IpamError::NoPodCidr)?;
+        let is_v4 = first.addr().is_ipv4();
+        let families = [is_v4, !is_v4].map(|is_v4| {
+            let own = self.cidrs.iter().copied();
+            own.filter(|cidr| cidr.addr().is_ipv4() == is_v4)
+                .collect::<Vec<_>>()
+        });
+        let families = families.iter().filter(|cidrs| !cidrs.is_empty());
+        families.map(|cidrs| self.free_of(cidrs)).collect()
+    }
+
+    /// Of CIDRs of one family.
+    fn free_of(&self, cidrs: &[IpNet]) -> Result<IpAddr, IpamError> {
+        let of_these = |address: &&IpAddr| cidrs.iter().any(|cidr| is_usable(cidr, **address));
+        let freed: HashSet<&IpAddr> = self.freed.iter().filter(of_these).collect();
+        let oldest = || self.freed.iter().find(of_these).copied();
+        let fresh = || {
+            let mut all = cidrs.iter().flat_map(usable);
+            all.find(|address| !self.used.contains(address) && !freed.contains(address))
+        };
+        // An IPv6 range never comes to its end.
+        let found = if freed.len() < REUSED_FROM {
+            fresh().or_else(oldest)
+        } else {
+            oldest()
+        };
+        found.ok_or_else(|| {
+            let held = self.used.iter();
+            IpamError::Full {
+                cidrs: cidrs.to_vec(),
+                used: held
+                    .filter(|address| cidrs.iter().any(|cidr| cidr.contains(*address)))
+                    .count(),
+            }
+        })
     }
 }
 
@@ -245,20 +275,31 @@ pub fn remove_all(dir: &Path) -> Result<(), IpamError> {
     fs::remove_dir_all(dir).map_err(io_error("remove", dir))
 }
 
-/// The addresses of a CIDR that a pod may have: not the network's, the
-/// broadcast's or the first, which is kept for the node.
+/// The addresses of a CIDR that a pod may have: not the network's, which is any
+/// router's in IPv6, the broadcast's or the first, which is kept for the node.
 fn usable(cidr: &IpNet) -> impl Iterator<Item = IpAddr> + use<> {
-    let skip = if cidr.prefix_len() >= 31 { 0 } else { 1 };
-    cidr.hosts().skip(skip)
+    // Of IPv4 already without the network's and the broadcast's.
+    cidr.hosts().skip(match cidr {
+        _ if is_small(cidr) => 0,
+        IpNet::V4(_) => 1,
+        IpNet::V6(_) => 2,
+    })
 }
 
 fn is_usable(cidr: &IpNet, address: IpAddr) -> bool {
-    let small = cidr.prefix_len() >= 31;
-    cidr.contains(&address)
-        && (small
-            || (address != cidr.network()
-                && address != cidr.broadcast()
-                && cidr.hosts().next() != Some(address)))
+    let reserved = || {
+        let is_end = address == cidr.network() || address == cidr.broadcast();
+        match cidr {
+            IpNet::V4(_) => is_end || cidr.hosts().next() == Some(address),
+            IpNet::V6(_) => cidr.hosts().take(2).any(|own| own == address),
+        }
+    };
+    cidr.contains(&address) && (is_small(cidr) || !reserved())
+}
+
+/// Of one or two addresses: all are pods'.
+fn is_small(cidr: &IpNet) -> bool {
+    cidr.prefix_len() >= cidr.max_prefix_len() - 1
 }
 
 fn check_id(id: &str) -> Result<(), IpamError> {

@@ -1,50 +1,72 @@
 //! The pod network of one node: an address, a veth pair and routes for each
 //! sandbox, and routes to the pods of the other nodes. All by rtnetlink.
 //!
-//! A pod has its address as a /32 on `eth0` and a default route through a
-//! link-local gateway; the node has a /32 route to the pod's host link
+//! A pod has its addresses, one of each family that the node has a pod CIDR of,
+//! as a /32 and a /128 on `eth0`, and default routes through link-local
+//! gateways; the node has routes of the same lengths to the pod's host link
 //! (`vt<12 hex>`). Nothing is bridged and nothing is translated.
 //!
 //! Every step is idempotent: killed anywhere and called again, it arrives.
 //! The network namespace is the one of the thread that calls
 //! [`Network::open`]; sysctls are written only for links of that namespace
-//! that are the node's own.
+//! that are the node's own (but for one of kernels before 6.17: `sysctl.rs`),
+//! and for the pods' ends.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     convert::Infallible,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 use vetch_ebpf_common::{Pod, SNAT_PORTS};
 
 mod attached;
+mod bandwidth;
+mod connect;
+mod guard;
 mod host_port;
 mod ipam;
 mod keep;
 mod link;
+mod mtu;
 mod netns;
+mod overlay;
+mod peer_route;
+mod peers;
 mod route;
+mod rule;
 mod sysctl;
+mod tunnel;
+mod way;
+mod ways;
 
-pub use attached::{PodOptions, Pods};
+pub use attached::{Owner, Owners, PodOptions, Pods};
+pub use bandwidth::Bandwidth;
+pub use guard::Guarded;
 pub use host_port::{HostPort, HostPorts, PodPorts};
 pub use ipam::IpamError;
 pub use link::LinkError;
 pub use netns::{NetnsError, netns_cookie, tcp_socket};
+pub use route::PROTOCOL as ROUTE_PROTOCOL;
 pub use sysctl::SysctlError;
+pub use tunnel::{TUNNEL_LINK, Vxlan};
 pub use vetch_ebpf_common::Protocol;
+pub use way::VxlanMode;
+pub use ways::{PeerWay, ways};
 
 use attached::{Attached, Sandbox};
+use connect::Inside;
 use ipam::{Ipam, Record};
-use link::{GATEWAY, Link, POD_LINK, Pair};
+use link::{Link, POD_LINK, Pair};
+use mtu::PodMtu;
 use netns::{Netlink, Netns};
+use overlay::{Own, Told};
 
 /// Whether a link of the node's is its end of a pod's, by the name.
 pub fn is_pod_link(name: &str) -> bool {
@@ -55,12 +77,15 @@ pub fn is_pod_link(name: &str) -> bool {
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {
     pub node_name: String,
-    /// An address of one of the node's links; other nodes reach its pods there.
-    pub node_ip: IpAddr,
+    /// Addresses of the node's links, one of each family at most; other nodes
+    /// reach its pods of that family there.
+    pub node_ips: Vec<IpAddr>,
     /// Where the address records live; survives the daemon.
     pub state_dir: PathBuf,
     /// Of the pods' links; the one of the node's own link when absent.
     pub mtu: Option<u32>,
+    /// By which way other nodes' pods are reached.
+    pub vxlan: Vxlan,
 }
 
 /// The addresses of one sandbox, the primary one first.
@@ -74,7 +99,8 @@ pub struct PodAddresses {
 pub struct Peer {
     pub name: String,
     pub pod_cidrs: Vec<IpNet>,
-    pub node_ip: IpAddr,
+    /// One of each family at most; the first is its identity.
+    pub node_ips: Vec<IpAddr>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -84,12 +110,20 @@ pub enum Error {
         "no link of this node has the address {node_ip}: the node's address must be one of its own"
     )]
     NodeAddress { node_ip: IpAddr },
+    #[error("the node has no address: its network needs one at least")]
+    NoNodeAddress,
     #[error(
         "the veth pair of sandbox {sandbox_id} vanished while it was set up: its namespace ended"
     )]
     Vanished { sandbox_id: String },
     #[error("the kernel's announcements of addresses and links have ended")]
     Announcements,
+    #[error(
+        "the programs at the link of sandbox {sandbox_id} are not in their places, or do not know its \
+         NetworkPolicies yet: without them it would be open to everybody. The service proxy's log says what \
+         is missing"
+    )]
+    Unguarded { sandbox_id: String },
     #[error(transparent)]
     Ipam(#[from] IpamError),
     #[error(transparent)]
@@ -107,48 +141,56 @@ pub struct Network {
 }
 
 struct Inner {
-    node_ip: IpAddr,
-    mtu: u32,
+    node_ips: Vec<IpAddr>,
+    mtu: PodMtu,
     netns: Netns,
     netlink: Netlink,
     ipam: Arc<Mutex<Ipam>>,
     attached: Attached,
-    /// What the peers ask for; nothing is known of an earlier daemon's until
-    /// they were told once. Held while the kernel's are made so.
-    peer_routes: tokio::sync::Mutex<Option<BTreeMap<Ipv4Net, Ipv4Addr>>>,
+    guard: guard::Guard,
+    /// To the other nodes.
+    own: Own,
+    told: tokio::sync::Mutex<Told>,
 }
 
 impl Network {
     pub async fn open(config: NetworkConfig) -> Result<Self, Error> {
         let netns = Netns::current()?;
         let netlink = netns.netlink()?;
-        let uplink = link::owning(&netlink, config.node_ip)
-            .await?
-            .ok_or(Error::NodeAddress {
-                node_ip: config.node_ip,
-            })?;
-        netns.run(|| {
-            sysctl::forward_from(&uplink.name)?;
-            sysctl::reserve_ports(SNAT_PORTS)
-        })??;
+        let mut uplinks = Vec::new();
+        for node_ip in &config.node_ips {
+            let node_ip = *node_ip;
+            let uplink = link::owning(&netlink, node_ip).await?;
+            uplinks.push((node_ip, uplink.ok_or(Error::NodeAddress { node_ip })?));
+        }
+        netns.run(|| sysctl::reserve_ports(SNAT_PORTS))??;
         let ipam = Ipam::open(&config.state_dir)?;
-        // Loopback's 64 KiB are no measure for a pod's link.
-        let mtu = config.mtu.unwrap_or(uplink.mtu.min(9000));
-        info!(
-            node = config.node_name,
-            uplink = uplink.name,
-            mtu,
-            "pod network open"
-        );
+        let mode = config.vxlan.mode;
+        let found = uplinks.iter();
+        let found = found.map(|(node_ip, uplink)| mtu::of(uplink.mtu, mode, *node_ip));
+        let found = found.min().ok_or(Error::NoNodeAddress)?;
+        let mtu = PodMtu::new(config.mtu, found);
+        let own_addresses = config.node_ips.clone();
         let inner = Inner {
-            node_ip: config.node_ip,
+            node_ips: config.node_ips,
             mtu,
             netns,
             netlink,
             ipam: Arc::new(Mutex::new(ipam)),
             attached: Attached::new(),
-            peer_routes: tokio::sync::Mutex::default(),
+            guard: guard::Guard::default(),
+            own: Own {
+                addresses: own_addresses,
+                vxlan: config.vxlan,
+            },
+            told: tokio::sync::Mutex::default(),
         };
+        for (node_ip, uplink) in &uplinks {
+            inner.forward_from(uplink, *node_ip)?;
+        }
+        let uplinks: Vec<&str> = uplinks.iter().map(|(_, link)| link.name.as_str()).collect();
+        let mtu = inner.mtu.get();
+        info!(node = config.node_name, ?uplinks, mtu, "pod network open");
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -157,7 +199,16 @@ impl Network {
     /// Takes the addresses of new sandboxes from `cidrs`.
     pub async fn set_pod_cidrs(&self, cidrs: &[IpNet]) -> Result<(), Error> {
         let cidrs = cidrs.to_vec();
+        let told = cidrs.clone();
         self.inner.ipam(move |ipam| ipam.set_cidrs(&cidrs)).await;
+        // Peers that cannot be routed to are none of its concern, and tried again anyhow.
+        let routed = self.inner.tell(|all| all.pod_cidrs = Some(told)).await;
+        if let Err(error) = routed {
+            debug!(
+                error = &error as &dyn std::error::Error,
+                "not every peer is routed to"
+            );
+        }
         Ok(())
     }
 
@@ -166,12 +217,12 @@ impl Network {
         self.inner.ipam(|ipam| ipam.has_cidrs()).await
     }
 
-    /// Routes the peers' pods via their nodes and forgets vanished peers.
-    /// What could not be routed to is tried again by [`Network::keep`].
+    /// Routes the peers' pods via their nodes, over a link or in the tunnel, and
+    /// forgets vanished peers. What could not be routed to is tried again by
+    /// [`Network::keep`].
     pub async fn set_peers(&self, peers: &[Peer]) -> Result<(), Error> {
-        let mut routes = self.inner.peer_routes.lock().await;
-        let wanted = routes.insert(route::wanted(peers, self.inner.node_ip));
-        route::reconcile_peers(&self.inner.netlink, wanted).await?;
+        let peers = peers.to_vec();
+        self.inner.tell(|all| all.peers = Some(peers)).await?;
         Ok(())
     }
 
@@ -190,6 +241,7 @@ impl Network {
         netns: &Path,
         options: PodOptions,
     ) -> Result<PodAddresses, Error> {
+        let place = netns.to_owned();
         let netns = Netns::open(netns)?;
         let id = sandbox_id.to_owned();
         let wanted = options.clone();
@@ -198,27 +250,45 @@ impl Network {
         let pair = Pair::of(sandbox_id);
         let pod = netns.netlink()?;
         let (host_link, pod_link) = self.inner.pair(sandbox_id, &pair, &netns, &pod).await?;
-        for ip in &addresses.ips {
-            if let IpAddr::V4(address) = ip {
-                self.inner
-                    .connect(&pair, &host_link, &pod_link, &pod, *address)
-                    .await?;
-            }
-        }
+        // Before the first packet.
+        self.inner
+            .limit(&host_link, &pod_link, &pod, options.bandwidth)
+            .await?;
+        let inside = Inside {
+            netns: &netns,
+            netlink: &pod,
+            link: &pod_link,
+        };
+        self.inner
+            .connect(&pair, &host_link, &inside, &addresses.ips)
+            .await?;
         debug!(sandbox_id, link = pair.host_name, addresses = ?addresses.ips, "attached");
         let sandbox = Sandbox {
             addresses: addresses.clone(),
             pod: describe(&host_link, &pod_link, pod.cookie(), &options),
             host_ports: options.host_ports,
+            owner: options.owner,
         };
         self.inner.attached.insert(sandbox_id, sandbox);
+        self.inner.mtu.attached(sandbox_id, place);
+        self.inner
+            .guard
+            .wait(sandbox_id, &addresses.ips, host_link.index)
+            .await?;
         Ok(addresses)
+    }
+
+    /// From now on attaching is done only when the programs at the pod's link know it
+    /// and its policies: no process of it is there before. Once.
+    pub fn set_guard(&self, guarded: watch::Receiver<Guarded>) {
+        self.inner.guard.set(guarded);
     }
 
     /// Takes the link away, then frees the address.
     pub async fn detach(&self, sandbox_id: &str) -> Result<(), Error> {
         // First, so that nothing is sent to a link that is gone.
         self.inner.attached.remove(sandbox_id);
+        self.inner.mtu.detached(sandbox_id);
         let name = Pair::of(sandbox_id).host_name;
         if let Some(link) = link::by_name(&self.inner.netlink, &name).await? {
             link::delete(&self.inner.netlink, &link).await?;
@@ -244,6 +314,11 @@ impl Network {
     /// The ports of the node that lead to attached pods; `None` as for [`Network::pods`].
     pub fn host_ports(&self) -> watch::Receiver<Option<Arc<HostPorts>>> {
         self.inner.attached.host_ports()
+    }
+
+    /// Whose the attached pods are; `None` as for [`Network::pods`].
+    pub fn owners(&self) -> watch::Receiver<Option<Arc<Owners>>> {
+        self.inner.attached.owners()
     }
 
     /// For the start of the daemon, before it attaches anything new: frees what
@@ -278,6 +353,7 @@ impl Network {
             };
             match self.inner.find(sandbox_id, netns, record, &routed).await {
                 Ok(Some(sandbox)) => {
+                    self.inner.mtu.attached(sandbox_id, netns.clone());
                     found.insert(sandbox_id.clone(), sandbox);
                 }
                 Ok(None) => info!(sandbox_id, "not attached wholly by an earlier daemon"),
@@ -299,7 +375,8 @@ fn describe(host: &Link, pod: &Link, cookie: u64, options: &PodOptions) -> Pod {
         flags: options.flags(),
         mac: pod.mac,
         gateway_mac: host.mac,
-        pad: 0,
+        ingress: 0,
+        egress: 0,
         netns: cookie,
     }
 }
@@ -313,11 +390,19 @@ pub async fn remove_all(state_dir: &Path) -> Result<(), Error> {
             link::delete(&netlink, &link).await?;
         }
     }
-    route::reconcile_peers(&netlink, &BTreeMap::new()).await?;
+    overlay::remove_all(&netlink).await?;
     Ok(ipam::remove_all(state_dir)?)
 }
 
 impl Inner {
+    /// Of what the ways to the other nodes follow from; answers how much of them was
+    /// missing.
+    async fn tell(&self, news: impl FnOnce(&mut Told)) -> Result<usize, Error> {
+        let mut told = self.told.lock().await;
+        news(&mut told);
+        overlay::reconcile(&self.netns, &self.netlink, &self.own, &told).await
+    }
+
     /// Works on the address records, off the runtime: a sync waits for a disk.
     async fn ipam<T: Send + 'static>(
         &self,
@@ -348,7 +433,7 @@ impl Inner {
         if let Some(stale) = link::by_name(&self.netlink, &pair.host_name).await? {
             link::delete(&self.netlink, &stale).await?;
         }
-        link::create_pair(&self.netlink, pair, netns.file(), self.mtu).await?;
+        link::create_pair(&self.netlink, pair, netns.file(), self.mtu.get()).await?;
         self.existing_pair(pair, pod)
             .await?
             .ok_or_else(|| Error::Vanished {
@@ -375,18 +460,15 @@ impl Inner {
         sandbox_id: &str,
         netns: &Path,
         record: Record,
-        routed: &BTreeMap<Ipv4Addr, u32>,
+        routed: &BTreeMap<IpAddr, u32>,
     ) -> Result<Option<Sandbox>, Error> {
         let pod = Netns::open(netns)?.netlink()?;
         let pair = Pair::of(sandbox_id);
         let Some((host_link, pod_link)) = self.existing_pair(&pair, &pod).await? else {
             return Ok(None);
         };
-        let mut v4 = record.addresses.ips.iter().filter_map(|ip| match ip {
-            IpAddr::V4(ip) => Some(ip),
-            IpAddr::V6(_) => None,
-        });
-        if !v4.all(|ip| routed.get(ip) == Some(&host_link.index)) {
+        let mut ips = record.addresses.ips.iter();
+        if !ips.all(|ip| routed.get(ip) == Some(&host_link.index)) {
             return Ok(None);
         }
         let pod = describe(&host_link, &pod_link, pod.cookie(), &record.options);
@@ -394,45 +476,31 @@ impl Inner {
             addresses: record.addresses,
             pod,
             host_ports: record.options.host_ports,
+            owner: record.options.owner,
         }))
     }
 
-    async fn connect(
+    async fn limit(
         &self,
-        pair: &Pair,
-        host_link: &Link,
-        pod_link: &Link,
-        pod: &Netlink,
-        address: Ipv4Addr,
+        host: &Link,
+        pod: &Link,
+        inside: &Netlink,
+        bandwidth: Bandwidth,
     ) -> Result<(), Error> {
-        const LOOPBACK: u32 = 1;
-        link::set_up(pod, LOOPBACK, None).await?;
-        link::add_address(pod, pod_link.index, address).await?;
-        link::set_up(pod, pod_link.index, Some(self.mtu)).await?;
-        link::add_neighbour(pod, pod_link.index, GATEWAY, pair.host_mac).await?;
-        route::add_pod_default(pod, pod_link.index).await?;
-
-        self.connect_host(pair, host_link, address).await
+        if let Some(bits) = bandwidth.ingress {
+            bandwidth::limit(&self.netlink, host.index, bits, self.mtu.get()).await?;
+        }
+        if let Some(bits) = bandwidth.egress {
+            bandwidth::limit(inside, pod.index, bits, self.mtu.get()).await?;
+        }
+        Ok(())
     }
 
-    /// The node's side of a pair.
-    async fn connect_host(&self, pair: &Pair, link: &Link, address: Ipv4Addr) -> Result<(), Error> {
-        self.netns.run(|| {
-            sysctl::forward_from(&link.name)?;
-            sysctl::check_source(&link.name)
-        })??;
-        link::set_up(&self.netlink, link.index, Some(self.mtu)).await?;
-        link::add_neighbour(&self.netlink, link.index, address, pair.pod_mac).await?;
-        // The node talks to its pods with the address others know it by. The
-        // kernel refuses one that the node has not got, as while its cable is
-        // out: then it is the pods' gateway, and their probes go on.
-        if let IpAddr::V4(node_ip) = self.node_ip {
-            match route::add_pod(&self.netlink, link.index, address, Some(node_ip)).await {
-                Err(error) if error.is(nix::Error::EINVAL) => {}
-                result => return Ok(result?),
-            }
-        }
-        link::add_gateway(&self.netlink, link.index).await?;
-        Ok(route::add_pod(&self.netlink, link.index, address, None).await?)
+    /// What arrives for pods of the family of `node_ip` goes on to them.
+    fn forward_from(&self, uplink: &Link, node_ip: IpAddr) -> Result<(), Error> {
+        Ok(self.netns.run(|| match node_ip {
+            IpAddr::V4(_) => sysctl::forward_from(&uplink.name),
+            IpAddr::V6(_) => sysctl::forward_ipv6_from(&uplink.name),
+        })??)
     }
 }

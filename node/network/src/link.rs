@@ -1,10 +1,14 @@
 //! Links, addresses and neighbours by rtnetlink: each step may be repeated.
 
-use std::{fs::File, net::Ipv4Addr, os::fd::AsRawFd};
+use std::{
+    fs::File,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::AsRawFd,
+};
 
 use futures::TryStreamExt;
 use netlink_packet_route::{
-    address::{AddressAttribute, AddressScope},
+    address::{AddressAttribute, AddressHeaderFlags, AddressScope},
     link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     neighbour::NeighbourState,
 };
@@ -13,9 +17,27 @@ use sha2::{Digest, Sha256};
 
 use crate::netns::Netlink;
 
-/// Every pod's gateway: link-local, so that no address of the pod CIDR goes
-/// to it, and with a permanent neighbour entry, so that nobody need answer ARP.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// Every pod's gateways: link-local, so that no address of the pod CIDRs goes
+/// to them, and with permanent neighbour entries, so that nobody need answer ARP
+/// or neighbour solicitations.
+const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// That of the family of `address`.
+pub fn gateway(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => GATEWAY_V4.into(),
+        IpAddr::V6(_) => GATEWAY_V6.into(),
+    }
+}
+
+/// Of an address by itself.
+pub fn whole(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
 
 /// The pod's side of the pair.
 pub const POD_LINK: &str = "eth0";
@@ -30,6 +52,12 @@ pub struct LinkError {
 }
 
 impl LinkError {
+    /// What a step failed by that another one failed by before.
+    pub fn again(step: String, before: &Self) -> Self {
+        let source = before.source.clone();
+        Self { step, source }
+    }
+
     pub fn is(&self, errno: nix::Error) -> bool {
         is_errno(&self.source, errno as i32)
     }
@@ -120,10 +148,7 @@ pub async fn list(netlink: &Netlink) -> Result<Vec<Link>, LinkError> {
 }
 
 /// The link that has `address`, by which the node is reached.
-pub async fn owning(
-    netlink: &Netlink,
-    address: std::net::IpAddr,
-) -> Result<Option<Link>, LinkError> {
+pub async fn owning(netlink: &Netlink, address: IpAddr) -> Result<Option<Link>, LinkError> {
     let dump = netlink.dump().await;
     let mut found = netlink.address().get().execute();
     let mut index = None;
@@ -194,31 +219,46 @@ pub async fn set_up(netlink: &Handle, index: u32, mtu: Option<u32>) -> Result<()
         .map_err(failed(format!("set link {index} up")))
 }
 
-pub async fn add_address(netlink: &Handle, index: u32, address: Ipv4Addr) -> Result<(), LinkError> {
-    let request = netlink.address().add(index, address.into(), 32).replace();
+/// Usable at once: nobody is asked whether they have it too.
+pub async fn add_address(netlink: &Handle, index: u32, address: IpAddr) -> Result<(), LinkError> {
+    let add = netlink.address().add(index, address, whole(address));
+    let mut request = add.replace();
+    let header = &mut request.message_mut().header;
+    if address.is_ipv6() {
+        header.flags |= AddressHeaderFlags::Nodad;
+    }
+    if address == gateway(address) {
+        // Known on that link alone.
+        header.scope = AddressScope::Link;
+    }
     request
         .execute()
         .await
         .map_err(failed(format!("add address {address} to link {index}")))
 }
 
-/// The pods' gateway on the node's side of a pair, known on that link alone.
-pub async fn add_gateway(netlink: &Handle, index: u32) -> Result<(), LinkError> {
-    let mut request = netlink.address().add(index, GATEWAY.into(), 32).replace();
-    request.message_mut().header.scope = AddressScope::Link;
+/// An address that nobody but this node knows.
+pub async fn add_own(
+    netlink: &Handle,
+    index: u32,
+    address: Ipv4Addr,
+    name: &str,
+) -> Result<(), LinkError> {
+    let mut request = netlink.address().add(index, address.into(), 32).replace();
+    request.message_mut().header.scope = AddressScope::Host;
     let added = request.execute().await;
-    added.map_err(failed(format!("add the gateway's address to link {index}")))
+    added.map_err(failed(format!("add address {address} to link {name}")))
 }
 
 pub async fn add_neighbour(
     netlink: &Handle,
     index: u32,
-    address: Ipv4Addr,
+    address: IpAddr,
     mac: [u8; 6],
 ) -> Result<(), LinkError> {
     netlink
         .neighbours()
-        .add(index, address.into())
+        .add(index, address)
         .state(NeighbourState::Permanent)
         .link_layer_address(&mac)
         .replace()

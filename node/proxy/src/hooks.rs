@@ -14,7 +14,7 @@ use std::{
     io,
     net::IpAddr,
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -22,14 +22,16 @@ use aya::{
     Ebpf,
     programs::{Program as AyaProgram, ProgramError},
 };
+use ipnet::IpNet;
 use tokio::sync::watch;
 use tracing::{debug, info};
-use vetch_ebpf_common::{Address, Pod};
+use vetch_ebpf_common::{Address, PeerPods, Pod};
 use vetch_network::netns_cookie;
 
 mod clsact;
 mod driver;
 mod follow;
+mod held;
 mod links;
 mod pinned;
 mod plan;
@@ -37,6 +39,7 @@ mod tables;
 mod xdp;
 
 pub use follow::Follow;
+pub use held::HeldPods;
 pub use plan::{Kind, Program};
 pub use tables::{TableError, pods};
 pub use xdp::Xdp;
@@ -156,6 +159,9 @@ pub struct Hooks {
     node: NodeLinks,
     /// `None` until they are known: then nothing of pods is touched.
     pods: Option<Arc<Pods>>,
+    /// `None` while it is waited for: then who is held stays as he is, and who is new
+    /// waits.
+    held: Option<HeldPods>,
     found: BTreeMap<Place, Found>,
     /// Whose drivers did not take a program that they were only tried with.
     declined: BTreeSet<u32>,
@@ -197,6 +203,7 @@ impl Hooks {
             tables: Writer::open(&maps_dir(&config.pin_dir))?,
             node: NodeLinks::default(),
             pods: None,
+            held: Some(HeldPods::default()),
             found: BTreeMap::new(),
             declined: BTreeSet::new(),
             config,
@@ -207,6 +214,26 @@ impl Hooks {
         self.pods = pods;
     }
 
+    /// Somebody will say which policies pods have; else there are none.
+    pub fn expect_policies(&mut self) {
+        self.held = None;
+    }
+
+    /// Which policies pods have; takes effect with [`Hooks::act`].
+    pub fn set_held(&mut self, held: HeldPods) {
+        self.held = Some(held);
+    }
+
+    /// The sets of rules by which pods are held now.
+    pub fn sets(&self) -> BTreeMap<IpAddr, [u16; 2]> {
+        held::sets(&self.tables.held().pods)
+    }
+
+    /// Whose programs are at their links and know their policies.
+    pub fn guarded(&self) -> BTreeMap<IpAddr, u32> {
+        held::guarded(&self.tables.held().pods)
+    }
+
     /// The node's own addresses, as [`Hooks::look`] saw them last.
     pub fn node_addresses(&self) -> &BTreeSet<IpAddr> {
         &self.node.addresses
@@ -214,13 +241,34 @@ impl Hooks {
 
     /// The links by which the node reaches others, likewise.
     pub fn uplinks(&self) -> Vec<Uplink> {
+        self.node.uplinks.iter().map(told).collect()
+    }
+
+    /// The device of the tunnel to other nodes, likewise.
+    pub fn tunnel(&self) -> Option<Uplink> {
+        self.node
+            .tunnel
+            .as_ref()
+            .map(|(index, link)| told((index, link)))
+    }
+
+    /// By which links `pods` of other nodes are reached, likewise.
+    pub fn ways(&self, pods: &BTreeSet<IpNet>) -> BTreeMap<IpNet, PeerPods> {
+        let tunnel = self.node.tunnel.as_ref().map(|(index, _)| *index);
+        let way = |range: &IpNet| match self.node.peer_routes.get(range) {
+            Some(link) if Some(*link) == tunnel => PeerPods::in_tunnel(*link),
+            // Of others the programs do not know how long packets may be.
+            Some(link) if self.node.uplinks.contains_key(link) => PeerPods::direct(*link),
+            _ => PeerPods::default(),
+        };
+        pods.iter().map(|range| (*range, way(range))).collect()
+    }
+
+    /// Their own addresses, by their numbers.
+    pub fn uplink_addresses(&self) -> BTreeMap<u32, BTreeSet<IpAddr>> {
         let uplinks = self.node.uplinks.iter();
         uplinks
-            .map(|(index, uplink)| Uplink {
-                index: *index,
-                mac: uplink.mac,
-                mtu: uplink.mtu,
-            })
+            .map(|(index, uplink)| (*index, uplink.addresses.clone()))
             .collect()
     }
 
@@ -264,8 +312,11 @@ impl Hooks {
     pub fn act(&mut self) -> Vec<HooksError> {
         let mut problems = self.missing_uplinks();
         let wanted = self.wanted();
-        // Forgotten first: pods whose links may be gone.
-        let kept = self.tables.held().also_in(&self.tables(&wanted));
+        // Forgotten first: pods whose links may be gone. Those with programs of an
+        // earlier daemon are known before its next ones come, whose maps may be new: at
+        // no moment does one of them find a pod that nobody holds to its policies.
+        let mut kept = self.tables.held().also_in(&self.tables(&wanted));
+        kept.add(self.tables(&self.attached(&wanted)));
         if let Err(error) = self.tables.write(&kept) {
             problems.push(error.into());
         }
@@ -277,11 +328,7 @@ impl Hooks {
                 problems.push(problem);
             }
         }
-        let attached: BTreeSet<Place> = wanted
-            .iter()
-            .filter(|place| self.is_attached(place))
-            .copied()
-            .collect();
+        let attached = self.attached(&wanted);
         if let Err(error) = self.tables.write(&self.tables(&attached)) {
             problems.push(error.into());
         }
@@ -325,6 +372,8 @@ impl Hooks {
         let mut wanted: BTreeSet<Place> = uplinks
             .flat_map(|ifindex| at(Program::NET, *ifindex))
             .collect();
+        let tunnel = self.node.tunnel.iter();
+        wanted.extend(tunnel.flat_map(|(ifindex, _)| at(Program::TUNNEL, *ifindex)));
         wanted.extend(self.at_drivers());
         match &self.pods {
             Some(pods) => {
@@ -344,6 +393,11 @@ impl Hooks {
         plan(wanted, &self.found, loaded, self.kind)
     }
 
+    fn attached(&self, wanted: &BTreeSet<Place>) -> BTreeSet<Place> {
+        let attached = wanted.iter().filter(|place| self.is_attached(place));
+        attached.copied().collect()
+    }
+
     fn is_attached(&self, place: &Place) -> bool {
         let found = self.found.get(place);
         let kind = place.program.held_by(self.kind);
@@ -353,7 +407,12 @@ impl Hooks {
     fn tables(&self, attached: &BTreeSet<Place>) -> Tables {
         match &self.pods {
             Some(pods) => {
-                let pods = pods.iter().map(|(ip, pod)| (Address::from(*ip), pod));
+                let now = &self.tables.held().pods;
+                let pods = pods.iter().map(|(ip, pod)| {
+                    let address = Address::from(*ip);
+                    let pod = held::held(self.held.as_ref(), *ip, pod, now.get(&address));
+                    (address, pod)
+                });
                 Tables::of(pods, attached)
             }
             None => self.tables.held().clone(),
@@ -448,8 +507,26 @@ impl Hooks {
     }
 
     fn link_name(&self, ifindex: u32) -> String {
-        let uplink = self.node.uplinks.get(&ifindex);
+        let tunnel = self.node.tunnel.iter();
+        let tunnel = tunnel
+            .filter(|(index, _)| *index == ifindex)
+            .map(|(_, link)| link);
+        let uplink = self
+            .node
+            .uplinks
+            .get(&ifindex)
+            .into_iter()
+            .chain(tunnel)
+            .next();
         uplink.map_or_else(|| ifindex.to_string(), |uplink| uplink.name.clone())
+    }
+}
+
+fn told((index, uplink): (&u32, &links::Uplink)) -> Uplink {
+    Uplink {
+        index: *index,
+        mac: uplink.mac,
+        mtu: uplink.mtu,
     }
 }
 
@@ -501,6 +578,40 @@ fn find_filters(netlink: &mut Netlink) -> io::Result<Vec<(Place, u32)>> {
     }
     Ok(found)
 }
+
+/// A program of ours at a link, as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    pub program: Program,
+    pub kind: Kind,
+    pub ifindex: u32,
+}
+
+/// The programs at the links of the calling thread's network namespace, and these
+/// links' names and MTU, whether a daemon runs or not. Changes nothing.
+pub fn attached(pin_dir: &Path) -> Result<(Vec<Attached>, BTreeMap<u32, LinkName>), HooksError> {
+    let failed = |what| move |source| HooksError::Look { what, source };
+    let mut netlink = Netlink::open().map_err(failed("a netlink socket"))?;
+    let seen = links::look(&mut netlink).map_err(failed("the node's links"))?;
+    let at_driver = |ifindex| seen.links.get(&ifindex)?.xdp;
+    let pinned = pinned::list(&pin_dir.join("links"), at_driver);
+    let pinned = pinned.map_err(failed("the programs at links"))?.into_iter();
+    let held = pinned
+        .filter_map(|(place, program)| program.map(|_| (place, place.program.held_by(Kind::Tcx))));
+    let filters = find_filters(&mut netlink).map_err(failed("the programs at links"))?;
+    let filters = filters.into_iter().map(|(place, _)| (place, Kind::Clsact));
+    let attached = held.chain(filters).map(|(place, kind)| Attached {
+        program: place.program,
+        kind,
+        ifindex: place.ifindex,
+    });
+    let names = seen.links.into_iter();
+    let names = names.map(|(index, link)| (index, (link.name, link.mtu)));
+    Ok((attached.collect(), names.collect()))
+}
+
+/// And MTU.
+pub type LinkName = (String, u32);
 
 /// Takes our filters away, which no pin holds: for the end of a node.
 pub fn remove() -> Result<(), HooksError> {

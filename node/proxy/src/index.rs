@@ -26,7 +26,7 @@ mod tests;
 pub use name::ObjectName;
 
 use host_ports::HostPorts;
-use mirror::{Change, Mirror};
+pub use mirror::{Change, Mirror};
 
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -67,6 +67,8 @@ pub struct Index {
     /// This one is among them.
     nodes: Mirror<Peer>,
     peers: Peer,
+    /// With this node.
+    cluster: Peer,
     peers_changed: bool,
     host_ports: HostPorts,
     /// Services with their slices. Flat, since most have one only.
@@ -152,6 +154,11 @@ impl Index {
         if !self.nodes.listed || !first && !differ {
             return;
         }
+        let cluster = Peer::all(self.nodes.items.values().map(AsRef::as_ref));
+        if cluster != self.cluster {
+            self.cluster = cluster;
+            self.peers_changed = true;
+        }
         let others = self.nodes.items.iter();
         let others = others.filter(|(name, _)| name.name() != self.node_name);
         let peers = Peer::all(others.map(|(_, peer)| peer.as_ref()));
@@ -179,6 +186,11 @@ impl Index {
     /// Where their pods are.
     pub fn peer_pods(&self) -> &BTreeSet<IpNet> {
         &self.peers.pods
+    }
+
+    /// Addresses of all nodes, and where their pods are.
+    pub fn cluster(&self) -> &Peer {
+        &self.cluster
     }
 
     /// The label `topology.kubernetes.io/zone` of this node. When it changes, so

@@ -5,6 +5,8 @@ mod drops;
 mod flows;
 mod latency;
 mod memory;
+mod paths;
+mod policies;
 mod services;
 
 use std::{collections::BTreeMap, path::Path};
@@ -22,9 +24,11 @@ use crate::{
 };
 
 pub use drops::{Dropped, Drops};
-pub use flows::Flow;
+pub use flows::{Flow, flow_protocol};
 pub use latency::ConnectLatency;
 pub use memory::{Memory, MemoryMap};
+pub use paths::{LinkPath, LinkProgram, Paths, PodPaths, read as paths};
+pub use policies::{HeldPod, HeldPodDetail, HeldRule};
 pub use services::{Service, ServiceBackend, ServiceDetail};
 
 /// Every frontend with what it leads to.
@@ -69,6 +73,18 @@ pub fn drops(pin_dir: &Path) -> Result<Drops, Error> {
     let name = maps::EVENTS.to_owned();
     let opened = Drops::open(&maps_dir(pin_dir));
     Ok(opened.map_err(|source| MapsError::Inspect { name, source })?)
+}
+
+/// How NetworkPolicies hold each pod's address of this node.
+pub fn policies(pin_dir: &Path) -> Result<Vec<HeldPod>, Error> {
+    let (pods, contents) = policies::read(&maps_dir(pin_dir))?;
+    Ok(policies::list(&pods, &contents))
+}
+
+/// One of them with its rules; None if no pod here has the address.
+pub fn policy(pin_dir: &Path, address: std::net::IpAddr) -> Result<Option<HeldPodDetail>, Error> {
+    let (pods, contents) = policies::read(&maps_dir(pin_dir))?;
+    Ok(policies::show(&pods, &contents, address))
 }
 
 /// Each map with its size, and the reasons' counters.

@@ -19,6 +19,7 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use tokio::sync::{oneshot, watch as watch_channel};
 use tokio_util::sync::CancellationToken;
 
@@ -32,11 +33,13 @@ mod index;
 pub mod inspect;
 mod loaded;
 mod maps;
+mod masquerade;
 mod metrics;
 mod mode;
 mod model;
 mod netlink;
 mod peers;
+mod policy;
 mod pressure;
 mod programs;
 mod proxy;
@@ -52,10 +55,11 @@ mod watch;
 
 pub use announce::{ANNOUNCED_BY, Announcer, Uplink, announced};
 pub use diff::{Current, Pointer, ServiceId};
-pub use hooks::{AttachedPods, Follow, Hooks, HooksConfig, HooksError, Kind, Pods, Xdp};
+pub use hooks::{AttachedPods, Follow, HeldPods, Hooks, HooksConfig, HooksError, Kind, Pods, Xdp};
 pub use index::ObjectName;
 pub use loaded::{LoadedProgram, loaded};
 pub use maps::MapsError;
+pub use masquerade::Masquerade;
 pub use mode::LoadBalancerMode;
 pub use model::{Backend, Balance, Exposure, Frontend, FrontendError, ServicePort, Target};
 pub use pressure::Table;
@@ -93,6 +97,13 @@ pub struct ProxyConfig {
     pub xdp: Xdp,
     /// How clients outside are answered by backends on other nodes.
     pub load_balancer_mode: LoadBalancerMode,
+    /// The identifier of the tunnel between nodes (24 bits): what comes in it with
+    /// another is not opened.
+    pub vxlan_vni: u32,
+    /// Whether what pods send out of the cluster goes with the node's address.
+    pub masquerade: Masquerade,
+    /// Whom pods reach with their own address beside the cluster's pods and nodes.
+    pub non_masquerade_cidrs: Vec<IpNet>,
     /// Follow TCP connections that are balanced at the socket to their end, for
     /// bytes and latencies by service. Without it they are followed while a
     /// Service balances by live connections.
@@ -129,6 +140,23 @@ pub type TablePressure = watch_channel::Sender<Option<String>>;
 /// it is known what an earlier daemon attached.
 pub type HostPorts = watch_channel::Receiver<Option<Arc<vetch_network::HostPorts>>>;
 
+/// Whose the attached pods are, and who is told which of them can be spoken to.
+#[derive(Debug)]
+pub struct Guard {
+    pub owners: watch_channel::Receiver<Option<Arc<vetch_network::Owners>>>,
+    pub guarded: watch_channel::Sender<vetch_network::Guarded>,
+}
+
+impl Default for Guard {
+    /// Pods are known by the addresses in their status, and nobody waits for them.
+    fn default() -> Self {
+        Self {
+            owners: watch_channel::Sender::default().subscribe(),
+            guarded: watch_channel::Sender::default(),
+        }
+    }
+}
+
 /// Serves until `shutdown`; leaves everything in the kernel as it is then.
 /// Its threads are in the node's network namespace. `pressure` is told of
 /// tables of the programs that are nearly full.
@@ -137,6 +165,7 @@ pub async fn run(
     config: ProxyConfig,
     pods: AttachedPods,
     host_ports: HostPorts,
+    guard: Guard,
     pressure: TablePressure,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
@@ -157,8 +186,13 @@ pub async fn run(
         config.metrics_address,
         metrics::router(tell.metrics.clone()),
     );
-    let sources = watch::Sources { client, host_ports };
-    let opening = open(config.clone(), pods);
+    let Guard { owners, guarded } = guard;
+    let sources = watch::Sources {
+        client,
+        host_ports,
+        owners,
+    };
+    let opening = open(config.clone(), pods, guarded);
     tokio::select! {
         result = watch::keep_in_step(sources, opening, &config, tell, shutdown) => result,
         never = healthz => match never {},
@@ -167,7 +201,11 @@ pub async fn run(
 }
 
 /// Loads the programs on a thread of its own: the verifier takes its time.
-async fn open(config: ProxyConfig, pods: AttachedPods) -> Result<(Proxy, Follow), Error> {
+async fn open(
+    config: ProxyConfig,
+    pods: AttachedPods,
+    guarded: watch_channel::Sender<vetch_network::Guarded>,
+) -> Result<(Proxy, Follow), Error> {
     let load = move || {
         let mut proxy = Proxy::open(&config)?;
         let hooks = Hooks::open(HooksConfig::of(&config), proxy.programs().ebpf())?;
@@ -177,7 +215,7 @@ async fn open(config: ProxyConfig, pods: AttachedPods) -> Result<(Proxy, Follow)
     // It is nobody's concern any more where the receiver is gone.
     std::thread::spawn(move || drop(done.send(load())));
     let (proxy, hooks) = loaded.await.map_err(|_| Error::LoaderDied)??;
-    Ok((proxy, Follow::new(hooks, pods)?))
+    Ok((proxy, Follow::new(hooks, pods)?.guarding(guarded)))
 }
 
 /// Takes programs and maps out of the kernel: for the end of a node, not of a

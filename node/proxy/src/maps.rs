@@ -12,8 +12,11 @@ use aya::maps::{HashMap as HashMapMap, LpmTrie, Map, MapData, MapError, MapInfo,
 use ipnet::IpNet;
 use vetch_ebpf_common::{
     Address, BackendKey, Endpoint, Frontend as FrontendValue, FrontendKey, MAX_SERVICES, MAX_SLOTS,
-    Service, ServiceWord, Slot, SourceRange, Terms, Uplink as UplinkValue, maps,
+    PeerPods, Service, ServiceWord, Slot, SourceRange, Sources, Terms, Uplink as UplinkValue, maps,
 };
+
+use outside::Outside;
+use ranges::Ranges;
 
 use crate::{
     announce::Uplink,
@@ -24,6 +27,8 @@ use crate::{
 };
 
 mod live;
+mod outside;
+mod ranges;
 mod writer;
 
 pub use live::Counts as LiveCounts;
@@ -84,7 +89,10 @@ pub struct Maps {
     backends: HashMapMap<MapData, BackendKey, u32>,
     ranges: LpmTrie<MapData, SourceRange, u32>,
     uplinks: HashMapMap<MapData, u32, UplinkValue>,
-    peer_pods: LpmTrie<MapData, [u8; 16], u32>,
+    peer_pods: Ranges<PeerPods>,
+    non_masquerade: Ranges<u32>,
+    sources: HashMapMap<MapData, u32, Sources>,
+    outside: Outside,
     traffic: TrafficCounters,
     /// Entries written or removed through this: a slot, a service's word, a key.
     writes: u64,
@@ -102,7 +110,10 @@ impl Maps {
             backends: hash(dir, maps::BACKENDS)?,
             ranges: trie(dir, maps::SOURCE_RANGES)?,
             uplinks: hash(dir, maps::UPLINKS)?,
-            peer_pods: trie(dir, maps::PEER_PODS)?,
+            peer_pods: Ranges::open(dir, maps::PEER_PODS)?,
+            non_masquerade: Ranges::open(dir, maps::NON_MASQUERADE)?,
+            sources: hash(dir, maps::SOURCES)?,
+            outside: Outside::open(dir)?,
             traffic: TrafficCounters::open(dir).map_err(open_error(maps::TRAFFIC))?,
             writes: 0,
             latencies: Latencies::open(dir).map_err(open_error(maps::LATENCIES))?,
@@ -295,27 +306,32 @@ impl Maps {
         Ok(())
     }
 
-    /// New ranges first: one that is in another leaves no gap when it goes.
-    fn set_peer_pods(&mut self, ranges: &BTreeSet<IpNet>) -> Result<(), MapsError> {
-        let mut held = BTreeSet::new();
-        for key in self.peer_pods.keys() {
-            let key = key.map_err(read_error(maps::PEER_PODS))?;
-            held.extend(net(Address::from_octets(key.data()), key.prefix_len()));
+    fn set_peer_pods(&mut self, ranges: &BTreeMap<IpNet, PeerPods>) -> Result<(), MapsError> {
+        self.writes += self.peer_pods.set(ranges)?;
+        Ok(())
+    }
+
+    fn set_non_masquerade(&mut self, ranges: &BTreeSet<IpNet>) -> Result<(), MapsError> {
+        let ranges = ranges.iter().map(|range| (*range, 1)).collect();
+        self.writes += self.non_masquerade.set(&ranges)?;
+        Ok(())
+    }
+
+    /// As whom pods are seen behind the uplinks.
+    fn set_sources(&mut self, sources: &BTreeMap<u32, Sources>) -> Result<(), MapsError> {
+        let held: Result<BTreeMap<u32, Sources>, MapError> = self.sources.iter().collect();
+        let held = held.map_err(read_error(maps::SOURCES))?;
+        for (index, own) in sources {
+            if held.get(index) != Some(own) {
+                self.writes += 1;
+                self.sources
+                    .insert(index, own, 0)
+                    .map_err(write_error(maps::SOURCES, index))?;
+            }
         }
-        let key = |range: &IpNet| {
-            let (address, len) = mapped(*range);
-            Key::new(len, address.octets())
-        };
-        for range in ranges.difference(&held) {
+        for index in held.keys().filter(|index| !sources.contains_key(index)) {
             self.writes += 1;
-            self.peer_pods
-                .insert(&key(range), 1, 0)
-                .map_err(write_error(maps::PEER_PODS, range))?;
-        }
-        for range in held.difference(ranges) {
-            self.writes += 1;
-            gone(self.peer_pods.remove(&key(range)))
-                .map_err(write_error(maps::PEER_PODS, range))?;
+            gone(self.sources.remove(index)).map_err(write_error(maps::SOURCES, index))?;
         }
         Ok(())
     }
@@ -428,7 +444,7 @@ fn range_of(key: &Key<SourceRange>) -> Option<IpNet> {
 }
 
 /// A range as one of IPv6, with the length of its prefix.
-fn mapped(range: IpNet) -> (Address, u32) {
+pub fn mapped(range: IpNet) -> (Address, u32) {
     let before = if range.addr().is_ipv4() { 96 } else { 0 };
     (
         range.network().into(),
@@ -437,21 +453,21 @@ fn mapped(range: IpNet) -> (Address, u32) {
 }
 
 /// And back.
-fn net(address: Address, len: u32) -> Option<IpNet> {
+pub fn net(address: Address, len: u32) -> Option<IpNet> {
     let address = IpAddr::from(address);
     let before = if address.is_ipv4() { 96 } else { 0 };
     let len = u8::try_from(len.checked_sub(before)?).ok()?;
     IpNet::new(address, len).ok()
 }
 
-fn trie<K: aya::Pod>(
+pub fn trie<K: aya::Pod, V: aya::Pod>(
     dir: &Path,
     name: &'static str,
-) -> Result<LpmTrie<MapData, K, u32>, MapsError> {
+) -> Result<LpmTrie<MapData, K, V>, MapsError> {
     LpmTrie::try_from(Map::LpmTrie(pinned(dir, name)?)).map_err(open_error(name))
 }
 
-fn hash<K: aya::Pod, V: aya::Pod>(
+pub fn hash<K: aya::Pod, V: aya::Pod>(
     dir: &Path,
     name: &'static str,
 ) -> Result<HashMapMap<MapData, K, V>, MapsError> {
@@ -491,14 +507,14 @@ fn open_error(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
     }
 }
 
-fn read_error(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
+pub fn read_error(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
     move |error| MapsError::Read {
         name,
         source: Box::new(error),
     }
 }
 
-fn write_error(
+pub fn write_error(
     name: &'static str,
     what: impl std::fmt::Display,
 ) -> impl FnOnce(MapError) -> MapsError {

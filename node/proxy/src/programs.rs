@@ -37,7 +37,7 @@ use tracing::{debug, info};
 use vetch_ebpf_common::{Address, BackendKey, LAYOUT, Live, MAX_NEXT_HOPS, maps, variables};
 use vetch_network::netns_cookie;
 
-use crate::{LoadBalancerMode, ProxyConfig, sys};
+use crate::{LoadBalancerMode, Masquerade, ProxyConfig, sys};
 use at_cgroup::{AtCgroup, AttachError};
 
 mod at_cgroup;
@@ -139,6 +139,7 @@ impl Programs {
         // Preallocated, so only for who has a use for it.
         let next_hops = if config.xdp.is_on() { MAX_NEXT_HOPS } else { 1 };
         let direct_return = config.load_balancer_mode == LoadBalancerMode::Dsr;
+        let masquerade = config.masquerade == Masquerade::On;
         let mut loader = EbpfLoader::new();
         for (name, entries) in config.tables.by_name() {
             loader.map_max_entries(name, entries);
@@ -154,7 +155,9 @@ impl Programs {
             .override_global(variables::NODE_V4, &node_v4, true)
             .override_global(variables::NODE_V6, &node_v6, true)
             .override_global(variables::NODE_LINK, &node_link, true)
+            .override_global(variables::VXLAN_VNI, &config.vxlan_vni, true)
             .override_global(variables::DIRECT_RETURN, &u32::from(direct_return), true)
+            .override_global(variables::MASQUERADE, &u32::from(masquerade), true)
             .override_global(variables::SNAT_FIRST, &first_port, true)
             .override_global(variables::SNAT_LAST, &last_port, true)
             .override_global(

@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use tracing::{debug, warn};
-use vetch_ebpf_common::Sweep;
+use vetch_ebpf_common::{PeerPods, Sources, Sweep};
 
 use crate::{
     Error, ProxyConfig,
@@ -220,9 +220,18 @@ impl Proxy {
         Ok(self.writer.set_node(node)?)
     }
 
-    /// Where the other nodes' pods are.
-    pub fn set_peer_pods(&mut self, ranges: &BTreeSet<IpNet>) -> Result<(), Error> {
+    /// Where the other nodes' pods are, and by which way they are reached.
+    pub fn set_peer_pods(&mut self, ranges: &BTreeMap<IpNet, PeerPods>) -> Result<(), Error> {
         Ok(self.writer.set_peer_pods(ranges)?)
+    }
+
+    /// Whom pods reach with their own address, and as whom others see them behind each uplink.
+    pub fn set_masquerade(
+        &mut self,
+        keep_source: &BTreeSet<IpNet>,
+        sources: &BTreeMap<u32, Sources>,
+    ) -> Result<(), Error> {
+        Ok(self.writer.set_masquerade(keep_source, sources)?)
     }
 
     /// Where the node answers for the addresses it announces.

@@ -16,6 +16,8 @@ pub struct TableSizes {
     pub reverse: u32,
     /// One for each client of a service-port with session affinity.
     pub affinity: u32,
+    /// One for each conversation of a pod that a NetworkPolicy selects.
+    pub conversations: u32,
 }
 
 /// An entry of `FLOWS` is some 160 bytes, so that it takes 0.125 % of
@@ -36,6 +38,7 @@ impl TableSizes {
             fragments: MAX_FRAGMENTS,
             reverse: flows / 2,
             affinity: flows / 2,
+            conversations: flows,
         }
     }
 
@@ -45,12 +48,13 @@ impl TableSizes {
     }
 
     /// By the maps' names.
-    pub fn by_name(&self) -> [(&'static str, u32); 4] {
+    pub fn by_name(&self) -> [(&'static str, u32); 5] {
         [
             (maps::FLOWS, self.flows),
             (maps::FRAGMENTS, self.fragments),
             (maps::REVERSE, self.reverse),
             (maps::AFFINITY, self.affinity),
+            (maps::CONVERSATIONS, self.conversations),
         ]
     }
 }

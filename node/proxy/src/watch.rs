@@ -14,10 +14,12 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream::BoxStream};
+use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    core::v1::{Node, Service},
+    core::v1::{Namespace, Node, Pod, Service},
     discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -26,10 +28,15 @@ use kube::{
         watcher::{self, Event},
     },
 };
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::{
+    sync::watch as watch_channel,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vetch_ebpf_common::addresses;
+use vetch_network::Owners;
+use vetch_policy::{compile, number, steps};
 
 use crate::{
     Error, HostPorts, ProxyConfig, TablePressure, Tap,
@@ -39,9 +46,11 @@ use crate::{
         DELETION_TAINT, Health,
         node_ports::{NodePorts, Told},
     },
-    hooks::Follow,
+    hooks::{Follow, HeldPods},
     index::{Index, ObjectName},
+    masquerade::{keeps_source, sources},
     metrics::Metrics,
+    policy::{self, Rulebook},
     pressure::{message, pressed},
     programs::maps_dir,
     proxy::{Proxy, chain},
@@ -56,6 +65,10 @@ const BATCH: Duration = Duration::from_millis(50);
 
 /// How often the maps are read back.
 const AUDIT: Duration = Duration::from_secs(60);
+
+/// How long a daemon that starts waits for policies before it serves without knowing
+/// them. Who is held already stays so; who is new is let through when they are known.
+const POLICIES_WAIT: Duration = Duration::from_secs(5);
 
 /// When a controller saw what it then wrote into the slice.
 const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
@@ -72,6 +85,7 @@ pub struct Tell {
 pub struct Sources {
     pub client: Client,
     pub host_ports: HostPorts,
+    pub owners: watch_channel::Receiver<Option<Arc<Owners>>>,
 }
 
 /// `opening` loads the programs: what there is to serve is listed meanwhile.
@@ -82,9 +96,11 @@ pub async fn keep_in_step(
     tell: Tell,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let owners = sources.owners.clone();
     let mut feed = Feed::new(sources);
     let mut seen = Seen {
         node_name: config.node_name.clone(),
+        policies: policy::Index::new(config.node_name.clone()),
         index: Index::new(config.node_name.clone(), config.service_proxy_name.clone()),
         tap: config.tap.clone(),
         tell,
@@ -103,13 +119,18 @@ pub async fn keep_in_step(
     let maps_dir = maps_dir(&config.pin_dir);
     let mut room = pin!(ring::keep_room(&maps_dir));
     let mut sweeps = Sweeps::new(proxy.sweeper()?);
+    let rulebook = Rulebook::open(&maps_dir)?;
     let mut keeper = Keeper {
+        owners,
+        rulebook,
         node_ports: NodePorts::new(seen.tell.health.clone()),
         told: Told::default(),
         seen,
         proxy,
         links,
         announcer: Announcer::default(),
+        node_ips: config.node_ips.clone(),
+        non_masquerade: config.non_masquerade_cidrs.clone(),
         in_sync: false,
         retry: BTreeSet::new(),
         pressed: BTreeSet::new(),
@@ -117,18 +138,30 @@ pub async fn keep_in_step(
     let mut audit = interval(AUDIT);
     audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut next_write = Instant::now();
+    let mut next_rules = next_write;
+    let patience = next_write + POLICIES_WAIT;
     loop {
+        // Services do not wait for ever for what policies say of pods.
+        let begin = if keeper.in_sync || keeper.seen.policies.complete() {
+            next_write
+        } else {
+            patience
+        };
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = &mut programs_log => return Ok(()),
             never = &mut room => match never {},
             () = feed.next(&mut keeper.seen) => {}
-            () = sleep_until(next_write), if keeper.due() => {
+            () = sleep_until(begin), if keeper.due() => {
                 keeper.write()?;
                 keeper.tell().await;
                 next_write = Instant::now() + BATCH;
             }
-            () = keeper.links.due(), if keeper.in_sync => keeper.follow_links(Follow::act),
+            () = sleep_until(next_rules), if keeper.in_sync && keeper.seen.policies.is_due() => {
+                keeper.hold();
+                next_rules = Instant::now() + BATCH;
+            }
+            () = keeper.links.due(), if keeper.in_sync => keeper.follow_pods(),
             swept = sweeps.next() => keeper.swept(&swept),
             _ = audit.tick(), if keeper.in_sync => {
                 keeper.check();
@@ -144,6 +177,42 @@ struct Feed {
     slices: BoxStream<'static, Event<EndpointSlice>>,
     nodes: BoxStream<'static, Event<Node>>,
     host_ports: HostPorts,
+    client: Client,
+    policies: BoxStream<'static, Result<Event<NetworkPolicy>, watcher::Error>>,
+    /// While there are policies.
+    peers: Option<Peers>,
+}
+
+/// Whom policies may be about.
+struct Peers {
+    namespaces: BoxStream<'static, Event<Namespace>>,
+    pods: BoxStream<'static, Event<Pod>>,
+}
+
+enum Peer {
+    Namespace(Event<Namespace>),
+    Pod(Event<Pod>),
+}
+
+impl Peers {
+    fn new(client: &Client) -> Self {
+        let everything = watcher::Config::default;
+        Self {
+            namespaces: watch(Api::all(client.clone()), everything()).boxed(),
+            pods: watch(Api::all(client.clone()), everything()).boxed(),
+        }
+    }
+
+    async fn next(peers: &mut Option<Self>) -> Peer {
+        let Some(Self { namespaces, pods }) = peers else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            Some(event) = namespaces.next() => Peer::Namespace(event),
+            Some(event) = pods.next() => Peer::Pod(event),
+            else => std::future::pending().await,
+        }
+    }
 }
 
 impl Feed {
@@ -151,6 +220,7 @@ impl Feed {
         let Sources {
             client,
             mut host_ports,
+            owners: _,
         } = sources;
         // What was told before is news here.
         host_ports.mark_changed();
@@ -158,14 +228,29 @@ impl Feed {
         Self {
             services: watch(Api::all(client.clone()), everything()).boxed(),
             slices: watch(Api::all(client.clone()), everything()).boxed(),
-            nodes: watch(Api::all(client), everything()).boxed(),
+            nodes: watch(Api::all(client.clone()), everything()).boxed(),
             host_ports,
+            policies: watcher::watcher(Api::all(client.clone()), everything())
+                .default_backoff()
+                .boxed(),
+            peers: None,
+            client,
         }
     }
 
     /// Nothing is lost when the future is dropped.
     async fn next(&mut self, seen: &mut Seen) {
+        if !seen.policies.wants_peers() {
+            self.peers = None;
+        } else if self.peers.is_none() {
+            self.peers = Some(Peers::new(&self.client));
+        }
         tokio::select! {
+            Some(event) = self.policies.next() => seen.policy(event),
+            peer = Peers::next(&mut self.peers) => match peer {
+                Peer::Namespace(event) => seen.policies.namespace(event),
+                Peer::Pod(event) => seen.policies.pod(event),
+            },
             Some(event) = self.services.next() => seen.service(event),
             Some(event) = self.slices.next() => seen.slice(event),
             Some(event) = self.nodes.next() => seen.node(event),
@@ -183,6 +268,7 @@ impl Feed {
 struct Seen {
     node_name: String,
     index: Index,
+    policies: policy::Index,
     tap: Option<Arc<dyn Tap>>,
     tell: Tell,
     /// When the changes that are not written yet came to be.
@@ -232,6 +318,19 @@ impl Seen {
         self.note_change();
     }
 
+    fn policy(&mut self, event: Result<Event<NetworkPolicy>, watcher::Error>) {
+        match event {
+            Ok(event) => self.policies.policy(event),
+            Err(error) if is_unknown_kind(&error) => self.policies.no_policies(),
+            Err(error) => warn!(
+                %error,
+                "cannot read NetworkPolicies, and pods that are new here wait for them: this node's user must \
+                 be allowed to list and watch networkpolicies.networking.k8s.io, namespaces and pods of the \
+                 whole cluster; trying again"
+            ),
+        }
+    }
+
     fn host_ports(&mut self, pods: Option<Arc<vetch_network::HostPorts>>) {
         if let Some(pods) = pods {
             self.index.host_ports(pods);
@@ -246,11 +345,24 @@ impl Seen {
     }
 }
 
+/// Whether the API server does not serve the kind.
+fn is_unknown_kind(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => status.code == 404,
+        _ => false,
+    }
+}
+
 struct Keeper {
+    owners: watch_channel::Receiver<Option<Arc<Owners>>>,
+    rulebook: Rulebook,
     seen: Seen,
     proxy: Proxy,
     links: Follow,
     announcer: Announcer,
+    node_ips: Vec<IpAddr>,
+    /// Whom pods reach with their own address beside the cluster.
+    non_masquerade: Vec<IpNet>,
     node_ports: NodePorts,
     told: Told,
     in_sync: bool,
@@ -299,7 +411,7 @@ impl Keeper {
         self.follow_links(Follow::look);
         let failed = self.proxy.sync_all(&self.seen.index.take_all());
         self.proxy.programs().attach()?;
-        self.follow_links(Follow::act);
+        self.follow_pods();
         self.proxy.programs().remove_other_layouts()?;
         info!(frontends = self.proxy.frontends(), took = ?started.elapsed(), "service proxy in sync");
         Ok(failed)
@@ -326,7 +438,66 @@ impl Keeper {
             warn!(error = chain(&error), "cannot check the service programs");
         }
         self.follow_links(Follow::audit);
+        // Also what could not be written, and what others wrote.
+        self.rulebook.doubt();
+        self.seen.policies.touch();
+        self.follow_pods();
         sys::trim_heap();
+    }
+
+    /// After a change of pods' links, or at the first: who is new is held at once.
+    fn follow_pods(&mut self) {
+        let attached = self.links.attached();
+        if let Some(pods) = attached {
+            let owners = self.owners.borrow().clone();
+            let local = pods.keys().copied();
+            self.seen.policies.local(local, owners.as_deref());
+        }
+        if self.seen.policies.is_due() {
+            self.hold();
+        } else {
+            self.follow_links(Follow::act);
+        }
+    }
+
+    /// Writes what policies say: the rules, then the pods that they hold, then away with
+    /// the rules that nobody has any more.
+    fn hold(&mut self) {
+        let started = Instant::now();
+        let mut now = match self.rulebook.held() {
+            Ok(now) => now,
+            Err(error) => {
+                warn!(
+                    error = chain(&error),
+                    "cannot read the rules of NetworkPolicies; trying again"
+                );
+                self.follow_links(Follow::act);
+                return;
+            }
+        };
+        now.pods = self.links.sets();
+        let world = self.seen.policies.take();
+        let wanted = number(&compile(&world), &now);
+        let steps = steps(&now, &wanted);
+        self.rulebook.before(&steps);
+        self.links.set_held(HeldPods {
+            in_force: !world.policies.is_empty(),
+            sets: wanted.pods.clone(),
+        });
+        self.follow_links(Follow::act);
+        if !steps.is_empty() {
+            tracing::debug!(
+                policies = world.policies.len(),
+                rules = wanted.rules.len(),
+                identities = wanted.identities.len(),
+                writes = steps.len(),
+                took = ?started.elapsed(),
+                "NetworkPolicies written"
+            );
+        }
+        let writes = steps.len() as u64;
+        self.seen.tell.metrics.map_writes.inc_by(writes);
+        self.rulebook.after(&steps, wanted);
     }
 
     /// Tells how full the tables are.
@@ -368,11 +539,17 @@ impl Keeper {
             *node.entry(*ip).or_default() |= addresses::PEER;
         }
         let uplinks = self.links.uplinks();
+        // Nothing is announced in the tunnel.
+        let and_tunnel: Vec<_> = uplinks.iter().copied().chain(self.links.tunnel()).collect();
+        let ways = self.links.ways(self.seen.index.peer_pods());
+        let keep_source = keeps_source(self.seen.index.cluster(), &self.non_masquerade);
+        let sources = sources(&self.links.uplink_addresses(), &self.node_ips);
         let written = self
             .proxy
-            .set_uplinks(&uplinks)
+            .set_uplinks(&and_tunnel)
             .and_then(|()| self.proxy.set_node_addresses(node))
-            .and_then(|()| self.proxy.set_peer_pods(self.seen.index.peer_pods()));
+            .and_then(|()| self.proxy.set_peer_pods(&ways))
+            .and_then(|()| self.proxy.set_masquerade(&keep_source, &sources));
         if let Err(error) = written {
             warn!(
                 error = chain(&error),

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use vetch_agent::AgentConfig;
 use vetch_cri::CriConfig;
 use vetch_join::Managed;
-use vetch_network::{Network, NetworkConfig};
+use vetch_network::{Network, NetworkConfig, Vxlan};
 use vetch_proxy::{ProxyConfig, SNAT_PORTS, TableSizes};
 use vetch_runtime::{Runtime, RuntimeConfig};
 
@@ -53,13 +53,14 @@ pub async fn run(setup: Setup) -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let labels = args.labels();
     let image_gc = args.image_gc().map_err(anyhow::Error::msg)?;
+    let vxlan = args.vxlan();
     let node_name = args.node_name.context("--node-name is missing")?;
-    let node_ip = args.node_ip.context("--node-ip is missing")?;
+    let node_ips = args.node_ip;
     let client_authorities = authorities(&config);
     if client_authorities.is_empty() {
         warn!("the kubeconfig has no certificate authority: the kubelet API takes tokens only");
     }
-    info!(node = node_name, address = %node_ip, server = %config.cluster_url, "joining");
+    info!(node = node_name, addresses = ?node_ips, server = %config.cluster_url, "joining");
     let connection = Connection::open(&config)?;
     let client = connection.client.clone();
     let taints = args.register_with_taints;
@@ -69,13 +70,21 @@ pub async fn run(setup: Setup) -> Result<()> {
         serves_host_ports: true,
         ..cri_config(&places, &args.runtime)
     };
-    let (runtime, network) = open(&places, shim, args.runtime, node_name.clone(), node_ip).await?;
+    let (runtime, network) = open(
+        &places,
+        shim,
+        args.runtime,
+        node_name.clone(),
+        node_ips.clone(),
+        vxlan,
+    )
+    .await?;
 
     let shutdown = CancellationToken::new();
-    let dns = dns::open(&args.dns, &args.cluster_domain, &[node_ip])?;
+    let dns = dns::open(&args.dns, &args.cluster_domain, &node_ips)?;
     let proxy = ProxyConfig {
         node_name: node_name.clone(),
-        node_ips: vec![node_ip],
+        node_ips: node_ips.clone(),
         cgroup: places.cgroup_root.clone(),
         pin_dir: places.pin_dir,
         service_proxy_name: args.service_proxy_name,
@@ -84,6 +93,9 @@ pub async fn run(setup: Setup) -> Result<()> {
         source_ports: SNAT_PORTS,
         xdp: args.xdp,
         load_balancer_mode: args.load_balancer_mode,
+        vxlan_vni: vxlan.vni,
+        masquerade: args.masquerade,
+        non_masquerade_cidrs: args.non_masquerade_cidr,
         connection_metrics: args.connection_metrics,
         healthz_address: Some(args.healthz_bind_address),
         metrics_address: Some(args.metrics_bind_address),
@@ -93,7 +105,7 @@ pub async fn run(setup: Setup) -> Result<()> {
     let (pressure, table_pressure) = tokio::sync::watch::channel(None);
     let agent = AgentConfig {
         node_name,
-        node_ip,
+        node_ips,
         labels,
         taints,
         root_dir: places.root_dir,
@@ -124,8 +136,14 @@ pub async fn run(setup: Setup) -> Result<()> {
     }
     let (own, stop) = (client.clone(), shutdown.clone());
     let (pods, host_ports) = (network.pods(), network.host_ports());
+    let (guarded, guards) = tokio::sync::watch::channel(Default::default());
+    network.set_guard(guards);
+    let guard = vetch_proxy::Guard {
+        owners: network.owners(),
+        guarded,
+    };
     parts.spawn(async move {
-        let result = vetch_proxy::run(own, proxy, pods, host_ports, pressure, stop).await;
+        let result = vetch_proxy::run(own, proxy, pods, host_ports, guard, pressure, stop).await;
         result.context("the service proxy")
     });
     spawn_network(&mut parts, &network, &shutdown);
@@ -167,7 +185,10 @@ pub async fn run_cri(args: CriArgs, places: Places, shim: PathBuf) -> Result<()>
     let cri = cri_config(&places, &args.runtime);
     let node_name = nix::unistd::gethostname().context("the machine's name")?;
     let node_name = node_name.to_string_lossy().into_owned();
-    let (runtime, network) = open(&places, shim, args.runtime, node_name, args.node_ip).await?;
+    // It knows no other nodes.
+    let vxlan = Vxlan::default();
+    let (runtime, network) =
+        open(&places, shim, args.runtime, node_name, args.node_ip, vxlan).await?;
     let retained = network.retain(&runtime.netns_by_sandbox().await).await;
     retained.context("what an earlier daemon attached")?;
     let told = network.set_pod_cidrs(&args.pod_cidr).await;
@@ -197,7 +218,8 @@ async fn open(
     shim: PathBuf,
     args: RuntimeArgs,
     node_name: String,
-    node_ip: IpAddr,
+    node_ips: Vec<IpAddr>,
+    vxlan: Vxlan,
 ) -> Result<(Runtime, Network)> {
     let runtime = Runtime::open(RuntimeConfig {
         root_dir: places.root_dir.clone(),
@@ -212,9 +234,10 @@ async fn open(
     .context("open the runtime")?;
     let network = Network::open(NetworkConfig {
         node_name,
-        node_ip,
+        node_ips,
         state_dir: network_dir(places),
         mtu: None,
+        vxlan,
     })
     .await
     .context("open the pod network")?;

@@ -11,6 +11,7 @@ mod fixture;
 mod host_port;
 mod master;
 mod networking;
+mod policies;
 mod proxy;
 mod slices;
 mod types;

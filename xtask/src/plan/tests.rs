@@ -8,6 +8,7 @@ struct Machine {
     networks: Vec<Ipv4Net>,
     links: BTreeSet<String>,
     ports: Vec<u16>,
+    ipv6: bool,
 }
 
 impl Machine {
@@ -16,6 +17,7 @@ impl Machine {
             networks: vec![net("127.0.0.0/8"), net("192.0.2.0/24")],
             links: BTreeSet::from(["lo".into(), "eth0".into()]),
             ports: Vec::new(),
+            ipv6: true,
         }
     }
 
@@ -42,13 +44,14 @@ impl Machine {
         let taken = Taken {
             networks: &self.networks,
             links: &self.links,
+            ipv6: self.ipv6,
             port: &holder,
         };
         decide(&name.parse().unwrap(), wishes, before, &taken)
     }
 }
 
-fn usual() -> State {
+pub fn usual() -> State {
     Machine::empty()
         .decide("vetch", &Wishes::default(), None)
         .unwrap()
@@ -71,6 +74,45 @@ fn an_empty_machine_gives_the_usual_values() {
 }
 
 #[test]
+fn both_families_where_the_machine_has_them_and_nothing_else_was_asked_for() {
+    use IpFamily::{Dual, Ipv4, Ipv6};
+    let refused = |has: &str, wanted: &str| {
+        Err(PlanError::Changed {
+            what: "IP family",
+            has: has.into(),
+            wanted: wanted.into(),
+        })
+    };
+    for (ipv6, wanted, has, expected) in [
+        (true, None, None, Ok(Dual)),
+        (false, None, None, Ok(Ipv4)),
+        (true, Some(Ipv4), None, Ok(Ipv4)),
+        (true, Some(Ipv6), None, Ok(Ipv6)),
+        (false, Some(Dual), None, Err(PlanError::NoIpv6)),
+        (true, None, Some(Ipv4), Ok(Ipv4)),
+        (true, Some(Dual), Some(Ipv4), refused("ipv4", "dual")),
+        (true, Some(Ipv4), Some(Dual), refused("dual", "ipv4")),
+        (false, None, Some(Dual), Err(PlanError::NoIpv6)),
+    ] {
+        let machine = Machine {
+            ipv6,
+            ..Machine::empty()
+        };
+        let before = has.map(|ip_family| State {
+            ip_family,
+            ..usual()
+        });
+        let wishes = Wishes {
+            ip_family: wanted,
+            ..Wishes::default()
+        };
+        let state = machine.decide("vetch", &wishes, before.as_ref());
+        let found = state.map(|state| state.ip_family);
+        assert_eq!(found, expected, "{ipv6} {wanted:?} {has:?}");
+    }
+}
+
+#[test]
 fn two_clusters_share_nothing() {
     let first = usual();
     let second = Machine::beside(&first)
@@ -78,6 +120,8 @@ fn two_clusters_share_nothing() {
         .unwrap();
     assert_ne!(first.link, second.link);
     assert!(!overlap(first.subnet, second.subnet) && !overlap(first.pod_cidr, second.pod_cidr));
+    let subnets = [&first, &second].map(|state| families::subnet_v6(state, 0));
+    assert!(!subnets[0].contains(&subnets[1]) && !subnets[1].contains(&subnets[0]));
     let ports = |state: &State| [state.api_port, state.etcd_client_port, state.etcd_peer_port];
     assert!(
         ports(&first)
@@ -107,7 +151,9 @@ fn the_next_up_chooses_the_same_also_where_more_has_become_free() {
 fn wishes_are_met() {
     let wishes = Wishes {
         nodes: Some(2),
+        ip_family: Some(IpFamily::Ipv6),
         subnet: Some(net("172.30.77.9/24")),
+        subnets: Some(2),
         pod_cidr: Some(net("10.7.0.0/20")),
         service_cidr: Some(net("10.97.0.0/24")),
         api_port: Some(16477),
@@ -121,6 +167,8 @@ fn wishes_are_met() {
     assert_eq!(state.pod_cidr, net("10.7.0.0/20"));
     assert_eq!(state.service_cidr, net("10.97.0.0/24"));
     assert_eq!((state.nodes, state.api_port), (2, 16477));
+    assert_eq!(state.ip_family, IpFamily::Ipv6);
+    assert_eq!((state.subnets, load_balancer_pool(&state)), (2, None));
     assert_eq!(state.max_pods, Some(250));
     assert_eq!(state.insecure_registries, ["registry:5000"]);
     assert_eq!(state.node_args, ["--load-balancer-mode=dsr"]);
@@ -227,6 +275,21 @@ fn what_cannot_be_is_refused() {
         .decide(
             "vetch",
             &Wishes {
+                subnets: Some(2),
+                ..wish()
+            },
+            Some(&before),
+        )
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("number of the nodes' links 1, not 2"),
+        "{error}"
+    );
+    let error = Machine::empty()
+        .decide(
+            "vetch",
+            &Wishes {
                 subnet: Some(net("172.30.9.0/24")),
                 ..wish()
             },
@@ -249,10 +312,6 @@ fn load_balancers_get_what_nodes_leave() {
         ("172.30.0.0/29", 3, Some(("172.30.0.5", "172.30.0.6"))),
     ] {
         let pool = pool.map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap()));
-        assert_eq!(
-            load_balancer_pool(net(subnet), nodes),
-            pool,
-            "{subnet} {nodes}"
-        );
+        assert_eq!(super::pool(net(subnet), nodes), pool, "{subnet} {nodes}");
     }
 }

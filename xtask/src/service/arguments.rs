@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 
 use crate::hold::{BPF_ROOT, CGROUP_ROOT};
 use crate::paths::{Paths, Tree};
-use crate::plan::{NODE_MASK, load_balancer_pool, machine_address, node_address};
+use crate::plan::{NODE_MASK, families};
 use crate::state::State;
 
 use super::text;
@@ -29,20 +29,27 @@ pub fn etcd(paths: &Paths, state: &State) -> Vec<String> {
 }
 
 pub fn control(paths: &Paths, state: &State) -> Vec<String> {
-    let machine = machine_address(state.subnet);
+    let machine = state.segments().machine_address();
     let port = state.api_port;
+    // A Service's address and what it leads to are of one family.
+    let advertised = families::machine_ips(state)[..1].to_vec();
+    let mut listen = vec![format!("127.0.0.1:{port}"), format!("{machine}:{port}")];
+    let v6 = advertised.iter().filter(|ip| ip.is_ipv6());
+    listen.extend(v6.map(|ip| format!("[{ip}]:{port}")));
     let mut arguments = vec![
         ("--data-dir", text(&paths.data)),
         ("--host-path-volumes", text(&paths.data.join("volumes"))),
         ("--etcd", state.etcd_endpoint()),
-        ("--listen", format!("127.0.0.1:{port},{machine}:{port}")),
-        ("--advertise-address", machine.to_string()),
-        ("--service-cidr", state.service_cidr.to_string()),
-        ("--pod-cidr", state.pod_cidr.to_string()),
-        ("--node-cidr-mask-size", NODE_MASK.to_string()),
+        ("--listen", listen.join(",")),
+        ("--advertise-address", list(&advertised)),
+        ("--service-cidr", list(&families::service_cidrs(state))),
+        ("--pod-cidr", list(&families::pod_cidrs(state))),
+        ("--node-cidr-mask-size-ipv4", NODE_MASK.to_string()),
     ];
-    let pool = load_balancer_pool(state.subnet, state.nodes);
-    arguments.extend(pool.map(|(first, last)| ("--load-balancer-pool", format!("{first}-{last}"))));
+    let pools = families::pools(state);
+    if !pools.is_empty() {
+        arguments.push(("--load-balancer-pool", list(&pools)));
+    }
     arguments
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
@@ -58,7 +65,7 @@ pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<V
     let mut arguments: Vec<String> = [
         ("--kubeconfig", text(&paths.kubeconfig)),
         ("--node-name", name.to_owned()),
-        ("--node-ip", node_address(state.subnet, number).to_string()),
+        ("--node-ip", list(&families::node_ips(state, number))),
         ("--root-dir", text(&paths.root)),
         ("--run-dir", text(&paths.run)),
         ("--pod-log-dir", text(&paths.pod_logs)),
@@ -85,6 +92,11 @@ pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<V
     Ok(arguments)
 }
 
+fn list<T: ToString>(items: &[T]) -> String {
+    let texts: Vec<String> = items.iter().map(T::to_string).collect();
+    texts.join(",")
+}
+
 /// `vetch-control` issues a client certificate that only lets this node do a node's work.
 pub fn node_kubeconfig(name: &str, paths: &Paths, state: &State) -> Vec<String> {
     [
@@ -106,12 +118,15 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::plan::IpFamily;
 
     fn state() -> State {
         State {
+            ip_family: IpFamily::Ipv4,
             nodes: 2,
             link: "vetch0".into(),
             subnet: "172.30.0.0/24".parse().unwrap(),
+            subnets: 1,
             pod_cidr: "10.244.0.0/16".parse().unwrap(),
             service_cidr: "10.96.0.0/16".parse().unwrap(),
             api_port: 6443,
@@ -140,6 +155,41 @@ mod tests {
         ] {
             assert!(line.contains(part), "{line}");
         }
+    }
+
+    #[test]
+    fn families_are_those_of_the_cluster() {
+        let tree = Tree::at("/src");
+        let paths = paths(&tree);
+        let lines = |ip_family: IpFamily| {
+            let state = State {
+                ip_family,
+                ..state()
+            };
+            let node = node("node-1", &tree, &paths, &state).unwrap().join(" ");
+            (control(&paths, &state).join(" "), node)
+        };
+        let dual = lines(IpFamily::Dual);
+        for part in [
+            "--listen 127.0.0.1:6443,172.30.0.1:6443 ",
+            "--advertise-address 172.30.0.1 ",
+            "--service-cidr 10.96.0.0/16,fd00:10:96::/112 ",
+            "--pod-cidr 10.244.0.0/16,fd00:10:244::/56 ",
+            "--load-balancer-pool 172.30.0.239-172.30.0.254,fd00:172:30::1:0:0-fd00:172:30::1:0:f",
+        ] {
+            assert!(dual.0.contains(part), "{}", dual.0);
+        }
+        assert!(dual.1.contains("--node-ip 172.30.0.2,fd00:172:30::2 "));
+        let v6 = lines(IpFamily::Ipv6);
+        for part in [
+            "--listen 127.0.0.1:6443,172.30.0.1:6443,[fd00:172:30::1]:6443 ",
+            "--advertise-address fd00:172:30::1 ",
+            "--service-cidr fd00:10:96::/112 ",
+            "--pod-cidr fd00:10:244::/56 ",
+        ] {
+            assert!(v6.0.contains(part), "{}", v6.0);
+        }
+        assert!(v6.1.contains("--node-ip fd00:172:30::2 "), "{}", v6.1);
     }
 
     #[test]

@@ -137,6 +137,17 @@ fn validate_spec(node: &Value, errors: &mut Vec<FieldError>) {
             ));
         }
     }
+    let families = cidrs.iter().filter_map(Value::as_str);
+    let families: Vec<bool> = families
+        .filter_map(|cidr| Some(cidr.parse::<ipnet::IpNet>().ok()?.addr().is_ipv4()))
+        .collect();
+    if families.len() > 2 || matches!(families[..], [one, other] if one == other) {
+        let at = Path::new("spec").child("podCIDRs");
+        errors.push(at.invalid(
+            cidrs.to_vec(),
+            "may specify no more than one CIDR for each IP family",
+        ));
+    }
 }
 
 const COLUMNS: &[Column] = &[
@@ -260,6 +271,26 @@ mod tests {
             "<unknown>",
         ];
         assert_eq!(cells, expected);
+    }
+
+    #[test]
+    fn pods_have_one_network_a_family() {
+        for (cidrs, fine) in [
+            (json!(["10.244.1.0/24"]), true),
+            (json!(["fd00:1::/64"]), true),
+            (json!(["10.244.1.0/24", "fd00:1::/64"]), true),
+            (json!(["10.244.1.0/24", "10.244.2.0/24"]), false),
+            (json!(["fd00:1::/64", "fd00:2::/64"]), false),
+            (
+                json!(["10.244.1.0/24", "fd00:1::/64", "10.244.2.0/24"]),
+                false,
+            ),
+            (json!(["10.244.1.0"]), false),
+        ] {
+            let node = json!({"metadata": {"name": "n"}, "spec": {"podCIDRs": cidrs}});
+            let errors = (ROW.validate_create)(&node);
+            assert_eq!(errors.is_empty(), fine, "{cidrs} {errors:?}");
+        }
     }
 
     #[test]

@@ -199,6 +199,11 @@ static ENUMS: &[(&str, &str, &[&str])] = &[
         "addressType",
         &["FQDN", "IPv4", "IPv6"],
     ),
+    (
+        "io.k8s.api.networking.v1.NetworkPolicyPort",
+        "protocol",
+        PROTOCOL,
+    ),
 ];
 
 /// The values `field` of `definition` may have.

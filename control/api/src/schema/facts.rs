@@ -114,6 +114,9 @@ const NODE_SPEC: &str = "io.k8s.api.core.v1.NodeSpec";
 const NODE_STATUS: &str = "io.k8s.api.core.v1.NodeStatus";
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const LABEL_SELECTOR: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector";
+const NETWORK_POLICY_SPEC: &str = "io.k8s.api.networking.v1.NetworkPolicySpec";
+const INGRESS_RULE: &str = "io.k8s.api.networking.v1.NetworkPolicyIngressRule";
+const EGRESS_RULE: &str = "io.k8s.api.networking.v1.NetworkPolicyEgressRule";
 const SERVICE_ACCOUNT: &str = "io.k8s.api.core.v1.ServiceAccount";
 const CSR_SPEC: &str = "io.k8s.api.certificates.v1.CertificateSigningRequestSpec";
 const SUBSET: &str = "io.k8s.api.core.v1.EndpointSubset";
@@ -356,6 +359,14 @@ static FACTS: &[(&str, &str, Facts)] = &[
     ("io.k8s.api.discovery.v1.EndpointHints", "forZones", ATOMIC),
     ("io.k8s.api.discovery.v1.EndpointHints", "forNodes", ATOMIC),
     ("io.k8s.api.networking.v1.ServiceCIDRSpec", "cidrs", ATOMIC),
+    (NETWORK_POLICY_SPEC, "ingress", ATOMIC),
+    (NETWORK_POLICY_SPEC, "egress", ATOMIC),
+    (NETWORK_POLICY_SPEC, "policyTypes", ATOMIC),
+    (INGRESS_RULE, "from", ATOMIC),
+    (INGRESS_RULE, "ports", ATOMIC),
+    (EGRESS_RULE, "to", ATOMIC),
+    (EGRESS_RULE, "ports", ATOMIC),
+    ("io.k8s.api.networking.v1.IPBlock", "except", ATOMIC),
     (
         "io.k8s.api.networking.v1.ServiceCIDRStatus",
         "conditions",

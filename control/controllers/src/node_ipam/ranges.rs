@@ -8,7 +8,7 @@ use ipnet::IpNet;
 /// More ranges than any cluster has nodes; numbers stay small.
 const MAX_BITS: u8 = 24;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ranges {
     network: IpNet,
     mask: u8,
@@ -16,6 +16,13 @@ pub struct Ranges {
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RangesError {
+    #[error("pods have one network, or two of different address families")]
+    Families,
+    #[error(
+        "with two pod networks each family has a prefix length of its own: --node-cidr-mask-size-ipv4 and \
+         --node-cidr-mask-size-ipv6"
+    )]
+    OneMask,
     #[error("node mask size {mask} does not cut the pod network {network}: it must be between {} and {}", network.prefix_len(), network.max_prefix_len())]
     Mask { network: IpNet, mask: u8 },
     #[error(

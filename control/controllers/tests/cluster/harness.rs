@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use vetch_controllers::ControllersConfig;
+use vetch_controllers::{ControllersConfig, NodeMasks};
 use vetch_server::Server;
 use vetch_server::admission::{Admission, Attributes, Effects, Operation};
 use vetch_server::status::Status;
@@ -61,8 +61,8 @@ impl Admission for NamespaceLifecycle {
 
 pub fn config() -> ControllersConfig {
     ControllersConfig {
-        pod_cidr: "10.244.0.0/16".parse().unwrap(),
-        node_cidr_mask_size: 24,
+        pod_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+        node_masks: NodeMasks::default(),
         root_ca_pem: "PEM".into(),
         node_monitor_grace_period: Duration::from_secs(40),
         load_balancer_pool: Vec::new(),

@@ -49,7 +49,7 @@ async fn every_node_has_a_range_of_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_is_free_again_when_its_node_goes() {
     let cluster = cluster(ControllersConfig {
-        pod_cidr: "10.9.0.0/23".parse().unwrap(),
+        pod_cidrs: vec!["10.9.0.0/23".parse().unwrap()],
         ..config()
     })
     .await;
@@ -85,4 +85,43 @@ async fn a_range_is_free_again_when_its_node_goes() {
         check(all.len() == 2 && distinct.len() == 2, &all)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_get_both_families_and_old_ones_keep_what_they_have() {
+    let cluster = cluster(ControllersConfig {
+        pod_cidrs: vec![
+            "10.9.0.0/16".parse().unwrap(),
+            "fd00:9::/56".parse().unwrap(),
+        ],
+        ..config()
+    })
+    .await;
+    let nodes: Api<Node> = cluster.all();
+    let old = json!({"metadata": {"name": "old"}, "spec": {"podCIDR": "10.9.0.0/24"}});
+    create(&nodes, old).await;
+    create(&nodes, json!({"metadata": {"name": "new"}})).await;
+    let cidrs = async |name: &str| {
+        let node = nodes.get(name).await.unwrap();
+        let spec = node.spec.unwrap_or_default();
+        (spec.pod_cidr, spec.pod_cidrs.unwrap_or_default())
+    };
+    let (first, both) = eventually("the new one has its ranges", async || {
+        let (first, both) = cidrs("new").await;
+        first
+            .map(|first| (first, both))
+            .ok_or_else(|| "none".to_owned())
+    })
+    .await;
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert_eq!(both[0], first);
+    assert!(
+        first.starts_with("10.9.") && first != "10.9.0.0/24",
+        "{first}"
+    );
+    assert!(
+        both[1].starts_with("fd00:9:0:") && both[1].ends_with("/64"),
+        "{both:?}"
+    );
+    assert_eq!(cidrs("old").await.1, ["10.9.0.0/24"]);
 }

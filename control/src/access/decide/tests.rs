@@ -6,7 +6,7 @@ use vetch_store::Object;
 
 use super::*;
 
-struct Pods(Vec<Arc<Object>>);
+struct Pods(Vec<Arc<Object>>, bool);
 
 /// `pv-NAME` is bound to the claim NAME; `made-on-NODE` is a directory of the node's, whoever uses it.
 fn volume(name: &str) -> Option<Arc<Object>> {
@@ -46,6 +46,10 @@ impl Facts for Pods {
     fn volume(&self, name: &str) -> Option<Arc<Object>> {
         volume(name)
     }
+
+    fn has_policies(&self) -> bool {
+        self.1
+    }
 }
 
 fn pod(name: &str, spec: Value) -> Arc<Object> {
@@ -71,11 +75,12 @@ fn pods() -> Pods {
             "containers": [{"name": "c", "envFrom": [{"configMapRef": {"name": name}}]}],
         })
     };
-    Pods(vec![
+    let pods = vec![
         pod("mine", spec("mine", Some("a"))),
         pod("theirs", spec("theirs", Some("b"))),
         pod("nowhere", spec("nowhere", None)),
-    ])
+    ];
+    Pods(pods, false)
 }
 
 /// `VERB GROUP/RESOURCE[/SUB] NAMESPACE NAME [SELECTOR]`, or `VERB PATH`; `-` is empty.
@@ -127,9 +132,9 @@ fn node(name: &str) -> User {
     user(&format!("system:node:{name}"), &["system:nodes"])
 }
 
-const UNRELATED: &str = "no relationship found between node 'a' and this object";
 const ONE: &str = "can only get individual resources of this type";
 const NARROW: &str = "can only list/watch pods with spec.nodeName field selector";
+const UNRELATED: &str = "no relationship found between node 'a' and this object";
 
 #[test]
 fn a_node_may_what_its_pods_need() {
@@ -166,6 +171,8 @@ fn a_node_may_what_its_pods_need() {
         "list /services - -",
         "watch /namespaces - -",
         "watch discovery.k8s.io/endpointslices - -",
+        "list networking.k8s.io/networkpolicies - -",
+        "watch /namespaces - -",
         "create /events ns -",
         "patch events.k8s.io/events ns x",
         "create coordination.k8s.io/leases kube-node-lease -",
@@ -201,6 +208,8 @@ fn a_node_may_nothing_else() {
         ("watch /pods ns - spec.nodeName=b", NARROW),
         ("watch /pods ns - spec.nodeName!=a", NARROW),
         ("list /pods ns mine metadata.name=mine", NARROW),
+        ("create networking.k8s.io/networkpolicies ns -", ""),
+        ("delete /namespaces - ns", ""),
         ("get /pods ns theirs", UNRELATED),
         ("get /pods ns nowhere", UNRELATED),
         ("delete /pods ns theirs", UNRELATED),
@@ -273,6 +282,36 @@ fn a_node_may_nothing_else() {
         ("get /metrics", ""),
     ] {
         assert_eq!(asked(&node("a"), request), Err(why.to_owned()), "{request}");
+    }
+}
+
+/// Whom policies are about.
+#[test]
+fn a_node_reads_all_pods_while_there_are_policies() {
+    for (verb, policies, name, expected) in [
+        ("list", false, "", Err(NARROW)),
+        ("list", true, "", Ok(())),
+        ("watch", true, "", Ok(())),
+        ("get", true, "theirs", Err(UNRELATED)),
+        ("delete", true, "theirs", Err(UNRELATED)),
+    ] {
+        let action = Action {
+            verb,
+            group: "",
+            resource: "pods",
+            subresource: "",
+            namespace: if name.is_empty() { "" } else { "ns" },
+            name,
+            fields: None,
+            path: "",
+        };
+        let facts = Pods(pods().0, policies);
+        let decided = decide(&node("a"), &action, &facts);
+        assert_eq!(
+            decided,
+            expected.map_err(str::to_owned),
+            "{verb} {policies}"
+        );
     }
 }
 

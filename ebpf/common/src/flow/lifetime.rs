@@ -43,8 +43,10 @@ impl Phase {
     }
 }
 
+const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
 
 /// What the two ends have said.
 #[repr(transparent)]
@@ -160,6 +162,8 @@ impl State {
             TCP => 2 * MINUTE,
             UDP if self.is_answered() => 2 * MINUTE,
             UDP => 30 * SECOND,
+            // A question and its answer; a tool goes on asking for as long as it likes.
+            ICMP | ICMPV6 => 30 * SECOND,
             // SCTP: heartbeats come every 30 s.
             _ if self.is_answered() => 210 * SECOND,
             _ => 30 * SECOND,

@@ -5,6 +5,8 @@ const MINUTE: u64 = 60 * SECOND;
 const UDP: u8 = 17;
 const TCP: u8 = 6;
 const SCTP: u8 = 132;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 const SYN: u8 = State::SYN;
 const ACK: u8 = State::ACK;
 const FIN: u8 = State::FIN;
@@ -50,6 +52,17 @@ fn a_twin_makes_its_twin() {
 }
 
 #[test]
+fn both_halves_know_that_they_cross_the_border() {
+    let (key, mut flow) = flow(TCP, State::new());
+    assert!(!flow.is_outside());
+    flow.cross_border();
+    let (twin_key, twin) = flow.twin(&key);
+    assert!(flow.is_outside() && twin.is_outside());
+    assert_eq!(twin.direction(), Direction::Reply);
+    assert_eq!(twin.twin(&twin_key), (key, flow));
+}
+
+#[test]
 fn lifetimes_follow_what_the_ends_say() {
     let (o, r) = (Direction::Original, Direction::Reply);
     let table: &[(&str, u8, Packets<'_>, u64)] = &[
@@ -84,6 +97,8 @@ fn lifetimes_follow_what_the_ends_say() {
         ("reset while closing", TCP, &[(r, FIN), (o, RST)], 10),
         ("udp asked", UDP, &[(o, 0)], 30),
         ("udp answered", UDP, &[(o, 0), (r, 0)], 120),
+        ("echo asked", ICMP, &[(o, 0)], 30),
+        ("echo answered", ICMPV6, &[(o, 0), (r, 0)], 30),
         ("sctp asked", SCTP, &[(o, 0)], 30),
         ("sctp answered", SCTP, &[(o, 0), (r, 0)], 210),
     ];

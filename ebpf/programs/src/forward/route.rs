@@ -59,6 +59,22 @@ fn length(ctx: &TcContext, packet: &Packet, more: u32) -> u32 {
     packet.ip.l4 - packet.ip.l3 + header + gso_size + more
 }
 
+/// Whether a router may send the packet on in fragments: IPv6 knows no such thing (RFC
+/// 8200, 5).
+#[inline(always)]
+pub fn may_be_cut(ctx: &impl Context, ip: &Header) -> bool {
+    const FLAGS: u32 = 6;
+    const DONT_FRAGMENT: u8 = 0x40;
+    ip.v4 && read::<u8>(ctx, ip.l3 + FLAGS).is_ok_and(|flags| flags & DONT_FRAGMENT == 0)
+}
+
+/// The longest packet that the link takes; 0 where that is not known.
+#[inline(always)]
+pub fn mtu(ifindex: u32) -> u32 {
+    // SAFETY: as in `fits`.
+    unsafe { UPLINKS.get(ifindex) }.map_or(0, |uplink| u32::from(uplink.mtu))
+}
+
 /// To the neighbour that the link's routes name (5.10).
 #[inline(always)]
 pub fn by_link(ctx: &TcContext, ip: &Header, ifindex: u32) -> Result<i32, Error> {

@@ -1,6 +1,6 @@
 //! The two versions of IP.
 
-use vetch_ebpf_common::Address;
+use vetch_ebpf_common::{Address, IpHeader};
 
 use super::ETH_HEADER;
 use crate::{
@@ -17,6 +17,14 @@ pub struct Header {
     pub protocol: u8,
     pub v4: bool,
     pub fragment: Fragment,
+}
+
+impl Header {
+    /// Options of IPv4's, or extension headers of IPv6's.
+    #[inline(always)]
+    pub const fn has_options(&self) -> bool {
+        self.l4 - self.l3 != IpHeader::len(self.v4)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,13 @@
 //! Direct server return: packets of clients outside on their way in a tunnel, at
-//! the node that was dialled and at the node of the pod that answers.
+//! the node that was dialled and at the node of the pod that answers. And the
+//! other tunnel, to nodes behind a router.
 
 mod dialled;
 mod pod;
+mod vxlan;
 
 use vetch_ebpf_common::{
-    Flow, Frontend, Phase,
+    Flow, Frontend, PeerPods, Phase,
     Protocol::{self, Sctp, Tcp, Udp},
     Reason, State, addresses,
 };
@@ -47,8 +49,8 @@ fn lab_with(options: Options) -> Lab {
     for peer in [PEER, PEER6] {
         lab.address(peer, addresses::PEER);
     }
-    lab.peer_pods("10.2.0.0", 96 + 24);
-    lab.peer_pods("fd01::", 64);
+    lab.peer_pods("10.2.0.0", 96 + 24, PeerPods::default());
+    lab.peer_pods("fd01::", 64, PeerPods::default());
     for (number, _, vip, far, _) in BOTH {
         for protocol in [Tcp, Udp] {
             service(&mut lab, number, vip, protocol, far);

@@ -66,22 +66,23 @@ impl Peers {
     }
 }
 
-/// `None` until the node has a network for pods and an address.
+/// `None` until the node has a network for pods and an address. What does not
+/// parse is left out.
 fn peer(node: &Node) -> Option<Peer> {
     let pod_cidrs = pod_cidrs(node);
     let status = node.status.as_ref()?;
-    let node_ip: IpAddr = status
+    let internal = status
         .addresses
         .iter()
         .flatten()
-        .find(|address| address.type_ == "InternalIP")?
-        .address
-        .parse()
-        .ok()?;
-    (!pod_cidrs.is_empty()).then(|| Peer {
+        .filter(|address| address.type_ == "InternalIP");
+    let node_ips: Vec<IpAddr> = internal
+        .filter_map(|address| address.address.parse().ok())
+        .collect();
+    (!pod_cidrs.is_empty() && !node_ips.is_empty()).then(|| Peer {
         name: node.name_any(),
         pod_cidrs,
-        node_ip,
+        node_ips,
     })
 }
 

@@ -47,7 +47,7 @@ impl Reporter {
         Ok(Reporter {
             fixed: Fixed {
                 name: config.name.clone(),
-                ip: config.ip,
+                ips: config.ips.clone(),
                 kubelet_port: config.kubelet_port,
                 max_pods: config.max_pods,
                 machine: config.machine.clone(),

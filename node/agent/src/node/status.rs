@@ -22,7 +22,7 @@ use crate::version;
 #[derive(Clone, Debug)]
 pub struct Fixed {
     pub name: String,
-    pub ip: IpAddr,
+    pub ips: Vec<IpAddr>,
     pub kubelet_port: u16,
     pub max_pods: u32,
     pub machine: Machine,
@@ -44,11 +44,11 @@ pub fn build(
         type_: type_.into(),
         address,
     };
+    let internal = fixed.ips.iter();
+    let internal = internal.map(|ip| address("InternalIP", ip.to_string()));
+    let hostname = address("Hostname", fixed.name.clone());
     NodeStatus {
-        addresses: Some(vec![
-            address("InternalIP", fixed.ip.to_string()),
-            address("Hostname", fixed.name.clone()),
-        ]),
+        addresses: Some(internal.chain([hostname]).collect()),
         allocatable: Some(allocatable(&fixed.machine, fixed.max_pods)),
         capacity: Some(capacity(&fixed.machine, fixed.max_pods)),
         conditions: Some(conditions(health, reported, now)),

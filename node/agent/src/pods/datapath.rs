@@ -1,8 +1,9 @@
 //! What a pod's annotations and ports ask of the datapath.
 
 use k8s_openapi::api::core::v1::Pod;
-use vetch_network::PodOptions;
+use vetch_network::{Owner, PodOptions};
 
+use super::bandwidth::{BandwidthError, bandwidth};
 use super::host_ports::host_ports;
 use super::text::go_quote;
 
@@ -14,7 +15,10 @@ const SOCKET_BALANCING: &str = "vetch.dev/socket-balancing";
 
 /// With the messages of warnings; a value that is neither true nor false counts as
 /// none. Read when the sandbox is connected: a later change is for the next one.
-pub fn options(pod: &Pod) -> (PodOptions, Vec<String>) {
+///
+/// # Errors
+/// Of a bandwidth that is none.
+pub fn options(pod: &Pod) -> Result<(PodOptions, Vec<String>), BandwidthError> {
     let mut warnings = Vec::new();
     let mut is_off = |key: &str| {
         let value = pod.metadata.annotations.as_ref()?.get(key)?;
@@ -30,13 +34,25 @@ pub fn options(pod: &Pod) -> (PodOptions, Vec<String>) {
         by_stack: is_off(REDIRECT).unwrap_or(false),
         tcp_by_packet: is_off(SOCKET_BALANCING).unwrap_or(false),
         host_ports: host_ports(pod),
+        owner: owner(pod),
+        bandwidth: bandwidth(pod)?,
     };
-    (options, warnings)
+    Ok((options, warnings))
+}
+
+fn owner(pod: &Pod) -> Option<Owner> {
+    let metadata = &pod.metadata;
+    Some(Owner {
+        namespace: metadata.namespace.clone()?,
+        name: metadata.name.clone()?,
+        uid: metadata.uid.clone()?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use vetch_network::Bandwidth;
 
     use super::*;
     use crate::pods::testing::pod;
@@ -68,11 +84,17 @@ mod tests {
         ] {
             let mut pod = pod(json!({"containers": []}));
             pod.metadata.annotations = serde_json::from_value(annotations.clone()).unwrap();
-            let (options, told) = options(&pod);
+            let (options, told) = options(&pod).unwrap();
             let expected = PodOptions {
                 by_stack,
                 tcp_by_packet,
                 host_ports: Vec::new(),
+                owner: Some(Owner {
+                    namespace: "shop".into(),
+                    name: "web".into(),
+                    uid: "u".into(),
+                }),
+                bandwidth: Bandwidth::default(),
             };
             assert_eq!(
                 (options, told.len()),
@@ -86,7 +108,7 @@ mod tests {
     fn host_ports_go_along() {
         let ports = json!([{"containerPort": 80, "hostPort": 8080}]);
         let pod = pod(json!({"containers": [{"name": "c", "ports": ports}]}));
-        let (options, warnings) = options(&pod);
+        let (options, warnings) = options(&pod).unwrap();
         assert_eq!(options.host_ports, host_ports(&pod));
         assert_eq!((options.host_ports.len(), warnings.len()), (1, 0));
     }
@@ -96,7 +118,7 @@ mod tests {
         let mut pod = pod(json!({"containers": []}));
         pod.metadata.annotations = Some([(REDIRECT.to_owned(), "off".to_owned())].into());
         assert_eq!(
-            options(&pod).1,
+            options(&pod).unwrap().1,
             [
                 r#"annotation vetch.dev/redirect is "off", which is neither "true" nor "false": taken as "true""#
             ]

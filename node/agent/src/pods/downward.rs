@@ -24,7 +24,7 @@ pub enum DownwardError {
 #[derive(Clone, Debug)]
 pub struct Surroundings<'a> {
     pub pod_ips: &'a [IpAddr],
-    pub node_ip: IpAddr,
+    pub node_ips: &'a [IpAddr],
     /// Stands for limits that are not set.
     pub allocatable: &'a ResourceList,
 }
@@ -38,6 +38,7 @@ pub fn field(pod: &Pod, path: &str, around: &Surroundings<'_>) -> Result<String,
     if let Some(key) = subscript(path, "metadata.labels") {
         return Ok(lookup(meta.labels.as_ref(), key));
     }
+    let first = |ips: &[IpAddr]| ips.first().map(IpAddr::to_string).unwrap_or_default();
     let listed = |ips: &[IpAddr]| {
         let texts: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
         texts.join(",")
@@ -50,12 +51,9 @@ pub fn field(pod: &Pod, path: &str, around: &Surroundings<'_>) -> Result<String,
         "metadata.annotations" => lines(meta.annotations.as_ref()),
         "spec.nodeName" => own(&spec::spec(pod).node_name),
         "spec.serviceAccountName" => own(&spec::spec(pod).service_account_name),
-        "status.hostIP" | "status.hostIPs" => around.node_ip.to_string(),
-        "status.podIP" => around
-            .pod_ips
-            .first()
-            .map(IpAddr::to_string)
-            .unwrap_or_default(),
+        "status.hostIP" => first(around.node_ips),
+        "status.hostIPs" => listed(around.node_ips),
+        "status.podIP" => first(around.pod_ips),
         "status.podIPs" => listed(around.pod_ips),
         other => return Err(DownwardError::Field(other.to_owned())),
     })
@@ -151,9 +149,10 @@ mod tests {
     fn fields() {
         let ips = ["10.244.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
         let allocatable = ResourceList::new();
+        let node = ["172.30.0.2".parse().unwrap(), "fc00::2".parse().unwrap()];
         let around = Surroundings {
             pod_ips: &ips,
-            node_ip: "172.30.0.2".parse().unwrap(),
+            node_ips: &node,
             allocatable: &allocatable,
         };
         for (path, want) in [
@@ -168,6 +167,7 @@ mod tests {
             ("spec.nodeName", "n1"),
             ("spec.serviceAccountName", "sa"),
             ("status.hostIP", "172.30.0.2"),
+            ("status.hostIPs", "172.30.0.2,fc00::2"),
             ("status.podIP", "10.244.0.7"),
             ("status.podIPs", "10.244.0.7,fd00::7"),
         ] {
@@ -185,7 +185,7 @@ mod tests {
         .into();
         let around = Surroundings {
             pod_ips: &[],
-            node_ip: "172.30.0.2".parse().unwrap(),
+            node_ips: &["172.30.0.2".parse().unwrap()],
             allocatable: &allocatable,
         };
         let pod = pod();

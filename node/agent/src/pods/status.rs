@@ -63,7 +63,8 @@ pub struct Inputs<'a> {
     pub held: Option<&'a str>,
     pub resizing: &'a Resizing,
     pub pod_ips: &'a [IpAddr],
-    pub node_ip: IpAddr,
+    /// The main one first.
+    pub node_ips: &'a [IpAddr],
     /// The sandbox exists and has its addresses.
     pub sandbox_ready: bool,
     /// Nothing of the pod will be started again.
@@ -88,15 +89,14 @@ pub fn build(inputs: &Inputs<'_>) -> PodStatus {
     for list in [&mut regular, &mut added] {
         list.sort_by(|a, b| a.name.cmp(&b.name));
     }
+    let host_ips = inputs.node_ips.iter();
     PodStatus {
         conditions: Some(conditions),
         container_statuses: Some(regular),
         ephemeral_container_statuses: (!added.is_empty()).then_some(added),
         init_container_statuses: (!init.is_empty()).then_some(init),
-        host_ip: Some(inputs.node_ip.to_string()),
-        host_ips: Some(vec![HostIP {
-            ip: inputs.node_ip.to_string(),
-        }]),
+        host_ip: inputs.node_ips.first().map(IpAddr::to_string),
+        host_ips: Some(host_ips.map(|ip| HostIP { ip: ip.to_string() }).collect()),
         message,
         observed_generation: pod.metadata.generation,
         phase: Some(phase),
@@ -120,7 +120,7 @@ fn addresses(inputs: &Inputs<'_>) -> PodStatus {
         ips = known.map(|ip| ip.ip.clone()).collect();
     }
     if ips.is_empty() && spec::host_network(inputs.pod) {
-        ips.push(inputs.node_ip.to_string());
+        ips.extend(inputs.node_ips.iter().map(IpAddr::to_string));
     }
     PodStatus {
         pod_ip: ips.first().cloned(),

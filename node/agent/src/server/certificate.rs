@@ -43,7 +43,7 @@ pub enum CertificateError {
 #[derive(Clone, Debug)]
 pub struct Names {
     pub node: String,
-    pub ip: IpAddr,
+    pub ips: Vec<IpAddr>,
 }
 
 /// Hands out the certificate of the moment.
@@ -128,20 +128,22 @@ fn usable(certificate: &CertificateDer<'_>, names: &Names, now: Timestamp) -> bo
     let Ok(Some(extension)) = certificate.subject_alternative_name() else {
         return false;
     };
-    let ip: Vec<u8> = match names.ip {
-        IpAddr::V4(ip) => ip.octets().into(),
-        IpAddr::V6(ip) => ip.octets().into(),
-    };
     let listed = &extension.value.general_names;
+    let names_ip = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => listed.contains(&GeneralName::IPAddress(&ip.octets())),
+        IpAddr::V6(ip) => listed.contains(&GeneralName::IPAddress(&ip.octets())),
+    };
     now.as_second() < renew_at
         && listed.contains(&GeneralName::DNSName(&names.node))
-        && listed.contains(&GeneralName::IPAddress(&ip))
+        && names.ips.iter().all(names_ip)
 }
 
 /// Certificate and key as PEM.
 fn make(names: &Names, now: Timestamp) -> Result<(String, String), CertificateError> {
     let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(vec![names.node.clone(), names.ip.to_string()])?;
+    let ips = names.ips.iter().map(IpAddr::to_string);
+    let all: Vec<String> = std::iter::once(names.node.clone()).chain(ips).collect();
+    let mut params = CertificateParams::new(all)?;
     let common_name = format!("system:node:{}", names.node);
     params
         .distinguished_name
@@ -186,7 +188,7 @@ mod tests {
     fn names(node: &str, ip: &str) -> Names {
         Names {
             node: node.into(),
-            ip: ip.parse().unwrap(),
+            ips: ip.split(',').map(|ip| ip.parse().unwrap()).collect(),
         }
     }
 
@@ -232,6 +234,12 @@ mod tests {
         assert_ne!(renamed, moved);
         fs::write(dir.path().join(KEY_FILE), "rubbish").unwrap();
         assert_ne!(leaf(dir.path(), &names("n2", "172.30.0.3"), now), renamed);
+        // Another one as well needs another; one less does not.
+        let both = names("n2", "172.30.0.3,fd00::3");
+        let dual = leaf(dir.path(), &both, now);
+        assert_eq!(leaf(dir.path(), &both, now), dual);
+        assert_eq!(leaf(dir.path(), &names("n2", "fd00::3"), now), dual);
+        assert_ne!(leaf(dir.path(), &names("n2", "fd00::4"), now), dual);
     }
 
     /// Killed between the two files: the certificate is of another key.

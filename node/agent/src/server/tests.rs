@@ -104,7 +104,7 @@ impl Kubelet {
         let authority = Authority::new();
         let pods = BTreeMap::from([(("shop".into(), "web".into()), pod())]);
         let config = ServerConfig {
-            node_ip: "127.0.0.1".parse().unwrap(),
+            node_ips: vec!["127.0.0.1".parse().unwrap()],
             listener,
             client_authorities: vec![authority.certificate.clone()],
             certificate_dir: dir.path().join("pki"),

@@ -56,16 +56,17 @@ impl Daemon {
         .unwrap();
         let network = Network::open(NetworkConfig {
             node_name: "n1".into(),
-            node_ip: IP.into(),
+            node_ips: vec![IP.into()],
             state_dir: dir.join("network"),
             mtu: None,
+            vxlan: vetch_network::Vxlan::default(),
         })
         .await
         .unwrap();
         let (tables, table_pressure) = watch::channel(None);
         let config = NodeConfig {
             name: "n1".into(),
-            ip: IP.into(),
+            ips: vec![IP.into()],
             labels: BTreeMap::from([("zone".into(), "a".into())]),
             taints: vec![Taint {
                 key: "own".into(),
@@ -341,9 +342,10 @@ fn a_node_address_must_be_a_local_one() {
         let dir = tempfile::tempdir().unwrap();
         let config = NetworkConfig {
             node_name: "n1".into(),
-            node_ip: IpAddr::V4(Ipv4Addr::new(172, 30, 98, 99)),
+            node_ips: vec![IpAddr::V4(Ipv4Addr::new(172, 30, 98, 99))],
             state_dir: dir.path().join("network"),
             mtu: None,
+            vxlan: vetch_network::Vxlan::default(),
         };
         let error = Network::open(config).await.err().unwrap().to_string();
         assert!(error.contains("172.30.98.99"), "{error}");

@@ -49,9 +49,10 @@ impl Agent {
         }
         let network = Network::open(NetworkConfig {
             node_name: NODE.into(),
-            node_ip: lab.node_ip(),
+            node_ips: vec![lab.node_ip()],
             state_dir: lab.path("network"),
             mtu: None,
+            vxlan: vetch_network::Vxlan::default(),
         })
         .await
         .unwrap();
@@ -62,7 +63,7 @@ impl Agent {
         fs::create_dir_all(lab.path("manifests")).unwrap();
         let config = PodsConfig {
             node_name: NODE.into(),
-            node_ip: lab.node_ip(),
+            node_ips: vec![lab.node_ip()],
             pod_dir: lab.path("pods"),
             pod_log_dir: lab.path("logs"),
             pod_manifest_path: Some(lab.path("manifests")),

@@ -64,10 +64,99 @@ fn without_a_cidr_there_is_no_address() {
         Err(IpamError::NoPodCidr)
     ));
     ipam.set_cidrs(&[cidr("fd00::/64")]);
-    assert!(matches!(
-        ipam.allocate("a", PodOptions::default()),
-        Err(IpamError::NoPodCidr)
-    ));
+    assert_eq!(address(&mut ipam, "a"), "fd00::2");
+}
+
+#[test]
+fn a_sandbox_gets_an_address_of_each_family_in_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ipam = Ipam::open(dir.path()).unwrap();
+    let mut all = |cidrs: &[&str], id: &str| -> Vec<String> {
+        let cidrs: Vec<IpNet> = cidrs.iter().map(|text| cidr(text)).collect();
+        ipam.set_cidrs(&cidrs);
+        let addresses = ipam.allocate(id, PodOptions::default()).unwrap();
+        addresses.ips.iter().map(ToString::to_string).collect()
+    };
+    let (v4, v6) = ("10.244.1.0/24", "fd00:1::/64");
+    assert_eq!(all(&[v4], "old"), ["10.244.1.2"]);
+    assert_eq!(all(&[v4, v6], "a"), ["10.244.1.3", "fd00:1::2"]);
+    assert_eq!(all(&[v6, v4], "b"), ["fd00:1::3", "10.244.1.4"]);
+    // Two networks of one family are one pool.
+    assert_eq!(
+        all(&["10.9.0.0/30", v4, v6], "c"),
+        ["10.9.0.2", "fd00:1::4"]
+    );
+    assert_eq!(
+        all(&["10.9.0.0/30", v4, v6], "d"),
+        ["10.244.1.5", "fd00:1::5"]
+    );
+    // What a sandbox has it keeps, whatever the node has now.
+    assert_eq!(all(&[v4, v6], "old"), ["10.244.1.2"]);
+    assert_eq!(all(&[v4], "b"), ["fd00:1::3", "10.244.1.4"]);
+    assert_eq!(all(&["fd00:2::/127"], "e"), ["fd00:2::"]);
+}
+
+/// As the one for a single address: killed between any two steps of freeing.
+#[test]
+fn freeing_both_addresses_may_be_cut_off_anywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let mut ipam = Ipam::open(dir.path()).unwrap();
+        ipam.set_cidrs(&[cidr("10.244.1.0/29"), cidr("fd00:1::/125")]);
+        ipam
+    };
+    let mut ipam = open();
+    let both = |ipam: &mut Ipam, id: &str| {
+        let addresses = ipam.allocate(id, PodOptions::default());
+        addresses.map(|addresses| addresses.ips)
+    };
+    let live = both(&mut ipam, "live").unwrap();
+    let gone = both(&mut ipam, "gone").unwrap();
+    drop(ipam);
+    // The second address is marked, the record not yet renamed.
+    let freed = dir.path().join("freed").join(gone[1].to_string());
+    fs::hard_link(dir.path().join("sandboxes/gone"), &freed).unwrap();
+    let mut ipam = open();
+    assert!(!freed.exists(), "a mark beside a record counts for nothing");
+    assert_eq!(both(&mut ipam, "gone").unwrap(), gone);
+    for _ in 0..2 {
+        ipam.free("gone").unwrap();
+    }
+    drop(ipam);
+    let mut ipam = open();
+    assert_eq!(both(&mut ipam, "live").unwrap(), live);
+    let mut seen = live.clone();
+    let mut last = Vec::new();
+    for n in 0..4 {
+        last = both(&mut ipam, &format!("n{n}")).unwrap();
+        for address in &last {
+            assert!(!seen.contains(address), "{address} was handed out twice");
+            seen.push(*address);
+        }
+    }
+    assert_eq!(last[0], gone[0], "freed last, used last");
+    // IPv4 has none left: nothing of IPv6 is taken either.
+    let full = both(&mut ipam, "one-more").unwrap_err();
+    assert!(matches!(full, IpamError::Full { used: 5, .. }), "{full}");
+    ipam.free("live").unwrap();
+    assert_eq!(both(&mut ipam, "one-more").unwrap()[0], live[0]);
+}
+
+#[test]
+fn freed_addresses_of_a_large_range_do_not_pile_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ipam = open(dir.path(), "fd00::/64");
+    let first = address(&mut ipam, "s");
+    ipam.free("s").unwrap();
+    // As if so many had come and gone.
+    let more = (1..REUSED_FROM).map(|n| {
+        let n = u128::try_from(n).unwrap();
+        IpAddr::from(((0xfd00 << 112) | 0x1_0000 | n).to_be_bytes())
+    });
+    ipam.freed.extend(more);
+    assert_eq!(address(&mut ipam, "t"), first);
+    assert_eq!(ipam.freed.len(), REUSED_FROM - 1);
+    assert_eq!(address(&mut ipam, "u"), "fd00::3", "fresh ones again");
 }
 
 #[test]

@@ -3,15 +3,16 @@
 
 use std::{
     fs::File,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 
 use futures::TryStreamExt;
 use netlink_packet_route::{
+    address::AddressHeaderFlags,
     link::{InfoData, InfoKind, InfoVeth},
-    route::{RouteAddress, RouteAttribute},
+    route::{RouteAddress, RouteAttribute, RouteHeader},
 };
 use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::{
@@ -37,6 +38,10 @@ impl Namespace {
     /// A path by which this process opens the namespace.
     pub fn path(&self) -> PathBuf {
         Path::new("/proc/self/fd").join(self.file.as_raw_fd().to_string())
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// Runs `job` on a thread inside.
@@ -155,7 +160,15 @@ impl Namespace {
         request.execute().await.unwrap();
     }
 
-    pub async fn remove_address(&self, link: &str, address: Ipv4Addr) {
+    /// Usable at once.
+    pub async fn add_ipv6(&self, link: &str, address: IpAddr, prefix: u8) {
+        let index = self.index(link).await;
+        let mut request = self.netlink().address().add(index, address, prefix);
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        request.execute().await.unwrap();
+    }
+
+    pub async fn remove_address(&self, link: &str, address: impl Into<IpAddr>) {
         let index = self.index(link).await;
         let netlink = self.netlink();
         let found = netlink
@@ -177,9 +190,13 @@ impl Namespace {
         request.execute().await.unwrap();
     }
 
-    pub async fn remove_route(&self, destination: Ipv4Addr) {
+    pub async fn remove_route(&self, destination: impl Into<IpAddr>) {
         let netlink = self.netlink();
-        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let destination = destination.into();
+        let all = match destination {
+            IpAddr::V4(_) => RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            IpAddr::V6(_) => RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        };
         let routes: Vec<_> = netlink
             .route()
             .get(all)
@@ -187,10 +204,11 @@ impl Namespace {
             .try_collect()
             .await
             .unwrap();
-        let wanted = RouteAttribute::Destination(RouteAddress::Inet(destination));
+        let wanted = RouteAttribute::Destination(RouteAddress::from(destination));
+        let main = RouteHeader::RT_TABLE_MAIN;
         let route = routes
             .into_iter()
-            .find(|route| route.attributes.contains(&wanted))
+            .find(|route| route.header.table == main && route.attributes.contains(&wanted))
             .expect("the route");
         netlink.route().del(route).execute().await.unwrap();
     }

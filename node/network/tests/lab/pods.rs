@@ -33,9 +33,10 @@ async fn open(
     namespace.enter();
     let config = NetworkConfig {
         node_name: "test".into(),
-        node_ip: ip.into(),
+        node_ips: vec![ip.into()],
         state_dir: state.path().into(),
         mtu: None,
+        vxlan: vetch_network::Vxlan::default(),
     };
     let network = Network::open(config).await.unwrap();
     network
@@ -70,11 +71,11 @@ impl Node {
     }
 }
 
-fn peer(name: &str, cidr: &str, ip: Ipv4Addr) -> Peer {
+pub fn peer(name: &str, cidr: &str, ip: Ipv4Addr) -> Peer {
     Peer {
         name: name.into(),
         pod_cidrs: vec![cidr.parse().unwrap()],
-        node_ip: ip.into(),
+        node_ips: vec![ip.into()],
     }
 }
 
@@ -102,7 +103,7 @@ async fn wait_source(node: &Namespace, ip: IpAddr, wanted: Option<Ipv4Addr>) {
 }
 
 /// A TCP round trip; returns the address the server saw the client at.
-fn tcp(client: &Namespace, server: &Namespace, ip: IpAddr) -> IpAddr {
+pub fn tcp(client: &Namespace, server: &Namespace, ip: IpAddr) -> IpAddr {
     let listener = server.run(|| TcpListener::bind("0.0.0.0:0").unwrap());
     let target = SocketAddr::new(ip, listener.local_addr().unwrap().port());
     let mut stream = client
@@ -116,7 +117,7 @@ fn tcp(client: &Namespace, server: &Namespace, ip: IpAddr) -> IpAddr {
     from.ip()
 }
 
-fn udp(client: &Namespace, server: &Namespace, ip: IpAddr) {
+pub fn udp(client: &Namespace, server: &Namespace, ip: IpAddr) {
     let bind = || UdpSocket::bind("0.0.0.0:0").unwrap();
     let (client, server) = (client.run(bind), server.run(bind));
     for socket in [&client, &server] {
@@ -382,7 +383,8 @@ async fn seen(node: &Node, pod: &Namespace, id: &str) -> vetch_ebpf_common::Pod 
         flags: 0,
         mac: pod.mac("eth0").await,
         gateway_mac: mac,
-        pad: 0,
+        ingress: 0,
+        egress: 0,
         netns: pod.cookie(),
     }
 }
@@ -411,6 +413,7 @@ async fn attached_pods_are_published_and_found_again() {
             port: 5353,
             container_port: 53,
         }],
+        ..PodOptions::default()
     };
     let told = HostPorts::from([(
         "b".to_owned(),
@@ -485,7 +488,7 @@ async fn the_end_of_a_node_leaves_only_what_is_not_ours() {
     let peer = Peer {
         name: "other".into(),
         pod_cidrs: vec!["10.244.2.0/24".parse().unwrap()],
-        node_ip: NODE_2.into(),
+        node_ips: vec![NODE_2.into()],
     };
     node.network.set_peers(&[peer]).await.unwrap();
     let (_pod, _) = node.pod("a").await;
@@ -572,9 +575,10 @@ async fn an_address_that_is_not_the_nodes_is_refused() {
     let state = tempfile::tempdir().unwrap();
     let config = NetworkConfig {
         node_name: "test".into(),
-        node_ip: NODE_2.into(),
+        node_ips: vec![NODE_2.into()],
         state_dir: state.path().into(),
         mtu: None,
+        vxlan: vetch_network::Vxlan::default(),
     };
     let error = Network::open(config).await.err().unwrap();
     assert!(error.to_string().contains("172.30.0.12"), "{error}");

@@ -18,7 +18,12 @@ const RETRY: Duration = Duration::from_secs(5);
 pub async fn serve(what: &'static str, address: SocketAddr, router: Router) -> Infallible {
     let mut told = false;
     loop {
-        match TcpListener::bind(address).await {
+        let bound = if address.ip().is_unspecified() {
+            everywhere(address.port()).await
+        } else {
+            TcpListener::bind(address).await
+        };
+        match bound {
             Ok(listener) => on(listener, router.clone()).await,
             Err(error) if !told => {
                 told = true;

@@ -1,12 +1,24 @@
 //! When the programs at links are looked after: a pod came or went, something
 //! of the node's network changed, or something did not work a moment ago.
 
-use std::{collections::BTreeSet, future::pending, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::time::{Instant, sleep_until};
+use ipnet::IpNet;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tracing::warn;
+use vetch_ebpf_common::PeerPods;
+use vetch_network::Guarded;
 
-use super::{AttachedPods, Hooks, HooksError};
+use super::{AttachedPods, HeldPods, Hooks, HooksError, Pods};
 use crate::{announce::Uplink, netlink::Changes, proxy::chain};
 
 /// Changes of links come in bursts, our own among them: looked at together.
@@ -22,6 +34,7 @@ pub struct Follow {
     look: Option<Instant>,
     /// Said once, not with every try.
     told: BTreeSet<String>,
+    guarded: watch::Sender<Guarded>,
 }
 
 impl Follow {
@@ -37,7 +50,30 @@ impl Follow {
             changes: Some(changes),
             look: None,
             told: BTreeSet::new(),
+            guarded: watch::Sender::default(),
         })
+    }
+
+    /// Tells whose programs are at their links and know their policies, which somebody
+    /// will say.
+    pub fn guarding(mut self, guarded: watch::Sender<Guarded>) -> Self {
+        self.guarded = guarded;
+        self.hooks.expect_policies();
+        self
+    }
+
+    pub fn set_held(&mut self, held: HeldPods) {
+        self.hooks.set_held(held);
+    }
+
+    /// The sets of rules by which pods are held now.
+    pub fn sets(&self) -> BTreeMap<IpAddr, [u16; 2]> {
+        self.hooks.sets()
+    }
+
+    /// The attached pods, as they were told last.
+    pub fn attached(&self) -> Option<Arc<Pods>> {
+        self.pods.borrow().clone()
     }
 
     /// The node's own addresses; fresh after [`Follow::act`].
@@ -47,6 +83,18 @@ impl Follow {
 
     pub fn uplinks(&self) -> Vec<Uplink> {
         self.hooks.uplinks()
+    }
+
+    pub fn tunnel(&self) -> Option<Uplink> {
+        self.hooks.tunnel()
+    }
+
+    pub fn ways(&self, pods: &BTreeSet<IpNet>) -> BTreeMap<IpNet, PeerPods> {
+        self.hooks.ways(pods)
+    }
+
+    pub fn uplink_addresses(&self) -> BTreeMap<u32, BTreeSet<IpAddr>> {
+        self.hooks.uplink_addresses()
     }
 
     /// Looks, without changing anything: what comes first in a daemon.
@@ -98,6 +146,14 @@ impl Follow {
     }
 
     fn retry(&mut self, problems: Vec<HooksError>) {
+        let guarded = self.hooks.guarded();
+        self.guarded.send_if_modified(|told| {
+            let news = **told != guarded;
+            if news {
+                *told = Arc::new(guarded);
+            }
+            news
+        });
         if problems.iter().any(HooksError::may_pass) {
             self.look = self.look.or(Some(Instant::now() + RETRY));
         }

@@ -7,14 +7,16 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp},
-    route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
 };
 use rtnetlink::RouteMessageBuilder;
 use vetch_ebpf_common::Mac;
+use vetch_network::TUNNEL_LINK;
 
 use crate::netlink::Netlink;
 
@@ -40,6 +42,8 @@ pub struct Seen {
     pub addresses: BTreeSet<(IpAddr, u32)>,
     /// Links that default routes of either family lead through.
     pub default_routes: BTreeSet<u32>,
+    /// Other nodes' pods, and the links that our routes to them lead through.
+    pub peer_routes: BTreeMap<IpNet, u32>,
 }
 
 /// What follows for the programs.
@@ -48,6 +52,10 @@ pub struct NodeLinks {
     /// The node's own addresses, without those that only it can use.
     pub addresses: BTreeSet<IpAddr>,
     pub uplinks: BTreeMap<u32, Uplink>,
+    /// The device of the tunnel to other nodes, if there is one.
+    pub tunnel: Option<(u32, Uplink)>,
+    /// [`Seen::peer_routes`].
+    pub peer_routes: BTreeMap<IpNet, u32>,
     /// Names that were asked for and are no such link.
     pub not_found: Vec<String>,
 }
@@ -59,6 +67,8 @@ pub struct Uplink {
     pub mtu: u32,
     pub is_virtual: bool,
     pub xdp: Option<u32>,
+    /// Its own, of those that others can use.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// The uplinks are those in `named`; if that is empty, the links with the
@@ -72,12 +82,15 @@ pub fn decide(
     let uplink = |index: u32| {
         let link = seen.links.get(&index)?;
         let mac = link.mac.filter(|_| !link.is_loopback && !is_pods(index))?;
+        let own = seen.addresses.iter();
+        let own = own.filter(|(ip, owner)| *owner == index && is_reachable(*ip));
         let uplink = Uplink {
             name: link.name.clone(),
             mac,
             mtu: link.mtu,
             is_virtual: link.is_virtual,
             xdp: link.xdp,
+            addresses: own.map(|(ip, _)| *ip).collect(),
         };
         Some((index, uplink))
     };
@@ -96,6 +109,10 @@ pub fn decide(
             .filter_map(|(index, _)| uplink(*index))
             .collect()
     };
+    let mut tunnels = seen.links.iter();
+    let tunnel = tunnels
+        .find(|(_, link)| link.name == TUNNEL_LINK)
+        .and_then(|(index, _)| uplink(*index));
     let is_found = |name: &&String| uplinks.values().any(|uplink| uplink.name == **name);
     let addresses = seen.addresses.iter();
     NodeLinks {
@@ -109,6 +126,8 @@ pub fn decide(
             .cloned()
             .collect(),
         uplinks,
+        tunnel,
+        peer_routes: seen.peer_routes.clone(),
     }
 }
 
@@ -149,6 +168,7 @@ pub fn look(netlink: &mut Netlink) -> io::Result<Seen> {
         for message in netlink.dump(&RouteNetlinkMessage::GetRoute(request))? {
             if let RouteNetlinkMessage::NewRoute(message) = message {
                 seen.default_routes.extend(default_route(&message));
+                seen.peer_routes.extend(peer_route(&message));
             }
         }
     }
@@ -204,6 +224,32 @@ fn address(message: &AddressMessage) -> Option<IpAddr> {
         .or_else(|| attributes.iter().find_map(any))
 }
 
+/// A route of ours in the main table that leads through another node.
+fn peer_route(message: &RouteMessage) -> Option<(IpNet, u32)> {
+    let header = &message.header;
+    if header.protocol != vetch_network::ROUTE_PROTOCOL
+        || header.table != RouteHeader::RT_TABLE_MAIN
+    {
+        return None;
+    }
+    let (mut to, mut link, mut has_gateway) = (None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => to = Some(IpAddr::V4(*ip)),
+            RouteAttribute::Destination(RouteAddress::Inet6(ip)) => to = Some(IpAddr::V6(*ip)),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => has_gateway = true,
+            RouteAttribute::Oif(index) => link = Some(*index),
+            _ => {}
+        }
+    }
+    // Without a gateway it is a pod's of this node.
+    let to = IpNet::new(
+        to.filter(|_| has_gateway)?,
+        header.destination_prefix_length,
+    );
+    Some((to.ok()?, link?))
+}
+
 /// The links of a default route; none of any other.
 fn default_route(message: &RouteMessage) -> Vec<u32> {
     let header = &message.header;
@@ -231,6 +277,8 @@ fn default_route(message: &RouteMessage) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::route::RouteProtocol;
+
     use super::*;
 
     fn seen() -> Seen {
@@ -262,7 +310,56 @@ mod tests {
                 address("203.0.113.1", 9),
             ]),
             default_routes: BTreeSet::from([3, 4, 9]),
+            peer_routes: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn the_tunnel_is_no_uplink() {
+        let mut seen = seen();
+        assert_eq!(decide(&seen, &[], &[], |_| false).tunnel, None);
+        let device = Link {
+            name: TUNNEL_LINK.into(),
+            mac: Some([10; 6]),
+            mtu: 1450,
+            is_virtual: true,
+            ..Link::default()
+        };
+        seen.links.insert(12, device);
+        let far = ("10.244.2.0/24".parse().unwrap(), 12);
+        seen.peer_routes.extend([far]);
+        for named in [vec![], vec!["eth0".to_owned()]] {
+            let links = decide(&seen, &["172.30.0.11".parse().unwrap()], &named, |_| false);
+            let (index, tunnel) = links.tunnel.as_ref().unwrap();
+            assert_eq!((*index, tunnel.mtu), (12, 1450));
+            assert!(!names(&links).contains(&TUNNEL_LINK), "{named:?}");
+            assert_eq!(links.peer_routes, BTreeMap::from([far]));
+        }
+    }
+
+    #[test]
+    fn routes_through_other_nodes_are_known_by_their_mark() {
+        let route = |protocol, table, gateway: bool| {
+            let to: Ipv4Addr = "10.244.2.0".parse().unwrap();
+            let mut message = RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(to, 24)
+                .output_interface(12)
+                .protocol(protocol)
+                .table_id(table)
+                .build();
+            let via = RouteAddress::Inet("172.30.0.12".parse().unwrap());
+            let via = gateway.then_some(RouteAttribute::Gateway(via));
+            message.attributes.extend(via);
+            peer_route(&message)
+        };
+        let ours = vetch_network::ROUTE_PROTOCOL;
+        let main = u32::from(RouteHeader::RT_TABLE_MAIN);
+        let far = ("10.244.2.0/24".parse().unwrap(), 12);
+        assert_eq!(route(ours, main, true), Some(far));
+        // A pod's of this node, the table for pods, another's.
+        assert_eq!(route(ours, main, false), None);
+        assert_eq!(route(ours, 86, true), None);
+        assert_eq!(route(RouteProtocol::Static, main, true), None);
     }
 
     fn names(links: &NodeLinks) -> Vec<&str> {
@@ -347,6 +444,19 @@ mod tests {
                 "fd00::11"
             ]
         );
+    }
+
+    #[test]
+    fn an_uplink_has_its_own_addresses() {
+        let links = decide(&seen(), &["172.30.0.11".parse().unwrap()], &[], |index| {
+            index == 9
+        });
+        let of = |index| {
+            let addresses = links.uplinks[&index].addresses.iter();
+            addresses.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(of(2), ["172.30.0.11", "fd00::11"]);
+        assert_eq!(of(3), ["198.51.100.7"]);
     }
 
     #[test]

@@ -37,11 +37,9 @@ fn place(name: &str) -> Option<Place> {
     })
 }
 
-/// What the pins hold, with the program's number; `None` for one that holds
-/// nothing at its place in this network namespace: its link vanished, or is
-/// another's. `xdp` says which program is at a link's driver.
+/// What the pins hold, as [`list`] has it, after what an earlier daemon had begun is
+/// brought to its end.
 pub fn find(dir: &Path, xdp: impl Fn(u32) -> Option<u32>) -> io::Result<Vec<(Place, Option<u32>)>> {
-    let mut found = Vec::new();
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         names.extend(entry?.file_name().into_string());
@@ -53,6 +51,14 @@ pub fn find(dir: &Path, xdp: impl Fn(u32) -> Option<u32>) -> io::Result<Vec<(Pla
             finish(dir, finished, names.iter().any(|name| name == finished))?;
         }
     }
+    list(dir, xdp)
+}
+
+/// With the program's number; `None` for one that holds nothing at its place in this
+/// network namespace: its link vanished, or is another's. `xdp` says which program is
+/// at a link's driver. Changes nothing.
+pub fn list(dir: &Path, xdp: impl Fn(u32) -> Option<u32>) -> io::Result<Vec<(Place, Option<u32>)>> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let Ok(name) = entry?.file_name().into_string() else {
             continue;

@@ -9,6 +9,7 @@ pub enum Program {
     ToPod,
     ToNet,
     FromNet,
+    FromTunnel,
     FromPod,
     FromWire,
 }
@@ -20,10 +21,11 @@ pub enum Direction {
 }
 
 impl Program {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::ToPod,
         Self::ToNet,
         Self::FromNet,
+        Self::FromTunnel,
         Self::FromPod,
         Self::FromWire,
     ];
@@ -31,12 +33,15 @@ impl Program {
     pub const POD: [Self; 2] = [Self::ToPod, Self::FromPod];
     /// At an uplink.
     pub const NET: [Self; 2] = [Self::ToNet, Self::FromNet];
+    /// At the device of the tunnel to other nodes.
+    pub const TUNNEL: [Self; 2] = [Self::ToNet, Self::FromTunnel];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::ToPod => "to_pod",
             Self::ToNet => "to_net",
             Self::FromNet => "from_net",
+            Self::FromTunnel => "from_tunnel",
             Self::FromPod => "from_pod",
             Self::FromWire => "from_wire",
         }
@@ -45,7 +50,7 @@ impl Program {
     /// Of a packet that passes the link, as the node sees it.
     pub const fn direction(self) -> Direction {
         match self {
-            Self::FromPod | Self::FromNet | Self::FromWire => Direction::Ingress,
+            Self::FromPod | Self::FromNet | Self::FromTunnel | Self::FromWire => Direction::Ingress,
             Self::ToPod | Self::ToNet => Direction::Egress,
         }
     }
@@ -79,6 +84,14 @@ pub enum Kind {
 
 impl Kind {
     const ALL: [Self; 3] = [Self::Clsact, Self::Tcx, Self::Xdp];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+            Self::Xdp => "xdp",
+        }
+    }
 }
 
 /// What of ours is at a place, by the program's number in the kernel.

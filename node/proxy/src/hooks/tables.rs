@@ -10,7 +10,7 @@ use std::{
 
 use aya::{
     Pod as Plain,
-    maps::{HashMap, Map, MapData, MapError},
+    maps::{Array, HashMap, Map, MapData, MapError},
 };
 use vetch_ebpf_common::{Address, Pod, maps};
 
@@ -26,10 +26,7 @@ pub struct Tables {
 
 impl Tables {
     /// Of those pods that have their programs.
-    pub fn of<'a>(
-        pods: impl Iterator<Item = (Address, &'a Pod)>,
-        attached: &BTreeSet<Place>,
-    ) -> Self {
+    pub fn of(pods: impl Iterator<Item = (Address, Pod)>, attached: &BTreeSet<Place>) -> Self {
         let has = |ifindex| {
             Program::POD.iter().all(|program| {
                 attached.contains(&Place {
@@ -42,22 +39,48 @@ impl Tables {
             .filter(|(_, pod)| has(pod.ifindex))
             .map(|(address, pod)| {
                 let flags = pod.flags | Pod::UDP_BY_PACKET;
-                (address, Pod { flags, ..*pod })
+                (address, Pod { flags, ..pod })
             })
             .collect();
+        let flags = |pod: &Pod| pod.flags & !Pod::POLICY_PENDING;
         Self {
-            netns: pods.values().map(|pod| (pod.netns, pod.flags)).collect(),
+            netns: pods.values().map(|pod| (pod.netns, flags(pod))).collect(),
             pods,
         }
     }
 
-    /// What stays of these where only `others` may be.
+    /// What stays of these where only `others` may be. A pod stays as long as it is
+    /// behind the same link: without its entry nobody would hold it to its policies.
     pub fn also_in(&self, others: &Self) -> Self {
+        let stays = self.pods.iter().filter(|(address, pod)| {
+            let other = others.pods.get(address);
+            other.is_some_and(|other| same_link(pod, other))
+        });
         Self {
-            pods: both(&self.pods, &others.pods),
+            pods: stays.map(|(address, pod)| (*address, *pod)).collect(),
             netns: both(&self.netns, &others.netns),
         }
     }
+
+    /// What is not there yet.
+    pub fn add(&mut self, others: Self) {
+        for (address, pod) in others.pods {
+            self.pods.entry(address).or_insert(pod);
+        }
+        for (cookie, flags) in others.netns {
+            self.netns.entry(cookie).or_insert(flags);
+        }
+    }
+
+    /// Whether policies have a say in anybody's traffic.
+    fn is_held(&self) -> bool {
+        self.pods.values().any(Pod::is_held)
+    }
+}
+
+pub fn same_link(one: &Pod, other: &Pod) -> bool {
+    let link = |pod: &Pod| (pod.ifindex, pod.mac, pod.gateway_mac, pod.netns);
+    link(one) == link(other)
 }
 
 fn both<K: Ord + Copy, V: Copy + PartialEq>(
@@ -101,7 +124,34 @@ pub struct TableError {
 pub struct Writer {
     pods: Table<Address, Pod>,
     netns: Table<u64, u32>,
+    policies: Switch,
     held: Tables,
+}
+
+/// Whether anybody at all asks for policies: one word.
+struct Switch(Array<MapData, u32>);
+
+impl std::fmt::Debug for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(maps::POLICIES)
+    }
+}
+
+impl Switch {
+    fn open(dir: &Path) -> Result<Self, TableError> {
+        let opened = MapData::from_pin(dir.join(maps::POLICIES));
+        let map = opened.and_then(|data| Array::try_from(Map::Array(data)));
+        Ok(Self(map.map_err(failed("open", maps::POLICIES))?))
+    }
+
+    fn set(&mut self, on: bool) -> Result<(), TableError> {
+        let word = u32::from(on);
+        if self.0.get(&0, 0).is_ok_and(|now| now == word) {
+            return Ok(());
+        }
+        let set = self.0.set(0, word, 0);
+        set.map_err(failed("write to", maps::POLICIES))
+    }
 }
 
 impl Writer {
@@ -109,6 +159,7 @@ impl Writer {
         let mut writer = Self {
             pods: Table::open(dir, maps::PODS)?,
             netns: Table::open(dir, maps::NETNS_FLAGS)?,
+            policies: Switch::open(dir)?,
             held: Tables::default(),
         };
         writer.reload()?;
@@ -130,6 +181,18 @@ impl Writer {
 
     /// What is addressed goes before what is balanced, and comes after it.
     pub fn write(&mut self, wanted: &Tables) -> Result<(), TableError> {
+        if wanted.is_held() {
+            self.policies.set(true)?;
+        }
+        self.write_pods(wanted)?;
+        if wanted.is_held() {
+            Ok(())
+        } else {
+            self.policies.set(false)
+        }
+    }
+
+    fn write_pods(&mut self, wanted: &Tables) -> Result<(), TableError> {
         let Tables { pods, netns } = &mut self.held;
         let (gone_pods, new_pods) = changes(pods, &wanted.pods);
         let (gone_netns, new_netns) = changes(netns, &wanted.netns);
@@ -235,7 +298,7 @@ mod tests {
             (Program::ToPod, 5),
             (Program::ToPod, 6),
         ]);
-        let tables = Tables::of(pods.iter().map(|(address, pod)| (*address, pod)), &attached);
+        let tables = Tables::of(pods.iter().copied(), &attached);
         let flags = Pod::TCP_BY_PACKET | Pod::UDP_BY_PACKET;
         let expected = Tables {
             pods: [2, 3].map(|last| (address(last), pod(5, 50, flags))).into(),
@@ -244,6 +307,40 @@ mod tests {
         assert_eq!(tables, expected);
         assert_eq!(tables.also_in(&Tables::default()), Tables::default());
         assert_eq!(tables.also_in(&expected), expected);
+    }
+
+    #[test]
+    fn a_pod_stays_while_its_policies_change() {
+        let tables = |pod: Pod| Tables {
+            pods: [(address(1), pod)].into(),
+            netns: BTreeMap::new(),
+        };
+        let held = Pod {
+            ingress: 3,
+            ..pod(4, 40, Pod::POLICY_PENDING)
+        };
+        for (other, stays) in [
+            (pod(4, 40, 0), true),
+            (pod(5, 40, 0), false),
+            (pod(4, 41, 0), false),
+        ] {
+            let left = tables(held).also_in(&tables(other));
+            let expected = if stays {
+                tables(held)
+            } else {
+                Tables::default()
+            };
+            assert_eq!(left, expected, "{other:?}");
+        }
+        let attached = places(&[(Program::FromPod, 4), (Program::ToPod, 4)]);
+        let mut left = tables(held);
+        left.add(tables(pod(4, 40, 0)));
+        assert_eq!(left, tables(held), "nobody is let go by what is added");
+        let known = Tables::of([(address(1), held)].into_iter(), &attached);
+        assert!(known.is_held());
+        assert_eq!(known.netns, [(40, Pod::UDP_BY_PACKET)].into());
+        let free = Tables::of([(address(1), pod(4, 40, 0))].into_iter(), &attached);
+        assert!(!free.is_held());
     }
 
     #[test]

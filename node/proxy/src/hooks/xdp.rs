@@ -56,6 +56,8 @@ impl FromStr for Xdp {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use Xdp::{Auto, Native, Off};
 
@@ -67,6 +69,7 @@ mod tests {
             mtu: 1500,
             is_virtual,
             xdp: None,
+            addresses: BTreeSet::new(),
         };
         // Of its own driver, virtual.
         for (mode, wants) in [

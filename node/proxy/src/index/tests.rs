@@ -99,7 +99,9 @@ fn the_other_nodes_are_peers() {
     let two = |address| node("two", None, address, "10.244.2.0/24");
     let own = node("here", None, "192.0.2.9", "10.244.9.0/24");
     index.node(Event::Apply(own));
-    assert!(!index.has_changes(), "its own is none");
+    assert_eq!(peers(&index), (Vec::new(), Vec::new()), "its own is none");
+    assert!(index.has_changes(), "but one of the cluster's");
+    index.take_changes();
     index.node(Event::Apply(one()));
     assert!(index.has_changes());
     assert_eq!(changes(&mut index), Vec::<String>::new());
@@ -111,6 +113,9 @@ fn the_other_nodes_are_peers() {
     let both = ["10.244.1.0/24", "10.244.2.0/24"].map(str::to_owned);
     let addresses = ["192.0.2.1", "192.0.2.3"].map(str::to_owned);
     assert_eq!(peers(&index), (addresses.to_vec(), both.to_vec()));
+    let cluster = index.cluster();
+    assert!(cluster.addresses.contains(&"192.0.2.9".parse().unwrap()));
+    assert_eq!((cluster.addresses.len(), cluster.pods.len()), (3, 3));
     index.take_changes();
     // A list takes away at its end.
     index.node(Event::Init);

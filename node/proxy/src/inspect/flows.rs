@@ -23,7 +23,8 @@ pub struct Flow {
     pub backend: SocketAddr,
     /// What the backend sees the client as, if it is not the client's address.
     pub translated: Option<SocketAddr>,
-    /// None of one that another node's load balancer has sent here: it is known there.
+    /// None of one that another node's load balancer has sent here, which is known there, and of one
+    /// with a host outside the cluster.
     pub service: Option<ServiceId>,
     /// The backend's node answers the client itself.
     pub direct: bool,
@@ -42,7 +43,7 @@ pub fn read(maps_dir: &Path) -> Result<Vec<Flow>, MapError> {
     let mut flows = Vec::new();
     for entry in map.iter() {
         match entry {
-            Ok((key, entry)) => flows.extend(flow(&key, &entry, now)),
+            Ok((key, entry)) => flows.push(flow(&key, &entry, now)),
             // Dropped by the kernel while we read.
             Err(MapError::KeyNotFound) => {}
             Err(error) => return Err(error),
@@ -54,16 +55,16 @@ pub fn read(maps_dir: &Path) -> Result<Vec<Flow>, MapError> {
 }
 
 /// Each direction has an entry, and either tells all: one that has lost its
-/// twin is shown too. None for a protocol without services.
-fn flow(key: &Tuple, entry: &Entry, now: u64) -> Option<Flow> {
+/// twin is shown too.
+fn flow(key: &Tuple, entry: &Entry, now: u64) -> Flow {
     let (key, entry) = match entry.direction() {
         Direction::Original => (*key, *entry),
         Direction::Reply => entry.twin(key),
     };
     let (client, seen) = (key.source(), entry.to.source());
     const SECOND: u64 = 1_000_000_000;
-    Some(Flow {
-        protocol: protocol_name(Protocol::try_from(key.protocol).ok()?),
+    Flow {
+        protocol: flow_protocol(key.protocol),
         client: socket(client),
         dialled: socket(key.destination()),
         backend: socket(entry.to.destination()),
@@ -73,7 +74,16 @@ fn flow(key: &Tuple, entry: &Entry, now: u64) -> Option<Flow> {
         state: entry.state.phase().as_str(),
         idle_seconds: now.saturating_sub(entry.seen) / SECOND,
         lifetime_seconds: entry.state.lifetime(key.protocol) / SECOND,
-    })
+    }
+}
+
+/// Of a flow; an echo's identifier stands for a port.
+pub fn flow_protocol(number: u8) -> &'static str {
+    match Protocol::try_from(number) {
+        Ok(protocol) => protocol_name(protocol),
+        Err(_) if number == 58 => "ICMPv6",
+        Err(_) => "ICMP",
+    }
 }
 
 fn socket(endpoint: Endpoint) -> SocketAddr {
@@ -91,11 +101,31 @@ mod tests {
         let to = tuple("192.0.2.9:40000", "10.1.0.1:8080");
         let mut sent = Entry::new(to, 3, 1, 2, 0);
         sent.answer_directly();
-        let shown = flow(&key, &sent, 0).unwrap();
+        let shown = flow(&key, &sent, 0);
         assert_eq!((shown.service, shown.direct), (Some(3), true));
         let came = Entry::new(to, Event::NO_SERVICE, 0, 2, 0);
-        let shown = flow(&key, &came, 0).unwrap();
+        let shown = flow(&key, &came, 0);
         assert_eq!((shown.service, shown.direct), (None, false));
+    }
+
+    #[test]
+    fn what_leaves_the_cluster() {
+        let host = |text: &str, number| {
+            let end: SocketAddr = format!("{text}:{number}").parse().unwrap();
+            Endpoint::new(end.ip().into(), end.port().to_be_bytes())
+        };
+        for (protocol, port, name) in [(17, 53, "UDP"), (1, 0, "ICMP"), (58, 0, "ICMPv6")] {
+            let far = host("203.0.113.7", port);
+            let key = Tuple::new(host("10.1.0.1", 40000), far, protocol);
+            let to = Tuple::new(host("192.0.2.1", 61000), far, protocol);
+            let mut entry = Entry::new(to, Event::NO_SERVICE, 0, 0, 0);
+            entry.cross_border();
+            let (twin_key, twin) = entry.twin(&key);
+            let shown = flow(&twin_key, &twin, 0);
+            assert_eq!(shown, flow(&key, &entry, 0));
+            assert_eq!((shown.protocol, shown.service), (name, None));
+            assert_eq!(shown.translated, "192.0.2.1:61000".parse().ok());
+        }
     }
 
     fn tuple(src: &str, dst: &str) -> Tuple {
@@ -128,9 +158,9 @@ mod tests {
                 if let Some(flags) = flags {
                     entry.state = entry.state.after(Direction::Reply, flags);
                 }
-                let shown = flow(&key, &entry, 8_500_000_000).unwrap();
+                let shown = flow(&key, &entry, 8_500_000_000);
                 let (twin_key, twin) = entry.twin(&key);
-                assert_eq!(flow(&twin_key, &twin, 8_500_000_000).unwrap(), shown);
+                assert_eq!(flow(&twin_key, &twin, 8_500_000_000), shown);
                 assert_eq!(
                     shown,
                     Flow {

@@ -8,7 +8,9 @@ use std::{
 
 use ipnet::IpNet;
 use tracing::debug;
-use vetch_ebpf_common::{MAX_SERVICES, MAX_SLOTS, ServiceWord, Slot, addresses, maps};
+use vetch_ebpf_common::{
+    MAX_SERVICES, MAX_SLOTS, PeerPods, ServiceWord, Slot, Sources, addresses, maps,
+};
 
 use super::{Maps, MapsError, serving, terms};
 use crate::{
@@ -39,7 +41,9 @@ pub struct Writer {
     /// As they are in the map; `None` where that is to be looked up.
     uplinks: Option<Vec<Uplink>>,
     /// Likewise.
-    peer_pods: Option<BTreeSet<IpNet>>,
+    peer_pods: Option<BTreeMap<IpNet, PeerPods>>,
+    /// Likewise: whom pods reach with their own address, and as whom others see them.
+    masquerade: Option<(BTreeSet<IpNet>, BTreeMap<u32, Sources>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +67,7 @@ impl Writer {
             resting: VecDeque::new(),
             uplinks: None,
             peer_pods: None,
+            masquerade: None,
         };
         writer.reload()?;
         Ok(writer)
@@ -102,6 +107,7 @@ impl Writer {
     pub fn agrees(&mut self) -> Result<bool, MapsError> {
         self.uplinks = None;
         self.peer_pods = None;
+        self.masquerade = None;
         Ok(self.maps.read()? == self.current && self.maps.addresses()? == self.addresses())
     }
 
@@ -197,11 +203,34 @@ impl Writer {
         Ok(())
     }
 
-    pub fn set_peer_pods(&mut self, ranges: &BTreeSet<IpNet>) -> Result<(), MapsError> {
+    pub fn set_peer_pods(&mut self, ranges: &BTreeMap<IpNet, PeerPods>) -> Result<(), MapsError> {
         if self.peer_pods.as_ref() != Some(ranges) {
             self.peer_pods = None;
             self.maps.set_peer_pods(ranges)?;
             self.peer_pods = Some(ranges.clone());
+        }
+        Ok(())
+    }
+
+    /// What a packet may leave with before what it may not leave without.
+    pub fn set_masquerade(
+        &mut self,
+        keep_source: &BTreeSet<IpNet>,
+        sources: &BTreeMap<u32, Sources>,
+    ) -> Result<(), MapsError> {
+        let same = |(ranges, held): &(BTreeSet<IpNet>, BTreeMap<u32, Sources>)| {
+            ranges == keep_source && held == sources
+        };
+        if !self.masquerade.as_ref().is_some_and(same) {
+            self.masquerade = None;
+            self.maps.set_non_masquerade(keep_source)?;
+            self.maps.set_sources(sources)?;
+            let is_own = |ip: &IpAddr| {
+                let flags = self.node.get(ip);
+                flags.is_some_and(|flags| flags & addresses::NODE != 0)
+            };
+            self.maps.outside.follow(sources, is_own)?;
+            self.masquerade = Some((keep_source.clone(), sources.clone()));
         }
         Ok(())
     }

@@ -7,9 +7,9 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::{MetricType, gauge::ConstGauge},
 };
-use vetch_ebpf_common::{Phase, Protocol, Sweep};
+use vetch_ebpf_common::{Phase, Sweep};
 
-use crate::{model::protocol_name, pressure::Table};
+use crate::{inspect::flow_protocol, pressure::Table};
 
 /// Nothing before the first sweep.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,7 @@ pub struct Tables(Arc<RwLock<Seen>>);
 #[derive(Debug, Default)]
 struct Seen {
     tables: Vec<Table>,
-    flows: Vec<(Protocol, Phase, u32)>,
+    flows: Vec<(u8, Phase, u32)>,
 }
 
 impl Tables {
@@ -27,7 +27,7 @@ impl Tables {
             .into_iter()
             .flat_map(|protocol| Phase::ALL.map(|phase| (protocol, phase)));
         let flows = kinds.map(|(protocol, phase)| {
-            let count = sweep.live[Sweep::index(protocol as u8, phase)];
+            let count = sweep.live[Sweep::index(protocol, phase)];
             (protocol, phase, count)
         });
         let flows = flows.collect();
@@ -66,13 +66,13 @@ impl Collector for Tables {
         }
         let mut family = encoder.encode_descriptor(
             "vetch_proxy_flows",
-            "Conversations that are balanced by the packet, when they were last swept",
+            "Conversations that are balanced by the packet or leave the cluster, when they were last swept",
             None,
             MetricType::Gauge,
         )?;
         for (protocol, phase, count) in &seen.flows {
             let labels = [
-                ("protocol", protocol_name(*protocol)),
+                ("protocol", flow_protocol(*protocol)),
                 ("state", phase.as_str()),
             ];
             let gauge = ConstGauge::new(i64::from(*count));

@@ -111,6 +111,7 @@ async fn the_proxy_follows_the_api_server_and_logs_what_the_programs_do() {
         cell.config("a"),
         no_pods,
         no_host_ports,
+        vetch_proxy::Guard::default(),
         pressure,
         shutdown.clone(),
     ));
@@ -168,6 +169,7 @@ async fn connections_are_spread_by_the_weights_of_slices() {
         cell.config("a"),
         no_pods,
         no_host_ports,
+        vetch_proxy::Guard::default(),
         pressure,
         shutdown.clone(),
     ));
@@ -214,6 +216,7 @@ async fn a_service_that_this_node_answers_is_left_to_who_has_endpoints() {
         config,
         no_pods,
         no_host_ports,
+        vetch_proxy::Guard::default(),
         pressure,
         shutdown.clone(),
     ));

@@ -100,7 +100,10 @@ impl Api {
             .split('&')
             .filter_map(|pair| pair.split_once('='))
             .collect();
-        if !["services", "endpointslices", "nodes"].contains(&kind) {
+        // Others once there was an object of theirs.
+        if !["services", "endpointslices", "nodes"].contains(&kind)
+            && !self.kinds.lock().unwrap().contains_key(kind)
+        {
             return StatusCode::NOT_FOUND.into_response();
         }
         if query.contains_key("watch") {

@@ -17,8 +17,8 @@ use nix::{
 };
 use vetch_ebpf_common::SNAT_PORTS;
 use vetch_proxy::{
-    Backend, Exposure, Frontend, LoadBalancerMode, ObjectName, Protocol, Proxy, ProxyConfig,
-    ServicePort, TableSizes, Target, Xdp,
+    Backend, Exposure, Frontend, LoadBalancerMode, Masquerade, ObjectName, Protocol, Proxy,
+    ProxyConfig, ServicePort, TableSizes, Target, Xdp,
 };
 
 pub struct Cell {
@@ -75,6 +75,9 @@ impl Cell {
             source_ports: SNAT_PORTS,
             xdp: Xdp::Off,
             load_balancer_mode: LoadBalancerMode::Snat,
+            vxlan_vni: 86,
+            masquerade: Masquerade::Off,
+            non_masquerade_cidrs: Vec::new(),
             connection_metrics: false,
             healthz_address: None,
             metrics_address: None,

@@ -119,6 +119,9 @@ fn process() {
                 source_ports: vetch_proxy::SNAT_PORTS,
                 xdp: vetch_proxy::Xdp::Off,
                 load_balancer_mode: vetch_proxy::LoadBalancerMode::Snat,
+                vxlan_vni: 86,
+                masquerade: vetch_proxy::Masquerade::On,
+                non_masquerade_cidrs: Vec::new(),
                 connection_metrics: false,
                 healthz_address: None,
                 metrics_address: None,
@@ -127,7 +130,9 @@ fn process() {
             };
             let shutdown = CancellationToken::new();
             let (pressure, _) = tokio::sync::watch::channel(None);
-            vetch_proxy::run(client(orders.api), config, pods, ports, pressure, shutdown).await
+            let guard = vetch_proxy::Guard::default();
+            let api = client(orders.api);
+            vetch_proxy::run(api, config, pods, ports, guard, pressure, shutdown).await
         })
         .unwrap();
 }
@@ -135,9 +140,10 @@ fn process() {
 async fn network(orders: &Orders, pods: &Pods) -> Network {
     let config = NetworkConfig {
         node_name: "test".into(),
-        node_ip: orders.node_ips[0],
+        node_ips: vec![orders.node_ips[0]],
         state_dir: pods.state_dir.clone(),
         mtu: None,
+        vxlan: vetch_network::Vxlan::default(),
     };
     let network = Network::open(config).await.unwrap();
     let cidr = pods.cidr.parse().unwrap();

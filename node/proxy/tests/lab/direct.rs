@@ -3,7 +3,7 @@
 //! is the pod's.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io::{ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::Arc,
@@ -15,7 +15,7 @@ use nix::sys::{
     socket::{setsockopt, sockopt},
     time::{TimeVal, TimeValLike as _},
 };
-use vetch_ebpf_common::{Address, addresses, maps};
+use vetch_ebpf_common::{Address, PeerPods, addresses, maps};
 use vetch_ebpf_tests::{set_checksum_offload, sysctl};
 use vetch_proxy::{
     Exposure, Hooks, HooksConfig,
@@ -36,8 +36,8 @@ use crate::{
 const CLIENT: [&str; 2] = ["172.30.0.3", "fd30::3"];
 const DIALLED: [&str; 2] = ["172.30.0.4", "fd30::4"];
 const PODS_NODE: [&str; 2] = [NODE, "fd30::1"];
-const POD_V6: &str = "fd10::2";
-const PODS_V6: &str = "fd10::/64";
+pub const POD_V6: &str = "fd10::2";
+pub const PODS_V6: &str = "fd10::/64";
 const PORT: u16 = 30080;
 
 fn parse<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -81,7 +81,7 @@ fn town() -> Town {
 
 /// Pods have no IPv6 of the network's; this one has the programs', and a router
 /// that it need not look for.
-fn give_v6(daemon: &Daemon, pod: &Pod) {
+pub fn give_v6(daemon: &Daemon, pod: &Pod) {
     let path = maps_dir(&daemon.pin_dir).join(maps::PODS);
     let data = aya::maps::MapData::from_pin(path).unwrap();
     let mut pods: aya::maps::HashMap<_, Address, vetch_ebpf_common::Pod> =
@@ -109,7 +109,8 @@ fn set(daemon: &mut Daemon, own: [&str; 2], peer: [&str; 2], pods: &[&str], serv
         .into_iter()
         .chain(of(peer, addresses::PEER));
     daemon.proxy.set_node_addresses(all.collect()).unwrap();
-    let pods: BTreeSet<_> = pods.iter().map(|range| parse(range)).collect();
+    let pods = pods.iter().map(|range| (parse(range), PeerPods::default()));
+    let pods: BTreeMap<_, _> = pods.collect();
     daemon.proxy.set_peer_pods(&pods).unwrap();
     let uplinks = daemon.follow.uplinks();
     daemon.proxy.set_uplinks(&uplinks).unwrap();

@@ -28,32 +28,36 @@ const SOON: Duration = Duration::from_secs(1);
 const PORT: u16 = 8000;
 
 /// A proxy that runs on the site's runtime, whenever that runs.
-struct Running {
+pub struct Running {
     shutdown: CancellationToken,
     proxy: tokio::task::JoinHandle<Result<(), vetch_proxy::Error>>,
 }
 
 impl Running {
-    fn start(site: &Site, api: &Api) -> Self {
+    pub fn start(site: &Site, api: &Api) -> Self {
+        Self::with_guard(site, api, vetch_proxy::Guard::default())
+    }
+
+    pub fn with_guard(site: &Site, api: &Api, guard: vetch_proxy::Guard) -> Self {
         // The client has a task of its own.
         let _context = site.tokio.enter();
         let shutdown = CancellationToken::new();
         let (pressure, _) = tokio::sync::watch::channel(None);
         let (client, config, stop) = (api.client(), site.config("a"), shutdown.clone());
         let (pods, ports) = (site.network.pods(), site.network.host_ports());
-        let run = vetch_proxy::run(client, config, pods, ports, pressure, stop);
+        let run = vetch_proxy::run(client, config, pods, ports, guard, pressure, stop);
         let proxy = site.tokio.spawn(run);
         Self { shutdown, proxy }
     }
 
-    fn stop(self, site: &Site) {
+    pub fn stop(self, site: &Site) {
         self.shutdown.cancel();
         site.tokio.block_on(self.proxy).unwrap().unwrap();
     }
 }
 
 /// Lets the proxy work until `condition` holds.
-fn until(site: &Site, what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(site: &Site, what: &str, mut condition: impl FnMut() -> bool) {
     let met = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;

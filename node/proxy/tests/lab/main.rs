@@ -3,6 +3,7 @@
 
 mod announce;
 mod api;
+mod bandwidth;
 mod cell;
 mod connections;
 mod daemon;
@@ -14,8 +15,10 @@ mod inspect;
 mod least;
 mod links;
 mod loss;
+mod masquerade;
 mod measure;
 mod model;
+mod network_policies;
 mod policies;
 mod restart;
 mod scale;

@@ -287,9 +287,10 @@ impl Site {
 async fn network(state: &tempfile::TempDir) -> Network {
     let config = NetworkConfig {
         node_name: "test".into(),
-        node_ip: NODE.parse().unwrap(),
+        node_ips: vec![NODE.parse().unwrap()],
         state_dir: state.path().into(),
         mtu: None,
+        vxlan: vetch_network::Vxlan::default(),
     };
     let network = Network::open(config).await.unwrap();
     network

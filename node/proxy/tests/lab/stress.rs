@@ -24,6 +24,7 @@ const TINY: TableSizes = TableSizes {
     fragments: 128,
     reverse: 128,
     affinity: 128,
+    conversations: 128,
 };
 
 fn reason(config: &ProxyConfig, reason: &str) -> u64 {

@@ -2,9 +2,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn node(name: &str, cidrs: &[&str], ip: Option<&str>) -> Node {
-    let addresses: Vec<Value> = ip
-        .iter()
+fn node<'a>(name: &str, cidrs: &[&str], ips: impl IntoIterator<Item = &'a str>) -> Node {
+    let addresses: Vec<Value> = ips
+        .into_iter()
         .map(|ip| json!({"type": "InternalIP", "address": ip}))
         .collect();
     serde_json::from_value(json!({
@@ -40,9 +40,20 @@ fn a_peer_has_a_network_and_an_address() {
     let want = Peer {
         name: "a".into(),
         pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
-        node_ip: "172.30.0.3".parse().unwrap(),
+        node_ips: vec!["172.30.0.3".parse().unwrap()],
     };
-    assert_eq!(peer(&whole), Some(want));
+    assert_eq!(peer(&whole), Some(want.clone()));
+    let dual = node(
+        "a",
+        &["10.244.1.0/24", "fd00:1::/64"],
+        ["172.30.0.3", "fd00::3"],
+    );
+    let both = Peer {
+        pod_cidrs: vec![want.pod_cidrs[0], "fd00:1::/64".parse().unwrap()],
+        node_ips: vec![want.node_ips[0], "fd00::3".parse().unwrap()],
+        ..want
+    };
+    assert_eq!(peer(&dual), Some(both));
     assert_eq!(peer(&node("a", &[], Some("172.30.0.3"))), None);
     assert_eq!(peer(&node("a", &["10.244.1.0/24"], None)), None);
     let old: Node = serde_json::from_value(json!({"spec": {"podCIDR": "10.244.7.0/24"}})).unwrap();

@@ -4,7 +4,7 @@ use crate::node::pressure::Pressure;
 fn fixed() -> Fixed {
     Fixed {
         name: "node-1".into(),
-        ip: "172.30.0.2".parse().unwrap(),
+        ips: vec!["172.30.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
         kubelet_port: 10250,
         max_pods: 110,
         machine: Machine {
@@ -50,6 +50,7 @@ fn what_kubectl_shows() {
         status["addresses"],
         json!([
             {"type": "InternalIP", "address": "172.30.0.2"},
+            {"type": "InternalIP", "address": "fd00::2"},
             {"type": "Hostname", "address": "node-1"},
         ])
     );

@@ -39,7 +39,7 @@ fn make_with(container: Value, sources: &Sources) -> Result<Vec<(String, String)
     let allocatable = ResourceList::new();
     let around = Surroundings {
         pod_ips: &["10.244.0.7".parse().unwrap()],
-        node_ip: "172.30.0.2".parse().unwrap(),
+        node_ips: &["172.30.0.2".parse().unwrap()],
         allocatable: &allocatable,
     };
     let services = [

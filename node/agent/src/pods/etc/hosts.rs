@@ -78,6 +78,10 @@ mod tests {
         hostname.domain = Some("sub.shop.svc.cluster.local".into());
         let text = content(&pod, &ips, &hostname, "");
         assert!(text.contains("10.244.0.7\tweb.sub.shop.svc.cluster.local\tweb\n"));
+        let both = ["10.244.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+        hostname.domain = None;
+        let text = content(&pod, &both, &hostname, "");
+        assert!(text.contains("\n10.244.0.7\tweb\nfd00::7\tweb\n"), "{text}");
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Case {
             held: self.held,
             resizing: &self.resizing,
             pod_ips: &["10.244.0.7".parse().unwrap()],
-            node_ip: "172.30.0.2".parse().unwrap(),
+            node_ips: &["172.30.0.2".parse().unwrap()],
             sandbox_ready: true,
             terminal: self.terminal,
             verdict: self.verdict.as_ref(),

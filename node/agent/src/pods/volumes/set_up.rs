@@ -31,7 +31,7 @@ pub struct Inputs {
     /// The volumes behind those that are claimed, but for those that were made before.
     pub claims: Claims,
     pub before: Option<Arc<MountedVolumes>>,
-    pub node_ip: IpAddr,
+    pub node_ips: Vec<IpAddr>,
     pub pod_ips: Vec<IpAddr>,
     pub allocatable: Arc<ResourceList>,
     pub now: Timestamp,
@@ -56,7 +56,7 @@ pub fn used(pod: &Pod) -> Vec<&Volume> {
 pub fn set_up(volume: &Volume, inputs: &Inputs) -> Result<Mounted, VolumeError> {
     let around = Surroundings {
         pod_ips: &inputs.pod_ips,
-        node_ip: inputs.node_ip,
+        node_ips: &inputs.node_ips,
         allocatable: &inputs.allocatable,
     };
     let material = Material {
@@ -208,7 +208,7 @@ pub(super) mod testing {
             tokens: Tokens::default(),
             claims: Claims::new(),
             before: None,
-            node_ip: "172.30.0.2".parse().unwrap(),
+            node_ips: vec!["172.30.0.2".parse().unwrap()],
             pod_ips: vec![],
             allocatable: Arc::new(allocatable),
             now: Timestamp::UNIX_EPOCH,

@@ -9,6 +9,7 @@ use vetch_runtime::{SandboxId, SandboxStatus};
 
 use super::clean;
 use super::job::Outcome;
+use crate::pods::bandwidth::BandwidthError;
 use crate::pods::cluster_dns;
 use crate::pods::context::Context;
 use crate::pods::datapath;
@@ -16,7 +17,7 @@ use crate::pods::etc::hostname::hostname;
 use crate::pods::etc::{self, EtcError};
 use crate::pods::sandbox::sandbox_spec;
 use crate::pods::text::chain;
-use crate::pods::{runtime_class, spec, unsupported};
+use crate::pods::{addresses, runtime_class, spec, unsupported};
 
 #[derive(Debug, thiserror::Error)]
 enum SandboxError {
@@ -32,6 +33,8 @@ enum SandboxError {
     Network(String),
     #[error("services have not yet been read at least once, cannot find the cluster's DNS")]
     Services,
+    #[error(transparent)]
+    Bandwidth(#[from] BandwidthError),
     #[error("the sandbox has no network namespace")]
     NoNamespace,
     #[error(transparent)]
@@ -99,10 +102,10 @@ impl SandboxJob {
         let servers = cluster_dns::servers(context, &self.pod).await;
         let servers = servers.ok_or(SandboxError::Services)?;
         let ips = if spec::host_network(&self.pod) {
-            vec![context.config.node_ip]
+            context.config.node_ips.clone()
         } else {
             let netns = sandbox.netns.as_ref().ok_or(SandboxError::NoNamespace)?;
-            let (options, warnings) = datapath::options(&self.pod);
+            let (options, warnings) = datapath::options(&self.pod)?;
             if tell {
                 for message in warnings {
                     let teller = context.recorder.pod(&self.pod);
@@ -110,9 +113,8 @@ impl SandboxJob {
                 }
             }
             let attached = context.network.attach(&sandbox.id.0, netns, options).await;
-            attached
-                .map_err(|error| SandboxError::Network(chain(&error)))?
-                .ips
+            let found = attached.map_err(|error| SandboxError::Network(chain(&error)))?;
+            addresses::of_pod(&found.ips, &context.config.node_ips)
         };
         let warnings = write_etc(context, &self.pod, &self.dir, &ips, &servers)?;
         if tell {

@@ -11,7 +11,7 @@ use super::{Stage, Update, Worker};
 use crate::pods::sources::references;
 use crate::pods::static_pods::is_static;
 use crate::pods::status::{self, Waiting};
-use crate::pods::{preempt, spec, termination};
+use crate::pods::{addresses, preempt, spec, termination};
 
 impl Worker {
     /// Before anything else: whether the node takes the pod.
@@ -166,9 +166,10 @@ impl Worker {
             return;
         }
         if spec::host_network(&self.pod) {
-            self.pod_ips = vec![self.context.config.node_ip];
+            self.pod_ips = self.context.config.node_ips.clone();
         } else if let Some(found) = self.context.network.addresses(&sandbox.id.0).await {
-            self.pod_ips = found.ips;
+            let node_ips = &self.context.config.node_ips;
+            self.pod_ips = addresses::of_pod(&found.ips, node_ips);
         }
     }
 
@@ -238,7 +239,7 @@ impl Worker {
             held: held.as_deref(),
             resizing: &self.resize.state,
             pod_ips: &self.pod_ips,
-            node_ip: self.context.config.node_ip,
+            node_ips: &self.context.config.node_ips,
             sandbox_ready,
             terminal,
             verdict: self.verdict.as_ref(),

@@ -200,7 +200,7 @@ impl StartJob {
         let allocatable = context.node.allocatable();
         let around = Surroundings {
             pod_ips: &self.pod_ips,
-            node_ip: context.config.node_ip,
+            node_ips: &context.config.node_ips,
             allocatable: &allocatable,
         };
         let (places, volumes) = (env::file_places(container), self.volumes.clone());

@@ -152,7 +152,7 @@ impl VolumeJob {
             tokens,
             claims,
             before: self.before,
-            node_ip: self.context.config.node_ip,
+            node_ips: self.context.config.node_ips.clone(),
             pod_ips: self.pod_ips,
             allocatable: Arc::new(self.context.node.allocatable()),
             pod: self.pod,

@@ -34,7 +34,7 @@ fn with<T>(pod: &Pod, tokens: &Tokens, make: impl FnOnce(&Material<'_>) -> T) ->
     let allocatable = ResourceList::new();
     let around = Surroundings {
         pod_ips: &[],
-        node_ip: "172.30.0.2".parse().unwrap(),
+        node_ips: &["172.30.0.2".parse().unwrap()],
         allocatable: &allocatable,
     };
     make(&Material {

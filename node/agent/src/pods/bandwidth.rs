@@ -1,0 +1,120 @@
+//! How fast a pod may receive and send, by its annotations.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use vetch_network::Bandwidth;
+
+use super::quantity::nanos;
+use super::text::go_quote;
+
+const INGRESS: &str = "kubernetes.io/ingress-bandwidth";
+const EGRESS: &str = "kubernetes.io/egress-bandwidth";
+
+/// What Kubernetes holds to be reasonable, in bits a second: 1k and 1P.
+const LEAST: i128 = 1_000;
+const MOST: i128 = 1_000_000_000_000_000;
+const NANO: i128 = 1_000_000_000;
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BandwidthError {
+    #[error("annotation {key} is {value}, which is no quantity of bits a second, such as 10M")]
+    NoQuantity { key: &'static str, value: String },
+    #[error("annotation {key} is {value}: less than 1k bits a second is unreasonable")]
+    TooSmall { key: &'static str, value: String },
+    #[error("annotation {key} is {value}: more than 1P bits a second is unreasonable")]
+    TooLarge { key: &'static str, value: String },
+}
+
+/// # Errors
+/// A value that is none: such a pod is not started, as with the kubelet and the CNI plugin `bandwidth`.
+pub fn bandwidth(pod: &Pod) -> Result<Bandwidth, BandwidthError> {
+    let read = |key| {
+        let annotations = pod.metadata.annotations.as_ref();
+        let value = annotations.and_then(|annotations| annotations.get(key));
+        value.map(|value| bits(key, value)).transpose()
+    };
+    Ok(Bandwidth {
+        ingress: read(INGRESS)?,
+        egress: read(EGRESS)?,
+    })
+}
+
+fn bits(key: &'static str, text: &str) -> Result<u64, BandwidthError> {
+    let value = || go_quote(text);
+    let no_quantity = || BandwidthError::NoQuantity {
+        key,
+        value: value(),
+    };
+    let nanos = nanos(&Quantity(text.to_owned())).ok_or_else(no_quantity)?;
+    // Up to whole ones, as Kubernetes counts.
+    let bits = nanos.div_euclid(NANO) + i128::from(nanos.rem_euclid(NANO) != 0);
+    match bits {
+        ..LEAST => Err(BandwidthError::TooSmall {
+            key,
+            value: value(),
+        }),
+        LEAST..=MOST => u64::try_from(bits).map_err(|_| no_quantity()),
+        _ => Err(BandwidthError::TooLarge {
+            key,
+            value: value(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::pods::testing::pod;
+
+    fn of(annotations: serde_json::Value) -> Result<Bandwidth, String> {
+        let mut pod = pod(json!({"containers": []}));
+        pod.metadata.annotations = serde_json::from_value(annotations).unwrap();
+        bandwidth(&pod).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn reasonable_quantities() {
+        for (value, bits) in [
+            ("1k", 1_000),
+            ("10M", 10_000_000),
+            ("1Mi", 1_048_576),
+            ("1.5G", 1_500_000_000),
+            ("999.5", 1_000),
+            ("1P", 1_000_000_000_000_000),
+        ] {
+            let limits = of(json!({INGRESS: value})).unwrap();
+            assert_eq!(
+                (limits.ingress, limits.egress),
+                (Some(bits), None),
+                "{value}"
+            );
+            let limits = of(json!({EGRESS: value})).unwrap();
+            assert_eq!(
+                (limits.ingress, limits.egress),
+                (None, Some(bits)),
+                "{value}"
+            );
+        }
+        assert_eq!(of(json!({})), Ok(Bandwidth::default()));
+    }
+
+    #[test]
+    fn others_are_said() {
+        for (value, words) in [
+            ("", "is \"\", which is no quantity"),
+            ("fast", "is \"fast\", which is no quantity"),
+            ("10Mbit", "is \"10Mbit\", which is no quantity"),
+            ("999", "is \"999\": less than 1k"),
+            ("0", "is \"0\": less than 1k"),
+            ("-10M", "is \"-10M\": less than 1k"),
+            ("2P", "is \"2P\": more than 1P"),
+        ] {
+            for key in [INGRESS, EGRESS] {
+                let said = of(json!({key: value})).unwrap_err();
+                assert!(said.contains(words) && said.contains(key), "{said}");
+            }
+        }
+    }
+}

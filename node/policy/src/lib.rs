@@ -1,0 +1,30 @@
+//! NetworkPolicies (`networking.k8s.io/v1`) of a cluster → what one node's maps
+//! are to hold. No IO.
+//!
+//! ```text
+//! objects  ─ read ─►  World  ─ compile ─►  Wanted  ─ number ─►  Contents  =  the maps
+//! ```
+//! [`Wanted`] knows neither numbers nor what was before. Pods with the same rules
+//! have one set; pods of the cluster that the same selectors of this node's policies
+//! match are one class, and those that none matches are in no map. [`number`]
+//! gives sets, classes and blocks the numbers that the kernel knows them by
+//! already, so that a daemon that starts over finds nothing to write.
+
+mod compile;
+mod contents;
+mod model;
+mod number;
+mod ports;
+mod read;
+mod selector;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+pub use compile::{Class, Grant, Held, Ports, Wanted, Who, compile};
+pub use contents::{Contents, Steps, steps};
+pub use model::{Namespaces, PeerSpec, Pod, PodPort, PodRef, Policy, Port, PortSpec, RuleSpec};
+pub use number::number;
+pub use selector::{Labels, Selector};
+pub use world::World;

@@ -1,0 +1,215 @@
+//! NetworkPolicies: the whole proxy, over a network and an API server of the test's.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use vetch_network::{Owner, PodOptions};
+use vetch_proxy::{Guard, inspect};
+
+use crate::{
+    api::Api,
+    host_ports::{Running, until},
+    site::{Namespace, Pod, Site},
+};
+
+const PORT: u16 = 8000;
+/// When a connection is there that comes at all.
+const SOON: Duration = Duration::from_millis(300);
+
+fn api_pod(pod: &Pod) -> Value {
+    let port = json!({"name": "web", "containerPort": PORT, "protocol": "TCP"});
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "ns", "name": pod.id, "uid": pod.id, "labels": {"app": pod.id}},
+        "spec": {"nodeName": "test", "containers": [{"name": "c", "ports": [port]}]},
+        "status": {"phase": "Running", "podIPs": [{"ip": pod.ip}]},
+    })
+}
+
+/// About the pod named `server`.
+fn policy(name: &str, ingress: Value) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"namespace": "ns", "name": name},
+        "spec": {
+            "podSelector": {"matchLabels": {"app": "server"}},
+            "policyTypes": ["Ingress"],
+            "ingress": ingress,
+        },
+    })
+}
+
+fn namespace() -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ns"}})
+}
+
+/// None for the node's own process.
+fn reaches(from: Option<&Namespace>, to: SocketAddr) -> bool {
+    let connect = || TcpStream::connect_timeout(&to, SOON).is_ok();
+    match from {
+        Some(namespace) => namespace.run(connect),
+        None => connect(),
+    }
+}
+
+/// Both ends.
+fn connect(from: &Pod, to: SocketAddr, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let connect = || TcpStream::connect_timeout(&to, SOON).unwrap();
+    let stream = from.namespace.run(connect);
+    let own = stream.local_addr().unwrap();
+    loop {
+        // Those before have gone.
+        let (accepted, from) = listener.accept().unwrap();
+        if from == own {
+            accepted.set_read_timeout(Some(SOON)).unwrap();
+            return (stream, accepted);
+        }
+    }
+}
+
+#[test]
+fn policies_come_and_go_under_connections() {
+    let site = Site::new();
+    let api = Api::new();
+    let pods = ["server", "client", "other"].map(|name| site.pod(name));
+    let [server, client, other] = &pods;
+    let at = SocketAddr::from((server.ip, PORT));
+    let listener = server
+        .namespace
+        .run(|| TcpListener::bind(("0.0.0.0", PORT)).unwrap());
+    api.set("namespaces", namespace());
+    for pod in &pods {
+        api.set("pods", api_pod(pod));
+    }
+    let running = Running::start(&site, &api);
+    // The API server does not serve the kind.
+    until(&site, "everybody is let", || {
+        reaches(Some(&client.namespace), at) && reaches(Some(&other.namespace), at)
+    });
+    let (mut early, mut accepted) = connect(client, at, &listener);
+
+    api.set("networkpolicies", policy("deny", json!([])));
+    until(&site, "nobody is let", || {
+        !reaches(Some(&client.namespace), at) && !reaches(Some(&other.namespace), at)
+    });
+    assert!(reaches(None, at), "its node is");
+    early.write_all(b"x").unwrap();
+    let mut word = [0; 1];
+    assert!(
+        accepted.read_exact(&mut word).is_err(),
+        "an open connection is cut"
+    );
+
+    let client_only = json!([{
+        "from": [{"podSelector": {"matchLabels": {"app": "client"}}}],
+        "ports": [{"port": "web"}],
+    }]);
+    api.set("networkpolicies", policy("allow", client_only));
+    until(&site, "the client is let", || {
+        reaches(Some(&client.namespace), at)
+    });
+    assert!(!reaches(Some(&other.namespace), at));
+    assert!(!reaches(Some(&site.outside), at));
+    let config = site.config("a");
+    let shown = inspect::policy(&config.pin_dir, server.ip)
+        .unwrap()
+        .unwrap();
+    assert_eq!((shown.pod.state, shown.pod.ingress_rules), ("isolated", 1));
+    assert_eq!(shown.ingress[0].addresses, [client.ip]);
+    assert_eq!(shown.ingress[0].ports, Some([PORT, PORT]));
+
+    // Nothing is closed or opened by a daemon that goes and comes.
+    running.stop(&site);
+    assert!(reaches(Some(&client.namespace), at));
+    assert!(!reaches(Some(&other.namespace), at));
+    let running = Running::start(&site, &api);
+    let later = site.pod("later");
+    api.set("pods", api_pod(&later));
+    until(&site, "the new daemon knows the new pod", || {
+        let pods = inspect::policies(&config.pin_dir).unwrap();
+        pods.iter()
+            .any(|pod| pod.address == later.ip && pod.state == "free")
+    });
+    assert!(reaches(Some(&client.namespace), at));
+    assert!(!reaches(Some(&later.namespace), at));
+    let again = inspect::policy(&config.pin_dir, server.ip).unwrap();
+    assert_eq!(again, Some(shown), "the same numbers");
+
+    let (mut held, mut accepted) = connect(client, at, &listener);
+    held.write_all(b"x").unwrap();
+    accepted.read_exact(&mut word).unwrap();
+    api.delete("networkpolicies", policy("allow", json!([])));
+    until(&site, "the client is let no more", || {
+        !reaches(Some(&client.namespace), at)
+    });
+    until(&site, "an open connection is cut", || {
+        held.write_all(b"x").unwrap();
+        accepted.read_exact(&mut word).is_err()
+    });
+    api.delete("networkpolicies", policy("deny", json!([])));
+    until(&site, "everybody is let again", || {
+        reaches(Some(&other.namespace), at)
+    });
+    running.stop(&site);
+}
+
+/// Of whom the API server has not told yet.
+#[test]
+fn a_pod_is_attached_when_its_policies_are_known() {
+    let site = Site::new();
+    let api = Api::new();
+    api.set("namespaces", namespace());
+    let elsewhere = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "ns", "name": "elsewhere", "uid": "e"},
+        "spec": {"nodeName": "another", "containers": []},
+    });
+    api.set("pods", elsewhere);
+    api.set("networkpolicies", policy("deny", json!([])));
+    let (guarded, guards) = tokio::sync::watch::channel(Default::default());
+    site.network.set_guard(guards);
+    let guard = Guard {
+        owners: site.network.owners(),
+        guarded,
+    };
+    let running = Running::with_guard(&site, &api, guard);
+    let owner = Owner {
+        namespace: "ns".into(),
+        name: "server".into(),
+        uid: "server".into(),
+    };
+    let told = std::thread::spawn({
+        let (api, pin_dir) = (api.clone(), site.config("a").pin_dir);
+        move || {
+            let pending = loop {
+                let pods = inspect::policies(&pin_dir).unwrap_or_default();
+                if let Some(pod) = pods.into_iter().next() {
+                    break pod;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            };
+            api.set(
+                "pods",
+                json!({
+                    "apiVersion": "v1", "kind": "Pod",
+                    "metadata": {"namespace": "ns", "name": "server", "uid": "server", "labels": {"app": "server"}},
+                    "spec": {"nodeName": "test", "containers": []},
+                }),
+            );
+            pending.state
+        }
+    });
+    let options = PodOptions {
+        owner: Some(owner),
+        ..PodOptions::default()
+    };
+    let pod = site.pod_with("server", options);
+    assert_eq!(told.join().unwrap(), "pending");
+    let held = inspect::policy(&site.config("a").pin_dir, pod.ip).unwrap();
+    assert_eq!(held.unwrap().pod.state, "isolated");
+    running.stop(&site);
+}
