@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use vetch_agent::node::image_gc::Thresholds;
+use vetch_agent::node::pressure::{Eviction, HARD};
 use vetch_proxy::{Frontend, LoadBalancerMode, Xdp};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
@@ -266,6 +268,40 @@ pub struct DaemonArgs {
         value_parser = clap::value_parser!(u8).range(0..=100)
     )]
     pub image_gc_low_threshold: u8,
+    /// What the node has to have left; where it has less, pods are ended at once. Signals are
+    /// memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree and
+    /// pid.available, amounts like 100Mi or 10%; empty for never
+    #[arg(
+        long,
+        value_name = "SIGNAL<AMOUNT,…",
+        env = "VETCH_EVICTION_HARD",
+        default_value = HARD
+    )]
+    pub eviction_hard: String,
+    /// The same, of what it may miss for a while
+    #[arg(
+        long,
+        value_name = "SIGNAL<AMOUNT,…",
+        env = "VETCH_EVICTION_SOFT",
+        default_value = ""
+    )]
+    pub eviction_soft: String,
+    /// For how long it may, of each of these: memory.available=1m30s
+    #[arg(
+        long,
+        value_name = "SIGNAL=DURATION,…",
+        env = "VETCH_EVICTION_SOFT_GRACE_PERIOD",
+        default_value = ""
+    )]
+    pub eviction_soft_grace_period: String,
+    /// How long a pod has at most to end, of those that go for these
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "VETCH_EVICTION_MAX_POD_GRACE_PERIOD",
+        default_value_t = 0
+    )]
+    pub eviction_max_pod_grace_period: u32,
     /// Name server of pods that use the cluster's DNS
     #[arg(
         long,
@@ -391,6 +427,15 @@ impl DaemonArgs {
         Ok(Thresholds { high, low })
     }
 
+    pub fn eviction(&self) -> Result<Eviction, String> {
+        Eviction::parse(
+            &self.eviction_hard,
+            &self.eviction_soft,
+            &self.eviction_soft_grace_period,
+            Duration::from_secs(self.eviction_max_pod_grace_period.into()),
+        )
+    }
+
     pub fn labels(&self) -> BTreeMap<String, String> {
         self.node_labels.iter().cloned().collect()
     }
@@ -436,6 +481,33 @@ mod tests {
             let error = parse(&args).unwrap_err();
             assert!(error.contains(NEEDED[missing]), "{error}");
         }
+    }
+
+    #[test]
+    fn what_the_node_keeps() {
+        let with = |flags: &[&str]| {
+            parse(&[&NEEDED[..], flags].concat())
+                .unwrap()
+                .daemon
+                .eviction()
+        };
+        assert_eq!(with(&[]), Ok(Eviction::default()));
+        assert_eq!(with(&["--eviction-hard", ""]).unwrap().all().count(), 0);
+        let soft = "memory.available<1Gi";
+        let told = with(&["--eviction-soft", soft]).unwrap_err();
+        assert!(told.contains("has no grace period"), "{told}");
+        let graces = "memory.available=90s";
+        let flags = [
+            "--eviction-soft",
+            soft,
+            "--eviction-soft-grace-period",
+            graces,
+            "--eviction-max-pod-grace-period",
+            "30",
+        ];
+        let eviction = with(&flags).unwrap();
+        assert_eq!(eviction.soft[0].grace, Some(Duration::from_secs(90)));
+        assert_eq!(eviction.max_pod_grace, Duration::from_secs(30));
     }
 
     #[test]

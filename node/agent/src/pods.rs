@@ -14,6 +14,7 @@
 //! | `status`, `events` | what the API server is told |
 //! | `probe`, `lifecycle` | questions and hooks |
 //! | `classes` | the cgroups above pods |
+//! | `eviction`, `preempt`, `sentence` | pods that end for the node's sake |
 //! | `resize` | other resources for what runs |
 //! | `image`, `container`, `sandbox`, `datapath`, `host_ports`, `env`, `security`, `resources`, `etc` | from the spec to what the runtime is asked for |
 //! | `volumes`, `sources`, `objects`, `downward` | volumes and what they are made from |
@@ -30,6 +31,7 @@ mod env;
 mod ephemeral;
 mod etc;
 mod events;
+mod eviction;
 mod host_ports;
 mod image;
 mod lifecycle;
@@ -47,6 +49,7 @@ pub(crate) mod runtime_class;
 mod sandbox;
 mod security;
 mod seen;
+mod sentence;
 mod services;
 mod sources;
 mod spec;
@@ -68,9 +71,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use quantity::nanos as quantity_nanos;
 pub(crate) use resources::PERIOD as CPU_PERIOD;
 pub(crate) use worker::LAST_BACK_OFF;
 
+pub use eviction::EvictionConfig;
 #[cfg(test)]
 pub use probe::Asked;
 pub use probe::ProbeNumbers;
@@ -104,6 +109,8 @@ pub struct PodsConfig {
     pub pod_max_pids: Option<i64>,
     /// cgroup v2 controllers that are missing here (`Runtime::missing_controllers`).
     pub missing_controllers: Vec<String>,
+    /// When the node ends pods by itself.
+    pub eviction: EvictionConfig,
     /// Where probes count what they found.
     pub probes: ProbeNumbers,
 }
@@ -164,6 +171,7 @@ pub async fn run(
         http: probe::client().map_err(|error| Error::Probes(error.to_string()))?,
     });
     let _classes = AbortOnDropHandle::new(tokio::spawn(classes::keep(context.clone())));
+    let _eviction = AbortOnDropHandle::new(tokio::spawn(eviction::keep(context.clone())));
     Manager::new(context).await.run(shutdown).await;
     Ok(())
 }

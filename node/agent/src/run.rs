@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 use vetch_network::Network;
 use vetch_runtime::Runtime;
 
-use crate::node::image_gc::Thresholds;
+use crate::node::image_gc::{Collector, Thresholds};
 use crate::node::machine::Machine;
+use crate::node::pressure::{Eviction, Place, Pressure};
 use crate::node::{self, NodeConfig, NodeError};
-use crate::pods::{self, PodsConfig, ProbeNumbers};
+use crate::pods::{self, EvictionConfig, PodsConfig, ProbeNumbers};
 use crate::server::{self, ApiPods, ServerConfig, ServerError, Settings};
 
 pub struct AgentConfig {
@@ -42,6 +43,8 @@ pub struct AgentConfig {
     pub pod_max_pids: Option<i64>,
     /// When images have to go.
     pub image_gc: Thresholds,
+    /// When pods have to.
+    pub eviction: Eviction,
     /// Whose client certificates the kubelet API believes.
     pub client_authorities: Vec<CertificateDer<'static>>,
     pub cluster_dns: Vec<IpAddr>,
@@ -84,6 +87,23 @@ pub async fn run(
     let capacity = node::capacity::capacity(&machine, config.max_pods);
 
     let (ready, network_ready) = watch::channel(false);
+    let (short, pressure) = watch::channel(Pressure::default());
+    let images = Arc::new(Collector::new(
+        runtime.clone(),
+        config.root_dir.clone(),
+        config.image_gc,
+    ));
+    let eviction = EvictionConfig {
+        thresholds: config.eviction.clone(),
+        place: Place {
+            machine: machine.clone(),
+            root_dir: config.root_dir.clone(),
+            cgroup_root: config.cgroup_root.clone(),
+        },
+        images: images.clone(),
+        pressure: short,
+        every: node::OBSERVE_EVERY,
+    };
     let settings = Settings {
         node_name: config.node_name.clone(),
         root_dir: config.root_dir.clone(),
@@ -93,6 +113,7 @@ pub async fn run(
         max_pods: config.max_pods,
         pod_max_pids: config.pod_max_pids,
         image_gc: config.image_gc,
+        eviction: config.eviction.clone(),
         cluster_dns: config.cluster_dns.clone(),
         cluster_domain: config.cluster_domain.clone(),
     };
@@ -105,7 +126,9 @@ pub async fn run(
         root_dir: config.root_dir.clone(),
         cgroup_root: config.cgroup_root,
         machine,
-        image_gc: config.image_gc,
+        eviction: config.eviction,
+        pressure,
+        images,
         table_pressure: config.table_pressure,
     };
     let probes = ProbeNumbers::default();
@@ -122,6 +145,7 @@ pub async fn run(
         capacity,
         pod_max_pids: config.pod_max_pids,
         missing_controllers: runtime.missing_controllers(),
+        eviction,
         probes: probes.clone(),
     };
     let server = ServerConfig {

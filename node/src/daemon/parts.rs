@@ -48,6 +48,7 @@ pub async fn run(setup: Setup) -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let labels = args.labels();
     let image_gc = args.image_gc().map_err(anyhow::Error::msg)?;
+    let eviction = args.eviction().map_err(anyhow::Error::msg)?;
     let node_name = args.node_name.context("--node-name is missing")?;
     let node_ip = args.node_ip.context("--node-ip is missing")?;
     let client_authorities = authorities(&config);
@@ -93,6 +94,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         kubelet: tokio::net::TcpListener::from_std(kubelet).context("the listening socket")?,
         max_pods: args.max_pods,
         image_gc,
+        eviction,
         pod_max_pids: Some(args.pod_max_pids).filter(|count| *count > 0),
         client_authorities,
         cluster_dns: args.cluster_dns,

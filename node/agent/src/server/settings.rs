@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::node::image_gc::Thresholds;
 use crate::node::machine::Machine;
+use crate::node::pressure::Eviction;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -18,6 +19,7 @@ pub struct Settings {
     pub max_pods: u32,
     pub pod_max_pids: Option<i64>,
     pub image_gc: Thresholds,
+    pub eviction: Eviction,
     pub cluster_dns: Vec<IpAddr>,
     pub cluster_domain: String,
 }

@@ -17,6 +17,7 @@ struct Case {
     resizing: Resizing,
     terminal: bool,
     verdict: Option<Verdict>,
+    disruption: Option<&'static str>,
     now: Timestamp,
 }
 
@@ -33,6 +34,7 @@ impl Case {
             resizing: Resizing::default(),
             terminal: false,
             verdict: None,
+            disruption: None,
             now: at(5000),
         }
     }
@@ -52,6 +54,7 @@ impl Case {
             sandbox_ready: true,
             terminal: self.terminal,
             verdict: self.verdict.as_ref(),
+            disruption: self.disruption,
             now: self.now,
         })
     }
