@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use vetch_agent::node::image_gc::Thresholds;
 use vetch_agent::node::pressure::{Eviction, HARD};
+use vetch_agent::pods::{Periods, parse_go_duration};
 use vetch_proxy::{Frontend, LoadBalancerMode, Xdp};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
@@ -302,6 +303,25 @@ pub struct DaemonArgs {
         default_value_t = 0
     )]
     pub eviction_max_pod_grace_period: u32,
+    /// How long the machine waits for its pods to end when it goes down, by systemd's logind; 0 for not
+    /// at all
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "VETCH_SHUTDOWN_GRACE_PERIOD",
+        default_value = "0s",
+        value_parser = duration
+    )]
+    pub shutdown_grace_period: Duration,
+    /// How much of that critical pods have, which end after all others
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "VETCH_SHUTDOWN_GRACE_PERIOD_CRITICAL_PODS",
+        default_value = "0s",
+        value_parser = duration
+    )]
+    pub shutdown_grace_period_critical_pods: Duration,
     /// Name server of pods that use the cluster's DNS
     #[arg(
         long,
@@ -436,9 +456,21 @@ impl DaemonArgs {
         )
     }
 
+    pub fn shutdown(&self) -> Result<Periods, String> {
+        let periods = Periods {
+            grace: self.shutdown_grace_period,
+            critical: self.shutdown_grace_period_critical_pods,
+        };
+        periods.check()
+    }
+
     pub fn labels(&self) -> BTreeMap<String, String> {
         self.node_labels.iter().cloned().collect()
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_go_duration(text).ok_or_else(|| "a duration is like 30s or 1m30s".to_owned())
 }
 
 /// The API server checks the rest.
@@ -493,6 +525,14 @@ mod tests {
         };
         assert_eq!(with(&[]), Ok(Eviction::default()));
         assert_eq!(with(&["--eviction-hard", ""]).unwrap().all().count(), 0);
+        let flags = |grace, critical| {
+            let named = ["--shutdown-grace-period", grace];
+            let more = ["--shutdown-grace-period-critical-pods", critical];
+            parse(&[&NEEDED[..], &named, &more].concat()).map(|cli| cli.daemon.shutdown())
+        };
+        assert_eq!(flags("1m30s", "10s").unwrap().unwrap().grace.as_secs(), 90);
+        assert!(flags("10s", "30s").unwrap().is_err());
+        assert!(flags("soon", "0").is_err());
         let soft = "memory.available<1Gi";
         let told = with(&["--eviction-soft", soft]).unwrap_err();
         assert!(told.contains("has no grace period"), "{told}");

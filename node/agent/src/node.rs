@@ -62,6 +62,8 @@ pub struct NodeConfig {
     pub eviction: pressure::Eviction,
     /// Told by who measures.
     pub pressure: watch::Receiver<pressure::Pressure>,
+    /// The machine goes down, and takes no more pods.
+    pub shutting_down: watch::Receiver<bool>,
     /// Those that may have to go.
     pub images: Arc<image_gc::Collector>,
     /// Which tables of the service programs are nearly full.

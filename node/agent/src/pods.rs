@@ -14,7 +14,7 @@
 //! | `status`, `events` | what the API server is told |
 //! | `probe`, `lifecycle` | questions and hooks |
 //! | `classes` | the cgroups above pods |
-//! | `eviction`, `preempt`, `sentence` | pods that end for the node's sake |
+//! | `eviction`, `preempt`, `shutdown`, `sentence` | pods that end for the node's sake |
 //! | `resize` | other resources for what runs |
 //! | `image`, `container`, `sandbox`, `datapath`, `host_ports`, `env`, `security`, `resources`, `etc` | from the spec to what the runtime is asked for |
 //! | `volumes`, `sources`, `objects`, `downward` | volumes and what they are made from |
@@ -51,6 +51,7 @@ mod security;
 mod seen;
 mod sentence;
 mod services;
+mod shutdown;
 mod sources;
 mod spec;
 pub(crate) mod static_pods;
@@ -79,6 +80,8 @@ pub use eviction::EvictionConfig;
 #[cfg(test)]
 pub use probe::Asked;
 pub use probe::ProbeNumbers;
+pub use shutdown::{Periods, Shutdown};
+pub use text::parse_go_duration;
 
 use context::{Context, Shared};
 use events::Recorder;
@@ -111,6 +114,8 @@ pub struct PodsConfig {
     pub missing_controllers: Vec<String>,
     /// When the node ends pods by itself.
     pub eviction: EvictionConfig,
+    /// What pods have of the machine's end.
+    pub shutdown: Shutdown,
     /// Where probes count what they found.
     pub probes: ProbeNumbers,
 }
@@ -172,6 +177,7 @@ pub async fn run(
     });
     let _classes = AbortOnDropHandle::new(tokio::spawn(classes::keep(context.clone())));
     let _eviction = AbortOnDropHandle::new(tokio::spawn(eviction::keep(context.clone())));
+    let _shutdown = AbortOnDropHandle::new(tokio::spawn(shutdown::keep(context.clone())));
     Manager::new(context).await.run(shutdown).await;
     Ok(())
 }

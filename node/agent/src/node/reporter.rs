@@ -71,6 +71,7 @@ impl Reporter {
         let health = Health {
             pressure: *self.config.pressure.borrow(),
             network_problem: self.network_problem.as_deref(),
+            shutting_down: *self.config.shutting_down.borrow(),
             missing_controllers: &self.missing_controllers,
             device_problem: self.runtime.device_problem(),
             table_pressure: tables.as_deref(),
@@ -96,6 +97,7 @@ impl Reporter {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.take_cidrs(&registered, network, network_ready).await;
         let mut pressure = self.config.pressure.clone();
+        let mut shutting_down = self.config.shutting_down.clone();
         let mut node = Some(registered);
         let mut reported = Instant::now();
         loop {
@@ -121,6 +123,7 @@ impl Reporter {
                 _ = tick.tick(), if !gone => {}
                 // Schedulers are to know at once.
                 Ok(()) = pressure.changed(), if !gone => {}
+                Ok(()) = shutting_down.changed(), if !gone => {}
             }
             let Some(known) = &node else {
                 continue;

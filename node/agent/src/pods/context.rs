@@ -27,6 +27,7 @@ use super::resize::{self, Answer};
 use super::resources::{self, HostMemory};
 use super::sentence::Sentence;
 use super::services::Services;
+use super::shutdown;
 use super::spec;
 use super::static_pods::is_static;
 use super::status::Verdict;
@@ -160,6 +161,9 @@ impl Context {
         let pressure = *self.config.eviction.pressure.borrow();
         if let Some(verdict) = admission::under_pressure(pod, pressure) {
             return Err(verdict);
+        }
+        if *self.config.shutdown.state.borrow() {
+            return Err(shutdown::refusal());
         }
         if let Some(verdict) = apparmor::refusal(pod, self.runtime.apparmor_problem()) {
             return Err(verdict);

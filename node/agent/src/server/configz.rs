@@ -54,6 +54,8 @@ fn configuration(settings: &Settings, address: SocketAddr) -> Value {
         "evictionSoft": amounts(&settings.eviction.soft),
         "evictionSoftGracePeriod": graces(&settings.eviction.soft),
         "evictionMaxPodGracePeriod": settings.eviction.max_pod_grace.as_secs(),
+        "shutdownGracePeriod": go_duration(settings.shutdown.grace),
+        "shutdownGracePeriodCriticalPods": go_duration(settings.shutdown.critical),
         "imageMinimumGCAge": go_duration(MINIMUM_AGE),
         "imageGCHighThresholdPercent": settings.image_gc.high,
         "imageGCLowThresholdPercent": settings.image_gc.low,
@@ -92,6 +94,7 @@ mod tests {
     use super::*;
     use crate::node::machine::Machine;
     use crate::node::pressure::Eviction;
+    use crate::pods::Periods;
 
     #[test]
     fn values_of_this_node() {
@@ -111,6 +114,10 @@ mod tests {
                 Duration::from_secs(30),
             )
             .unwrap(),
+            shutdown: Periods {
+                grace: Duration::from_secs(30),
+                critical: Duration::from_secs(10),
+            },
             cluster_dns: vec!["10.96.0.10".parse().unwrap()],
             cluster_domain: "cluster.local".into(),
         };
@@ -140,6 +147,8 @@ mod tests {
                 json!({"memory.available": "1m30s"}),
             ),
             ("/evictionMaxPodGracePeriod", json!(30)),
+            ("/shutdownGracePeriod", json!("30s")),
+            ("/shutdownGracePeriodCriticalPods", json!("10s")),
             ("/authentication/anonymous/enabled", json!(false)),
             ("/authorization/mode", json!("Webhook")),
         ] {

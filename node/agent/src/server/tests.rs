@@ -122,6 +122,7 @@ impl Kubelet {
                 max_pods: 110,
                 image_gc: Default::default(),
                 eviction: Default::default(),
+                shutdown: Default::default(),
                 pod_max_pids: None,
                 cluster_dns: vec![],
                 cluster_domain: "cluster.local".into(),

@@ -35,6 +35,7 @@ struct Daemon {
     ready: watch::Receiver<bool>,
     tables: watch::Sender<Option<String>>,
     short: watch::Sender<Pressure>,
+    down: watch::Sender<bool>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), NodeError>>,
 }
@@ -66,6 +67,7 @@ impl Daemon {
         .await
         .unwrap();
         let (tables, table_pressure) = watch::channel(None);
+        let (down, shutting_down) = watch::channel(false);
         let (short, pressure) = watch::channel(Pressure::default());
         let config = NodeConfig {
             name: "n1".into(),
@@ -75,6 +77,7 @@ impl Daemon {
             max_pods: 110,
             eviction: Default::default(),
             pressure,
+            shutting_down,
             images: Arc::new(Collector::new(
                 runtime.clone(),
                 root_dir.clone(),
@@ -99,6 +102,7 @@ impl Daemon {
             ready,
             tables,
             short,
+            down,
             stop,
             task,
         }
@@ -204,6 +208,14 @@ fn a_node_registers_gets_its_network_and_stays_alive() {
         let why = &condition(&node, "DiskPressure")["reason"];
         assert_eq!(why, "KubeletHasDiskPressure");
         assert_eq!(condition(&node, "MemoryPressure")["status"], "False");
+        daemon.down.send_replace(true);
+        let node = api
+            .until(NODE, "not ready", |node| ready(node, "False"))
+            .await;
+        let why = &condition(&node, "Ready")["message"];
+        assert_eq!(why, "node is shutting down");
+        daemon.down.send_replace(false);
+        api.until(NODE, "Ready", |node| ready(node, "True")).await;
         let mut ready = daemon.ready.clone();
         ready.wait_for(|ready| *ready).await.unwrap();
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use vetch_agent::node::image_gc::Collector;
 use vetch_agent::node::machine::Machine;
 use vetch_agent::node::pressure::{Eviction, Place, Pressure};
-use vetch_agent::pods::{self, EvictionConfig, PodsConfig};
+use vetch_agent::pods::{self, EvictionConfig, PodsConfig, Shutdown};
 use vetch_network::{Network, NetworkConfig};
 use vetch_runtime::{Runtime, RuntimeConfig};
 
@@ -41,6 +41,15 @@ impl Agent {
     }
 
     pub async fn start_with(lab: &Lab, cluster: &Cluster, eviction: Eviction) -> Agent {
+        Agent::start_so(lab, cluster, eviction, Shutdown::never()).await
+    }
+
+    pub async fn start_so(
+        lab: &Lab,
+        cluster: &Cluster,
+        eviction: Eviction,
+        ending: Shutdown,
+    ) -> Agent {
         let runtime = Runtime::open(RuntimeConfig {
             root_dir: lab.path("root"),
             run_dir: lab.run_dir().to_owned(),
@@ -99,6 +108,7 @@ impl Agent {
                 pressure: watch::Sender::new(Pressure::default()),
                 every: Duration::from_millis(100),
             },
+            shutdown: ending,
             probes: pods::ProbeNumbers::default(),
         };
         let (network_ready, receiver) = watch::channel(false);

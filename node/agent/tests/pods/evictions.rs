@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use vetch_agent::node::pressure::Eviction;
 
-use crate::agent::{Agent, app, on_a_node, shell};
+use tokio::sync::watch;
+use vetch_agent::pods::{Periods, Shutdown};
+
+use crate::agent::{Agent, app, log, on_a_node, shell};
 use crate::cluster::{Cluster, condition};
 use crate::lab::Lab;
 
@@ -145,6 +148,72 @@ fn a_full_disk_ends_pods_but_critical_ones() {
         std::fs::remove_file(&path).unwrap();
         cluster.gone("own-node-1").await;
         for name in ["greedy", "modest", "late"] {
+            cluster.delete(name).await;
+            cluster.gone(name).await;
+        }
+        agent.stop().await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn pods_end_before_the_machine_does() {
+    let lab = Lab::enter();
+    lab.block_on(async {
+        let cluster = Cluster::start().await;
+        let (down, going_down) = watch::channel(false);
+        let ending = Shutdown {
+            periods: Periods {
+                grace: Duration::from_secs(6),
+                critical: Duration::from_secs(2),
+            },
+            going_down,
+            ..Shutdown::never()
+        };
+        let mut ended = ending.ended.subscribe();
+        let never = Eviction::parse("", "", "", Duration::ZERO).unwrap();
+        let agent = Agent::start_so(&lab, &cluster, never, ending).await;
+        agent.network_ready.send_replace(true);
+        let hears = "trap 'echo heard; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+        cluster.create("hears", app(hears)).await;
+        // Of PID 1, SIGTERM is nothing: it has all the time there is, and no more.
+        let mut deaf = app("exec sleep 3600");
+        deaf["terminationGracePeriodSeconds"] = json!(600);
+        cluster.create("deaf", deaf).await;
+        for name in ["hears", "deaf"] {
+            cluster.ready(name).await;
+        }
+        let says = |pod: &Value| log(&lab, pod, "app", 0) == "ready";
+        cluster.wait("hears", "its trap", says).await;
+        let began = std::time::Instant::now();
+        down.send_replace(true);
+        let wait = ended.wait_for(|ended| *ended);
+        let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        waited.expect("the pods do not end").unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "{began:?}");
+        for name in ["hears", "deaf"] {
+            let pod = cluster.phase(name, "Failed").await;
+            assert_eq!(pod["status"]["reason"], "Terminated");
+            let words = "Pod was terminated in response to imminent node shutdown.";
+            assert_eq!(pod["status"]["message"], words);
+            let disrupted = condition(&pod, "DisruptionTarget");
+            assert_eq!(disrupted["reason"], "TerminationByKubelet");
+        }
+        let pod = cluster.get("hears").await.unwrap();
+        assert_eq!(log(&lab, &pod, "app", 0), "ready\nheard");
+        cluster.create("late", app("true")).await;
+        let late = cluster.phase("late", "Failed").await;
+        assert_eq!(late["status"]["reason"], "NodeShutdown");
+        assert_eq!(
+            late["status"]["message"],
+            "Pod was rejected: Pod was rejected as the node is shutting down."
+        );
+        // The machine stays after all.
+        down.send_replace(false);
+        ended.wait_for(|ended| !*ended).await.unwrap();
+        cluster.create("again", app("exec sleep 3600")).await;
+        cluster.ready("again").await;
+        for name in ["hears", "deaf", "late", "again"] {
             cluster.delete(name).await;
             cluster.gone(name).await;
         }
