@@ -431,6 +431,46 @@ fn a_reboot_brings_the_pods_back() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn pods_end_in_peace_before_a_reboot() -> Result<()> {
+    let cluster = Cluster::machines_exclusive()?;
+    let node = &cluster.nodes[0];
+    let namespace = Namespace::create(&cluster, "goodbye")?;
+    let _settings = Settings::add(node, "VETCH_SHUTDOWN_GRACE_PERIOD=20s")?;
+    eventually(MINUTE, "the node would hold the machine", || {
+        let locks = node.run("systemd-inhibit", &["--list", "--no-legend"])?;
+        ensure!(locks.contains("vetch-node"), "locks: {locks}");
+        Ok(())
+    })?;
+    let said = "/var/lib/goodbye";
+    let script = "trap 'sleep 1; echo heard >/said/word; sync; exit 0' TERM; echo >/said/ready; \
+                  while :; do sleep 1; done";
+    let mut manifest = pod("hears", script);
+    manifest["spec"]["nodeName"] = json!(node.name);
+    manifest["spec"]["terminationGracePeriodSeconds"] = json!(15);
+    manifest["spec"]["containers"][0]["volumeMounts"] =
+        json!([{"name": "said", "mountPath": "/said"}]);
+    manifest["spec"]["volumes"] =
+        json!([{"name": "said", "hostPath": {"path": said, "type": "DirectoryOrCreate"}}]);
+    namespace.apply(&manifest.to_string())?;
+    eventually(MINUTE, "it listens", || {
+        node.run("cat", &[&format!("{said}/ready")])
+    })?;
+    let before = boot_id(node)?;
+    // The connection ends with the machine.
+    let _ = node.run("systemctl", &["reboot"]);
+    eventually(3 * MINUTE, "the machine boots again", || {
+        let now = boot_id(node)?;
+        ensure!(now != before, "it has not gone down yet");
+        Ok(())
+    })?;
+    cluster.wait_node(&node.name, "Ready", 2 * MINUTE)?;
+    let word = node.run("cat", &[&format!("{said}/word")])?;
+    ensure!(word == "heard\n", "{word:?}");
+    namespace.wait_field("pod/hears", "/status/reason", &json!("Terminated"), MINUTE)?;
+    node.run("rm", &["-r", said]).map(drop)
+}
+
 fn names(namespace: &Namespace<'_>) -> Result<Vec<String>> {
     let mut names: Vec<String> = namespace
         .pods("app=echo")?
