@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 
 /// Before it is tried again where it failed.
@@ -51,6 +51,8 @@ enum LogindError {
     Settings(#[source] io::Error),
     #[error("busctl, which hears of shutdowns, has ended")]
     Ended,
+    #[error("systemd-inhibit, which holds the machine, has ended")]
+    Lost,
 }
 
 /// For ever. The machine waits for `ended`, `wanted` at the most.
@@ -81,11 +83,22 @@ async fn session(
     allow(wanted).await?;
     // It hears before it holds: nothing is missed in between.
     let (_monitor, mut signals) = monitor()?;
-    let mut lock = Some(inhibit()?);
+    let already = property("PreparingForShutdown").await?.trim() == "b true";
+    going_down.send_replace(already);
+    if already {
+        // Nobody may hold it any more.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+    let mut lock = match already {
+        true => None,
+        false => Some(Lock::take()?),
+    };
     loop {
-        let Some(line) = signals.next_line().await.map_err(run("busctl"))? else {
-            return Err(LogindError::Ended);
+        let line = tokio::select! {
+            line = signals.next_line() => line.map_err(run("busctl"))?,
+            () = lost(&mut lock) => return Err(LogindError::Lost),
         };
+        let line = line.ok_or(LogindError::Ended)?;
         match signal(&line) {
             Some(true) => {
                 going_down.send_replace(true);
@@ -98,7 +111,7 @@ async fn session(
                 going_down.send_replace(false);
                 lock = Some(match lock {
                     Some(lock) => lock,
-                    None => inhibit()?,
+                    None => Lock::take()?,
                 });
             }
             None => {}
@@ -133,17 +146,14 @@ async fn allow(wanted: Duration) -> Result<(), LogindError> {
 }
 
 async fn longest() -> Result<Duration, LogindError> {
-    let [name, path, interface] = MANAGER;
-    let args = [
-        "--system",
-        "get-property",
-        name,
-        path,
-        interface,
-        "InhibitDelayMaxUSec",
-    ];
-    let said = output("busctl", &args).await?;
+    let said = property("InhibitDelayMaxUSec").await?;
     delay(&said).ok_or(LogindError::Delay(said))
+}
+
+async fn property(property: &str) -> Result<String, LogindError> {
+    let [name, path, interface] = MANAGER;
+    let args = ["--system", "get-property", name, path, interface, property];
+    output("busctl", &args).await
 }
 
 /// `t 5000000`: an unsigned number of 64 bits.
@@ -183,20 +193,41 @@ fn monitor() -> Result<(Child, Lines<BufReader<ChildStdout>>), LogindError> {
     Ok((child, BufReader::new(output).lines()))
 }
 
-/// Held until it is dropped, or this process ends: then its standard input has.
-fn inhibit() -> Result<Child, LogindError> {
-    let child = Command::new("systemd-inhibit")
-        .args([
-            "--what=shutdown",
-            "--mode=delay",
-            "--who=vetch-node",
-            "--why=Pods have time to end",
-            "cat",
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn();
-    child.map_err(run("systemd-inhibit"))
+/// Held until it is dropped, or this process ends: then the child's standard input has.
+struct Lock {
+    child: Child,
+    /// Apart: who waits for a child closes it.
+    _input: Option<ChildStdin>,
+}
+
+impl Lock {
+    fn take() -> Result<Lock, LogindError> {
+        let child = Command::new("systemd-inhibit")
+            .args([
+                "--what=shutdown",
+                "--mode=delay",
+                "--who=vetch-node",
+                "--why=Pods have time to end",
+                "cat",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn();
+        let mut child = child.map_err(run("systemd-inhibit"))?;
+        Ok(Lock {
+            _input: child.stdin.take(),
+            child,
+        })
+    }
+}
+
+/// Returns when a lock that should be held is not.
+async fn lost(lock: &mut Option<Lock>) {
+    match lock {
+        // However it ended.
+        Some(lock) => drop(lock.child.wait().await),
+        None => std::future::pending().await,
+    }
 }
 
 fn run(program: &'static str) -> impl FnOnce(io::Error) -> LogindError {
