@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
 use vetch_agent::node::image_gc::Thresholds;
+use vetch_agent::node::pressure::{Eviction, HARD};
+use vetch_agent::pods::{Periods, parse_go_duration};
 use vetch_join::{CaHash, Token};
 use vetch_network::{Vxlan, VxlanMode};
 use vetch_proxy::{Frontend, LoadBalancerMode, Masquerade, Xdp};
@@ -306,6 +309,59 @@ pub struct DaemonArgs {
         value_parser = clap::value_parser!(u8).range(0..=100)
     )]
     pub image_gc_low_threshold: u8,
+    /// What the node has to have left; where it has less, pods are ended at once. Signals are
+    /// memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree and
+    /// pid.available, amounts like 100Mi or 10%; empty for never
+    #[arg(
+        long,
+        value_name = "SIGNAL<AMOUNT,…",
+        env = "VETCH_EVICTION_HARD",
+        default_value = HARD
+    )]
+    pub eviction_hard: String,
+    /// The same, of what it may miss for a while
+    #[arg(
+        long,
+        value_name = "SIGNAL<AMOUNT,…",
+        env = "VETCH_EVICTION_SOFT",
+        default_value = ""
+    )]
+    pub eviction_soft: String,
+    /// For how long it may, of each of these: memory.available=1m30s
+    #[arg(
+        long,
+        value_name = "SIGNAL=DURATION,…",
+        env = "VETCH_EVICTION_SOFT_GRACE_PERIOD",
+        default_value = ""
+    )]
+    pub eviction_soft_grace_period: String,
+    /// How long a pod has at most to end, of those that go for these
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "VETCH_EVICTION_MAX_POD_GRACE_PERIOD",
+        default_value_t = 0
+    )]
+    pub eviction_max_pod_grace_period: u32,
+    /// How long the machine waits for its pods to end when it goes down, by systemd's logind; 0 for not
+    /// at all
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "VETCH_SHUTDOWN_GRACE_PERIOD",
+        default_value = "0s",
+        value_parser = duration
+    )]
+    pub shutdown_grace_period: Duration,
+    /// How much of that critical pods have, which end after all others
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "VETCH_SHUTDOWN_GRACE_PERIOD_CRITICAL_PODS",
+        default_value = "0s",
+        value_parser = duration
+    )]
+    pub shutdown_grace_period_critical_pods: Duration,
     /// Name server of pods that use the cluster's DNS [default: the address of the Service kube-dns
     /// in kube-system, where there is one]
     #[arg(
@@ -566,6 +622,23 @@ impl DaemonArgs {
         }
     }
 
+    pub fn eviction(&self) -> Result<Eviction, String> {
+        Eviction::parse(
+            &self.eviction_hard,
+            &self.eviction_soft,
+            &self.eviction_soft_grace_period,
+            Duration::from_secs(self.eviction_max_pod_grace_period.into()),
+        )
+    }
+
+    pub fn shutdown(&self) -> Result<Periods, String> {
+        let periods = Periods {
+            grace: self.shutdown_grace_period,
+            critical: self.shutdown_grace_period_critical_pods,
+        };
+        periods.check()
+    }
+
     pub fn labels(&self) -> BTreeMap<String, String> {
         self.node_labels.iter().cloned().collect()
     }
@@ -598,6 +671,10 @@ fn domain_server(text: &str) -> Result<(String, SocketAddr), String> {
         }
         _ => Err("a domain's name server is given as corp.example=192.0.2.53".into()),
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_go_duration(text).ok_or_else(|| "a duration is like 30s or 1m30s".to_owned())
 }
 
 /// The API server checks the rest.
@@ -663,6 +740,41 @@ mod tests {
             let error = parse(&args).unwrap_err();
             assert!(error.contains(NEEDED[missing]), "{error}");
         }
+    }
+
+    #[test]
+    fn what_the_node_keeps() {
+        let with = |flags: &[&str]| {
+            parse(&[&NEEDED[..], flags].concat())
+                .unwrap()
+                .daemon
+                .eviction()
+        };
+        assert_eq!(with(&[]), Ok(Eviction::default()));
+        assert_eq!(with(&["--eviction-hard", ""]).unwrap().all().count(), 0);
+        let flags = |grace, critical| {
+            let named = ["--shutdown-grace-period", grace];
+            let more = ["--shutdown-grace-period-critical-pods", critical];
+            parse(&[&NEEDED[..], &named, &more].concat()).map(|cli| cli.daemon.shutdown())
+        };
+        assert_eq!(flags("1m30s", "10s").unwrap().unwrap().grace.as_secs(), 90);
+        assert!(flags("10s", "30s").unwrap().is_err());
+        assert!(flags("soon", "0").is_err());
+        let soft = "memory.available<1Gi";
+        let told = with(&["--eviction-soft", soft]).unwrap_err();
+        assert!(told.contains("has no grace period"), "{told}");
+        let graces = "memory.available=90s";
+        let flags = [
+            "--eviction-soft",
+            soft,
+            "--eviction-soft-grace-period",
+            graces,
+            "--eviction-max-pod-grace-period",
+            "30",
+        ];
+        let eviction = with(&flags).unwrap();
+        assert_eq!(eviction.soft[0].grace, Some(Duration::from_secs(90)));
+        assert_eq!(eviction.max_pod_grace, Duration::from_secs(30));
     }
 
     #[test]

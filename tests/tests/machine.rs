@@ -223,6 +223,97 @@ fn a_memory_limit_does_not_go_below_what_is_used() -> Result<()> {
     Ok(())
 }
 
+/// A node's settings until the test is over, however it ends.
+struct Settings<'a>(&'a Node);
+
+const ENV: &str = "/etc/vetch/node.env";
+
+impl<'a> Settings<'a> {
+    fn add(node: &'a Node, line: &str) -> Result<Settings<'a>> {
+        let settings = Settings(node);
+        let script = format!("cp {ENV} {ENV}.before && echo '{line}' >>{ENV}");
+        node.run("sh", &["-c", &script])?;
+        node.run("systemctl", &["restart", "vetch-node"])?;
+        Ok(settings)
+    }
+}
+
+impl Drop for Settings<'_> {
+    fn drop(&mut self) {
+        let script = format!("mv {ENV}.before {ENV} && systemctl restart vetch-node");
+        let restored = self.0.run("sh", &["-c", &script]);
+        if let Err(error) = restored {
+            eprintln!("the settings of {} stay changed: {error:#}", self.0.name);
+        }
+    }
+}
+
+#[test]
+fn a_node_short_of_memory_ends_who_takes_most() -> Result<()> {
+    let cluster = Cluster::machines_exclusive()?;
+    let node = &cluster.nodes[0];
+    let namespace = Namespace::create(&cluster, "evict")?;
+    let here = |name: &str, script: &str| {
+        let mut manifest = pod(name, script);
+        manifest["spec"]["nodeName"] = json!(node.name);
+        manifest
+    };
+    let mut modest = here("modest", "exec sleep 3600");
+    modest["spec"]["containers"][0]["resources"] = json!({"requests": {"memory": "64Mi"}});
+    namespace.apply(&modest.to_string())?;
+    namespace.wait_field("pod/modest", "/status/phase", &json!("Running"), MINUTE)?;
+
+    let meminfo = node.run("cat", &["/proc/meminfo"])?;
+    let left: u64 = meminfo
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("MemAvailable:")?
+                .split_whitespace()
+                .next()
+        })
+        .context("MemAvailable")?
+        .parse()?;
+    let line = format!(
+        "VETCH_EVICTION_HARD=memory.available<{}Ki",
+        left - (100 << 10)
+    );
+    let settings = Settings::add(node, &line)?;
+    let script = "head -c 200000000 /dev/zero >/mem/taken; exec sleep 3600";
+    let mut greedy = here("greedy", script);
+    greedy["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "mem", "mountPath": "/mem"}]);
+    greedy["spec"]["volumes"] = json!([{"name": "mem", "emptyDir": {"medium": "Memory"}}]);
+    namespace.apply(&greedy.to_string())?;
+    namespace.wait_field("pod/greedy", "/status/reason", &json!("Evicted"), MINUTE)?;
+    let message = namespace.field("pod/greedy", "/status/message")?;
+    let words = message.as_str().unwrap_or_default();
+    ensure!(
+        words.starts_with("The node was low on resource: memory. Threshold quantity: ")
+            && words.contains("Container app was using ")
+            && words.contains(", request is 0, has larger consumption of memory. "),
+        "{words:?}"
+    );
+    let phase = namespace.field("pod/modest", "/status/phase")?;
+    ensure!(phase == "Running", "modest is {phase}");
+
+    // It is under pressure for five minutes still.
+    under_pressure(&namespace, node, "True")?;
+    namespace.apply(&here("best-effort", "exec sleep 3600").to_string())?;
+    let refused = json!("Pod was rejected: The node had condition: [MemoryPressure]. ");
+    namespace.wait_field("pod/best-effort", "/status/message", &refused, MINUTE)?;
+    drop(settings);
+    under_pressure(&namespace, node, "False")
+}
+
+fn under_pressure(namespace: &Namespace<'_>, node: &Node, wanted: &str) -> Result<()> {
+    eventually(2 * MINUTE, &format!("MemoryPressure {wanted}"), || {
+        let path = "jsonpath={.status.conditions[?(@.type==\"MemoryPressure\")].status}";
+        let get = ["get", "node", &node.name, "-o", path];
+        let status = namespace.kubectl(&get)?.ok()?;
+        ensure!(status == wanted, "MemoryPressure is {status}");
+        Ok(())
+    })
+}
+
 /// The node has no limit of its own (the kubelet's podPidsLimit is off by default, too), so the
 /// test sets the pod's, as an administrator would.
 #[test]
@@ -338,6 +429,46 @@ fn a_reboot_brings_the_pods_back() -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[test]
+fn pods_end_in_peace_before_a_reboot() -> Result<()> {
+    let cluster = Cluster::machines_exclusive()?;
+    let node = &cluster.nodes[0];
+    let namespace = Namespace::create(&cluster, "goodbye")?;
+    let _settings = Settings::add(node, "VETCH_SHUTDOWN_GRACE_PERIOD=20s")?;
+    eventually(MINUTE, "the node would hold the machine", || {
+        let locks = node.run("systemd-inhibit", &["--list", "--no-legend"])?;
+        ensure!(locks.contains("vetch-node"), "locks: {locks}");
+        Ok(())
+    })?;
+    let said = "/var/lib/goodbye";
+    let script = "trap 'sleep 1; echo heard >/said/word; sync; exit 0' TERM; echo >/said/ready; \
+                  while :; do sleep 1; done";
+    let mut manifest = pod("hears", script);
+    manifest["spec"]["nodeName"] = json!(node.name);
+    manifest["spec"]["terminationGracePeriodSeconds"] = json!(15);
+    manifest["spec"]["containers"][0]["volumeMounts"] =
+        json!([{"name": "said", "mountPath": "/said"}]);
+    manifest["spec"]["volumes"] =
+        json!([{"name": "said", "hostPath": {"path": said, "type": "DirectoryOrCreate"}}]);
+    namespace.apply(&manifest.to_string())?;
+    eventually(MINUTE, "it listens", || {
+        node.run("cat", &[&format!("{said}/ready")])
+    })?;
+    let before = boot_id(node)?;
+    // The connection ends with the machine.
+    let _ = node.run("systemctl", &["reboot"]);
+    eventually(3 * MINUTE, "the machine boots again", || {
+        let now = boot_id(node)?;
+        ensure!(now != before, "it has not gone down yet");
+        Ok(())
+    })?;
+    cluster.wait_node(&node.name, "Ready", 2 * MINUTE)?;
+    let word = node.run("cat", &[&format!("{said}/word")])?;
+    ensure!(word == "heard\n", "{word:?}");
+    namespace.wait_field("pod/hears", "/status/reason", &json!("Terminated"), MINUTE)?;
+    node.run("rm", &["-r", said]).map(drop)
 }
 
 fn names(namespace: &Namespace<'_>) -> Result<Vec<String>> {

@@ -113,6 +113,31 @@ fn an_unknown_image_backs_off_in_the_registrys_words() -> Result<()> {
 }
 
 #[test]
+fn a_volume_beyond_its_limit_ends_the_pod() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = Namespace::create(&cluster, "limit")?;
+    let script = "head -c 3000000 /dev/zero >/scratch/file; exec sleep 3600";
+    let mut manifest = pod("writes", script);
+    manifest["spec"]["containers"][0]["volumeMounts"] =
+        json!([{"name": "scratch", "mountPath": "/scratch"}]);
+    manifest["spec"]["volumes"] = json!([{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}]);
+    namespace.apply(&manifest.to_string())?;
+    namespace.wait_field("pod/writes", "/status/reason", &json!("Evicted"), MINUTE)?;
+    let described = namespace.kubectl(&["describe", "pod", "writes"])?.ok()?;
+    for words in [
+        "Evicted",
+        "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Mi\".",
+        "Exit Code:    137",
+    ] {
+        ensure!(
+            described.contains(words),
+            "describe has no {words:?}:\n{described}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn an_image_comes_from_a_real_registry() -> Result<()> {
     let cluster = Cluster::shared()?;
     let registry = Registry::start(&cluster)?;

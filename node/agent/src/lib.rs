@@ -5,6 +5,7 @@
 //! share the runtime and the network and see of each other only whether the
 //! pod network is ready.
 
+mod logind;
 pub mod node;
 pub mod pods;
 mod run;

@@ -10,7 +10,7 @@ pub mod capacity;
 mod cidrs;
 mod conditions;
 mod error;
-mod events;
+pub(crate) mod events;
 pub mod image_gc;
 mod lease;
 pub mod machine;
@@ -25,6 +25,7 @@ mod status;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
@@ -60,8 +61,14 @@ pub struct NodeConfig {
     /// Above all pods; its limits are the node's.
     pub cgroup_root: PathBuf,
     pub machine: Machine,
-    /// When images have to go.
-    pub image_gc: image_gc::Thresholds,
+    /// Which thresholds allocatable follows.
+    pub eviction: pressure::Eviction,
+    /// Told by who measures.
+    pub pressure: watch::Receiver<pressure::Pressure>,
+    /// The machine goes down, and takes no more pods.
+    pub shutting_down: watch::Receiver<bool>,
+    /// Those that may have to go.
+    pub images: Arc<image_gc::Collector>,
     /// Which tables of the service programs are nearly full.
     pub table_pressure: watch::Receiver<Option<String>>,
 }
@@ -88,7 +95,7 @@ pub async fn run(
             result = reporter.keep(node, &network, &network_ready) => result,
             () = lease::keep(client.clone(), &config.name, &uid) => Ok(()),
             () = peers::follow(client.clone(), &config.name, &network) => Ok(()),
-            () = image_gc::keep(client.clone(), config.clone(), runtime) => Ok(()),
+            () = image_gc::keep(client.clone(), &config.name, &config.images) => Ok(()),
         }
     };
     tokio::select! {

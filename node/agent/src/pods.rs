@@ -15,6 +15,7 @@
 //! | `probe`, `lifecycle` | questions and hooks |
 //! | `classes` | the cgroups above pods |
 //! | `claims`, `host_path_volumes` | the volumes behind claims, and directories made for them |
+//! | `eviction`, `preempt`, `shutdown`, `sentence` | pods that end for the node's sake |
 //! | `resize` | other resources for what runs |
 //! | `image`, `container`, `sandbox`, `datapath`, `host_ports`, `env`, `security`, `resources`, `etc` | from the spec to what the runtime is asked for |
 //! | `volumes`, `sources`, `objects`, `downward` | volumes and what they are made from |
@@ -35,6 +36,7 @@ mod env;
 mod ephemeral;
 mod etc;
 mod events;
+mod eviction;
 mod host_path_volumes;
 mod host_ports;
 mod image;
@@ -53,7 +55,9 @@ pub(crate) mod runtime_class;
 mod sandbox;
 mod security;
 mod seen;
+mod sentence;
 mod services;
+mod shutdown;
 mod sources;
 mod spec;
 pub(crate) mod static_pods;
@@ -74,12 +78,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use quantity::nanos as quantity_nanos;
 pub(crate) use resources::PERIOD as CPU_PERIOD;
 pub(crate) use worker::LAST_BACK_OFF;
 
+pub use eviction::EvictionConfig;
 #[cfg(test)]
 pub use probe::Asked;
 pub use probe::ProbeNumbers;
+pub use shutdown::{Periods, Shutdown};
+pub use text::parse_go_duration;
 
 use context::{Context, Shared};
 use events::Recorder;
@@ -111,6 +119,10 @@ pub struct PodsConfig {
     pub pod_max_pids: Option<i64>,
     /// cgroup v2 controllers that are missing here (`Runtime::missing_controllers`).
     pub missing_controllers: Vec<String>,
+    /// When the node ends pods by itself.
+    pub eviction: EvictionConfig,
+    /// What pods have of the machine's end.
+    pub shutdown: Shutdown,
     /// Where probes count what they found.
     pub probes: ProbeNumbers,
 }
@@ -173,6 +185,8 @@ pub async fn run(
     let _classes = AbortOnDropHandle::new(tokio::spawn(classes::keep(context.clone())));
     let directories = host_path_volumes::keep(context.clone());
     let _directories = AbortOnDropHandle::new(tokio::spawn(directories));
+    let _eviction = AbortOnDropHandle::new(tokio::spawn(eviction::keep(context.clone())));
+    let _shutdown = AbortOnDropHandle::new(tokio::spawn(shutdown::keep(context.clone())));
     Manager::new(context).await.run(shutdown).await;
     Ok(())
 }

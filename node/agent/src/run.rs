@@ -12,13 +12,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use vetch_network::Network;
 use vetch_runtime::Runtime;
 
-use crate::node::image_gc::Thresholds;
+use crate::logind;
+use crate::node::image_gc::{Collector, Thresholds};
 use crate::node::machine::Machine;
+use crate::node::pressure::{Eviction, Place, Pressure};
 use crate::node::{self, NodeConfig, NodeError};
-use crate::pods::{self, PodsConfig, ProbeNumbers};
+use crate::pods::{self, EvictionConfig, Periods, PodsConfig, ProbeNumbers, Shutdown};
 use crate::server::{self, ApiPods, ServerConfig, ServerError, Settings};
 
 pub struct AgentConfig {
@@ -46,6 +49,10 @@ pub struct AgentConfig {
     pub pod_max_pids: Option<i64>,
     /// When images have to go.
     pub image_gc: Thresholds,
+    /// When pods have to.
+    pub eviction: Eviction,
+    /// How long the machine waits for its pods when it goes down.
+    pub shutdown: Periods,
     /// Whose client certificates the kubelet API believes.
     pub client_authorities: Vec<CertificateDer<'static>>,
     pub cluster_dns: Vec<IpAddr>,
@@ -88,6 +95,33 @@ pub async fn run(
     let capacity = node::capacity::capacity(&machine, config.max_pods);
 
     let (ready, network_ready) = watch::channel(false);
+    let (short, pressure) = watch::channel(Pressure::default());
+    let images = Arc::new(Collector::new(
+        runtime.clone(),
+        config.root_dir.clone(),
+        config.image_gc,
+    ));
+    let eviction = EvictionConfig {
+        thresholds: config.eviction.clone(),
+        place: Place {
+            machine: machine.clone(),
+            root_dir: config.root_dir.clone(),
+            cgroup_root: config.cgroup_root.clone(),
+        },
+        images: images.clone(),
+        pressure: short,
+        every: node::OBSERVE_EVERY,
+    };
+    let (down, going_down) = watch::channel(false);
+    let (state, shutting_down) = watch::channel(false);
+    let (all_ended, ended) = watch::channel(false);
+    let periods = config.shutdown;
+    let ending = Shutdown {
+        periods,
+        going_down,
+        state,
+        ended: all_ended,
+    };
     let settings = Settings {
         node_name: config.node_name.clone(),
         root_dir: config.root_dir.clone(),
@@ -97,6 +131,8 @@ pub async fn run(
         max_pods: config.max_pods,
         pod_max_pids: config.pod_max_pids,
         image_gc: config.image_gc,
+        eviction: config.eviction.clone(),
+        shutdown: periods,
         cluster_dns: config.cluster_dns.clone(),
         cluster_domain: config.cluster_domain.clone(),
     };
@@ -110,7 +146,10 @@ pub async fn run(
         root_dir: config.root_dir.clone(),
         cgroup_root: config.cgroup_root,
         machine,
-        image_gc: config.image_gc,
+        eviction: config.eviction,
+        pressure,
+        shutting_down,
+        images,
         table_pressure: config.table_pressure,
     };
     let probes = ProbeNumbers::default();
@@ -127,6 +166,8 @@ pub async fn run(
         capacity,
         pod_max_pids: config.pod_max_pids,
         missing_controllers: runtime.missing_controllers(),
+        eviction,
+        shutdown: ending,
         probes: probes.clone(),
     };
     let server = ServerConfig {
@@ -142,6 +183,10 @@ pub async fn run(
         probes,
     };
 
+    let _logind = (!periods.grace.is_zero()).then(|| {
+        let task = tokio::spawn(logind::follow(periods.grace, down, ended));
+        AbortOnDropHandle::new(task)
+    });
     let mut parts = JoinSet::new();
     let (c, r, n, stop) = (
         client.clone(),

@@ -54,6 +54,8 @@ pub async fn run(setup: Setup) -> Result<()> {
     let labels = args.labels();
     let image_gc = args.image_gc().map_err(anyhow::Error::msg)?;
     let vxlan = args.vxlan();
+    let eviction = args.eviction().map_err(anyhow::Error::msg)?;
+    let ending = args.shutdown().map_err(anyhow::Error::msg)?;
     let node_name = args.node_name.context("--node-name is missing")?;
     let node_ips = args.node_ip;
     let client_authorities = authorities(&config);
@@ -116,6 +118,8 @@ pub async fn run(setup: Setup) -> Result<()> {
         kubelet: tokio::net::TcpListener::from_std(kubelet).context("the listening socket")?,
         max_pods: args.max_pods,
         image_gc,
+        eviction,
+        shutdown: ending,
         pod_max_pids: Some(args.pod_max_pids).filter(|count| *count > 0),
         client_authorities,
         cluster_dns: args.cluster_dns,

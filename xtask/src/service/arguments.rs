@@ -56,6 +56,10 @@ pub fn control(paths: &Paths, state: &State) -> Vec<String> {
         .collect()
 }
 
+const EVICTION: &str = "--eviction-hard";
+/// When pods of a node of `up` go.
+const ROOM: &str = "memory.available<100Mi,nodefs.available<1Gi,nodefs.inodesFree<1%";
+
 pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<Vec<String>> {
     let paths = cluster.node(name);
     let number = (1..)
@@ -84,6 +88,10 @@ pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<V
     }
     if let Some(name) = &state.service_proxy_name {
         arguments.extend(["--service-proxy-name".to_owned(), name.clone()]);
+    }
+    // The disk is this machine's: it may be as full as its owner likes.
+    if !state.node_args.iter().any(|own| own.starts_with(EVICTION)) {
+        arguments.extend([EVICTION.to_owned(), ROOM.to_owned()]);
     }
     if let Some(count) = state.max_pods {
         arguments.extend(["--max-pods".to_owned(), count.to_string()]);
@@ -221,10 +229,17 @@ mod tests {
             "--insecure-registry registry:5000",
             "--service-proxy-name vetch",
             "--max-pods 250",
+            "--eviction-hard memory.available<100Mi,nodefs.available<1Gi",
             "--xdp=auto",
         ] {
             assert!(second.contains(part), "{second}");
         }
+        let wishes = State {
+            node_args: vec!["--eviction-hard=pid.available<5%".into()],
+            ..state()
+        };
+        let own = node("node-1", &tree, &paths, &wishes).unwrap().join(" ");
+        assert_eq!(own.matches("--eviction-hard").count(), 1, "{own}");
         assert!(!line("node-1").unwrap().contains("node-2"));
         assert!(line("node-3").is_err());
         let issue = node_kubeconfig("node-2", &paths, &state()).join(" ");

@@ -40,6 +40,7 @@ fn one_node_one_pod() {
         )
     };
     let gpu = json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"a.b/gpu": "1"}}}]}});
+    let storage = |amount: &str| json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"ephemeral-storage": amount}}}]}});
     let none = json!({});
     let tainted = "node(s) had untolerated taint(s)";
     let affinity = "node(s) didn't match Pod's node affinity/selector";
@@ -50,6 +51,18 @@ fn one_node_one_pod() {
             none.clone(),
             requests("4001m", "1"),
             refused("Insufficient cpu", false),
+        ),
+        (
+            "on disk",
+            json!({"status": {"allocatable": {"ephemeral-storage": "1Gi"}}}),
+            storage("1Gi"),
+            None,
+        ),
+        (
+            "too much on disk",
+            json!({"status": {"allocatable": {"ephemeral-storage": "1Gi"}}}),
+            storage("1025Mi"),
+            refused("Insufficient ephemeral-storage", false),
         ),
         (
             "both",

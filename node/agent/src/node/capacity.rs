@@ -5,19 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::machine::Machine;
+use super::pressure::{Eviction, Signal};
 
 pub type ResourceList = BTreeMap<String, Quantity>;
-
-/// The kubelet's hard eviction threshold `memory.available`: below it the node
-/// is short of memory, so pods are not promised it.
-pub const MEMORY_RESERVE: u64 = 100 << 20;
-/// Of the disk a tenth, as the kubelet has it, but of a big one no more than
-/// this: the disk belongs to the whole machine.
-const DISK_RESERVE_AT_MOST: u64 = 5 << 30;
-
-pub fn disk_reserve(disk_bytes: u64) -> u64 {
-    (disk_bytes / 10).min(DISK_RESERVE_AT_MOST)
-}
 
 pub fn capacity(machine: &Machine, max_pods: u32) -> ResourceList {
     let mut list = ResourceList::from([
@@ -32,16 +22,18 @@ pub fn capacity(machine: &Machine, max_pods: u32) -> ResourceList {
     list
 }
 
-/// Without what the node keeps, so that pods within it never bring it under
-/// pressure; memory that huge pages have is theirs.
-pub fn allocatable(machine: &Machine, max_pods: u32) -> ResourceList {
+/// Without what the node keeps, so that pods within it never cross a hard
+/// threshold; memory that huge pages have is theirs.
+pub fn allocatable(machine: &Machine, max_pods: u32, eviction: &Eviction) -> ResourceList {
     let huge: u64 = machine.hugepages.iter().map(|(_, bytes)| bytes).sum();
     let mut list = capacity(machine, max_pods);
-    let memory = memory(machine)
-        .saturating_sub(MEMORY_RESERVE)
+    let memory = memory(machine);
+    let memory = memory
+        .saturating_sub(eviction.reserve(Signal::MemoryAvailable, memory))
         .saturating_sub(huge);
     list.insert("memory".into(), binary(memory));
-    let disk = machine.disk_bytes - disk_reserve(machine.disk_bytes);
+    let disk = machine.disk_bytes;
+    let disk = disk - eviction.reserve(Signal::NodefsAvailable, disk);
     list.insert("ephemeral-storage".into(), binary(disk));
     list
 }
@@ -69,7 +61,7 @@ fn millis(value: u64) -> Quantity {
 
 /// The largest suffix that leaves a whole number: the canonical form, in which
 /// an API server gives it back.
-fn binary(bytes: u64) -> Quantity {
+pub fn binary(bytes: u64) -> Quantity {
     let units = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     let mut value = bytes;
     let mut unit = 0;
@@ -115,7 +107,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            shown(&allocatable(&machine, 110)),
+            shown(&allocatable(&machine, 110, &Eviction::default())),
             [
                 "cpu=4",
                 "ephemeral-storage=18Gi",
@@ -136,7 +128,7 @@ mod tests {
             ..machine.clone()
         };
         assert_eq!(
-            shown(&allocatable(&limited, 250)),
+            shown(&allocatable(&limited, 250, &Eviction::default())),
             [
                 "cpu=1500m",
                 "ephemeral-storage=18Gi",
@@ -154,6 +146,14 @@ mod tests {
             ..machine.clone()
         };
         assert_eq!(capacity(&loose, 110), capacity(&machine, 110));
-        assert_eq!(disk_reserve(252 << 30), DISK_RESERVE_AT_MOST);
+        let none = Eviction {
+            hard: Vec::new(),
+            ..Eviction::default()
+        };
+        assert_eq!(allocatable(&loose, 110, &none)["memory"].0, "8128Mi");
+        assert_eq!(
+            allocatable(&loose, 110, &none)["ephemeral-storage"].0,
+            "20Gi"
+        );
     }
 }

@@ -21,6 +21,7 @@ pub struct Health<'a> {
     pub pressure: Pressure,
     /// Why pods cannot be given a network; `None` when they can.
     pub network_problem: Option<&'a str>,
+    pub shutting_down: bool,
     pub missing_controllers: &'a [String],
     /// Why containers have no device cgroup; `None` when they have.
     pub device_problem: Option<&'a str>,
@@ -103,27 +104,33 @@ fn words(health: &Health<'_>) -> [Word; 7] {
         controllers(health.missing_controllers),
         devices(health.device_problem),
         tables(health.table_pressure),
-        ready(health.network_problem),
+        ready(health.network_problem, health.shutting_down),
     ]
 }
 
-fn ready(network_problem: Option<&str>) -> Word {
-    match network_problem {
-        None => Word {
-            type_: "Ready",
-            status: true,
-            reason: "KubeletReady",
-            message: "kubelet is posting ready status".into(),
+fn ready(network_problem: Option<&str>, shutting_down: bool) -> Word {
+    let network = network_problem.map(|problem| {
+        format!(
+            "container runtime network not ready: NetworkReady=false \
+             reason:NetworkPluginNotReady message:{problem}"
+        )
+    });
+    let shutdown = shutting_down.then(|| "node is shutting down".to_owned());
+    let problems: Vec<String> = network.into_iter().chain(shutdown).collect();
+    let message = match problems.as_slice() {
+        [] => "kubelet is posting ready status".to_owned(),
+        [one] => one.clone(),
+        // As Kubernetes writes several errors.
+        all => format!("[{}]", all.join(", ")),
+    };
+    Word {
+        type_: "Ready",
+        status: problems.is_empty(),
+        reason: match problems.is_empty() {
+            true => "KubeletReady",
+            false => "KubeletNotReady",
         },
-        Some(problem) => Word {
-            type_: "Ready",
-            status: false,
-            reason: "KubeletNotReady",
-            message: format!(
-                "container runtime network not ready: NetworkReady=false \
-                 reason:NetworkPluginNotReady message:{problem}"
-            ),
-        },
+        message,
     }
 }
 

@@ -1,6 +1,9 @@
 //! Images go when their disk is full, those first that no container has had for longest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,8 +12,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 use vetch_runtime::{ImageStatus, Runtime};
 
+use super::events;
 use super::pressure::Room;
-use super::{NodeConfig, events};
 
 /// The kubelet's ImageGCPeriod.
 pub const EVERY: Duration = Duration::from_secs(300);
@@ -89,57 +92,105 @@ impl Thresholds {
     }
 }
 
+/// Of one node: what was seen of its images, and what removes them.
+pub struct Collector {
+    runtime: Runtime,
+    /// On their disk.
+    root_dir: PathBuf,
+    thresholds: Thresholds,
+    history: Mutex<History>,
+}
+
+impl fmt::Debug for Collector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collector")
+            .field("thresholds", &self.thresholds)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Collector {
+    pub fn new(runtime: Runtime, root_dir: PathBuf, thresholds: Thresholds) -> Collector {
+        Collector {
+            runtime,
+            root_dir,
+            thresholds,
+            history: Mutex::default(),
+        }
+    }
+
+    /// Down to the low threshold, where the high one is reached.
+    async fn collect(&self) -> Result<(), String> {
+        let candidates = self.candidates().await;
+        let wanted = self.thresholds.excess(self.disk()?);
+        if wanted == 0 {
+            return Ok(());
+        }
+        info!(bytes = wanted, "the images' disk is full");
+        let freed = self.remove(candidates, wanted).await?;
+        if freed >= wanted {
+            return Ok(());
+        }
+        Err(format!(
+            "Failed to garbage collect required amount of images. Attempted to free {wanted} bytes, \
+             but only found {freed} bytes eligible to free."
+        ))
+    }
+
+    /// All that no container has. Returns how many bytes the disk has more.
+    pub async fn remove_unused(&self) -> Result<u64, String> {
+        let candidates = self.candidates().await;
+        self.remove(candidates, u64::MAX).await
+    }
+
+    async fn candidates(&self) -> Vec<String> {
+        let images = self.runtime.images().list().await;
+        let containers = self.runtime.list().await;
+        let used = containers.iter().flat_map(|sandbox| &sandbox.containers);
+        let used = used.map(|container| container.image_id.clone()).collect();
+        let now = Timestamp::now();
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.take(&images, &used, now);
+        history.candidates(now)
+    }
+
+    /// One after the other, until so many bytes are free.
+    async fn remove(&self, candidates: Vec<String>, wanted: u64) -> Result<u64, String> {
+        let before = self.disk()?.available;
+        let mut freed = 0;
+        for id in candidates {
+            match self.runtime.images().remove(&id).await {
+                Ok(()) => info!(
+                    image = id,
+                    "removed: no container has it, and the disk is full"
+                ),
+                Err(error) => warn!(image = id, "cannot be removed: {error}"),
+            }
+            // What an image shares with others stays, so only the disk knows.
+            freed = self.disk()?.available.saturating_sub(before);
+            if freed >= wanted {
+                break;
+            }
+        }
+        Ok(freed)
+    }
+
+    fn disk(&self) -> Result<Room, String> {
+        super::pressure::disk(&self.root_dir).map_err(|error| error.to_string())
+    }
+}
+
 /// For ever.
-pub async fn keep(client: Client, config: NodeConfig, runtime: Runtime) {
-    let mut history = History::default();
+pub async fn keep(client: Client, node: &str, images: &Collector) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        if let Err(words) = collect(&config, &runtime, &mut history).await {
+        if let Err(words) = images.collect().await {
             warn!("image garbage collection: {words}");
-            events::warn(&client, &config.name, "ImageGCFailed", words).await;
+            events::warn(&client, node, "ImageGCFailed", words).await;
         }
     }
-}
-
-async fn collect(
-    config: &NodeConfig,
-    runtime: &Runtime,
-    history: &mut History,
-) -> Result<(), String> {
-    let images = runtime.images().list().await;
-    let containers = runtime.list().await;
-    let used = containers.iter().flat_map(|sandbox| &sandbox.containers);
-    let used = used.map(|container| container.image_id.clone()).collect();
-    let now = Timestamp::now();
-    history.take(&images, &used, now);
-    let disk = || super::pressure::disk(&config.root_dir).map_err(|error| error.to_string());
-    let wanted = config.image_gc.excess(disk()?);
-    if wanted == 0 {
-        return Ok(());
-    }
-    info!(bytes = wanted, "the images' disk is full");
-    let before = disk()?.available;
-    let freed = |now: u64| now.saturating_sub(before);
-    for id in history.candidates(now) {
-        match runtime.images().remove(&id).await {
-            Ok(()) => info!(
-                image = id,
-                "removed: no container has it, and the disk is full"
-            ),
-            Err(error) => warn!(image = id, "cannot be removed: {error}"),
-        }
-        // What an image shares with others stays, so only the disk knows.
-        if freed(disk()?.available) >= wanted {
-            return Ok(());
-        }
-    }
-    let freed = freed(disk()?.available);
-    Err(format!(
-        "Failed to garbage collect required amount of images. Attempted to free {wanted} bytes, \
-         but only found {freed} bytes eligible to free."
-    ))
 }
 
 #[cfg(test)]

@@ -1,14 +1,19 @@
-//! Whether the node runs short of something.
+//! Whether the node runs short of something: by the thresholds below which it ends pods.
 
 mod observe;
+mod thresholds;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::capacity::{MEMORY_RESERVE, disk_reserve};
+use super::NodeError;
+use super::machine::Machine;
 
 pub use observe::{disk, observe};
+pub use thresholds::{Eviction, HARD, Signal, Starved, Threshold};
 
 /// The kubelet's evictionPressureTransitionPeriod: pressure that comes and
 /// goes is one pressure.
@@ -29,6 +34,22 @@ pub struct Observed {
     pub pids: Room,
 }
 
+/// Where the node's room is measured.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub machine: Machine,
+    /// On the disk that counts.
+    pub root_dir: PathBuf,
+    /// Above all pods; its limits are the node's.
+    pub cgroup_root: PathBuf,
+}
+
+impl Place {
+    pub fn observe(&self) -> Result<Observed, NodeError> {
+        observe(&self.machine, &self.root_dir, &self.cgroup_root)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pressure {
     pub memory: bool,
@@ -36,22 +57,73 @@ pub struct Pressure {
     pub pids: bool,
 }
 
-/// When each was last seen.
-#[derive(Clone, Copy, Debug, Default)]
+impl Pressure {
+    /// Types of the node's conditions that hold.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [
+            (self.memory, "MemoryPressure"),
+            (self.disk, "DiskPressure"),
+            (self.pids, "PIDPressure"),
+        ];
+        let held = all.into_iter().filter(|(holds, _)| *holds);
+        held.map(|(_, name)| name).collect()
+    }
+}
+
+/// What was seen of thresholds so far.
+#[derive(Clone, Debug, Default)]
 pub struct History {
+    /// When each was last seen.
     memory: Option<Timestamp>,
     disk: Option<Timestamp>,
     pids: Option<Timestamp>,
+    /// Since when soft ones are crossed.
+    since: BTreeMap<Signal, Timestamp>,
+}
+
+/// What follows from one observation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    pub pressure: Pressure,
+    /// The threshold for which pods go: memory's before others, hard ones before soft ones.
+    pub crossed: Option<Threshold>,
 }
 
 impl History {
     /// Under pressure is what is short now, or was within the hold.
-    pub fn take(&mut self, observed: &Observed, now: Timestamp) -> Pressure {
-        let short = judge(observed);
-        Pressure {
-            memory: held(&mut self.memory, short.memory, now),
-            disk: held(&mut self.disk, short.disk, now),
-            pids: held(&mut self.pids, short.pids, now),
+    pub fn take(&mut self, eviction: &Eviction, observed: &Observed, now: Timestamp) -> Decision {
+        let met: Vec<&Threshold> = eviction.all().filter(|own| own.is_met(observed)).collect();
+        let short = |kinds: &[Starved]| met.iter().any(|own| kinds.contains(&own.signal.starved()));
+        let pressure = Pressure {
+            memory: held(&mut self.memory, short(&[Starved::Memory]), now),
+            disk: held(
+                &mut self.disk,
+                short(&[Starved::EphemeralStorage, Starved::Inodes]),
+                now,
+            ),
+            pids: held(&mut self.pids, short(&[Starved::Pids]), now),
+        };
+        self.since.retain(|signal, _| {
+            met.iter()
+                .any(|own| own.grace.is_some() && own.signal == *signal)
+        });
+        let mut due = Vec::new();
+        for own in met {
+            let over = own.grace.is_none_or(|grace| {
+                let since = *self.since.entry(own.signal).or_insert(now);
+                now.duration_since(since).unsigned_abs() >= grace
+            });
+            if over {
+                due.push(own);
+            }
+        }
+        let crossed = due.into_iter().min_by_key(|own| {
+            let memory = own.signal.starved() == Starved::Memory;
+            (!memory, own.grace.is_some())
+        });
+        Decision {
+            pressure,
+            crossed: crossed.cloned(),
         }
     }
 }
@@ -63,80 +135,5 @@ fn held(last: &mut Option<Timestamp>, short: bool, now: Timestamp) -> bool {
     last.is_some_and(|last| now.duration_since(last).unsigned_abs() < HOLD)
 }
 
-/// A file system without inode counts (btrfs) reports 0 of 0.
-fn judge(observed: &Observed) -> Pressure {
-    let below = |room: Room, part: u64| room.total > 0 && room.available < room.total / part;
-    Pressure {
-        memory: observed.memory.available < MEMORY_RESERVE,
-        disk: observed.disk.available < disk_reserve(observed.disk.total)
-            || below(observed.inodes, 20),
-        pids: below(observed.pids, 20),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plenty() -> Observed {
-        let room = |total| Room {
-            available: total / 2,
-            total,
-        };
-        Observed {
-            memory: room(4 << 30),
-            disk: room(100 << 30),
-            inodes: room(1 << 20),
-            pids: room(32768),
-        }
-    }
-
-    #[test]
-    fn thresholds() {
-        let none = Pressure::default();
-        let with = |change: fn(&mut Observed)| {
-            let mut observed = plenty();
-            change(&mut observed);
-            judge(&observed)
-        };
-        assert_eq!(judge(&plenty()), none);
-        let memory = with(|o| o.memory.available = MEMORY_RESERVE - 1);
-        assert_eq!(
-            memory,
-            Pressure {
-                memory: true,
-                ..none
-            }
-        );
-        assert_eq!(with(|o| o.memory.available = MEMORY_RESERVE), none);
-        let disk = with(|o| o.disk.available = (5 << 30) - 1);
-        assert_eq!(disk, Pressure { disk: true, ..none });
-        let inodes = with(|o| o.inodes.available = 50_000);
-        assert_eq!(inodes, Pressure { disk: true, ..none });
-        assert_eq!(with(|o| o.inodes = Room::default()), none);
-        let pids = with(|o| o.pids.available = 1000);
-        assert_eq!(pids, Pressure { pids: true, ..none });
-    }
-
-    #[test]
-    fn pressure_outlives_its_cause_by_five_minutes() {
-        let at = |seconds| Timestamp::from_second(seconds).unwrap();
-        let mut history = History::default();
-        let short = Observed {
-            memory: Room::default(),
-            ..plenty()
-        };
-        let mut seen = Vec::new();
-        for (observed, now) in [
-            (plenty(), 0),
-            (short, 10),
-            (plenty(), 20),
-            (plenty(), 309),
-            (plenty(), 310),
-            (short, 400),
-        ] {
-            seen.push(history.take(&observed, at(now)).memory);
-        }
-        assert_eq!(seen, [false, true, true, true, false, true]);
-    }
-}
+mod tests;

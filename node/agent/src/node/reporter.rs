@@ -19,12 +19,11 @@ use vetch_runtime::Runtime;
 
 use super::conditions::{Health, changes};
 use super::peers::pod_cidrs;
-use super::pressure::{self, History};
 use super::retry::{Trouble, chain, limited};
 use super::status::{self, Fixed};
 use super::{NodeConfig, NodeError, cidrs, events};
 
-/// The kubelet's nodeStatusUpdateFrequency: how often room is measured.
+/// The kubelet's nodeStatusUpdateFrequency, and how often room is measured.
 pub const OBSERVE_EVERY: Duration = Duration::from_secs(10);
 /// Its nodeStatusReportFrequency: how long nothing new may go unsaid.
 pub const REPORT_EVERY: Duration = Duration::from_secs(300);
@@ -37,7 +36,6 @@ pub struct Reporter {
     fixed: Fixed,
     runtime: Runtime,
     missing_controllers: Vec<String>,
-    history: History,
     network_problem: Option<String>,
     cidrs: Vec<IpNet>,
 }
@@ -51,13 +49,13 @@ impl Reporter {
                 kubelet_port: config.kubelet_port,
                 max_pods: config.max_pods,
                 machine: config.machine.clone(),
+                eviction: config.eviction.clone(),
                 user_namespaces: runtime.user_namespace_problem().is_none(),
             },
             missing_controllers: runtime.missing_controllers(),
             client,
             config,
             runtime,
-            history: History::default(),
             network_problem: Some(NO_CIDR.to_owned()),
             cidrs: Vec::new(),
         })
@@ -70,14 +68,10 @@ impl Reporter {
         now: Timestamp,
     ) -> Result<NodeStatus, NodeError> {
         let tables = self.config.table_pressure.borrow().clone();
-        let observed = pressure::observe(
-            &self.fixed.machine,
-            &self.config.root_dir,
-            &self.config.cgroup_root,
-        )?;
         let health = Health {
-            pressure: self.history.take(&observed, now),
+            pressure: *self.config.pressure.borrow(),
             network_problem: self.network_problem.as_deref(),
+            shutting_down: *self.config.shutting_down.borrow(),
             missing_controllers: &self.missing_controllers,
             device_problem: self.runtime.device_problem(),
             table_pressure: tables.as_deref(),
@@ -102,6 +96,8 @@ impl Reporter {
         let mut tick = interval(OBSERVE_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.take_cidrs(&registered, network, network_ready).await;
+        let mut pressure = self.config.pressure.clone();
+        let mut shutting_down = self.config.shutting_down.clone();
         let mut node = Some(registered);
         let mut reported = Instant::now();
         loop {
@@ -125,6 +121,9 @@ impl Reporter {
                     }
                 },
                 _ = tick.tick(), if !gone => {}
+                // Schedulers are to know at once.
+                Ok(()) = pressure.changed(), if !gone => {}
+                Ok(()) = shutting_down.changed(), if !gone => {}
             }
             let Some(known) = &node else {
                 continue;

@@ -15,6 +15,7 @@ use vetch_runtime::ImageStatus;
 use super::capacity::{allocatable, capacity};
 use super::conditions::{Health, conditions};
 use super::machine::Machine;
+use super::pressure::Eviction;
 use crate::pods::runtime_class::HANDLERS;
 use crate::version;
 
@@ -26,6 +27,8 @@ pub struct Fixed {
     pub kubelet_port: u16,
     pub max_pods: u32,
     pub machine: Machine,
+    /// What is kept of what it has.
+    pub eviction: Eviction,
     /// Whether its kernel makes them for pods.
     pub user_namespaces: bool,
 }
@@ -49,7 +52,7 @@ pub fn build(
     let hostname = address("Hostname", fixed.name.clone());
     NodeStatus {
         addresses: Some(internal.chain([hostname]).collect()),
-        allocatable: Some(allocatable(&fixed.machine, fixed.max_pods)),
+        allocatable: Some(allocatable(&fixed.machine, fixed.max_pods, &fixed.eviction)),
         capacity: Some(capacity(&fixed.machine, fixed.max_pods)),
         conditions: Some(conditions(health, reported, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {

@@ -1,6 +1,7 @@
 //! Whether the node takes a pod that was bound to it.
 
 mod fit;
+mod pressure;
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
 use vetch_network::HostPort;
@@ -11,6 +12,8 @@ use super::resources;
 use super::spec;
 use super::status::Verdict;
 use super::text::go_quote;
+
+pub use pressure::under_pressure;
 
 /// Sysctls that are the pod's own in every kernel we run on and harm no
 /// neighbour; all others could change the machine.

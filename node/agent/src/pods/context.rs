@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
@@ -25,7 +25,9 @@ use super::probe::Prober;
 use super::quantity::ResourceList;
 use super::resize::{self, Answer};
 use super::resources::{self, HostMemory};
+use super::sentence::Sentence;
 use super::services::Services;
+use super::shutdown;
 use super::spec;
 use super::static_pods::is_static;
 use super::status::Verdict;
@@ -60,8 +62,10 @@ pub struct Context {
     room: watch::Sender<()>,
     /// Sends when that becomes anything else.
     load: watch::Sender<()>,
-    preempted: UnboundedSender<String>,
-    preemptions: Mutex<Option<UnboundedReceiver<String>>>,
+    /// Pods that shall run, by uid: those that may be ended.
+    candidates: Mutex<HashMap<String, Arc<Pod>>>,
+    sentence: UnboundedSender<(String, Sentence)>,
+    sentences: Mutex<Option<UnboundedReceiver<(String, Sentence)>>>,
 }
 
 struct Refused {
@@ -113,10 +117,11 @@ pub struct Shared {
 
 impl Context {
     pub fn new(shared: Shared) -> Arc<Context> {
-        let (preempted, preemptions) = unbounded_channel();
+        let (sentence, sentences) = unbounded_channel();
         Arc::new(Context {
-            preempted,
-            preemptions: Mutex::new(Some(preemptions)),
+            sentence,
+            sentences: Mutex::new(Some(sentences)),
+            candidates: Mutex::default(),
             config_maps: Objects::new(shared.client.clone()),
             secrets: Objects::new(shared.client.clone()),
             memory: HostMemory::read(shared.config.can_lower_oom_score),
@@ -156,6 +161,13 @@ impl Context {
 
     /// Takes the pod, or says why the node does not. A critical one waits for others that make room.
     pub async fn admit(&self, pod: &Pod) -> Result<(), Verdict> {
+        let pressure = *self.config.eviction.pressure.borrow();
+        if let Some(verdict) = admission::under_pressure(pod, pressure) {
+            return Err(verdict);
+        }
+        if *self.config.shutdown.state.borrow() {
+            return Err(shutdown::refusal());
+        }
         if let Some(verdict) = apparmor::refusal(pod, self.runtime.apparmor_problem()) {
             return Err(verdict);
         }
@@ -178,8 +190,7 @@ impl Context {
             };
             for uid in victims {
                 if asked.insert(uid.clone()) {
-                    // Fails on the way down only.
-                    let _ = self.preempted.send(uid);
+                    self.sentence(&uid, Sentence::preempted());
                 }
             }
             if timeout_at(deadline, room.changed()).await.is_err() {
@@ -208,10 +219,16 @@ impl Context {
         Err(Refused { verdict, victims })
     }
 
-    /// Uids of pods that go for critical ones. Taken once, by the manager.
-    pub fn preempted(&self) -> Option<UnboundedReceiver<String>> {
+    /// Ends a pod, if it shall still run.
+    pub fn sentence(&self, uid: &str, sentence: Sentence) {
+        // Fails on the way down only.
+        let _ = self.sentence.send((uid.to_owned(), sentence));
+    }
+
+    /// Pods that are to end, by uid. Taken once, by the manager.
+    pub fn sentences(&self) -> Option<UnboundedReceiver<(String, Sentence)>> {
         let mut held = self
-            .preemptions
+            .sentences
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         held.take()
@@ -232,6 +249,34 @@ impl Context {
             self.room.send_replace(());
         }
         answer
+    }
+
+    /// The pod shall run, as it is now.
+    pub fn runs(&self, pod: &Arc<Pod>) {
+        let mut candidates = self.lock_candidates();
+        candidates.insert(spec::uid(pod).to_owned(), pod.clone());
+    }
+
+    /// The pod is on its way out.
+    pub fn ends(&self, uid: &str) {
+        self.lock_candidates().remove(uid);
+    }
+
+    /// Those that shall run.
+    pub fn candidates(&self) -> Vec<Arc<Pod>> {
+        self.lock_candidates().values().cloned().collect()
+    }
+
+    fn lock_candidates(&self) -> MutexGuard<'_, HashMap<String, Arc<Pod>>> {
+        self.candidates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a pod has something of the node.
+    pub fn has(&self, uid: &str) -> bool {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.contains_key(uid)
     }
 
     /// Changes when a pod may have given something back.

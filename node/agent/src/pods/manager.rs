@@ -20,6 +20,7 @@ use vetch_runtime::SandboxId;
 
 use super::context::Context;
 use super::resize::Allocation;
+use super::sentence::Sentence;
 use super::spec;
 use super::static_pods::{Folder, SOURCE, full_name, is_mirror, is_static};
 use super::text::chain;
@@ -38,7 +39,7 @@ pub struct Manager {
     orphans: JoinSet<()>,
     manifests: Manifests,
     mirrors: Mirrors,
-    preempted: UnboundedReceiver<String>,
+    sentences: UnboundedReceiver<(String, Sentence)>,
 }
 
 struct Handle {
@@ -57,7 +58,7 @@ impl Manager {
             manifests: Manifests::open(folder).await,
             mirrors: Mirrors::new(context.clone()),
             // There is one manager; a second one would hear of none.
-            preempted: context.preempted().unwrap_or_else(|| unbounded_channel().1),
+            sentences: context.sentences().unwrap_or_else(|| unbounded_channel().1),
             context,
             workers: HashMap::new(),
             tasks: JoinSet::new(),
@@ -111,9 +112,9 @@ impl Manager {
                 }
                 Some(_) = self.orphans.join_next() => {}
                 () = self.manifests.changed() => self.take_manifests().await,
-                Some(uid) = self.preempted.recv() => {
+                Some((uid, sentence)) = self.sentences.recv() => {
                     if let Some(handle) = self.workers.get(&uid) {
-                        handle.inbox.preempt();
+                        handle.inbox.sentence(sentence);
                     }
                 }
                 name = self.mirrors.next() => self.follow_mirror(&name),

@@ -13,7 +13,7 @@ use super::static_pods::is_static;
 use super::status::Verdict;
 
 /// Kubernetes' own classes begin here: scheduling.SystemCriticalPriority.
-const CRITICAL: i32 = 2_000_000_000;
+pub const CRITICAL: i32 = 2_000_000_000;
 
 /// By resource, in the units of `quantity::amount`; pods are counted as `pods`.
 pub type Amounts = BTreeMap<String, i64>;

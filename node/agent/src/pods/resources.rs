@@ -4,6 +4,6 @@ mod cgroup;
 mod oom;
 mod qos;
 
-pub use cgroup::{PERIOD, classes, container, inherits, pod, pod_requests};
+pub use cgroup::{PERIOD, classes, container, inherits, pod, pod_limits, pod_requests};
 pub use oom::{HostMemory, score_adj};
 pub use qos::{class, class_name};

@@ -71,6 +71,8 @@ pub struct Inputs<'a> {
     pub terminal: bool,
     /// The pod failed as a whole.
     pub verdict: Option<&'a Verdict>,
+    /// Why the node ended it, where the pod has no part in it.
+    pub disruption: Option<&'a str>,
     pub now: Timestamp,
 }
 

@@ -40,6 +40,32 @@ pub fn go_duration(duration: Duration) -> String {
     text
 }
 
+/// What `time.ParseDuration` reads of whole numbers: `90s`, `1m30s`, `1h`, `500ms`, and `0`.
+pub fn parse_go_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut sum = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let end = rest.find(|c: char| c.is_ascii_digit());
+        let unit = &rest[..end.unwrap_or(rest.len())];
+        rest = &rest[unit.len()..];
+        let millis = match unit {
+            "h" => number.checked_mul(3_600_000)?,
+            "m" => number.checked_mul(60_000)?,
+            "s" => number.checked_mul(1000)?,
+            "ms" => number,
+            _ => return None,
+        };
+        sum = sum.checked_add(Duration::from_millis(millis))?;
+    }
+    (!text.is_empty()).then_some(sum)
+}
+
 /// `nanos / unit` without trailing zeros.
 fn fraction(nanos: u128, unit: u128) -> String {
     let whole = nanos / unit;
@@ -113,6 +139,27 @@ pub fn api_words(error: &kube::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_that_people_write() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("90s", Some(90_000)),
+            ("1m30s", Some(90_000)),
+            ("1h0m1s", Some(3_601_000)),
+            ("500ms", Some(500)),
+            ("", None),
+            ("5", None),
+            ("s", None),
+            ("1d", None),
+            ("-1s", None),
+            ("99999999999999999999s", None),
+            ("9999999999999999h", None),
+        ] {
+            let got = parse_go_duration(text);
+            assert_eq!(got, want.map(Duration::from_millis), "{text:?}");
+        }
+    }
 
     #[test]
     fn durations_read_as_in_go() {

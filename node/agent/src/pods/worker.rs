@@ -103,6 +103,10 @@ pub struct Worker {
     told: BTreeMap<String, (String, Timestamp)>,
     told_network: bool,
     verdict: Option<Verdict>,
+    /// The message of its condition DisruptionTarget.
+    disruption: Option<String>,
+    /// Its containers have no more time than this.
+    most_grace: Option<Duration>,
     status: PodStatus,
     writer: StatusWriter,
     /// How long containers have to end; may become shorter.
@@ -183,6 +187,8 @@ impl Worker {
             told: BTreeMap::new(),
             told_network: false,
             verdict: None,
+            disruption: None,
+            most_grace: None,
             sandboxes,
             context,
             inbox,

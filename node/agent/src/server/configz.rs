@@ -4,6 +4,7 @@
 //! Only those that mean something here, with the values they have here; like the kubelet's, it does
 //! not say its kind.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::Shared;
 use super::access::{ALLOWED_KEPT, REFUSED_KEPT, TOKEN_KEPT};
 use super::settings::Settings;
 use crate::node::image_gc::MINIMUM_AGE;
-use crate::node::pressure::HOLD;
+use crate::node::pressure::{HOLD, Threshold};
 use crate::node::{LEASE_SECONDS, OBSERVE_EVERY, REPORT_EVERY};
 use crate::pods::text::go_duration;
 use crate::pods::{CPU_PERIOD, LAST_BACK_OFF};
@@ -49,6 +50,12 @@ fn configuration(settings: &Settings, address: SocketAddr) -> Value {
         "nodeStatusReportFrequency": go_duration(REPORT_EVERY),
         "nodeLeaseDurationSeconds": LEASE_SECONDS,
         "evictionPressureTransitionPeriod": go_duration(HOLD),
+        "evictionHard": amounts(&settings.eviction.hard),
+        "evictionSoft": amounts(&settings.eviction.soft),
+        "evictionSoftGracePeriod": graces(&settings.eviction.soft),
+        "evictionMaxPodGracePeriod": settings.eviction.max_pod_grace.as_secs(),
+        "shutdownGracePeriod": go_duration(settings.shutdown.grace),
+        "shutdownGracePeriodCriticalPods": go_duration(settings.shutdown.critical),
         "imageMinimumGCAge": go_duration(MINIMUM_AGE),
         "imageGCHighThresholdPercent": settings.image_gc.high,
         "imageGCLowThresholdPercent": settings.image_gc.low,
@@ -70,10 +77,24 @@ fn configuration(settings: &Settings, address: SocketAddr) -> Value {
     })
 }
 
+fn amounts(thresholds: &[Threshold]) -> BTreeMap<&'static str, &str> {
+    let all = thresholds.iter();
+    all.map(|own| (own.signal.name(), own.text.as_str()))
+        .collect()
+}
+
+fn graces(thresholds: &[Threshold]) -> BTreeMap<&'static str, String> {
+    let all = thresholds.iter();
+    all.filter_map(|own| Some((own.signal.name(), go_duration(own.grace?))))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::node::machine::Machine;
+    use crate::node::pressure::Eviction;
+    use crate::pods::Periods;
 
     #[test]
     fn values_of_this_node() {
@@ -86,6 +107,17 @@ mod tests {
             max_pods: 42,
             pod_max_pids: None,
             image_gc: Default::default(),
+            eviction: Eviction::parse(
+                "memory.available<100Mi,nodefs.available<10%",
+                "memory.available<1Gi",
+                "memory.available=90s",
+                Duration::from_secs(30),
+            )
+            .unwrap(),
+            shutdown: Periods {
+                grace: Duration::from_secs(30),
+                critical: Duration::from_secs(10),
+            },
             cluster_dns: vec!["10.96.0.10".parse().unwrap()],
             cluster_domain: "cluster.local".into(),
         };
@@ -105,6 +137,18 @@ mod tests {
             ("/containerLogMaxSize", json!("10Mi")),
             ("/cpuCFSQuotaPeriod", json!("100ms")),
             ("/evictionPressureTransitionPeriod", json!("5m0s")),
+            (
+                "/evictionHard",
+                json!({"memory.available": "100Mi", "nodefs.available": "10%"}),
+            ),
+            ("/evictionSoft", json!({"memory.available": "1Gi"})),
+            (
+                "/evictionSoftGracePeriod",
+                json!({"memory.available": "1m30s"}),
+            ),
+            ("/evictionMaxPodGracePeriod", json!(30)),
+            ("/shutdownGracePeriod", json!("30s")),
+            ("/shutdownGracePeriodCriticalPods", json!("10s")),
             ("/authentication/anonymous/enabled", json!(false)),
             ("/authorization/mode", json!("Webhook")),
         ] {

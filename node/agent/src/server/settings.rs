@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use crate::node::image_gc::Thresholds;
 use crate::node::machine::Machine;
+use crate::node::pressure::Eviction;
+use crate::pods::Periods;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -18,6 +20,8 @@ pub struct Settings {
     pub max_pods: u32,
     pub pod_max_pids: Option<i64>,
     pub image_gc: Thresholds,
+    pub eviction: Eviction,
+    pub shutdown: Periods,
     pub cluster_dns: Vec<IpAddr>,
     pub cluster_domain: String,
 }

@@ -121,6 +121,8 @@ impl Kubelet {
                 },
                 max_pods: 110,
                 image_gc: Default::default(),
+                eviction: Default::default(),
+                shutdown: Default::default(),
                 pod_max_pids: None,
                 cluster_dns: vec![],
                 cluster_domain: "cluster.local".into(),

@@ -9,6 +9,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use vetch_agent::node::image_gc::Collector;
 use vetch_agent::node::machine::Machine;
+use vetch_agent::node::pressure::Pressure;
 use vetch_agent::node::{self, NodeConfig, NodeError};
 use vetch_network::{Network, NetworkConfig};
 use vetch_runtime::{Runtime, RuntimeConfig};
@@ -32,6 +35,8 @@ const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/lea
 struct Daemon {
     ready: watch::Receiver<bool>,
     tables: watch::Sender<Option<String>>,
+    short: watch::Sender<Pressure>,
+    down: watch::Sender<bool>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), NodeError>>,
 }
@@ -64,6 +69,8 @@ impl Daemon {
         .await
         .unwrap();
         let (tables, table_pressure) = watch::channel(None);
+        let (down, shutting_down) = watch::channel(false);
+        let (short, pressure) = watch::channel(Pressure::default());
         let config = NodeConfig {
             name: "n1".into(),
             ips: vec![IP.into()],
@@ -75,7 +82,14 @@ impl Daemon {
             }],
             kubelet_port: 10250,
             max_pods: 110,
-            image_gc: Default::default(),
+            eviction: Default::default(),
+            pressure,
+            shutting_down,
+            images: Arc::new(Collector::new(
+                runtime.clone(),
+                root_dir.clone(),
+                Default::default(),
+            )),
             machine: Machine::read(&root_dir, &cgroup_root).unwrap(),
             root_dir,
             cgroup_root,
@@ -94,6 +108,8 @@ impl Daemon {
         Daemon {
             ready,
             tables,
+            short,
+            down,
             stop,
             task,
         }
@@ -190,6 +206,25 @@ fn a_node_registers_gets_its_network_and_stays_alive() {
         assert_eq!(tables["status"], "True");
         let why = tables["message"].as_str().unwrap();
         assert!(why.ends_with("FLOWS 120 of 128"), "{why}");
+        assert_eq!(condition(&node, "DiskPressure")["status"], "False");
+        daemon.short.send_replace(Pressure {
+            disk: true,
+            ..Pressure::default()
+        });
+        // Reported before the next round of ten seconds.
+        let told = |node: &Value| condition(node, "DiskPressure")["status"] == "True";
+        let node = api.until(NODE, "disk pressure", told).await;
+        let why = &condition(&node, "DiskPressure")["reason"];
+        assert_eq!(why, "KubeletHasDiskPressure");
+        assert_eq!(condition(&node, "MemoryPressure")["status"], "False");
+        daemon.down.send_replace(true);
+        let node = api
+            .until(NODE, "not ready", |node| ready(node, "False"))
+            .await;
+        let why = &condition(&node, "Ready")["message"];
+        assert_eq!(why, "node is shutting down");
+        daemon.down.send_replace(false);
+        api.until(NODE, "Ready", |node| ready(node, "True")).await;
         let mut ready = daemon.ready.clone();
         ready.wait_for(|ready| *ready).await.unwrap();
 

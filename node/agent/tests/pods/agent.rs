@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use vetch_agent::pods::{self, PodsConfig};
+use vetch_agent::node::image_gc::Collector;
+use vetch_agent::node::machine::Machine;
+use vetch_agent::node::pressure::{Eviction, Place, Pressure};
+use vetch_agent::pods::{self, EvictionConfig, PodsConfig, Shutdown};
 use vetch_network::{Network, NetworkConfig};
 use vetch_runtime::{Runtime, RuntimeConfig};
 
@@ -30,6 +35,21 @@ impl Agent {
     }
 
     pub async fn start_without_network(lab: &Lab, cluster: &Cluster) -> Agent {
+        // However full this machine is.
+        let never = Eviction::parse("", "", "", Duration::ZERO).unwrap();
+        Agent::start_with(lab, cluster, never).await
+    }
+
+    pub async fn start_with(lab: &Lab, cluster: &Cluster, eviction: Eviction) -> Agent {
+        Agent::start_so(lab, cluster, eviction, Shutdown::never()).await
+    }
+
+    pub async fn start_so(
+        lab: &Lab,
+        cluster: &Cluster,
+        eviction: Eviction,
+        ending: Shutdown,
+    ) -> Agent {
         let runtime = Runtime::open(RuntimeConfig {
             root_dir: lab.path("root"),
             run_dir: lab.run_dir().to_owned(),
@@ -74,6 +94,22 @@ impl Agent {
             capacity: BTreeMap::new(),
             pod_max_pids: None,
             missing_controllers: runtime.missing_controllers(),
+            eviction: EvictionConfig {
+                thresholds: eviction,
+                place: Place {
+                    machine: Machine::default(),
+                    root_dir: lab.path("root"),
+                    cgroup_root: lab.cgroup.clone(),
+                },
+                images: Arc::new(Collector::new(
+                    runtime.clone(),
+                    lab.path("root"),
+                    Default::default(),
+                )),
+                pressure: watch::Sender::new(Pressure::default()),
+                every: Duration::from_millis(100),
+            },
+            shutdown: ending,
             probes: pods::ProbeNumbers::default(),
         };
         let (network_ready, receiver) = watch::channel(false);

@@ -90,7 +90,8 @@ impl Cluster {
     }
 
     async fn make_node(&self) {
-        let resources = json!({"cpu": "4", "memory": "4Gi", "pods": "110"});
+        let resources =
+            json!({"cpu": "4", "memory": "4Gi", "ephemeral-storage": "10Gi", "pods": "110"});
         let node: Node = serde_json::from_value(json!({
             "metadata": {"name": NODE, "labels": {"zone": "a"}},
             "status": {"capacity": resources, "allocatable": resources},

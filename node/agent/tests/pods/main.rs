@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod ends;
 mod ephemeral;
+mod evictions;
 mod failures;
 mod image;
 mod lab;

@@ -46,6 +46,7 @@ fn a_node_that_lacks_everything() {
             pids: true,
         },
         network_problem: Some("no podCIDR"),
+        shutting_down: false,
         missing_controllers: &["cpu".to_owned(), "memory".to_owned()],
         device_problem: Some("the kernel does not take the program"),
         table_pressure: Some("FLOWS 120 of 128"),
@@ -62,6 +63,24 @@ fn a_node_that_lacks_everything() {
             "Ready=False KubeletNotReady: container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:no podCIDR",
         ]
     );
+}
+
+#[test]
+fn a_node_on_its_way_down() {
+    let last = |health: &Health<'_>| shown(&conditions(health, &[], at(1))).pop();
+    let down = Health {
+        shutting_down: true,
+        ..Health::default()
+    };
+    let want = "Ready=False KubeletNotReady: node is shutting down";
+    assert_eq!(last(&down).as_deref(), Some(want));
+    let both = Health {
+        network_problem: Some("none"),
+        ..down
+    };
+    let want = "Ready=False KubeletNotReady: [container runtime network not ready: NetworkReady=false \
+                reason:NetworkPluginNotReady message:none, node is shutting down]";
+    assert_eq!(last(&both).as_deref(), Some(want));
 }
 
 #[test]

@@ -7,6 +7,7 @@ fn fixed() -> Fixed {
         ips: vec!["172.30.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
         kubelet_port: 10250,
         max_pods: 110,
+        eviction: Eviction::default(),
         machine: Machine {
             cpus: 2,
             memory_bytes: 4 << 30,

@@ -48,7 +48,7 @@ pub fn kept_away(pod: &Pod, node: &Node) -> Option<Verdict> {
     })
 }
 
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
     let effect = given(&toleration.effect).is_none_or(|effect| effect == taint.effect);
     let key = given(&toleration.key).is_none_or(|key| key == taint.key);

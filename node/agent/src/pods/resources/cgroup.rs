@@ -138,7 +138,8 @@ pub fn pod_requests(pod: &Pod) -> ResourceList {
     total(pod, |resources| resources.requests.as_ref())
 }
 
-fn pod_limits(pod: &Pod) -> ResourceList {
+/// The sum of what containers may have, in the same way.
+pub fn pod_limits(pod: &Pod) -> ResourceList {
     total(pod, |resources| resources.limits.as_ref())
 }
 

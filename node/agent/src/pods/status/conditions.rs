@@ -46,7 +46,11 @@ pub fn all(inputs: &Inputs<'_>, phase: &str, statuses: &[&ContainerStatus]) -> V
         containers_ready,
         Finding::new("PodScheduled", true),
     ];
-    let own = findings.map(|finding| condition(inputs, finding));
+    let disrupted = inputs.disruption.map(|message| {
+        Finding::new("DisruptionTarget", true).because("TerminationByKubelet", message.to_owned())
+    });
+    let own = findings.into_iter().chain(disrupted);
+    let own = own.map(|finding| condition(inputs, finding));
     resizing(inputs).into_iter().chain(own).collect()
 }
 

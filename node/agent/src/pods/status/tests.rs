@@ -17,6 +17,7 @@ struct Case {
     resizing: Resizing,
     terminal: bool,
     verdict: Option<Verdict>,
+    disruption: Option<&'static str>,
     now: Timestamp,
 }
 
@@ -33,6 +34,7 @@ impl Case {
             resizing: Resizing::default(),
             terminal: false,
             verdict: None,
+            disruption: None,
             now: at(5000),
         }
     }
@@ -52,6 +54,7 @@ impl Case {
             sandbox_ready: true,
             terminal: self.terminal,
             verdict: self.verdict.as_ref(),
+            disruption: self.disruption,
             now: self.now,
         })
     }
@@ -513,4 +516,32 @@ fn readiness_gates() {
             .unwrap_or_default();
         assert_eq!(message, want);
     }
+}
+
+#[test]
+fn a_pod_that_the_node_ends_says_so_while_it_ends() {
+    let running = vec![container("app", 0, State::Running)];
+    let mut case = Case::new(app(json!({})), running);
+    let kind = "DisruptionTarget".to_owned();
+    let has = |case: &Case| {
+        let all = conditions(&case.json());
+        all.into_iter().find(|(own, _, _)| *own == kind)
+    };
+    assert_eq!(has(&case), None);
+    case.verdict = Some(Verdict {
+        reason: "Evicted".to_owned(),
+        message: "The node was low on resource: memory. ".to_owned(),
+    });
+    case.disruption = Some("The node was low on resource: memory. ");
+    let told = (
+        kind.clone(),
+        "True".to_owned(),
+        "TerminationByKubelet".to_owned(),
+    );
+    assert_eq!(has(&case), Some(told.clone()));
+    assert_eq!(case.json()["phase"], "Running");
+    case.terminal = true;
+    assert_eq!(has(&case), Some(told));
+    assert_eq!(case.json()["phase"], "Failed");
+    assert_eq!(case.json()["reason"], "Evicted");
 }

@@ -1,10 +1,11 @@
 //! Where a worker hears of its pod.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
+
+use crate::pods::sentence::Sentence;
 
 #[derive(Clone, Debug)]
 pub enum Update {
@@ -18,8 +19,8 @@ pub struct Inbox {
     update: Mutex<Option<Update>>,
     /// Of a static pod: its mirror, if there is one now.
     mirror: Mutex<Option<Option<Arc<Pod>>>>,
-    /// The pod goes for another one.
-    preempted: AtomicBool,
+    /// The pod is to end.
+    sentence: Mutex<Option<Sentence>>,
     /// Notified at anything that is worth a look.
     pub waker: Arc<Notify>,
 }
@@ -38,13 +39,17 @@ impl Inbox {
         held.take()
     }
 
-    pub fn preempt(&self) {
-        self.preempted.store(true, Ordering::Relaxed);
+    /// The first one counts.
+    pub fn sentence(&self, sentence: Sentence) {
+        let mut held = self.sentence.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get_or_insert(sentence);
+        drop(held);
         self.wake();
     }
 
-    pub fn take_preempted(&self) -> bool {
-        self.preempted.swap(false, Ordering::Relaxed)
+    pub fn take_sentence(&self) -> Option<Sentence> {
+        let mut held = self.sentence.lock().unwrap_or_else(PoisonError::into_inner);
+        held.take()
     }
 
     /// What the API server has of a static pod.

@@ -11,7 +11,7 @@ use super::{Stage, Update, Worker};
 use crate::pods::sources::references;
 use crate::pods::static_pods::is_static;
 use crate::pods::status::{self, Waiting};
-use crate::pods::{addresses, preempt, spec, termination};
+use crate::pods::{addresses, spec, termination};
 
 impl Worker {
     /// Before anything else: whether the node takes the pod.
@@ -40,6 +40,7 @@ impl Worker {
             }
         }
         if !over {
+            self.context.runs(&self.pod);
             self.follow_objects();
         }
     }
@@ -70,18 +71,23 @@ impl Worker {
                 self.removed = true;
             }
         }
-        if self.inbox.take_preempted() && self.stage == Stage::Running {
-            let verdict = preempt::verdict();
+        if let Some(sentence) = self.inbox.take_sentence()
+            && self.stage == Stage::Running
+        {
+            let verdict = &sentence.verdict;
             let teller = self.context.recorder.pod(&self.pod);
             teller.warning(verdict.reason.clone(), verdict.message.clone());
-            self.verdict = Some(verdict);
+            self.verdict = Some(sentence.verdict);
+            self.disruption = sentence.disruption;
+            self.most_grace = sentence.grace;
             self.waiting.clear();
             self.leave_running();
         }
         if let Some(mirror) = self.inbox.take_mirror() {
             self.take_mirror(mirror.as_deref());
         }
-        let grace = termination::pod_grace(&self.pod);
+        let own = termination::pod_grace(&self.pod);
+        let grace = self.most_grace.map_or(own, |most| own.min(most));
         self.grace.send_if_modified(|known| {
             let shorter = grace < *known || self.stage == Stage::Running;
             let different = *known != grace && shorter;
@@ -107,8 +113,11 @@ impl Worker {
         let known = references(&self.pod);
         self.pod = self.resize.take(pod);
         // An ephemeral container may use others.
-        if self.stage == Stage::Running && references(&self.pod) != known {
-            self.follow_objects();
+        if self.stage == Stage::Running {
+            self.context.runs(&self.pod);
+            if references(&self.pod) != known {
+                self.follow_objects();
+            }
         }
     }
 
@@ -126,6 +135,7 @@ impl Worker {
 
     pub(super) fn leave_running(&mut self) {
         self.stage = Stage::Ending;
+        self.context.ends(spec::uid(&self.pod));
         self.jobs.stop_building();
     }
 
@@ -243,6 +253,7 @@ impl Worker {
             sandbox_ready,
             terminal,
             verdict: self.verdict.as_ref(),
+            disruption: self.disruption.as_deref(),
             now,
         });
         self.writer.set(&self.status);
