@@ -134,9 +134,10 @@ async fn run(options: Serve) -> Result<()> {
 
     let scheduler = vetch_server::client(&router, "system:kube-scheduler", &[]);
     let controllers = vetch_server::client(&router, "system:kube-controller-manager", &[]);
+    let node_masks = options.node_masks();
     let controllers_config = ControllersConfig {
         pod_cidrs: options.pod_cidr,
-        node_masks: options.node_masks.into(),
+        node_masks,
         root_ca_pem: certificates.pki().ca_pem().to_owned(),
         node_monitor_grace_period: options.node_monitor_grace_period,
         load_balancer_pool: options.load_balancer_pool,

@@ -137,8 +137,21 @@ pub struct Serve {
         default_value = "10.244.0.0/16"
     )]
     pub pod_cidr: Vec<IpNet>,
-    #[command(flatten)]
-    pub node_masks: NodeMaskArgs,
+    // As kube-controller-manager's flags of these names, and not in a struct of their own: clap takes an optional one that
+    // has another within for one that is never there.
+    /// Prefix length of a node's range; not for dual-stack [default: as for the network's family]
+    #[arg(
+        long,
+        env = "VETCH_NODE_CIDR_MASK_SIZE",
+        conflicts_with_all = ["node_cidr_mask_size_ipv4", "node_cidr_mask_size_ipv6"]
+    )]
+    pub node_cidr_mask_size: Option<u8>,
+    /// Prefix length of a node's IPv4 range [default: 24]
+    #[arg(long, env = "VETCH_NODE_CIDR_MASK_SIZE_IPV4")]
+    pub node_cidr_mask_size_ipv4: Option<u8>,
+    /// Prefix length of a node's IPv6 range [default: 64]
+    #[arg(long, env = "VETCH_NODE_CIDR_MASK_SIZE_IPV6")]
+    pub node_cidr_mask_size_ipv6: Option<u8>,
     /// How long a node may be silent before it counts as lost, e.g. 40s.
     #[arg(long, env = "VETCH_NODE_MONITOR_GRACE_PERIOD", value_parser = seconds, default_value = "40s")]
     pub node_monitor_grace_period: Duration,
@@ -157,30 +170,12 @@ pub struct Serve {
     pub cluster_name: String,
 }
 
-/// As kube-controller-manager's flags of these names.
-#[derive(Debug, Args)]
-pub struct NodeMaskArgs {
-    /// Prefix length of a node's range; not for dual-stack [default: as for the network's family]
-    #[arg(
-        long,
-        env = "VETCH_NODE_CIDR_MASK_SIZE",
-        conflicts_with_all = ["node_cidr_mask_size_ipv4", "node_cidr_mask_size_ipv6"]
-    )]
-    pub node_cidr_mask_size: Option<u8>,
-    /// Prefix length of a node's IPv4 range [default: 24]
-    #[arg(long, env = "VETCH_NODE_CIDR_MASK_SIZE_IPV4")]
-    pub node_cidr_mask_size_ipv4: Option<u8>,
-    /// Prefix length of a node's IPv6 range [default: 64]
-    #[arg(long, env = "VETCH_NODE_CIDR_MASK_SIZE_IPV6")]
-    pub node_cidr_mask_size_ipv6: Option<u8>,
-}
-
-impl From<NodeMaskArgs> for NodeMasks {
-    fn from(args: NodeMaskArgs) -> Self {
-        Self {
-            any: args.node_cidr_mask_size,
-            ipv4: args.node_cidr_mask_size_ipv4,
-            ipv6: args.node_cidr_mask_size_ipv6,
+impl Serve {
+    pub fn node_masks(&self) -> NodeMasks {
+        NodeMasks {
+            any: self.node_cidr_mask_size,
+            ipv4: self.node_cidr_mask_size_ipv4,
+            ipv6: self.node_cidr_mask_size_ipv6,
         }
     }
 }
@@ -285,7 +280,7 @@ mod tests {
         let serve = parsed.unwrap().serve.unwrap();
         assert_eq!(serve.service_cidr.len(), 2);
         assert_eq!(serve.pod_cidr.len(), 2);
-        assert_eq!(serve.node_masks.node_cidr_mask_size_ipv6, Some(72));
+        assert_eq!(serve.node_masks().ipv6, Some(72));
         let both = format!("{line} --node-cidr-mask-size 24");
         assert!(Options::try_parse_from(both.split_whitespace()).is_err());
         assert_eq!(serve.load_balancer_pool.len(), 2);
