@@ -83,6 +83,7 @@ fn start_logging() {
 }
 
 async fn run(options: Serve) -> Result<()> {
+    let node_masks = options.node_masks();
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone()));
 
@@ -134,7 +135,6 @@ async fn run(options: Serve) -> Result<()> {
 
     let scheduler = vetch_server::client(&router, "system:kube-scheduler", &[]);
     let controllers = vetch_server::client(&router, "system:kube-controller-manager", &[]);
-    let node_masks = options.node_masks();
     let controllers_config = ControllersConfig {
         pod_cidrs: options.pod_cidr,
         node_masks,
