@@ -344,7 +344,7 @@ fn configuration_reaches_the_container() -> Result<()> {
     let mut manifest = pod(
         "configured",
         "echo $GREETING $WORD $(cat /etc/settings/greeting) $(cat /etc/hidden/word) $POD_IP; \
-         hostname; grep -c configured /etc/hosts; id -u; \
+         hostname; grep -c \"^$POD_IP[[:space:]]\" /etc/hosts; id -u; \
          ls /var/run/secrets/kubernetes.io/serviceaccount | tr '\\n' ' '",
     );
     manifest["spec"]["restartPolicy"] = json!("Never");

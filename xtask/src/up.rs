@@ -64,13 +64,16 @@ pub fn start(steps: &Steps, cluster: &Cluster, args: &UpArgs) -> Result<State> {
     if args.fresh {
         steps.run("Forget what was there", |_| down::everything(cluster, true))?;
     }
-    let state = steps.run("Make the nodes' namespaces and network", |_| {
-        place(cluster, args)
+    let (state, choosing) = steps.run("Make the nodes' namespaces and network", |_| {
+        let choosing = choosing()?;
+        Ok((place(cluster, args)?, choosing))
     })?;
     steps.run("Start etcd", |_| start_etcd(cluster, &state))?;
     steps.run("Start the control plane", |_| {
         start_control(cluster, &state)
     })?;
+    // Its ports are seen to be taken now.
+    drop(choosing);
     steps.run("Give the nodes the echo image", |_| {
         import_images(cluster, &state)
     })?;
@@ -83,11 +86,14 @@ pub fn start(steps: &Steps, cluster: &Cluster, args: &UpArgs) -> Result<State> {
     Ok(state)
 }
 
-fn place(cluster: &Cluster, args: &UpArgs) -> Result<State> {
-    // Two clusters that start at once would find the same networks free.
-    let _choosing = Flock::lock(File::open("/run")?, FlockArg::LockExclusive)
+/// Two clusters that start at once would find the same networks and ports free.
+fn choosing() -> Result<Flock<File>> {
+    Flock::lock(File::open("/run")?, FlockArg::LockExclusive)
         .map_err(|(_, errno)| errno)
-        .context("lock /run")?;
+        .context("lock /run")
+}
+
+fn place(cluster: &Cluster, args: &UpArgs) -> Result<State> {
     let before = State::load(&cluster.paths.state())?;
     let state = choose(cluster, args, before.as_ref())?;
     for dir in [cluster.paths.data.clone(), cluster.paths.logs()] {
