@@ -120,7 +120,7 @@ async fn nodes_get_both_families_and_old_ones_keep_what_they_have() {
         "{first}"
     );
     assert!(
-        both[1].starts_with("fd00:9:0:") && both[1].ends_with("/64"),
+        both[1].starts_with("fd00:9:") && both[1].ends_with("/64"),
         "{both:?}"
     );
     assert_eq!(cidrs("old").await.1, ["10.9.0.0/24"]);

@@ -110,9 +110,10 @@ fn a_full_disk_ends_pods_but_critical_ones() {
         let mut modest = app("exec sleep 3600");
         modest["containers"][0]["resources"] =
             json!({"requests": {"ephemeral-storage": "10Mi"}});
+        let mut own = app("exec sleep 3600");
+        own["terminationGracePeriodSeconds"] = json!(1);
         let manifest = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "own"},
-            "spec": app("exec sleep 3600"),
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "own"}, "spec": own,
         });
         let path = lab.path("manifests").join("own.json");
         std::fs::write(&path, manifest.to_string()).unwrap();
