@@ -160,7 +160,7 @@ async fn pods_have_both_families_at_once() {
         assert_eq!(tcp(&a, &a, a_ips[at]), a_ips[at], "a pod reaches itself");
     }
     // Nobody was waited for, and no router is listened to on either side.
-    let addresses = a.run(|| fs::read_to_string("/proc/net/if_inet6").unwrap());
+    let addresses = a.run(|| fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap());
     let tentative = |line: &str| {
         const TENTATIVE: u8 = 0x40;
         let flags = line.split_whitespace().nth(4).unwrap();
