@@ -90,3 +90,4 @@ pub use stats::{
     ProcessUsage, Rates, SandboxUsage, Stall, Throttling, Usage, disk_usage, link_usage,
 };
 pub use types::*;
+pub use vetch_shim::resolve;

@@ -7,6 +7,7 @@
 pub mod fuzz;
 pub mod lines;
 pub mod protocol;
+pub mod resolve;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;

@@ -115,6 +115,9 @@ fn nothing_is_decided_before_all_is_known() {
     scheduler.observe(Input::Node(Watched::InitDone));
     scheduler.observe(Input::Namespace(Watched::InitDone));
     scheduler.observe(Input::Service(Watched::InitDone));
+    scheduler.observe(Input::Claim(Watched::InitDone));
+    scheduler.observe(Input::Volume(Watched::InitDone));
+    scheduler.observe(Input::Class(Watched::InitDone));
     scheduler.observe(Input::Pod(Watched::InitApply(read(pod_object(
         "p",
         json!({}),

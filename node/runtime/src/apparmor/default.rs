@@ -70,6 +70,6 @@ mod tests {
         for rule in rules {
             assert!(rule.ends_with(','), "{rule}");
         }
-        assert!(!super::text(false).contains("abi"));
+        assert!(super::text(false).starts_with("profile vetch-default "));
     }
 }

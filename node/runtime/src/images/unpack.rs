@@ -22,11 +22,12 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags, chmodat, chownat,
-    fchmod, fchown, fsetxattr, linkat, makedev, mkdirat, mknodat, openat, openat2, statat,
-    symlinkat, unlinkat, utimensat,
+    fchmod, fchown, fsetxattr, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat,
+    unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
+use vetch_shim::resolve::openat2;
 
 use bounded::Bounded;
 use metadata::{Metadata, times};

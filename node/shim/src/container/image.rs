@@ -5,9 +5,10 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags, open_tree, unmount};
 use vetch_shim::protocol::ImageTree;
+use vetch_shim::resolve::openat2;
 
 use super::{mounts, overlay};
 use crate::failure::{Context, Failure};

@@ -12,7 +12,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, FileKeySelector};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use vetch_runtime::resolve::openat2;
 
 use crate::pods::volumes::MountedVolumes;
 
@@ -121,7 +122,13 @@ fn read(volume: &Path, path: &str) -> io::Result<String> {
     // A pipe has no end to wait for.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = File::from(openat2(&root, path, flags, Mode::empty(), resolve)?);
+    let file = File::from(openat2(
+        &root,
+        path.as_ref(),
+        flags,
+        Mode::empty(),
+        resolve,
+    )?);
     let meta = file.metadata()?;
     if !meta.is_file() || meta.len() > LARGEST {
         return Err(io::Error::other("no file of variables, or a too large one"));

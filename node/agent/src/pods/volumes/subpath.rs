@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat};
 use rustix::io::Errno;
 use rustix::mount::mount_bind;
+use vetch_runtime::resolve::openat2;
 
 use super::{VolumeError, mounts};
 
