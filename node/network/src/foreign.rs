@@ -55,6 +55,11 @@ impl Attachment {
         format!("cni-{hex}")
     }
 
+    /// The namespace, as this process finds it without its caller.
+    pub(crate) fn place(&self) -> PathBuf {
+        visible(&self.netns).unwrap_or_else(|| self.netns.clone())
+    }
+
     fn pair(&self) -> Pair {
         Pair::named(&self.id(), &self.ifname)
     }

@@ -255,7 +255,11 @@ impl Network {
         netns: &Path,
         wanted: Wanted,
     ) -> Result<PodAddresses, Error> {
-        let place = netns.to_owned();
+        // Where it is found later on.
+        let place = match &wanted.foreign {
+            Some(attachment) => attachment.place(),
+            None => netns.to_owned(),
+        };
         let options = wanted.options.clone();
         let pair = Pair::named(sandbox_id, wanted.ifname());
         let netns = Netns::open(netns)?;

@@ -91,7 +91,11 @@ impl PodMtu {
                 continue;
             }
             // The host's side last: it says whether the other is done.
-            let pod = Netns::open(&netns)?.netlink()?;
+            // One of another runtime's may be where nobody finds it any more.
+            let Ok(open) = Netns::open(&netns) else {
+                continue;
+            };
+            let pod = open.netlink()?;
             if let Some(link) = link::by_name(&pod, &ifname).await? {
                 link::set_up(&pod, link.index, Some(mtu)).await?;
             }
