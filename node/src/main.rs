@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Some(Command::Status(args)) => status::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Cri(args)) => daemon::cri(args),
+        Some(Command::Cni(args)) => daemon::cni(args),
         Some(Command::Cleanup(args)) => cleanup::main(&args),
     };
     match outcome {

@@ -35,6 +35,13 @@ impl Calls {
         }
     }
 
+    /// Ends what was ended while nobody answered; what fails is tried again before the next ADD.
+    pub async fn catch_up(&self) {
+        if let Err(failure) = self.end_marked().await {
+            warn!(error = %failure, "what was ended without a daemon is not ended yet");
+        }
+    }
+
     async fn add(&self, asked: AddRequest, root: Option<PathBuf>) -> Result<AddReply, Failure> {
         let attachment = request::attachment(asked.attachment)?;
         let ips = request::ips(&asked.ips)?;

@@ -28,6 +28,8 @@ use vetch_network::Network;
 
 use calls::Calls;
 
+pub use vetch_cni_proto::RECORDS;
+
 #[derive(Clone, Debug)]
 pub struct CniConfig {
     /// The node's: the socket is in it, and its plugins are told so.
@@ -80,7 +82,10 @@ pub async fn run(
         let path = written.map_err(|(path, source)| Error::Configuration { path, source })?;
         info!(path = %path.display(), "the network is offered to runtimes");
     }
-    let calls = CniServer::new(Calls::new(network, config.serves_host_ports));
+    let calls = Calls::new(network, config.serves_host_ports);
+    // Until now nobody listened.
+    calls.catch_up().await;
+    let calls = CniServer::new(calls);
     let served = tonic::transport::Server::builder()
         .add_service(calls)
         .serve_with_incoming(UnixListenerStream::new(listener));
