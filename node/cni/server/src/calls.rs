@@ -55,6 +55,8 @@ impl Calls {
         // Again, by itself: the others may have been looked at before it was marked.
         let ended = self.network.end_marked(&id).await;
         ended.map_err(|error| failure(&error))?;
+        // A plugin that was killed is found no more, so its ADD comes to nothing even where the DEL after
+        // it was quicker.
         let netns = seen_from(root.as_deref(), &attachment.netns);
         let (container, ifname) = (attachment.container_id.clone(), attachment.ifname.clone());
         let attached = self
