@@ -77,6 +77,7 @@ pub struct PodRef {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     pub namespace: String,
+    /// On its node: of a static pod not its mirror's.
     pub uid: String,
     pub labels: Arc<Labels>,
     pub ips: Vec<IpAddr>,

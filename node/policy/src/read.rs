@@ -121,6 +121,9 @@ fn port(port: &NetworkPolicyPort) -> PortSpec {
     PortSpec { protocol, port }
 }
 
+/// On a mirror: the uid that its static pod has on its node, where the mirror's own means nothing.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 impl Pod {
     pub fn read(pod: &core::Pod) -> Self {
         let spec = pod.spec.as_ref();
@@ -135,9 +138,14 @@ impl Pod {
             .map(|ip: IpAddr| ip.to_canonical())
             .collect();
         let metadata = &pod.metadata;
+        let annotations = metadata.annotations.as_ref();
+        let mirrored = annotations.and_then(|annotations| annotations.get(MIRROR));
         Self {
             namespace: metadata.namespace.clone().unwrap_or_default(),
-            uid: metadata.uid.clone().unwrap_or_default(),
+            uid: mirrored
+                .or(metadata.uid.as_ref())
+                .cloned()
+                .unwrap_or_default(),
             labels: Arc::new(metadata.labels.clone().unwrap_or_default()),
             ips: ips.into_iter().collect(),
             node: spec

@@ -304,6 +304,23 @@ fn pods_are_held_once_they_are_known() {
 }
 
 #[test]
+fn a_static_pod_is_known_by_its_mirror() {
+    let mut cluster = cluster(json!({}));
+    let mut mirror = pod("one", "server", SERVER, 8080);
+    mirror["metadata"]["uid"] = json!("the mirror's");
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "the static pod's"});
+    cluster.pods[0] = read(mirror);
+    let mut world = cluster.world();
+    let server: IpAddr = SERVER.parse().unwrap();
+    for (uid, known) in [("the static pod's", true), ("the mirror's", false)] {
+        let owner = world.local.get_mut(&server).unwrap().as_mut().unwrap();
+        owner.uid = uid.into();
+        let is_held = compile(&world).pods[&server] != Held::Pending;
+        assert_eq!(is_held, known, "{uid}");
+    }
+}
+
+#[test]
 fn an_address_is_the_later_pods() {
     let rule = json!({"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]});
     let mut cluster = cluster(json!({"ingress": [rule]}));
