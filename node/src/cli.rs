@@ -68,6 +68,9 @@ pub enum Command {
     /// Makes this machine a node of a cluster: fetches who the cluster is, asks it for a certificate,
     /// writes the daemon's settings and starts it. Can be repeated
     Join(JoinArgs),
+    /// Only the pod network, behind the socket of the CNI plugin vetch-cni: for the pods of another
+    /// runtime
+    Cni(CniArgs),
     /// Ends a node whose daemon is stopped: kills its pods and removes all it left on the machine
     Cleanup(CleanupArgs),
 }
@@ -241,6 +244,42 @@ pub struct CriArgs {
     pub places: Places,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+}
+
+/// A pod network without a node: the runtimes that run its plugin say which pods there are.
+#[derive(Debug, Args)]
+pub struct CniArgs {
+    /// An address of this node by which other nodes reach it; of each family, with the main one first
+    #[arg(
+        long,
+        value_name = "IP",
+        env = "VETCH_NODE_IP",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub node_ip: Vec<IpAddr>,
+    /// Where pods get their addresses from, one of each family
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "VETCH_POD_CIDR",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub pod_cidr: Vec<IpNet>,
+    /// The plugin's socket and the records of addresses; a tmpfs, so that a reboot empties it
+    #[arg(long, env = "VETCH_RUN_DIR", default_value = "/run/vetch")]
+    pub run_dir: PathBuf,
+    #[command(flatten)]
+    pub conf: CniConf,
+}
+
+#[derive(Debug, Args)]
+pub struct CniConf {
+    /// Write 10-vetch.conflist there, by which runtimes run the plugin vetch-cni; most look in
+    /// /etc/cni/net.d [default: nowhere]
+    #[arg(long, value_name = "DIR", env = "VETCH_CNI_CONF_DIR")]
+    pub cni_conf_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -451,6 +490,8 @@ pub struct DaemonArgs {
         value_delimiter = ','
     )]
     pub non_masquerade_cidr: Vec<IpNet>,
+    #[command(flatten)]
+    pub cni: CniConf,
     /// Labels of the Node object: key=value,…
     #[arg(long, value_name = "LABELS", env = "VETCH_NODE_LABELS", value_delimiter = ',', value_parser = label)]
     pub node_labels: Vec<(String, String)>,
@@ -1000,6 +1041,19 @@ mod tests {
             panic!("{cri:?}");
         };
         assert_eq!((args.pod_cidr.len(), args.runtime.cri_socket), (2, None));
+        let cni = [
+            "vetch-node",
+            "cni",
+            "--node-ip",
+            "10.0.0.1",
+            "--pod-cidr",
+            "10.1.0.0/24",
+        ];
+        assert!(parse(&cni[..4]).unwrap_err().contains("--pod-cidr"));
+        let Some(Command::Cni(args)) = parse(&cni).unwrap().command else {
+            panic!("{cni:?}");
+        };
+        assert_eq!(args.conf.cni_conf_dir, None, "nothing unless asked");
         let cli = parse(&["vetch-node", "cleanup", "--run-dir", "/r"]).unwrap();
         let Some(Command::Cleanup(args)) = cli.command else {
             panic!("{cli:?}");

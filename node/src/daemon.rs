@@ -16,7 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use tracing::info;
 use vetch_join::Managed;
 
-use crate::cli::{CriArgs, DaemonArgs, Places};
+use crate::cli::{CniArgs, CriArgs, DaemonArgs, Places};
 use crate::{cgroup, check, filesystems, logging, mount_namespace};
 
 pub fn main(mut args: DaemonArgs) -> Result<()> {
@@ -60,6 +60,23 @@ pub fn cri(args: CriArgs) -> Result<()> {
     check::node_ips(&args.node_ip)?;
     let ready = prepare(&args.places, &[])?;
     block_on(parts::run_cri(args, ready.places.clone(), shim))
+}
+
+/// The pod network alone, behind the CNI plugin's socket. It stays in the mount namespace of whoever
+/// starts it: it mounts nothing, and has no cgroup.
+pub fn cni(args: CniArgs) -> Result<()> {
+    check::root()?;
+    check::node_ips(&args.node_ip)?;
+    logging::start();
+    let run_dir = std::path::absolute(&args.run_dir)
+        .with_context(|| format!("the path {}", args.run_dir.display()))?;
+    let _lock = lock(&run_dir)?;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        "vetch-node starts with its network alone"
+    );
+    block_on(parts::run_cni(args, run_dir))
 }
 
 /// What must be so before there is a thread, and as long as the daemon lives.
@@ -176,7 +193,7 @@ pub fn namespace_path(places: &Places) -> PathBuf {
 
 /// On the run directory: addresses belong to sandboxes, which a reboot ends.
 pub fn network_dir(places: &Places) -> PathBuf {
-    places.run_dir.join("network")
+    places.run_dir.join(vetch_cni_server::RECORDS)
 }
 
 fn enter_namespace(places: &Places) -> Result<bool> {

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Cri(args)) => daemon::cri(args),
         Some(Command::Join(args)) => join::main(&args),
+        Some(Command::Cni(args)) => daemon::cni(args),
         Some(Command::Cleanup(args)) => cleanup::main(&args),
     };
     match outcome {

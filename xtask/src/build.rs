@@ -43,10 +43,18 @@ pub fn install(steps: &Steps, needs: &[apt::Need]) -> Result<()> {
 
 pub fn everything(steps: &Steps, tree: &Tree, wanted: Wanted) -> Result<()> {
     ebpf(tree)?;
-    steps.run("Build the pods' supervisor", |step| {
+    steps.run("Build the pods' supervisor and the CNI plugin", |step| {
         tools::run(
             step,
-            cargo(tree).args(["build", "--profile", "shim", "--package", "vetch-shim"]),
+            cargo(tree).args([
+                "build",
+                "--profile",
+                "shim",
+                "--package",
+                "vetch-shim",
+                "--package",
+                "vetch-cni",
+            ]),
         )
     })?;
     steps.run("Build the echo server", |step| {

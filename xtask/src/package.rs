@@ -21,6 +21,8 @@ struct Package {
     summary: &'static str,
     /// Its own program comes first.
     programs: &'static [&'static str],
+    /// Where runtimes look for CNI plugins.
+    cni_plugins: &'static [&'static str],
     depends: &'static str,
     /// What apt brings with it unless told otherwise.
     recommends: &'static str,
@@ -33,6 +35,7 @@ const NODE: Package = Package {
     name: "vetch-node",
     summary: "Node daemon of Vetch: pods from kernel parts, Services by eBPF",
     programs: &["vetch-node", "vetch-shim"],
+    cni_plugins: &["vetch-cni"],
     // Images are pulled from registries that show certificates.
     depends: "libc6 (>= 2.36), libgcc-s1, ca-certificates",
     recommends: "",
@@ -44,6 +47,7 @@ const CONTROL: Package = Package {
     name: "vetch-control",
     summary: "Control plane of Vetch: API server, scheduler and controllers over etcd",
     programs: &["vetch-control"],
+    cni_plugins: &[],
     depends: "libc6 (>= 2.36), libgcc-s1",
     // On the same machine, for the first cluster; elsewhere for others.
     recommends: "etcd-server",
@@ -84,12 +88,18 @@ fn make(step: &Step, package: &Package, tree: &Tree, folder: &Path) -> Result<Pa
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("remove {}", root.display()))?;
     }
-    for program in package.programs {
-        let source = match *program {
+    let programs = package.programs.iter().map(|name| ("usr/bin", *name));
+    let plugins = package
+        .cni_plugins
+        .iter()
+        .map(|name| ("opt/cni/bin", *name));
+    for (dir, program) in programs.chain(plugins) {
+        let source = match program {
             "vetch-shim" => tree.shim(),
+            "vetch-cni" => tree.cni(),
             other => tree.daemon(other),
         };
-        let target = root.join("usr/bin").join(program);
+        let target = root.join(dir).join(program);
         write(&target, &[], 0o755)?;
         strip(step, &source, &target)?;
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::{
     Error, Inner,
-    link::{self, Link, POD_LINK, Pair},
+    link::{self, Link, Pair},
     netns::{Netlink, Netns},
     route, sysctl,
 };
@@ -29,7 +29,7 @@ impl Inner {
         let index = pod.link.index;
         // Before the link is up, which is when the kernel acts by it.
         if addresses.iter().any(IpAddr::is_ipv6) {
-            pod.netns.run(|| sysctl::quiet_ipv6(POD_LINK))??;
+            pod.netns.run(|| sysctl::quiet_ipv6(&pair.pod_name))??;
         }
         link::set_up(pod.netlink, LOOPBACK, None).await?;
         for address in addresses {

@@ -22,7 +22,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{HostPort, PodAddresses, PodOptions};
+use crate::{Attachment, HostPort, PodAddresses, PodOptions, link::POD_LINK};
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +45,17 @@ pub enum IpamError {
         port: HostPort,
         holder: String,
         has: HostPort,
+    },
+    #[error(
+        "{address} cannot be a pod's on this node: its pods have one address of each of {cidrs:?}"
+    )]
+    Unfit { address: IpAddr, cidrs: Vec<IpNet> },
+    #[error("{address} is taken by another sandbox")]
+    Taken { address: IpAddr },
+    #[error("the sandbox has {has:?} and was asked to have {asked:?}: addresses stay as they are")]
+    Others {
+        has: Vec<IpAddr>,
+        asked: Vec<IpAddr>,
     },
     #[error("{path} is in use by another process")]
     Locked { path: PathBuf },
@@ -79,6 +90,35 @@ pub struct Record {
     pub addresses: PodAddresses,
     #[serde(default)]
     pub options: PodOptions,
+    /// Of a namespace that is not this node's runtime's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<Attachment>,
+}
+
+impl Record {
+    /// Of the link inside.
+    pub fn ifname(&self) -> &str {
+        ifname(self.foreign.as_ref())
+    }
+}
+
+/// What a sandbox is to get.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    pub options: PodOptions,
+    pub foreign: Option<Attachment>,
+    /// These and no others, of their families.
+    pub ips: Vec<IpAddr>,
+}
+
+impl Wanted {
+    pub fn ifname(&self) -> &str {
+        ifname(self.foreign.as_ref())
+    }
+}
+
+fn ifname(foreign: Option<&Attachment>) -> &str {
+    foreign.map_or(POD_LINK, |attachment| &attachment.ifname)
 }
 
 #[derive(Debug)]
@@ -134,6 +174,12 @@ impl Ipam {
         self.records.keys()
     }
 
+    /// The records of namespaces that are not this node's runtime's.
+    pub fn foreign(&self) -> impl Iterator<Item = (&String, &Attachment)> {
+        let all = self.records.iter();
+        all.filter_map(|(id, record)| Some((id, record.foreign.as_ref()?)))
+    }
+
     /// Each sandbox's addresses.
     pub fn addresses(&self) -> HashMap<String, PodAddresses> {
         let record = |(id, record): (&String, &Record)| (id.clone(), record.addresses.clone());
@@ -144,13 +190,26 @@ impl Ipam {
     pub fn allocate(
         &mut self,
         sandbox_id: &str,
-        options: PodOptions,
+        wanted: Wanted,
     ) -> Result<PodAddresses, IpamError> {
+        let Wanted {
+            options,
+            foreign,
+            ips,
+        } = wanted;
         self.check_host_ports(sandbox_id, &options.host_ports)?;
         if let Some(record) = self.records.get_mut(sandbox_id) {
-            if record.options != options {
+            let has = &record.addresses.ips;
+            if !ips.iter().all(|asked| has.contains(asked)) {
+                return Err(IpamError::Others {
+                    has: has.clone(),
+                    asked: ips,
+                });
+            }
+            if record.options != options || record.foreign != foreign {
                 let changed = Record {
                     options,
+                    foreign,
                     ..record.clone()
                 };
                 write_synced(&self.sandboxes, sandbox_id, &changed)?;
@@ -160,11 +219,12 @@ impl Ipam {
         }
         check_id(sandbox_id)?;
         let addresses = PodAddresses {
-            ips: self.next_free()?,
+            ips: self.choose(&ips)?,
         };
         let record = Record {
             addresses: addresses.clone(),
             options,
+            foreign,
         };
         write_synced(&self.sandboxes, sandbox_id, &record)?;
         self.used.extend(&addresses.ips);
@@ -226,8 +286,8 @@ impl Ipam {
         Ok(())
     }
 
-    /// One address of each family.
-    fn next_free(&self) -> Result<Vec<IpAddr>, IpamError> {
+    /// One address of each family: that which is asked for, or a free one.
+    fn choose(&self, asked: &[IpAddr]) -> Result<Vec<IpAddr>, IpamError> {
         let first = self.cidrs.first().ok_or(IpamError::NoPodCidr)?;
         let is_v4 = first.addr().is_ipv4();
         let families = [is_v4, !is_v4].map(|is_v4| {
@@ -236,7 +296,34 @@ impl Ipam {
                 .collect::<Vec<_>>()
         });
         let families = families.iter().filter(|cidrs| !cidrs.is_empty());
-        families.map(|cidrs| self.free_of(cidrs)).collect()
+        let chosen = families.map(|cidrs| {
+            let is_v4 = cidrs[0].addr().is_ipv4();
+            let mut asked = asked.iter().filter(|ip| ip.is_ipv4() == is_v4);
+            match asked.next() {
+                Some(address) => self.exactly(*address, cidrs),
+                None => self.free_of(cidrs),
+            }
+        });
+        let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
+        match asked.iter().find(|address| !chosen.contains(address)) {
+            None => Ok(chosen),
+            Some(address) => Err(self.unfit(*address)),
+        }
+    }
+
+    fn exactly(&self, address: IpAddr, cidrs: &[IpNet]) -> Result<IpAddr, IpamError> {
+        if !cidrs.iter().any(|cidr| is_usable(cidr, address)) {
+            return Err(self.unfit(address));
+        }
+        if self.used.contains(&address) {
+            return Err(IpamError::Taken { address });
+        }
+        Ok(address)
+    }
+
+    fn unfit(&self, address: IpAddr) -> IpamError {
+        let cidrs = self.cidrs.clone();
+        IpamError::Unfit { address, cidrs }
     }
 
     /// Of CIDRs of one family.
@@ -413,13 +500,13 @@ fn write_synced(dir: &Path, name: &str, record: &Record) -> Result<(), IpamError
     sync_dir(dir)
 }
 
-fn sync_dir(dir: &Path) -> Result<(), IpamError> {
+pub fn sync_dir(dir: &Path) -> Result<(), IpamError> {
     File::open(dir)
         .and_then(|file| file.sync_all())
         .map_err(io_error("sync", dir))
 }
 
-fn remove(path: &Path) -> Result<(), IpamError> {
+pub fn remove(path: &Path) -> Result<(), IpamError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(io_error("remove", path)(error))
@@ -428,7 +515,7 @@ fn remove(path: &Path) -> Result<(), IpamError> {
     }
 }
 
-fn io_error(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IpamError + use<> {
+pub fn io_error(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IpamError + use<> {
     let path = path.to_owned();
     move |source| IpamError::Io { step, path, source }
 }

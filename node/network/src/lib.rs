@@ -29,6 +29,7 @@ use vetch_ebpf_common::{Pod, SNAT_PORTS};
 mod attached;
 mod bandwidth;
 mod connect;
+mod foreign;
 mod guard;
 mod host_port;
 mod ipam;
@@ -48,6 +49,7 @@ mod ways;
 
 pub use attached::{Owner, Owners, PodOptions, Pods};
 pub use bandwidth::Bandwidth;
+pub use foreign::{Attachment, ForeignPod, detach_offline};
 pub use guard::Guarded;
 pub use host_port::{HostPort, HostPorts, PodPorts};
 pub use ipam::IpamError;
@@ -62,8 +64,8 @@ pub use ways::{PeerWay, ways};
 
 use attached::{Attached, Sandbox};
 use connect::Inside;
-use ipam::{Ipam, Record};
-use link::{Link, POD_LINK, Pair};
+use ipam::{Ipam, Record, Wanted};
+use link::{Link, Pair};
 use mtu::PodMtu;
 use netns::{Netlink, Netns};
 use overlay::{Own, Told};
@@ -116,6 +118,15 @@ pub enum Error {
         "the veth pair of sandbox {sandbox_id} vanished while it was set up: its namespace ended"
     )]
     Vanished { sandbox_id: String },
+    #[error("the network namespace {netns} is the node's own: it is nobody's pod", netns = netns.display())]
+    OwnNamespace { netns: PathBuf },
+    #[error("{netns} has a link {ifname} already, which is not of this network", netns = netns.display())]
+    LinkTaken { netns: PathBuf, ifname: String },
+    #[error(
+        "{netns} has a default route already: this network gives a pod its main link, and no second one",
+        netns = netns.display()
+    )]
+    DefaultRoute { netns: PathBuf },
     #[error("the kernel's announcements of addresses and links have ended")]
     Announcements,
     #[error(
@@ -141,6 +152,7 @@ pub struct Network {
 }
 
 struct Inner {
+    state_dir: PathBuf,
     node_ips: Vec<IpAddr>,
     mtu: PodMtu,
     netns: Netns,
@@ -172,6 +184,7 @@ impl Network {
         let mtu = PodMtu::new(config.mtu, found);
         let own_addresses = config.node_ips.clone();
         let inner = Inner {
+            state_dir: config.state_dir,
             node_ips: config.node_ips,
             mtu,
             netns,
@@ -241,13 +254,30 @@ impl Network {
         netns: &Path,
         options: PodOptions,
     ) -> Result<PodAddresses, Error> {
-        let place = netns.to_owned();
+        let wanted = Wanted {
+            options,
+            ..Wanted::default()
+        };
+        self.attach_as(sandbox_id, netns, wanted).await
+    }
+
+    async fn attach_as(
+        &self,
+        sandbox_id: &str,
+        netns: &Path,
+        wanted: Wanted,
+    ) -> Result<PodAddresses, Error> {
+        // Where it is found later on.
+        let place = match &wanted.foreign {
+            Some(attachment) => attachment.place(),
+            None => netns.to_owned(),
+        };
+        let options = wanted.options.clone();
+        let pair = Pair::named(sandbox_id, wanted.ifname());
         let netns = Netns::open(netns)?;
         let id = sandbox_id.to_owned();
-        let wanted = options.clone();
         let allocate = move |ipam: &mut Ipam| ipam.allocate(&id, wanted);
         let addresses = self.inner.ipam(allocate).await?;
-        let pair = Pair::of(sandbox_id);
         let pod = netns.netlink()?;
         let (host_link, pod_link) = self.inner.pair(sandbox_id, &pair, &netns, &pod).await?;
         // Before the first packet.
@@ -270,7 +300,7 @@ impl Network {
             owner: options.owner,
         };
         self.inner.attached.insert(sandbox_id, sandbox);
-        self.inner.mtu.attached(sandbox_id, place);
+        self.inner.mtu.attached(sandbox_id, place, pair.pod_name);
         self.inner
             .guard
             .wait(sandbox_id, &addresses.ips, host_link.index)
@@ -324,7 +354,9 @@ impl Network {
     /// For the start of the daemon, before it attaches anything new: frees what
     /// belongs to no sandbox in `live`, and finds out which of these are
     /// attached. The paths are of their network namespaces.
+    /// Namespaces that are not the runtime's stay as they are.
     pub async fn retain(&self, live: &HashMap<String, Option<PathBuf>>) -> Result<(), Error> {
+        let live = &self.with_foreign(live).await?;
         let recorded = self
             .inner
             .ipam(|ipam| ipam.sandboxes().cloned().collect::<Vec<_>>())
@@ -351,9 +383,10 @@ impl Network {
             let (Some(record), Some(netns)) = (record, netns) else {
                 continue;
             };
+            let ifname = record.ifname().to_owned();
             match self.inner.find(sandbox_id, netns, record, &routed).await {
                 Ok(Some(sandbox)) => {
-                    self.inner.mtu.attached(sandbox_id, netns.clone());
+                    self.inner.mtu.attached(sandbox_id, netns.clone(), ifname);
                     found.insert(sandbox_id.clone(), sandbox);
                 }
                 Ok(None) => info!(sandbox_id, "not attached wholly by an earlier daemon"),
@@ -447,7 +480,7 @@ impl Inner {
         pod: &Netlink,
     ) -> Result<Option<(Link, Link)>, Error> {
         let host_link = link::by_name(&self.netlink, &pair.host_name).await?;
-        let pod_link = link::by_name(pod, POD_LINK).await?;
+        let pod_link = link::by_name(pod, &pair.pod_name).await?;
         Ok(host_link
             .zip(pod_link)
             .filter(|(host, pod)| host.peer == Some(pod.index) && pod.peer == Some(host.index)))
@@ -463,7 +496,7 @@ impl Inner {
         routed: &BTreeMap<IpAddr, u32>,
     ) -> Result<Option<Sandbox>, Error> {
         let pod = Netns::open(netns)?.netlink()?;
-        let pair = Pair::of(sandbox_id);
+        let pair = Pair::named(sandbox_id, record.ifname());
         let Some((host_link, pod_link)) = self.existing_pair(&pair, &pod).await? else {
             return Ok(None);
         };

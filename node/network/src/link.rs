@@ -39,7 +39,7 @@ pub fn whole(address: IpAddr) -> u8 {
     }
 }
 
-/// The pod's side of the pair.
+/// The pod's side of the pair, unless somebody else names it.
 pub const POD_LINK: &str = "eth0";
 
 const HOST_PREFIX: &str = "vt";
@@ -86,12 +86,18 @@ pub struct Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     pub host_name: String,
+    pub pod_name: String,
     pub host_mac: [u8; 6],
     pub pod_mac: [u8; 6],
 }
 
 impl Pair {
     pub fn of(sandbox_id: &str) -> Self {
+        Self::named(sandbox_id, POD_LINK)
+    }
+
+    /// With another name on the pod's side.
+    pub fn named(sandbox_id: &str, pod_name: &str) -> Self {
         let hash = Sha256::digest(sandbox_id);
         let name: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
         // Locally administered unicast; set by us, so that udev leaves them alone.
@@ -107,6 +113,7 @@ impl Pair {
         };
         Self {
             host_name: format!("{HOST_PREFIX}{name}"),
+            pod_name: pod_name.to_owned(),
             host_mac: mac(0),
             pod_mac: mac(1),
         }
@@ -179,7 +186,7 @@ pub async fn create_pair(
     mtu: u32,
 ) -> Result<(), LinkError> {
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(POD_LINK)
+        .name(pair.pod_name.clone())
         .mtu(mtu)
         .address(pair.pod_mac.to_vec())
         .setns_by_fd(netns.as_raw_fd())
@@ -235,6 +242,28 @@ pub async fn add_address(netlink: &Handle, index: u32, address: IpAddr) -> Resul
         .execute()
         .await
         .map_err(failed(format!("add address {address} to link {index}")))
+}
+
+/// Those of one link.
+pub async fn addresses(netlink: &Netlink, index: u32) -> Result<Vec<IpAddr>, LinkError> {
+    let _dump = netlink.dump().await;
+    let mut found = netlink.address().get().execute();
+    let mut all = Vec::new();
+    while let Some(message) = found.try_next().await.map_err(failed("list addresses"))? {
+        if message.header.index != index {
+            continue;
+        }
+        all.extend(
+            message
+                .attributes
+                .iter()
+                .filter_map(|attribute| match attribute {
+                    AddressAttribute::Address(ip) => Some(*ip),
+                    _ => None,
+                }),
+        );
+    }
+    Ok(all)
 }
 
 /// An address that nobody but this node knows.

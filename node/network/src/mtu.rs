@@ -20,7 +20,7 @@ use tracing::info;
 
 use crate::{
     Error,
-    link::{self, Link, POD_LINK, Pair},
+    link::{self, Link, Pair},
     netns::{Netlink, Netns},
     way::{VxlanMode, overhead},
 };
@@ -30,8 +30,8 @@ pub struct PodMtu {
     /// Whoever asked for it.
     fixed: bool,
     now: AtomicU32,
-    /// Of the sandboxes that are attached.
-    netns: Mutex<BTreeMap<String, PathBuf>>,
+    /// Of the sandboxes that are attached, with the link's name there.
+    netns: Mutex<BTreeMap<String, (PathBuf, String)>>,
 }
 
 /// Where all other pods are in the tunnel, packets for it need not be told.
@@ -58,9 +58,9 @@ impl PodMtu {
         self.now.load(Relaxed)
     }
 
-    pub fn attached(&self, sandbox_id: &str, netns: PathBuf) {
+    pub fn attached(&self, sandbox_id: &str, netns: PathBuf, ifname: String) {
         let mut all = self.netns.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(sandbox_id.to_owned(), netns);
+        all.insert(sandbox_id.to_owned(), (netns, ifname));
     }
 
     pub fn detached(&self, sandbox_id: &str) {
@@ -82,7 +82,7 @@ impl PodMtu {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        for (sandbox_id, netns) in pods {
+        for (sandbox_id, (netns, ifname)) in pods {
             let name = Pair::of(&sandbox_id).host_name;
             let Some(host) = links.iter().find(|link| link.name == name) else {
                 continue;
@@ -91,8 +91,12 @@ impl PodMtu {
                 continue;
             }
             // The host's side last: it says whether the other is done.
-            let pod = Netns::open(&netns)?.netlink()?;
-            if let Some(link) = link::by_name(&pod, POD_LINK).await? {
+            // One of another runtime's may be where nobody finds it any more.
+            let Ok(open) = Netns::open(&netns) else {
+                continue;
+            };
+            let pod = open.netlink()?;
+            if let Some(link) = link::by_name(&pod, &ifname).await? {
                 link::set_up(&pod, link.index, Some(mtu)).await?;
             }
             link::set_up(node, host.index, Some(mtu)).await?;

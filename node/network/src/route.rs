@@ -1,14 +1,14 @@
 //! Routes to this node's pods; those to the others' are [`crate::peer_route`]'s.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
@@ -76,6 +76,25 @@ pub async fn pods(netlink: &Netlink) -> Result<BTreeMap<IpAddr, u32>, LinkError>
     Ok(own
         .filter_map(|route| Some((route.destination.addr(), route.link?)))
         .collect())
+}
+
+/// The links that default routes lead to.
+pub async fn default_links(netlink: &Netlink) -> Result<BTreeSet<u32>, LinkError> {
+    let _dump = netlink.dump().await;
+    let mut links = BTreeSet::new();
+    for any in [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()] {
+        let mut routes = netlink.route().get(empty(any)).execute();
+        while let Some(message) = routes.try_next().await.map_err(failed("list routes"))? {
+            let header = &message.header;
+            if header.destination_prefix_length == 0 && header.table == RouteHeader::RT_TABLE_MAIN {
+                links.extend(message.attributes.iter().filter_map(|one| match one {
+                    RouteAttribute::Oif(index) => Some(*index),
+                    _ => None,
+                }));
+            }
+        }
+    }
+    Ok(links)
 }
 
 /// One of our routes as the kernel has it.

@@ -1,5 +1,6 @@
 //! Runtime, network, proxy and agent, until a signal or the first failure.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vetch_agent::AgentConfig;
+use vetch_cni_server::CniConfig;
 use vetch_cri::CriConfig;
 use vetch_join::Managed;
 use vetch_network::{Network, NetworkConfig, Vxlan};
@@ -19,7 +21,7 @@ use vetch_runtime::{Runtime, RuntimeConfig};
 
 use super::client::Connection;
 use super::{dns, network_dir};
-use crate::cli::{CriArgs, DaemonArgs, Places, RuntimeArgs};
+use crate::cli::{CniArgs, CriArgs, DaemonArgs, Places, RuntimeArgs};
 
 /// For parts to end after a signal.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
@@ -71,6 +73,11 @@ pub async fn run(setup: Setup) -> Result<()> {
         takes_pod_cidr: false,
         serves_host_ports: true,
         ..cri_config(&places, &args.runtime)
+    };
+    let cni = CniConfig {
+        run_dir: places.run_dir.clone(),
+        serves_host_ports: true,
+        conf_dir: args.cni.cni_conf_dir,
     };
     let (runtime, network) = open(
         &places,
@@ -160,6 +167,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         });
     }
     spawn_cri(&mut parts, cri, &runtime, &network, &shutdown);
+    spawn_cni(&mut parts, cni, &network, &shutdown);
     let stop = shutdown.clone();
     parts.spawn(async move {
         let result = vetch_agent::run(client, agent, runtime, network, stop).await;
@@ -202,6 +210,35 @@ pub async fn run_cri(args: CriArgs, places: Places, shim: PathBuf) -> Result<()>
     let mut parts = Parts::new();
     spawn_network(&mut parts, &network, &shutdown);
     spawn_cri(&mut parts, cri, &runtime, &network, &shutdown);
+    until_signal(parts, shutdown).await
+}
+
+/// The network, whose pods other runtimes make: their CNI plugin attaches them.
+pub async fn run_cni(args: CniArgs, run_dir: PathBuf) -> Result<()> {
+    let node_name = nix::unistd::gethostname().context("the machine's name")?;
+    let network = Network::open(NetworkConfig {
+        node_name: node_name.to_string_lossy().into_owned(),
+        node_ips: args.node_ip,
+        state_dir: run_dir.join(vetch_cni_server::RECORDS),
+        mtu: None,
+        // It knows no other nodes.
+        vxlan: Vxlan::default(),
+    });
+    let network = network.await.context("open the pod network")?;
+    let retained = network.retain(&HashMap::new()).await;
+    retained.context("what an earlier daemon attached")?;
+    let told = network.set_pod_cidrs(&args.pod_cidr).await;
+    told.context("--pod-cidr")?;
+
+    let shutdown = CancellationToken::new();
+    let mut parts = Parts::new();
+    let config = CniConfig {
+        run_dir,
+        serves_host_ports: false,
+        conf_dir: args.conf.cni_conf_dir,
+    };
+    spawn_network(&mut parts, &network, &shutdown);
+    spawn_cni(&mut parts, config, &network, &shutdown);
     until_signal(parts, shutdown).await
 }
 
@@ -269,6 +306,19 @@ fn spawn_cri(
     parts.spawn(async move {
         let result = vetch_cri::run(config, runtime, network, stop).await;
         result.context("the CRI service")
+    });
+}
+
+fn spawn_cni(
+    parts: &mut Parts,
+    config: CniConfig,
+    network: &Network,
+    shutdown: &CancellationToken,
+) {
+    let (network, stop) = (network.clone(), shutdown.clone());
+    parts.spawn(async move {
+        let result = vetch_cni_server::run(config, network, stop).await;
+        result.context("the CNI service")
     });
 }
 

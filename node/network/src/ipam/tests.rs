@@ -13,7 +13,7 @@ fn open(dir: &Path, pod_cidr: &str) -> Ipam {
 }
 
 fn address(ipam: &mut Ipam, id: &str) -> String {
-    ipam.allocate(id, PodOptions::default()).unwrap().ips[0].to_string()
+    ipam.allocate(id, Wanted::default()).unwrap().ips[0].to_string()
 }
 
 #[test]
@@ -27,9 +27,7 @@ fn one_address_each_and_never_the_reserved_ones() {
     for reserved in ["10.244.1.0", "10.244.1.1", "10.244.1.15"] {
         assert!(!all.contains(reserved), "{reserved} was handed out");
     }
-    let full = ipam
-        .allocate("one-more", PodOptions::default())
-        .unwrap_err();
+    let full = ipam.allocate("one-more", Wanted::default()).unwrap_err();
     assert!(matches!(full, IpamError::Full { used: 13, .. }), "{full}");
     assert_eq!(address(&mut ipam, "s4"), address(&mut ipam, "s4"));
 }
@@ -50,7 +48,7 @@ fn freed_addresses_come_back_last_and_in_order_also_after_a_restart() {
         .collect();
     assert_eq!(next, ["10.244.1.6", "10.244.1.4", "10.244.1.2"]);
     assert!(matches!(
-        ipam.allocate("t3", PodOptions::default()),
+        ipam.allocate("t3", Wanted::default()),
         Err(IpamError::Full { .. })
     ));
 }
@@ -60,7 +58,7 @@ fn without_a_cidr_there_is_no_address() {
     let dir = tempfile::tempdir().unwrap();
     let mut ipam = Ipam::open(dir.path()).unwrap();
     assert!(matches!(
-        ipam.allocate("a", PodOptions::default()),
+        ipam.allocate("a", Wanted::default()),
         Err(IpamError::NoPodCidr)
     ));
     ipam.set_cidrs(&[cidr("fd00::/64")]);
@@ -74,7 +72,7 @@ fn a_sandbox_gets_an_address_of_each_family_in_their_order() {
     let mut all = |cidrs: &[&str], id: &str| -> Vec<String> {
         let cidrs: Vec<IpNet> = cidrs.iter().map(|text| cidr(text)).collect();
         ipam.set_cidrs(&cidrs);
-        let addresses = ipam.allocate(id, PodOptions::default()).unwrap();
+        let addresses = ipam.allocate(id, Wanted::default()).unwrap();
         addresses.ips.iter().map(ToString::to_string).collect()
     };
     let (v4, v6) = ("10.244.1.0/24", "fd00:1::/64");
@@ -107,7 +105,7 @@ fn freeing_both_addresses_may_be_cut_off_anywhere() {
     };
     let mut ipam = open();
     let both = |ipam: &mut Ipam, id: &str| {
-        let addresses = ipam.allocate(id, PodOptions::default());
+        let addresses = ipam.allocate(id, Wanted::default());
         addresses.map(|addresses| addresses.ips)
     };
     let live = both(&mut ipam, "live").unwrap();
@@ -170,7 +168,7 @@ fn a_second_process_and_a_strange_id_are_refused() {
     for id in ["", "../x", ".hidden", "a/b", "é"] {
         assert!(
             matches!(
-                ipam.allocate(id, PodOptions::default()),
+                ipam.allocate(id, Wanted::default()),
                 Err(IpamError::SandboxId { .. })
             ),
             "{id:?}"
@@ -206,7 +204,7 @@ fn a_crash_between_any_two_steps_never_hands_an_address_out_twice() {
         assert!(seen.insert(address(&mut ipam, &format!("n{n}"))));
     }
     assert!(matches!(
-        ipam.allocate("n3", PodOptions::default()),
+        ipam.allocate("n3", Wanted::default()),
         Err(IpamError::Full { .. })
     ));
 }
@@ -323,8 +321,12 @@ fn a_host_port_is_its_first_sandboxs_until_that_is_freed() {
         }],
         ..PodOptions::default()
     };
+    let asked = |host_ip| Wanted {
+        options: options(host_ip),
+        ..Wanted::default()
+    };
     let taken = |ipam: &mut Ipam, id: &str| {
-        let refused = ipam.allocate(id, options(None)).unwrap_err();
+        let refused = ipam.allocate(id, asked(None)).unwrap_err();
         assert!(
             refused
                 .to_string()
@@ -332,9 +334,9 @@ fn a_host_port_is_its_first_sandboxs_until_that_is_freed() {
             "{refused}"
         );
     };
-    ipam.allocate("first", options(None)).unwrap();
-    ipam.allocate("first", options(Some("127.0.0.1"))).unwrap();
-    ipam.allocate("beside", options(Some("192.0.2.1"))).unwrap();
+    ipam.allocate("first", asked(None)).unwrap();
+    ipam.allocate("first", asked(Some("127.0.0.1"))).unwrap();
+    ipam.allocate("beside", asked(Some("192.0.2.1"))).unwrap();
     ipam.free("beside").unwrap();
     taken(&mut ipam, "second");
     assert_eq!(ipam.get("second"), None, "and gets no address");
@@ -345,6 +347,72 @@ fn a_host_port_is_its_first_sandboxs_until_that_is_freed() {
     let mut ipam = open(dir.path(), "10.244.1.0/24");
     taken(&mut ipam, "second");
     ipam.free("first").unwrap();
-    ipam.allocate("second", options(None)).unwrap();
+    ipam.allocate("second", asked(None)).unwrap();
     assert_eq!(ipam.get("second").unwrap().options, options(None));
+}
+
+#[test]
+fn asked_for_addresses_are_given_or_refused_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ipam = Ipam::open(dir.path()).unwrap();
+    ipam.set_cidrs(&[cidr("10.244.1.0/29"), cidr("fd00:1::/125")]);
+    let mut ask = |id: &str, ips: &[&str]| {
+        let wanted = Wanted {
+            ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+            ..Wanted::default()
+        };
+        match ipam.allocate(id, wanted) {
+            Ok(given) => given.ips.iter().map(ToString::to_string).collect(),
+            Err(error) => vec![error.to_string()],
+        }
+    };
+    assert_eq!(ask("a", &["10.244.1.5"]), ["10.244.1.5", "fd00:1::2"]);
+    assert_eq!(
+        ask("b", &["fd00:1::7", "10.244.1.3"]),
+        ["10.244.1.3", "fd00:1::7"]
+    );
+    // Again, as a repeated call.
+    assert_eq!(ask("a", &["10.244.1.5"]), ["10.244.1.5", "fd00:1::2"]);
+    for (id, ips, words) in [
+        ("c", &["10.244.1.5"][..], "10.244.1.5 is taken"),
+        ("c", &["10.244.1.1"], "10.244.1.1 cannot be a pod's"),
+        ("c", &["10.9.0.1"], "10.9.0.1 cannot be a pod's"),
+        (
+            "c",
+            &["10.244.1.2", "10.244.1.4"],
+            "10.244.1.4 cannot be a pod's",
+        ),
+        ("a", &["10.244.1.2"], "addresses stay as they are"),
+    ] {
+        let said = ask(id, ips).concat();
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(ask("d", &[]), ["10.244.1.2", "fd00:1::3"], "none was lost");
+}
+
+#[test]
+fn a_foreign_namespace_is_recorded_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ipam = open(dir.path(), "10.244.1.0/24");
+    let attachment = Attachment {
+        network: "vetch".into(),
+        container_id: "c".into(),
+        ifname: "net0".into(),
+        netns: "/run/netns/c".into(),
+    };
+    let id = attachment.id();
+    let wanted = Wanted {
+        foreign: Some(attachment.clone()),
+        ..Wanted::default()
+    };
+    ipam.allocate(&id, wanted).unwrap();
+    address(&mut ipam, "own");
+    drop(ipam);
+    let mut ipam = open(dir.path(), "10.244.1.0/24");
+    let found: Vec<_> = ipam.foreign().collect();
+    assert_eq!(found, [(&id, &attachment)]);
+    assert_eq!(ipam.get(&id).unwrap().ifname(), "net0");
+    assert_eq!(ipam.get("own").unwrap().ifname(), "eth0");
+    ipam.free(&id).unwrap();
+    assert_eq!(ipam.foreign().count(), 0);
 }
