@@ -43,18 +43,10 @@ pub fn install(steps: &Steps, needs: &[apt::Need]) -> Result<()> {
 
 pub fn everything(steps: &Steps, tree: &Tree, wanted: Wanted) -> Result<()> {
     ebpf(tree)?;
-    steps.run("Build the pods' supervisor and the CNI plugin", |step| {
+    steps.run("Build the pods' supervisor", |step| {
         tools::run(
             step,
-            cargo(tree).args([
-                "build",
-                "--profile",
-                "shim",
-                "--package",
-                "vetch-shim",
-                "--package",
-                "vetch-cni",
-            ]),
+            cargo(tree).args(["build", "--profile", "shim", "--package", "vetch-shim"]),
         )
     })?;
     steps.run("Build the echo server", |step| {
@@ -94,13 +86,15 @@ pub fn ebpf(tree: &Tree) -> Result<PathBuf> {
 fn arguments(profile: Profile, wanted: Wanted) -> Vec<&'static str> {
     let mut arguments = vec!["build", "--profile", profile.name()];
     arguments.extend_from_slice(match wanted {
-        Wanted::Daemons => &["--package", "vetch-control", "--package", "vetch-node"],
+        Wanted::Daemons => &["-p", "vetch-control", "-p", "vetch-node", "-p", "vetch-cni"],
         Wanted::DaemonsAndBench => &[
-            "--package",
+            "-p",
             "vetch-control",
-            "--package",
+            "-p",
             "vetch-node",
-            "--package",
+            "-p",
+            "vetch-cni",
+            "-p",
             "vetch-bench",
         ],
         Wanted::DaemonsAndTests => &["--workspace", "--bins", "--tests"],

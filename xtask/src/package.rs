@@ -96,7 +96,6 @@ fn make(step: &Step, package: &Package, tree: &Tree, folder: &Path) -> Result<Pa
     for (dir, program) in programs.chain(plugins) {
         let source = match program {
             "vetch-shim" => tree.shim(),
-            "vetch-cni" => tree.cni(),
             other => tree.daemon(other),
         };
         let target = root.join(dir).join(program);

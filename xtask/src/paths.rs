@@ -84,11 +84,6 @@ impl Tree {
         self.target().join("shim/vetch-shim")
     }
 
-    /// The CNI plugin; small, as the supervisor of pods.
-    pub fn cni(&self) -> PathBuf {
-        self.target().join("shim/vetch-cni")
-    }
-
     pub fn ebpf_object(&self) -> PathBuf {
         self.target().join("ebpf/vetch-ebpf")
     }
