@@ -152,8 +152,9 @@ fn a_full_disk_ends_pods_but_critical_ones() {
             cluster.delete(name).await;
             cluster.gone(name).await;
         }
-        agent.stop().await;
+        // The logs of those that had ended go when they are seen to be gone.
         lab.assert_nothing_left().await;
+        agent.stop().await;
     });
 }
 
