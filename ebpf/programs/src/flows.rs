@@ -91,9 +91,27 @@ pub fn follow_on(work: &mut Work, tcp_flags: u8) -> bool {
     true
 }
 
-/// Whether the flow still is one with this packet.
-#[inline(never)]
+/// What a packet makes of its flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Ended,
+    Same,
+    Changed,
+}
+
+/// Whether the flow still is one with this packet. What decides and what writes stand side by side: one within the other
+/// they took more than the 512 bytes that 6.1 has for all frames of a program together.
+#[inline(always)]
 fn go_on(key: &Tuple, tcp_flags: u8, entry: *mut Flow, flow: &mut Flow) -> bool {
+    match step(key, tcp_flags, flow) {
+        Step::Ended => false,
+        Step::Same => true,
+        Step::Changed => keep(key, entry, flow),
+    }
+}
+
+#[inline(never)]
+fn step(key: &Tuple, tcp_flags: u8, flow: &mut Flow) -> Step {
     let now = now();
     let direction = flow.direction();
     let mut changed = flow.needs_refresh(now);
@@ -106,20 +124,20 @@ fn go_on(key: &Tuple, tcp_flags: u8, entry: *mut Flow, flow: &mut Flow) -> bool 
             }
             Fate::IfServing | Fate::Anew => {
                 forget(key, flow);
-                return false;
+                return Step::Ended;
             }
         }
     }
     let state = flow.after(direction, tcp_flags);
     if !changed && state == flow.state {
-        return true;
+        return Step::Same;
     }
     if state.is_closed() && !flow.state.is_closed() {
         live::flow_closed(key, flow);
     }
     flow.state = state;
     flow.seen = now;
-    keep(key, entry, flow)
+    Step::Changed
 }
 
 /// Writes down what is new in both halves, or the one there is. Brings back a half that was
