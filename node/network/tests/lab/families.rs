@@ -143,6 +143,14 @@ async fn wait_source(node: &Namespace, ip: IpAddr, wanted: Option<IpAddr>) {
 const ONE: [&str; 2] = ["10.244.1.0/24", "fd00:1::/64"];
 const TWO: [&str; 2] = ["10.244.2.0/24", "fd00:2::/64"];
 
+/// The IPv6 addresses of a namespace's links. A child's /proc/net is the one of the thread that it came from.
+fn in_addresses(namespace: &Namespace) -> String {
+    namespace.run(|| {
+        let cat = Command::new("cat").arg("/proc/net/if_inet6").output();
+        String::from_utf8(cat.unwrap().stdout).unwrap()
+    })
+}
+
 #[tokio::test]
 async fn pods_have_both_families_at_once() {
     let bridge = Bridge::new().await;
@@ -161,11 +169,7 @@ async fn pods_have_both_families_at_once() {
         assert_eq!(tcp(&a, &a, a_ips[at]), a_ips[at], "a pod reaches itself");
     }
     // Nobody was waited for, and no router is listened to on either side.
-    let addresses = a.run(|| {
-        // A child's /proc/net is the one of the thread that it came from.
-        let cat = Command::new("cat").arg("/proc/net/if_inet6").output();
-        String::from_utf8(cat.unwrap().stdout).unwrap()
-    });
+    let addresses = in_addresses(&a);
     let tentative = |line: &str| {
         const TENTATIVE: u8 = 0x40;
         let flags = line.split_whitespace().nth(4).unwrap();
@@ -188,7 +192,7 @@ async fn pods_have_both_families_at_once() {
     let again = one.network.attach("a", &a.path(), options).await.unwrap();
     assert_eq!(again.ips, a_ips);
     assert_eq!(one.namespace.links().await, links);
-    let after = a.run(|| fs::read_to_string("/proc/net/if_inet6").unwrap());
+    let after = in_addresses(&a);
     assert_eq!(after.lines().count(), addresses.lines().count(), "{after}");
 }
 
