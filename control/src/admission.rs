@@ -15,7 +15,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde_json::Value;
-use vetch_server::admission::Admission;
+use vetch_server::admission::{Admission, Attributes, Operation};
 
 pub use ranges::PREFIX as RANGES;
 
@@ -45,6 +45,14 @@ pub fn plugins(config: AdmissionConfig) -> Vec<Arc<dyn Admission>> {
         Arc::new(storage::StorageObjectInUseProtection),
         Arc::new(storage::PersistentVolumeClaimResize),
     ]
+}
+
+/// Whether this is done to the core group's resource, or to its subresource if that is not empty.
+fn is(attributes: &Attributes<'_>, operation: Operation, plural: &str, subresource: &str) -> bool {
+    attributes.operation == operation
+        && attributes.resource.group.is_empty()
+        && attributes.resource.plural == plural
+        && attributes.subresource == subresource
 }
 
 /// The text at a JSON pointer; empty where there is none.

@@ -4,6 +4,8 @@ pub mod approve;
 pub mod clean;
 pub mod sign;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition,
@@ -12,6 +14,26 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use crate::events::whole_seconds;
+use crate::informer::{Change, Informer};
+use crate::informers::Informers;
+use crate::key::ObjectKey;
+use crate::queue::Queue;
+
+/// Has the queue look at each request that is one of these, now and after each change.
+fn listen(
+    informers: &Informers,
+    queue: &Arc<Queue<ObjectKey>>,
+    wanted: fn(&CertificateSigningRequest) -> bool,
+) -> Arc<Informer<CertificateSigningRequest>> {
+    let keys = queue.clone();
+    let requests = &informers.certificate_requests;
+    requests.listen(move |change: &Change<CertificateSigningRequest>| {
+        if let Some(csr) = change.new.as_ref().filter(|csr| wanted(csr)) {
+            keys.add(ObjectKey::of(csr.as_ref()));
+        }
+    });
+    requests.clone()
+}
 
 fn conditions(csr: &CertificateSigningRequest) -> &[CertificateSigningRequestCondition] {
     let status = csr.status.as_ref();

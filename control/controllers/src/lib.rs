@@ -38,6 +38,7 @@ mod service;
 mod service_account;
 mod service_cidr;
 mod taint_eviction;
+mod volume_key;
 mod volume_protection;
 mod worker;
 

@@ -6,7 +6,6 @@ mod provision;
 mod volume;
 mod write;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,24 +23,10 @@ use crate::informers::Informers;
 use crate::key::{ObjectKey, is_deleted, uid_of};
 use crate::pod;
 use crate::queue::Queue;
+use crate::volume_key::VolumeKey as Key;
 use crate::worker::{Next, Reconcile};
 
 const NAME: &str = "persistentvolume-controller";
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Key {
-    Claim(ObjectKey),
-    Volume(ObjectKey),
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Key::Claim(key) => write!(f, "claim {key}"),
-            Key::Volume(key) => write!(f, "volume {key}"),
-        }
-    }
-}
 
 pub struct VolumeBinder {
     client: Client,

@@ -1,7 +1,6 @@
 //! Claims and volumes that are being deleted stay until nobody uses them: kube-controller-manager's
 //! persistentvolumeclaim-protection-controller and persistentvolume-protection-controller.
 
-use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
@@ -18,25 +17,11 @@ use crate::informers::Informers;
 use crate::key::{ObjectKey, namespace_of};
 use crate::pod;
 use crate::queue::Queue;
+use crate::volume_key::VolumeKey as Key;
 use crate::worker::{Next, Reconcile};
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Key {
-    Claim(ObjectKey),
-    Volume(ObjectKey),
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Key::Claim(key) => write!(f, "claim {key}"),
-            Key::Volume(key) => write!(f, "volume {key}"),
-        }
-    }
-}
 
 pub struct VolumeProtection {
     client: Client,

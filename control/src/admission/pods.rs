@@ -9,7 +9,7 @@ use vetch_server::Server;
 use vetch_server::admission::{Admission, Attributes, Effects, Operation};
 use vetch_server::status::{Result, Status};
 
-use super::{list, text};
+use super::{is, list, text};
 
 pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The characters of generated names.
@@ -17,10 +17,7 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A write to pods themselves, not to a subresource.
 pub(super) fn is_pod(attributes: &Attributes<'_>, operation: Operation) -> bool {
-    attributes.operation == operation
-        && attributes.resource.group.is_empty()
-        && attributes.resource.plural == "pods"
-        && attributes.subresource.is_empty()
+    is(attributes, operation, "pods", "")
 }
 
 pub(super) fn is_mirror(pod: &Value) -> bool {

@@ -11,7 +11,7 @@ use vetch_server::admission::{Admission, Attributes, Effects, Operation};
 use vetch_server::request::storage_prefix;
 use vetch_server::status::{Result, Status};
 
-use super::text;
+use super::{is, text};
 
 const CLAIMS: &str = "persistentvolumeclaims";
 const VOLUMES: &str = "persistentvolumes";
@@ -22,13 +22,6 @@ const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
 const BETA_CLASS: &str = "/metadata/annotations/volume.beta.kubernetes.io~1storage-class";
 const REQUEST: &str = "/spec/resources/requests/storage";
 const SINCE: &str = "lastPhaseTransitionTime";
-
-fn is(attributes: &Attributes<'_>, operation: Operation, plural: &str, subresource: &str) -> bool {
-    attributes.operation == operation
-        && attributes.resource.group.is_empty()
-        && attributes.resource.plural == plural
-        && attributes.subresource == subresource
-}
 
 /// A claim that names no class is of the default one, if there is one.
 pub(super) struct DefaultStorageClass;

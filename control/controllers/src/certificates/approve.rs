@@ -15,9 +15,9 @@ use kube::{Api, Client};
 use tracing::info;
 use vetch_api::csr::{KUBELET_CLIENT, Request, refusal};
 
-use super::{has, is_issued, usages, with_condition};
+use super::{has, is_issued, listen, usages, with_condition};
 use crate::error::{Attempt as _, Result};
-use crate::informer::{Change, Informer};
+use crate::informer::Informer;
 use crate::informers::Informers;
 use crate::key::ObjectKey;
 use crate::queue::Queue;
@@ -34,17 +34,9 @@ impl CertificateApproval {
         informers: &Informers,
         queue: &Arc<Queue<ObjectKey>>,
     ) -> CertificateApproval {
-        let keys = queue.clone();
-        informers
-            .certificate_requests
-            .listen(move |change: &Change<CertificateSigningRequest>| {
-                if let Some(csr) = change.new.as_ref().filter(|csr| is_open(csr)) {
-                    keys.add(ObjectKey::of(csr.as_ref()));
-                }
-            });
         CertificateApproval {
             client,
-            requests: informers.certificate_requests.clone(),
+            requests: listen(informers, queue, is_open),
         }
     }
 

@@ -15,9 +15,9 @@ use tracing::info;
 use vetch_api::csr::{Request, refusal};
 use vetch_identity::{SignError, Signer};
 
-use super::{has, is_issued, usages, with_condition};
+use super::{has, is_issued, listen, usages, with_condition};
 use crate::error::{Attempt as _, Error, Result, chain};
-use crate::informer::{Change, Informer};
+use crate::informer::Informer;
 use crate::informers::Informers;
 use crate::key::ObjectKey;
 use crate::queue::Queue;
@@ -36,18 +36,10 @@ impl CertificateSigning {
         informers: &Informers,
         queue: &Arc<Queue<ObjectKey>>,
     ) -> CertificateSigning {
-        let keys = queue.clone();
-        informers
-            .certificate_requests
-            .listen(move |change: &Change<CertificateSigningRequest>| {
-                if let Some(csr) = change.new.as_ref().filter(|csr| waits(csr)) {
-                    keys.add(ObjectKey::of(csr.as_ref()));
-                }
-            });
         CertificateSigning {
             client,
             signer,
-            requests: informers.certificate_requests.clone(),
+            requests: listen(informers, queue, waits),
         }
     }
 }
