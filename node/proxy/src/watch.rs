@@ -410,8 +410,9 @@ impl Keeper {
         let started = Instant::now();
         self.follow_links(Follow::look);
         let failed = self.proxy.sync_all(&self.seen.index.take_all());
-        self.proxy.programs().attach()?;
+        // Sockets last: who is answered by a service's name is answered by its packets too.
         self.follow_pods();
+        self.proxy.programs().attach()?;
         self.proxy.programs().remove_other_layouts()?;
         info!(frontends = self.proxy.frontends(), took = ?started.elapsed(), "service proxy in sync");
         Ok(failed)
