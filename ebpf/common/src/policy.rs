@@ -192,5 +192,12 @@ pub const fn opens(protocol: u8, first: u8) -> bool {
     }
 }
 
+/// Whether a pod may have begun a connection from here, rather than listen: the default of
+/// `net.ipv4.ip_local_port_range` begins here.
+#[inline(always)]
+pub const fn is_ephemeral(port: [u8; 2]) -> bool {
+    u16::from_be_bytes(port) >= 32_768
+}
+
 #[cfg(test)]
 mod tests;

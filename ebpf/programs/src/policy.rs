@@ -12,7 +12,7 @@
 use aya_ebpf::{bindings::BPF_ANY, maps::lpm_trie::Key, programs::TcContext};
 use vetch_ebpf_common::{
     Address, Conversation, Direction, Pod, Protocol, Rule, RuleSet, Tuple, addresses,
-    policy::{End, Lookup, Standing, opens, permits},
+    policy::{End, Lookup, Standing, is_ephemeral, opens, permits},
 };
 
 use crate::{
@@ -282,11 +282,12 @@ fn end(work: &Work, way: u64, sets: u32, sends: u32) -> u32 {
         return NEW;
     }
     // A connection from before the pod had policies, or one that was forgotten: its
-    // segments open nothing, and the pod might dial the other end. It is not
-    // remembered, so that nothing else passes for its sake.
+    // segments open nothing, and the pod might have dialled the other end from this
+    // port. It is not remembered, so that nothing else passes for its sake.
     if sends == 0
         && way & OPENS == 0
         && work.judged.protocol == Protocol::Tcp as u8
+        && is_ephemeral(work.judged.dport)
         && lets(&work.reversed, sets, other as u32)
     {
         return PASSES;

@@ -240,6 +240,8 @@ fn a_segment_without_a_connection_opens_none() {
     let data = Frame::tcp(side.outside, side.client, State::ACK);
     passes(&lab, NET, "of before the policy", &data, INTO_ONE);
     assert!(lab.conversations().is_empty());
+    let served = Frame::tcp(side.outside, side.server, State::ACK);
+    lab.expect_dropped(NET, "to a port that nobody dials from", &served);
     lab.expect_dropped(NET, "a new one", &syn(side.outside, side.client));
     // Whoever may not dial the other end is not answered by it.
     lab.hold(side.one, 1, 1);

@@ -152,3 +152,15 @@ fn an_answer_of_the_rules_holds_for_a_tick() {
     assert_eq!(again.standing(one, TCP, begin), Some(Standing::Holds));
     assert_eq!(talk.aged(SECOND * 3).standing(one, TCP, begin), due);
 }
+
+#[test]
+fn pods_dial_from_linuxs_range() {
+    for (port, expected) in [
+        (443, false),
+        (32_767, false),
+        (32_768, true),
+        (60_999, true),
+    ] {
+        assert_eq!(is_ephemeral(u16::to_be_bytes(port)), expected, "{port}");
+    }
+}
