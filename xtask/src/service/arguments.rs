@@ -56,9 +56,15 @@ pub fn control(paths: &Paths, state: &State) -> Vec<String> {
         .collect()
 }
 
-const EVICTION: &str = "--eviction-hard";
-/// When pods of a node of `up` go.
-const ROOM: &str = "memory.available<100Mi,nodefs.available<1Gi,nodefs.inodesFree<1%";
+/// When pods and images of a node of `up` go: unless its owner says so the disk is this
+/// machine's, which may be as full as it likes, and images that were brought here by hand stay.
+const ROOM: [(&str, &str); 2] = [
+    (
+        "--eviction-hard",
+        "memory.available<100Mi,nodefs.available<100Mi,nodefs.inodesFree<1%",
+    ),
+    ("--image-gc-high-threshold", "100"),
+];
 
 pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<Vec<String>> {
     let paths = cluster.node(name);
@@ -89,9 +95,10 @@ pub fn node(name: &str, tree: &Tree, cluster: &Paths, state: &State) -> Result<V
     if let Some(name) = &state.service_proxy_name {
         arguments.extend(["--service-proxy-name".to_owned(), name.clone()]);
     }
-    // The disk is this machine's: it may be as full as its owner likes.
-    if !state.node_args.iter().any(|own| own.starts_with(EVICTION)) {
-        arguments.extend([EVICTION.to_owned(), ROOM.to_owned()]);
+    for (flag, value) in ROOM {
+        if !state.node_args.iter().any(|own| own.starts_with(flag)) {
+            arguments.extend([flag.to_owned(), value.to_owned()]);
+        }
     }
     if let Some(count) = state.max_pods {
         arguments.extend(["--max-pods".to_owned(), count.to_string()]);
@@ -229,7 +236,8 @@ mod tests {
             "--insecure-registry registry:5000",
             "--service-proxy-name vetch",
             "--max-pods 250",
-            "--eviction-hard memory.available<100Mi,nodefs.available<1Gi",
+            "--eviction-hard memory.available<100Mi,nodefs.available<100Mi",
+            "--image-gc-high-threshold 100",
             "--xdp=auto",
         ] {
             assert!(second.contains(part), "{second}");
