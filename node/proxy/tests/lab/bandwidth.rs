@@ -56,10 +56,20 @@ fn between(from: Option<&Namespace>, to: &Namespace, at: IpAddr) -> f64 {
     })
 }
 
+/// Never more, and as much if the machine lets it: one that others use as well may be too slow
+/// for it now and then.
 #[track_caller]
-fn is_limited(what: &str, share: f64) {
-    println!("{what}: {share:.3} of the limit");
-    assert!((0.9..1.1).contains(&share), "{what}: {share}");
+fn is_limited(what: &str, mut share: impl FnMut() -> f64) {
+    let mut shares = Vec::new();
+    for _ in 0..5 {
+        let share = share();
+        assert!(share < 1.1, "{what}: {share}");
+        shares.push(share);
+        if share > 0.9 {
+            return;
+        }
+    }
+    panic!("{what}: {shares:?}");
 }
 
 #[test]
@@ -74,9 +84,9 @@ fn what_a_pod_receives() {
     let _daemon = site.started("a", Tcx);
     let inside = &slow.namespace;
     let of = |from| between(from, inside, slow.ip);
-    is_limited("from a pod", of(Some(&other.namespace)));
-    is_limited("from outside", of(Some(&site.outside)));
-    is_limited("from the node", of(None));
+    is_limited("from a pod", || of(Some(&other.namespace)));
+    is_limited("from outside", || of(Some(&site.outside)));
+    is_limited("from the node", || of(None));
     // The other way there is none.
     let sent = between(Some(inside), &other.namespace, other.ip);
     assert!(sent > 2.0, "{sent}");
@@ -93,11 +103,9 @@ fn what_a_pod_sends() {
     let other = pod(&site, "other", Bandwidth::default());
     let _daemon = site.started("a", Tcx);
     let of = |to: &Namespace, at| between(Some(&slow.namespace), to, at);
-    is_limited("to a pod", of(&other.namespace, other.ip));
-    is_limited(
-        "to outside",
-        of(&site.outside, crate::site::OUTSIDE.parse().unwrap()),
-    );
+    is_limited("to a pod", || of(&other.namespace, other.ip));
+    let outside = crate::site::OUTSIDE.parse().unwrap();
+    is_limited("to outside", || of(&site.outside, outside));
     let received = between(Some(&other.namespace), &slow.namespace, slow.ip);
     assert!(received > 2.0, "{received}");
 }
