@@ -4,6 +4,7 @@ mod env;
 mod ephemeral;
 mod probe;
 pub(super) mod resources;
+pub(super) mod restart;
 
 use std::collections::BTreeSet;
 
@@ -61,14 +62,8 @@ fn validate(
     errors: &mut Vec<FieldError>,
 ) {
     common(container, path, volumes, errors);
-    let restart = container.str_at("/restartPolicy");
-    if !restart.is_empty() && !["Always", "Never", "OnFailure"].contains(&restart) {
-        errors.push(
-            path.child("restartPolicy")
-                .not_supported(restart, &["Always", "Never", "OnFailure"]),
-        );
-    }
-    let sidecar = init && restart == "Always";
+    restart::validate(container, path, errors);
+    let sidecar = init && container.str_at("/restartPolicy") == "Always";
     for key in [
         "lifecycle",
         "livenessProbe",
