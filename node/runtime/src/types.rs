@@ -170,6 +170,15 @@ impl Mount {
     }
 }
 
+/// A device of the node's for a container; CRI's Device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub host_path: PathBuf,
+    pub container_path: PathBuf,
+    /// Of `r`, `w` and `m`, which is making nodes.
+    pub permissions: String,
+}
+
 /// Which system calls a container may make; CRI's SecurityProfile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
@@ -212,6 +221,8 @@ pub struct ContainerSpec {
     /// In order; added after the image's own environment, same name replaces.
     pub env: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
+    #[serde(default)]
+    pub devices: Vec<Device>,
     pub run_as_user: Option<u32>,
     /// By the container's /etc/passwd, instead of the image's; a number is the first choice.
     #[serde(default)]
@@ -399,6 +410,7 @@ pub(crate) mod tests_support {
             working_dir: None,
             env: vec![],
             mounts: vec![],
+            devices: vec![],
             run_as_user: None,
             run_as_user_name: None,
             run_as_group: None,
