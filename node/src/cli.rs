@@ -14,6 +14,7 @@ mod dns;
 mod image;
 mod join;
 mod maps;
+mod memory;
 mod pressure;
 mod registration;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use dns::{DnsArgs, DnsMode};
 pub use image::{ImageCommand, Registries};
 pub use join::JoinArgs;
 pub use maps::{CtCommand, DropsArgs, MapsArgs, Output, PolicyCommand, ServiceCommand, VerifyArgs};
+pub use memory::MemoryArgs;
 pub use pressure::{EvictionArgs, ImageGcArgs, ShutdownArgs};
 use registration::{label, taint};
 
@@ -233,6 +235,8 @@ pub struct DaemonArgs {
         allow_negative_numbers = true
     )]
     pub pod_max_pids: i64,
+    #[command(flatten)]
+    pub memory: MemoryArgs,
     #[command(flatten)]
     pub image_gc: ImageGcArgs,
     #[command(flatten)]

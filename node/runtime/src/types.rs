@@ -45,6 +45,13 @@ pub struct Resources {
     pub cpu_max: Option<(i64, u64)>,
     /// memory.max in bytes.
     pub memory_max: Option<i64>,
+    /// memory.min, memory.low and memory.high in bytes.
+    #[serde(default)]
+    pub memory_min: Option<i64>,
+    #[serde(default)]
+    pub memory_low: Option<i64>,
+    #[serde(default)]
+    pub memory_high: Option<i64>,
     /// memory.swap.max in bytes, where the kernel has swap.
     pub swap_max: Option<i64>,
     /// hugetlb.<size>.max by the size of a page, all in bytes; sizes it does not

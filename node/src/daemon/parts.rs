@@ -127,6 +127,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         image_gc,
         eviction,
         shutdown: ending,
+        memory_qos: args.memory.qos(),
         pod_max_pids: Some(args.pod_max_pids).filter(|count| *count > 0),
         client_authorities,
         cluster_dns: args.cluster_dns,

@@ -298,9 +298,9 @@ impl Context {
     }
 
     /// The requests of all Burstable pods the node has taken.
-    pub fn burstable(&self) -> Vec<ResourceList> {
+    pub fn requests_of(&self, class: QosClass) -> Vec<ResourceList> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = taken.values().filter(|own| own.qos == QosClass::Burstable);
+        let all = taken.values().filter(|own| own.qos == class);
         all.map(|own| own.requests.clone()).collect()
     }
 

@@ -37,19 +37,31 @@ pub struct Inputs {
     pub now: Timestamp,
 }
 
-/// The volumes that a container mounts; others are not made, nor are those of images, which
+/// The volumes that a container mounts or uses as devices; others are not made, nor are those of images, which
 /// the runtime mounts: they are pulled when a container starts (`image.rs`).
 pub fn used(pod: &Pod) -> Vec<&Volume> {
     let added = ephemeral::containers(pod);
-    let names: BTreeSet<&str> = spec::all_containers(pod)
-        .chain(&added)
-        .flat_map(|container| container.volume_mounts.iter().flatten())
+    let all = || spec::all_containers(pod).chain(&added);
+    let mounts = all().flat_map(|container| container.volume_mounts.iter().flatten());
+    let devices = all().flat_map(|container| container.volume_devices.iter().flatten());
+    let names: BTreeSet<&str> = mounts
         .map(|mount| mount.name.as_str())
+        .chain(devices.map(|device| device.name.as_str()))
         .collect();
     let volumes = spec::spec(pod).volumes.iter().flatten();
     volumes
         .filter(|volume| names.contains(volume.name.as_str()) && volume.image.is_none())
         .collect()
+}
+
+/// Whether a container uses the volume as a device.
+pub fn is_device(pod: &Pod, volume: &str) -> bool {
+    let added = ephemeral::containers(pod);
+    let mut all = spec::all_containers(pod).chain(&added);
+    all.any(|container| {
+        let mut devices = container.volume_devices.iter().flatten();
+        devices.any(|device| device.name == volume)
+    })
 }
 
 /// Blocks on disks.
@@ -76,6 +88,7 @@ pub fn set_up(volume: &Volume, inputs: &Inputs) -> Result<Mounted, VolumeError> 
         return Ok(Mounted {
             path,
             read_only: false,
+            block: false,
         });
     }
     if let Some(source) = &volume.host_path {
@@ -84,6 +97,7 @@ pub fn set_up(volume: &Volume, inputs: &Inputs) -> Result<Mounted, VolumeError> 
         return Ok(Mounted {
             path,
             read_only: false,
+            block: false,
         });
     }
     if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
@@ -117,6 +131,7 @@ pub fn set_up(volume: &Volume, inputs: &Inputs) -> Result<Mounted, VolumeError> 
     Ok(Mounted {
         path,
         read_only: true,
+        block: false,
     })
 }
 
@@ -231,15 +246,16 @@ mod tests {
                 "initContainers": [{"name": "i", "volumeMounts": [{"name": "a", "mountPath": "/a"}]}],
                 "containers": [{"name": "c", "volumeMounts": [
                     {"name": "b", "mountPath": "/b"}, {"name": "img", "mountPath": "/img"},
-                ]}],
+                ], "volumeDevices": [{"name": "d", "devicePath": "/dev/d"}]}],
                 "volumes": [
-                    {"name": "a"}, {"name": "b"}, {"name": "unused"},
+                    {"name": "a"}, {"name": "b"}, {"name": "unused"}, {"name": "d"},
                     {"name": "img", "image": {"reference": "x:1"}},
                 ],
             }),
         );
         let names: Vec<&str> = used(&inputs.pod).iter().map(|v| v.name.as_str()).collect();
-        assert_eq!(names, ["a", "b"]);
+        assert_eq!(names, ["a", "b", "d"]);
+        assert!(is_device(&inputs.pod, "d") && !is_device(&inputs.pod, "b"));
     }
 
     #[test]
@@ -300,6 +316,7 @@ mod tests {
         let made = Mounted {
             path: "/srv".into(),
             read_only: false,
+            block: false,
         };
         inputs.before = Some(Arc::new([("v".to_owned(), made.clone())].into()));
         assert_eq!(set_up(&volume, &inputs).unwrap(), made);
