@@ -21,7 +21,7 @@ use crate::node::image_gc::{Collector, Thresholds};
 use crate::node::machine::Machine;
 use crate::node::pressure::{Eviction, Place, Pressure};
 use crate::node::{self, NodeConfig, NodeError};
-use crate::pods::{self, EvictionConfig, Periods, PodsConfig, ProbeNumbers, Shutdown};
+use crate::pods::{self, EvictionConfig, MemoryQos, Periods, PodsConfig, ProbeNumbers, Shutdown};
 use crate::server::{self, ApiPods, ServerConfig, ServerError, Settings};
 
 pub struct AgentConfig {

@@ -297,7 +297,7 @@ impl Context {
         self.load.subscribe()
     }
 
-    /// The requests of all Burstable pods the node has taken.
+    /// The requests of all pods of a class that the node has taken.
     pub fn requests_of(&self, class: QosClass) -> Vec<ResourceList> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let all = taken.values().filter(|own| own.qos == class);

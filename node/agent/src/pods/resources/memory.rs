@@ -199,7 +199,8 @@ mod tests {
             let qos = qos(reserves);
             let own = &spec::containers(&made)[0];
             let got = container(&made, own, class, Some(&qos), Resources::default());
-            let in_mib = |bytes: Option<i64>| bytes.map(|bytes| (bytes / MIB).max(bytes.min(0)));
+            let in_mib =
+                |bytes: Option<i64>| bytes.map(|bytes| if bytes < 0 { bytes } else { bytes / MIB });
             let shown = [got.memory_min, got.memory_low, got.memory_high].map(in_mib);
             assert_eq!(shown, [min, low, high].map(Some), "{resources} {reserves}");
             let got = pod(&made, class, Some(&qos), Resources::default());
