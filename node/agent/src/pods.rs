@@ -83,9 +83,9 @@ pub(crate) use resources::PERIOD as CPU_PERIOD;
 pub(crate) use worker::LAST_BACK_OFF;
 
 pub use eviction::EvictionConfig;
+#[cfg(test)]
 pub use probe::Asked;
 pub use probe::ProbeNumbers;
-#[cfg(test)]
 pub use resources::MemoryQos;
 pub use shutdown::{Periods, Shutdown};
 pub use text::parse_go_duration;
