@@ -12,6 +12,7 @@
 mod disk;
 mod empty_dir;
 mod host_path;
+mod huge_pages;
 pub mod mounts;
 mod ownership;
 mod payload;
@@ -63,6 +64,8 @@ pub enum VolumeError {
     HostPathType(String),
     #[error("unknown emptyDir medium {0:?}")]
     Medium(String),
+    #[error("emptyDir of medium {medium} is requested, {what}")]
+    HugePages { medium: String, what: &'static str },
     #[error(transparent)]
     Claim(#[from] ClaimError),
     #[error("volume {0} has volumeMode Block, but is specified in volumeMounts")]

@@ -169,6 +169,16 @@ fn what_is_wrong_is_named() {
             ],
         ),
         (
+            json!({"volumes": [
+                {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "w", "emptyDir": {}},
+            ], "containers": [{"name": "a", "image": "x", "volumeDevices": [
+                {"name": "v", "devicePath": "/dev/v"}, {"name": "w", "devicePath": "/dev/w"},
+            ]}]}),
+            vec![
+                "spec.containers[0].volumeDevices[1].name: Invalid value: \"w\": can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode",
+            ],
+        ),
+        (
             json!({"hostUsers": false, "hostNetwork": true, "hostPID": true, "hostIPC": true, "volumes": [
                 {"name": "v", "persistentVolumeClaim": {"claimName": "c"}},
             ], "containers": [

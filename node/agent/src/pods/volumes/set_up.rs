@@ -12,7 +12,8 @@ use super::empty_dir::Medium;
 use super::payload::{self, Material, Payload};
 use super::token::Tokens;
 use super::{
-    Mounted, MountedVolumes, VolumeError, empty_dir, host_path, ownership, persistent, writer,
+    Mounted, MountedVolumes, VolumeError, empty_dir, host_path, huge_pages, ownership, persistent,
+    writer,
 };
 use crate::pods::claims::{ClaimError, Claims};
 use crate::pods::downward::Surroundings;
@@ -84,7 +85,11 @@ pub fn set_up(volume: &Volume, inputs: &Inputs) -> Result<Mounted, VolumeError> 
     if let Some(source) = &volume.empty_dir {
         let path = dir("empty-dir");
         let group = payload::fs_group(&inputs.pod);
-        empty_dir::make(&path, medium(source, &inputs.allocatable)?, group)?;
+        empty_dir::make(
+            &path,
+            medium(source, &inputs.pod, &inputs.allocatable)?,
+            group,
+        )?;
         return Ok(Mounted {
             path,
             read_only: false,
@@ -157,6 +162,7 @@ fn fill(
 
 fn medium(
     source: &EmptyDirVolumeSource,
+    pod: &Pod,
     allocatable: &ResourceList,
 ) -> Result<Medium, VolumeError> {
     let bytes = |quantity| u64::try_from(quantity::value(quantity)).ok();
@@ -179,7 +185,7 @@ fn medium(
             Ok(Medium::Memory(size))
         }
         other if other.starts_with("HugePages") => {
-            Err(VolumeError::Unsupported("emptyDir of medium HugePages"))
+            huge_pages::size(other, pod).map(Medium::HugePages)
         }
         other => Err(VolumeError::Medium(other.to_owned())),
     }
@@ -276,8 +282,8 @@ mod tests {
     fn media() {
         let of = |source: Value| {
             let source = serde_json::from_value(source).unwrap();
-            let allocatable = &inputs(Path::new("/"), json!({"containers": []})).allocatable;
-            medium(&source, allocatable)
+            let inputs = inputs(Path::new("/"), json!({"containers": []}));
+            medium(&source, &inputs.pod, &inputs.allocatable)
         };
         assert_eq!(of(json!({})).unwrap(), Medium::Disk);
         assert_eq!(
