@@ -59,7 +59,6 @@ impl Volumes<'_> {
         let mut spec = json!({
             "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "64Mi"}, "storageClassName": "",
             "local": {"path": disk.device},
-            "claimRef": {"name": name, "namespace": namespace.name},
             "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
                 {"key": "kubernetes.io/hostname", "operator": "In", "values": [disk.node.name]},
             ]}]}},

@@ -50,7 +50,10 @@ fn memory_is_kept_by_class_and_who_takes_more_is_slowed_down() -> Result<()> {
     };
     let request = (32 * MIB).to_string();
     let guaranteed = read("guaranteed")?;
-    ensure!(guaranteed == [&request, "0", "max"], "{guaranteed:?}");
+    ensure!(
+        guaranteed == [request.as_str(), "0", "max"],
+        "{guaranteed:?}"
+    );
     let burstable = read("burstable")?;
     // What is asked for and nine tenths of the other 32 Mi, in whole pages.
     let high = (32 * MIB + 32 * MIB * 9 / 10) / 4096 * 4096;
@@ -97,4 +100,38 @@ fn memory_is_kept_by_class_and_who_takes_more_is_slowed_down() -> Result<()> {
         namespace.field("pod/burstable", "/status/containerStatuses/0/restartCount")?;
     ensure!(restarts == 0, "restarted {restarts} times");
     Ok(())
+}
+
+#[test]
+fn an_empty_dir_of_huge_pages_is_one() -> Result<()> {
+    let cluster = Cluster::machines_exclusive()?;
+    let node = &cluster.nodes[0];
+    let namespace = Namespace::create(&cluster, "huge")?;
+    let pages = |count: u32| {
+        let script = format!("echo {count} >/proc/sys/vm/nr_hugepages");
+        node.run("sh", &["-c", &script])
+    };
+    pages(8)?;
+    // The daemon counts them when it starts.
+    let settings = Settings::add(node, "VETCH_MAX_PODS=109")?;
+    let size = "jsonpath={.status.allocatable.hugepages-2Mi}";
+    eventually(MINUTE, "the node has huge pages", || {
+        let has = namespace
+            .kubectl(&["get", "node", &node.name, "-o", size])?
+            .ok()?;
+        ensure!(has == "16Mi", "{has:?}");
+        Ok(())
+    })?;
+    let script =
+        "grep ' /huge ' /proc/mounts | cut -d' ' -f3; truncate -s 2M /huge/page && echo made";
+    let mut manifest = pod("pages", script);
+    manifest["spec"]["nodeName"] = json!(node.name);
+    let container = &mut manifest["spec"]["containers"][0];
+    container["resources"] = json!({"limits": {"hugepages-2Mi": "4Mi", "memory": "64Mi"}});
+    container["volumeMounts"] = json!([{"name": "huge", "mountPath": "/huge"}]);
+    manifest["spec"]["volumes"] = json!([{"name": "huge", "emptyDir": {"medium": "HugePages"}}]);
+    let said = super::output(&namespace, manifest)?;
+    ensure!(said == "hugetlbfs\nmade\n", "{said:?}");
+    drop(settings);
+    pages(0).map(drop)
 }
