@@ -27,7 +27,12 @@ fn one_container_is_started_again_by_its_rule() {
             "volumes": [{"name": "v", "emptyDir": {}}],
         });
         cluster.create("ruled", spec).await;
-        let pod = cluster.ready("ruled").await;
+        let pod = cluster
+            .wait("ruled", "a restart", |pod| {
+                let app = &pod["status"]["containerStatuses"][0];
+                app["restartCount"] == 1 && app["ready"] == true
+            })
+            .await;
         let counts: Vec<&Value> = pod["status"]["containerStatuses"]
             .as_array()
             .unwrap()
@@ -51,7 +56,7 @@ fn a_watcher_starts_the_whole_pod_again() {
         };
         let mut watcher = with(
             "watcher",
-            "until test -e /v/ran; do sleep 0.05; done; test -e /v/again && exec sleep 3600; touch /v/again; exit 88",
+            "until test -e /v/ran && test -e /v/done; do sleep 0.05; done; test -e /v/again && exec sleep 3600; touch /v/again; exit 88",
         );
         watcher["restartPolicy"] = json!("Always");
         watcher["restartPolicyRules"] = rule("RestartAllContainers", 88);
@@ -64,7 +69,7 @@ fn a_watcher_starts_the_whole_pod_again() {
         let spec = json!({
             "restartPolicy": "Never",
             "initContainers": [with("prepare", "echo prepared >>/v/log; ls /v | tr '\\n' ' '"), watcher],
-            "containers": [app, with("done", "exit 0")],
+            "containers": [app, with("done", "touch /v/done")],
             "volumes": [{"name": "v", "emptyDir": {}}],
             "terminationGracePeriodSeconds": 60,
         });
@@ -87,7 +92,7 @@ fn a_watcher_starts_the_whole_pod_again() {
         assert_eq!(last("initContainerStatuses", 1)["exitCode"], 88);
         assert_eq!(last("containerStatuses", 0)["exitCode"], 137, "{status:#}");
         // What was written stays, and nobody was asked to end.
-        assert_eq!(log(lab, &pod, "prepare", 1), "again log ran ");
+        assert_eq!(log(lab, &pod, "prepare", 1), "again done log ran ");
         let sandboxes = agent.runtime.list().await;
         let [sandbox] = &sandboxes[..] else {
             panic!("{} sandboxes", sandboxes.len());
