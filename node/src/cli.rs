@@ -3,17 +3,30 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
-use vetch_agent::node::image_gc::Thresholds;
-use vetch_agent::node::pressure::{Eviction, HARD};
-use vetch_agent::pods::{Periods, parse_go_duration};
-use vetch_join::{CaHash, Token};
 use vetch_network::{Vxlan, VxlanMode};
-use vetch_proxy::{Frontend, LoadBalancerMode, Masquerade, Xdp};
+use vetch_proxy::{LoadBalancerMode, Masquerade, Xdp};
+
+mod dns;
+mod image;
+mod join;
+mod maps;
+mod memory;
+mod pressure;
+mod registration;
+#[cfg(test)]
+mod testing;
+
+pub use dns::{DnsArgs, DnsMode};
+pub use image::{ImageCommand, Registries};
+pub use join::JoinArgs;
+pub use maps::{CtCommand, DropsArgs, MapsArgs, Output, PolicyCommand, ServiceCommand, VerifyArgs};
+pub use memory::MemoryArgs;
+pub use pressure::{EvictionArgs, ImageGcArgs, ShutdownArgs};
+use registration::{label, taint};
 
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
 ///
@@ -75,92 +88,6 @@ pub enum Command {
     Cleanup(CleanupArgs),
 }
 
-#[derive(Debug, Subcommand)]
-pub enum ImageCommand {
-    /// Reads images from a tar: an OCI layout, or what `docker save` writes
-    Import {
-        #[command(flatten)]
-        root: RootDir,
-        /// The tar
-        file: PathBuf,
-    },
-    /// Lists the images
-    #[command(alias = "list")]
-    Ls {
-        #[command(flatten)]
-        root: RootDir,
-    },
-    /// Pulls an image from its registry, or its mirrors
-    Pull {
-        #[command(flatten)]
-        root: RootDir,
-        #[command(flatten)]
-        registries: Registries,
-        /// For the registry
-        #[arg(
-            long,
-            value_name = "USER:PASSWORD",
-            env = "VETCH_REGISTRY_CREDS",
-            hide_env_values = true
-        )]
-        creds: Option<String>,
-        /// Such as docker.io/library/busybox:1.37
-        #[arg(value_name = "IMAGE")]
-        reference: String,
-    },
-    /// Removes images, or one of their names where they have several. What containers have of them
-    /// stays until these are gone
-    Rm {
-        #[command(flatten)]
-        root: RootDir,
-        /// Names, digests or ids
-        #[arg(required = true, value_name = "IMAGE")]
-        images: Vec<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ServiceCommand {
-    /// Lists every address, port and protocol that is served
-    Ls(MapsArgs),
-    /// Shows one of them with its backends
-    Show {
-        #[command(flatten)]
-        maps: MapsArgs,
-        /// Such as 10.96.0.1:443/TCP; a NodePort's address is 0.0.0.0 or [::]
-        #[arg(value_name = "ADDRESS:PORT/PROTOCOL")]
-        frontend: Frontend,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum CtCommand {
-    /// Lists them by protocol and client. A socket whose backend was chosen when it connected is
-    /// none of them
-    Ls(MapsArgs),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum PolicyCommand {
-    /// Lists the pods' addresses with their sets of rules
-    Ls(MapsArgs),
-    /// Shows the rules of one of them
-    Show {
-        #[command(flatten)]
-        maps: MapsArgs,
-        /// Of a pod on this node: `kubectl get pod -o wide` has it
-        #[arg(value_name = "ADDRESS")]
-        address: IpAddr,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct RootDir {
-    /// The node's root directory
-    #[arg(long, env = "VETCH_ROOT_DIR", default_value = "/var/lib/vetch")]
-    pub root_dir: PathBuf,
-}
-
 /// Where a node keeps what it makes.
 #[derive(Clone, Debug, Args)]
 pub struct Places {
@@ -181,27 +108,6 @@ pub struct Places {
     /// RUN_DIR/private/mnt
     #[arg(long, value_name = "PATH", env = "VETCH_MOUNT_NAMESPACE")]
     pub mount_namespace: Option<PathBuf>,
-}
-
-/// How registries are spoken to.
-#[derive(Clone, Debug, Args)]
-pub struct Registries {
-    /// A registry that speaks plain HTTP
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "VETCH_INSECURE_REGISTRY",
-        value_delimiter = ','
-    )]
-    pub insecure_registry: Vec<String>,
-    /// Mirrors and certificates of registries, in containerd's format: REGISTRY/hosts.toml below it
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "VETCH_REGISTRY_CONFIG_PATH",
-        default_value = "/etc/vetch/certs.d"
-    )]
-    pub registry_config_path: PathBuf,
 }
 
 /// What the runtime is given, whoever asks it for pods.
@@ -329,78 +235,14 @@ pub struct DaemonArgs {
         allow_negative_numbers = true
     )]
     pub pod_max_pids: i64,
-    /// How full the images' disk is, in per cent, when those that no container has begin to go; 100 for
-    /// never
-    #[arg(
-        long,
-        value_name = "PERCENT",
-        env = "VETCH_IMAGE_GC_HIGH_THRESHOLD",
-        default_value_t = 85,
-        value_parser = clap::value_parser!(u8).range(0..=100)
-    )]
-    pub image_gc_high_threshold: u8,
-    /// How full it is then; below the other one
-    #[arg(
-        long,
-        value_name = "PERCENT",
-        env = "VETCH_IMAGE_GC_LOW_THRESHOLD",
-        default_value_t = 80,
-        value_parser = clap::value_parser!(u8).range(0..=100)
-    )]
-    pub image_gc_low_threshold: u8,
-    /// What the node has to have left; where it has less, pods are ended at once. Signals are
-    /// memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree and
-    /// pid.available, amounts like 100Mi or 10%; empty for never
-    #[arg(
-        long,
-        value_name = "SIGNAL<AMOUNT,…",
-        env = "VETCH_EVICTION_HARD",
-        default_value = HARD
-    )]
-    pub eviction_hard: String,
-    /// The same, of what it may miss for a while
-    #[arg(
-        long,
-        value_name = "SIGNAL<AMOUNT,…",
-        env = "VETCH_EVICTION_SOFT",
-        default_value = ""
-    )]
-    pub eviction_soft: String,
-    /// For how long it may, of each of these: memory.available=1m30s
-    #[arg(
-        long,
-        value_name = "SIGNAL=DURATION,…",
-        env = "VETCH_EVICTION_SOFT_GRACE_PERIOD",
-        default_value = ""
-    )]
-    pub eviction_soft_grace_period: String,
-    /// How long a pod has at most to end, of those that go for these
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        env = "VETCH_EVICTION_MAX_POD_GRACE_PERIOD",
-        default_value_t = 0
-    )]
-    pub eviction_max_pod_grace_period: u32,
-    /// How long the machine waits for its pods to end when it goes down, by systemd's logind; 0 for not
-    /// at all
-    #[arg(
-        long,
-        value_name = "DURATION",
-        env = "VETCH_SHUTDOWN_GRACE_PERIOD",
-        default_value = "0s",
-        value_parser = duration
-    )]
-    pub shutdown_grace_period: Duration,
-    /// How much of that critical pods have, which end after all others
-    #[arg(
-        long,
-        value_name = "DURATION",
-        env = "VETCH_SHUTDOWN_GRACE_PERIOD_CRITICAL_PODS",
-        default_value = "0s",
-        value_parser = duration
-    )]
-    pub shutdown_grace_period_critical_pods: Duration,
+    #[command(flatten)]
+    pub memory: MemoryArgs,
+    #[command(flatten)]
+    pub image_gc: ImageGcArgs,
+    #[command(flatten)]
+    pub eviction: EvictionArgs,
+    #[command(flatten)]
+    pub shutdown: ShutdownArgs,
     /// Name server of pods that use the cluster's DNS [default: the address of the Service kube-dns
     /// in kube-system, where there is one]
     #[arg(
@@ -501,137 +343,6 @@ pub struct DaemonArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct JoinArgs {
-    /// The API server
-    #[arg(value_name = "HOST:PORT")]
-    pub server: String,
-    /// What `vetch-control token create` made
-    #[arg(long, value_name = "ID.SECRET")]
-    pub token: Token,
-    /// The hash of the cluster authority's public key; several where it has several
-    #[arg(
-        long,
-        value_name = "sha256:HEX",
-        visible_alias = "discovery-token-ca-cert-hash",
-        required = true
-    )]
-    pub ca_hash: Vec<CaHash>,
-    /// The name of the Node object [default: the machine's]
-    #[arg(long, value_name = "NAME")]
-    pub node_name: Option<String>,
-    /// An address of this machine by which other nodes reach it; of each family, with the main one
-    /// first [default: that of packets to the API server]
-    #[arg(long, value_name = "IP", value_delimiter = ',')]
-    pub node_ip: Vec<IpAddr>,
-    /// Labels of the Node object: key=value,…
-    #[arg(long, value_name = "LABELS", value_delimiter = ',', value_parser = label)]
-    pub labels: Vec<(String, String)>,
-    /// Taints of the Node object when it is made: key=value:Effect,…
-    #[arg(long, value_name = "TAINTS", value_delimiter = ',', value_parser = taint)]
-    pub taints: Vec<Taint>,
-    /// Where the kubeconfig, the certificate and the settings are kept
-    #[arg(long, value_name = "DIR", default_value = "/etc/vetch")]
-    pub config_dir: PathBuf,
-    /// How long to wait for the API server, and then for the certificate
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub timeout: u64,
-}
-
-/// How names are looked up by pods and, by the Service kube-dns, by the node.
-#[derive(Debug, Args)]
-pub struct DnsArgs {
-    /// Whether this node answers the Service kube-dns itself: auto, where the Service has no selector
-    /// and no endpoints; always, instead of the servers it has; or off
-    #[arg(
-        long = "dns",
-        value_name = "MODE",
-        env = "VETCH_DNS",
-        value_enum,
-        default_value_t = DnsMode::Auto
-    )]
-    pub mode: DnsMode,
-    /// The port of the node's addresses at which cluster DNS is served, to this node and its pods
-    #[arg(
-        long,
-        value_name = "PORT",
-        env = "VETCH_DNS_PORT",
-        default_value_t = 10053
-    )]
-    pub dns_port: u16,
-    /// Who is asked about names that are not the cluster's [default: the servers of the node's
-    /// /etc/resolv.conf]
-    #[arg(
-        long,
-        value_name = "ADDRESS[:PORT]",
-        env = "VETCH_DNS_UPSTREAM",
-        value_delimiter = ',',
-        value_parser = name_server
-    )]
-    pub dns_upstream: Vec<SocketAddr>,
-    /// Who is asked about names of a domain: corp.example=192.0.2.53; given again for more servers
-    /// and more domains, of which the longest that fits is asked
-    #[arg(
-        long,
-        value_name = "DOMAIN=ADDRESS[:PORT]",
-        env = "VETCH_DNS_DOMAIN_UPSTREAM",
-        value_delimiter = ',',
-        value_parser = domain_server
-    )]
-    pub dns_domain_upstream: Vec<(String, SocketAddr)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DnsMode {
-    Auto,
-    Always,
-    Off,
-}
-
-#[derive(Debug, Args)]
-pub struct MapsArgs {
-    /// Where the eBPF maps and links are pinned
-    #[arg(long, env = "VETCH_PIN_DIR", default_value = "/sys/fs/bpf/vetch")]
-    pub pin_dir: PathBuf,
-    #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
-}
-
-#[derive(Debug, Args)]
-pub struct DropsArgs {
-    #[command(flatten)]
-    pub maps: MapsArgs,
-    /// Stay, and print what comes; JSON is one object a line then
-    #[arg(long, short)]
-    pub follow: bool,
-}
-
-impl MapsArgs {
-    /// The likely reason when nothing can be read there.
-    pub fn no_node(&self) -> String {
-        format!(
-            "no node has its maps at {}: on a node of `cargo xtask up` run this by \
-             `cargo xtask exec --mounts`",
-            self.pin_dir.display()
-        )
-    }
-}
-
-#[derive(Debug, Args)]
-pub struct VerifyArgs {
-    /// Only this program
-    pub program: Option<String>,
-    /// Text: the counts of each, or the whole log of the one that is named
-    #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    Text,
-    Json,
-}
-
-#[derive(Debug, Args)]
 pub struct CleanupArgs {
     #[command(flatten)]
     pub places: Places,
@@ -644,17 +355,6 @@ pub struct CleanupArgs {
 }
 
 impl DaemonArgs {
-    pub fn image_gc(&self) -> Result<Thresholds, String> {
-        let (high, low) = (self.image_gc_high_threshold, self.image_gc_low_threshold);
-        if low >= high {
-            return Err(format!(
-                "--image-gc-low-threshold is {low}, and has to be below --image-gc-high-threshold, \
-                 which is {high}"
-            ));
-        }
-        Ok(Thresholds { high, low })
-    }
-
     pub fn vxlan(&self) -> Vxlan {
         Vxlan {
             mode: self.vxlan_mode,
@@ -663,109 +363,15 @@ impl DaemonArgs {
         }
     }
 
-    pub fn eviction(&self) -> Result<Eviction, String> {
-        Eviction::parse(
-            &self.eviction_hard,
-            &self.eviction_soft,
-            &self.eviction_soft_grace_period,
-            Duration::from_secs(self.eviction_max_pod_grace_period.into()),
-        )
-    }
-
-    pub fn shutdown(&self) -> Result<Periods, String> {
-        let periods = Periods {
-            grace: self.shutdown_grace_period,
-            critical: self.shutdown_grace_period_critical_pods,
-        };
-        periods.check()
-    }
-
     pub fn labels(&self) -> BTreeMap<String, String> {
         self.node_labels.iter().cloned().collect()
     }
 }
 
-impl DnsArgs {
-    /// Each domain with its servers.
-    pub fn domain_upstreams(&self) -> Vec<(String, Vec<SocketAddr>)> {
-        let mut domains: BTreeMap<String, Vec<SocketAddr>> = BTreeMap::new();
-        for (domain, server) in &self.dns_domain_upstream {
-            domains.entry(domain.clone()).or_default().push(*server);
-        }
-        domains.into_iter().collect()
-    }
-}
-
-/// Without a port it is 53.
-fn name_server(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53));
-    address
-        .or_else(|_| text.parse())
-        .map_err(|_| "a name server is an address, such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:5353".into())
-}
-
-fn domain_server(text: &str) -> Result<(String, SocketAddr), String> {
-    match text.split_once('=') {
-        Some((domain, server)) if !domain.is_empty() => {
-            let domain = domain.trim_end_matches('.').to_ascii_lowercase();
-            Ok((domain, name_server(server)?))
-        }
-        _ => Err("a domain's name server is given as corp.example=192.0.2.53".into()),
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    parse_go_duration(text).ok_or_else(|| "a duration is like 30s or 1m30s".to_owned())
-}
-
-/// The API server checks the rest.
-fn label(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("a label is key=value".into()),
-    }
-}
-
-/// `key=value:Effect` or `key:Effect`, as kubectl and the kubelet have it.
-fn taint(text: &str) -> Result<Taint, String> {
-    let wrong = || {
-        "a taint is key=value:Effect, where Effect is NoSchedule, PreferNoSchedule or NoExecute"
-            .to_owned()
-    };
-    let (what, effect) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let (key, value) = match what.split_once('=') {
-        Some((key, value)) => (key, Some(value.to_owned())),
-        None => (what, None),
-    };
-    let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-    if key.is_empty() || !known.contains(&effect) {
-        return Err(wrong());
-    }
-    Ok(Taint {
-        key: key.to_owned(),
-        value: value.filter(|value| !value.is_empty()),
-        effect: effect.to_owned(),
-        time_added: None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::testing::{NEEDED, parse};
     use super::*;
-
-    const NEEDED: [&str; 7] = [
-        "vetch-node",
-        "--kubeconfig",
-        "k",
-        "--node-name",
-        "n",
-        "--node-ip",
-        "10.0.0.1",
-    ];
-
-    fn parse(args: &[&str]) -> Result<Cli, String> {
-        Cli::try_parse_from(args).map_err(|error| error.to_string())
-    }
 
     #[test]
     fn a_daemon_needs_to_know_who_it_is() {
@@ -781,62 +387,6 @@ mod tests {
             let error = parse(&args).unwrap_err();
             assert!(error.contains(NEEDED[missing]), "{error}");
         }
-    }
-
-    #[test]
-    fn what_the_node_keeps() {
-        let with = |flags: &[&str]| {
-            parse(&[&NEEDED[..], flags].concat())
-                .unwrap()
-                .daemon
-                .eviction()
-        };
-        assert_eq!(with(&[]), Ok(Eviction::default()));
-        assert_eq!(with(&["--eviction-hard", ""]).unwrap().all().count(), 0);
-        let flags = |grace, critical| {
-            let named = ["--shutdown-grace-period", grace];
-            let more = ["--shutdown-grace-period-critical-pods", critical];
-            parse(&[&NEEDED[..], &named, &more].concat()).map(|cli| cli.daemon.shutdown())
-        };
-        assert_eq!(flags("1m30s", "10s").unwrap().unwrap().grace.as_secs(), 90);
-        assert!(flags("10s", "30s").unwrap().is_err());
-        assert!(flags("soon", "0").is_err());
-        let soft = "memory.available<1Gi";
-        let told = with(&["--eviction-soft", soft]).unwrap_err();
-        assert!(told.contains("has no grace period"), "{told}");
-        let graces = "memory.available=90s";
-        let flags = [
-            "--eviction-soft",
-            soft,
-            "--eviction-soft-grace-period",
-            graces,
-            "--eviction-max-pod-grace-period",
-            "30",
-        ];
-        let eviction = with(&flags).unwrap();
-        assert_eq!(eviction.soft[0].grace, Some(Duration::from_secs(90)));
-        assert_eq!(eviction.max_pod_grace, Duration::from_secs(30));
-    }
-
-    #[test]
-    fn images_go_from_one_threshold_down_to_a_lower_one() {
-        let with = |high: &str, low: &str| {
-            let flags = [
-                "--image-gc-high-threshold",
-                high,
-                "--image-gc-low-threshold",
-                low,
-            ];
-            parse(&[&NEEDED[..], &flags].concat()).map(|cli| cli.daemon.image_gc())
-        };
-        assert_eq!(with("90", "70"), Ok(Ok(Thresholds { high: 90, low: 70 })));
-        assert!(
-            with("80", "80")
-                .unwrap()
-                .unwrap_err()
-                .contains("has to be below")
-        );
-        assert!(with("101", "80").is_err());
     }
 
     #[test]
@@ -901,75 +451,6 @@ mod tests {
     }
 
     #[test]
-    fn joining_needs_a_server_a_token_and_a_hash() {
-        let hash = format!("sha256:{}", "0".repeat(64));
-        let whole = [
-            "vetch-node",
-            "join",
-            "10.0.0.1:6443",
-            "--token",
-            "abcdef.0123456789abcdef",
-            "--ca-hash",
-            &hash,
-        ];
-        let more = ["--labels", "a=b", "--taints", "k=v:NoSchedule,l:NoExecute"];
-        let cli = parse(&[&whole[..], &more].concat()).unwrap();
-        let Some(Command::Join(args)) = cli.command else {
-            panic!("{cli:?}");
-        };
-        assert_eq!(args.taints.len(), 2);
-        assert_eq!(args.taints[0].value.as_deref(), Some("v"));
-        assert_eq!((args.timeout, args.ca_hash.len()), (60, 1));
-        for missing in [2..3, 3..5, 5..7] {
-            let mut args = whole.to_vec();
-            args.drain(missing);
-            assert!(parse(&args).is_err(), "{args:?}");
-        }
-        for bad in ["k", "k=v", ":NoSchedule", "k=v:Sometimes"] {
-            assert!(taint(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn name_servers_are_addresses() {
-        let more = [
-            "--dns-upstream",
-            "192.0.2.1,[2001:db8::1]:5353",
-            "--dns-domain-upstream",
-            "Corp.example.=192.0.2.2:5353,corp.example=2001:db8::2",
-            "--dns-domain-upstream",
-            "example.org=192.0.2.3",
-            "--dns",
-            "always",
-        ];
-        let dns = parse(&[&NEEDED[..], &more].concat()).unwrap().daemon.dns;
-        let text = |servers: &[SocketAddr]| {
-            let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
-            servers.join(" ")
-        };
-        assert_eq!(text(&dns.dns_upstream), "192.0.2.1:53 [2001:db8::1]:5353");
-        let domains = dns.domain_upstreams();
-        let domains: Vec<(&str, String)> = domains
-            .iter()
-            .map(|(domain, servers)| (domain.as_str(), text(servers)))
-            .collect();
-        let corp = "192.0.2.2:5353 [2001:db8::2]:53".to_owned();
-        let org = "192.0.2.3:53".to_owned();
-        assert_eq!(domains, [("corp.example", corp), ("example.org", org)]);
-        assert_eq!(dns.mode, DnsMode::Always);
-        let default = parse(&NEEDED).unwrap().daemon.dns;
-        assert_eq!((default.mode, default.dns_port), (DnsMode::Auto, 10053));
-        for wrong in [
-            ["--dns-upstream", "dns.example"],
-            ["--dns-domain-upstream", "192.0.2.1"],
-            ["--dns-domain-upstream", "=192.0.2.1"],
-            ["--dns", "on"],
-        ] {
-            assert!(parse(&[&NEEDED[..], &wrong].concat()).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
     fn pods_are_masqueraded_unless_it_is_said() {
         let default = parse(&NEEDED).unwrap().daemon;
         assert_eq!(default.masquerade, Masquerade::On);
@@ -993,42 +474,6 @@ mod tests {
 
     #[test]
     fn commands_need_no_node() {
-        let cli = parse(&["vetch-node", "image", "import", "--root-dir", "/r", "x.tar"]).unwrap();
-        let Some(Command::Image(ImageCommand::Import { root, file })) = cli.command else {
-            panic!("{cli:?}");
-        };
-        assert_eq!((root.root_dir, file), ("/r".into(), "x.tar".into()));
-        let show = [
-            "vetch-node",
-            "service",
-            "show",
-            "[fd96::1]:53/udp",
-            "-o",
-            "json",
-        ];
-        let Some(Command::Service(ServiceCommand::Show { maps, frontend })) =
-            parse(&show).unwrap().command
-        else {
-            panic!("{show:?}");
-        };
-        assert_eq!(
-            (maps.output, frontend.to_string()),
-            (Output::Json, "[fd96::1]:53/UDP".into())
-        );
-        for wrong in [
-            "10.96.0.1:53",
-            "10.96.0.1/UDP",
-            "10.96.0.1:53/ICMP",
-            "dns:53/UDP",
-        ] {
-            let error = parse(&["vetch-node", "service", "show", wrong]).unwrap_err();
-            assert!(error.contains("ADDRESS:PORT/PROTOCOL"), "{error}");
-        }
-        let cli = parse(&["vetch-node", "drops", "--follow", "--output", "json"]).unwrap();
-        let Some(Command::Drops(args)) = cli.command else {
-            panic!("{cli:?}");
-        };
-        assert_eq!((args.follow, args.maps.output), (true, Output::Json));
         let cri = [
             "vetch-node",
             "cri",

@@ -2,6 +2,11 @@
 //!
 //! The machines are QEMU's, made by `cargo xtask test` (one) or `cargo xtask e2e` (several).
 
+#[path = "machine/disks.rs"]
+mod disks;
+#[path = "machine/memory.rs"]
+mod memory;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};

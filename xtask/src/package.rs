@@ -38,7 +38,8 @@ const NODE: Package = Package {
     cni_plugins: &["vetch-cni"],
     // Images are pulled from registries that show certificates.
     depends: "libc6 (>= 2.36), libgcc-s1, ca-certificates",
-    recommends: "",
+    // Local volumes on block devices get their file systems from it.
+    recommends: "e2fsprogs",
     unit: include_str!("package/vetch-node.service"),
     purge: "/usr/bin/vetch-node cleanup || true",
 };
@@ -227,7 +228,7 @@ mod tests {
             if name == "control" {
                 assert!(text.ends_with('\n') && text.contains("Package: vetch-node\n"));
                 assert!(
-                    !text.contains("Recommends") && !text.contains("\n\n"),
+                    text.contains("\nRecommends: e2fsprogs\n") && !text.contains("\n\n"),
                     "{text}"
                 );
                 continue;

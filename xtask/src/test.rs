@@ -15,7 +15,11 @@ use crate::vm::{Machines, kernel};
 use crate::{apt, bench, child, down, e2e, kubectl, machine, process, tools, up};
 
 /// What a whole machine has to show; see there.
-const SCENARIOS: &str = include_str!("../../tests/tests/machine.rs");
+const SCENARIOS: [&str; 3] = [
+    include_str!("../../tests/tests/machine.rs"),
+    include_str!("../../tests/tests/machine/disks.rs"),
+    include_str!("../../tests/tests/machine/memory.rs"),
+];
 /// The suite's cluster of virtual machines.
 const MACHINES: &str = "vm-test";
 
@@ -91,7 +95,8 @@ fn boot(steps: &Steps, tree: &Tree) -> Result<Machines> {
 fn needs_machines(filters: &[String]) -> bool {
     let named = |filter: &String| {
         SCENARIOS
-            .lines()
+            .iter()
+            .flat_map(|file| file.lines())
             .filter_map(|line| line.strip_prefix("fn "))
             .any(|name| name.contains(filter.as_str()))
     };

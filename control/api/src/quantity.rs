@@ -100,17 +100,31 @@ impl Quantity {
 
     /// Rounded up, as `Value()` does.
     pub fn value(&self) -> i64 {
-        i64::try_from(div_up(self.nanos, NANO)).unwrap_or(i64::MAX)
+        clamp(div_up(self.nanos, NANO))
     }
 
     /// Rounded up, as `MilliValue()` does.
     pub fn milli_value(&self) -> i64 {
-        i64::try_from(div_up(self.nanos, NANO / 1000)).unwrap_or(i64::MAX)
+        clamp(div_up(self.nanos, NANO / 1000))
     }
 
     pub fn is_integer(&self) -> bool {
         self.nanos % NANO == 0
     }
+}
+
+/// Of one resource, as schedulers count: cpu in thousandths, all others in units. `None`: it is no
+/// quantity.
+pub fn amount(resource: &str, text: &str) -> Option<i64> {
+    let quantity = Quantity::parse(text).ok()?;
+    Some(match resource {
+        "cpu" => quantity.milli_value(),
+        _ => quantity.value(),
+    })
+}
+
+fn clamp(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
 }
 
 fn div_up(value: i128, by: i128) -> i128 {
@@ -265,5 +279,28 @@ mod tests {
             ),
             (2, 1500, -1)
         );
+    }
+
+    #[test]
+    fn amounts() {
+        let table = [
+            ("cpu", "100m", Some(100)),
+            ("cpu", "1.5", Some(1500)),
+            ("cpu", "2", Some(2000)),
+            ("cpu", "1u", Some(1)),
+            ("memory", "1Ki", Some(1024)),
+            ("memory", "1.5Gi", Some(1_610_612_736)),
+            ("memory", "128M", Some(128_000_000)),
+            ("memory", "1e3", Some(1000)),
+            ("memory", "100m", Some(1)),
+            ("memory", "-1", Some(-1)),
+            ("memory", "9Ei", Some(i64::MAX)),
+            ("memory", "x", None),
+            ("memory", "", None),
+            ("memory", "1Zi", None),
+        ];
+        for (resource, text, wanted) in table {
+            assert_eq!(amount(resource, text), wanted, "{resource} {text}");
+        }
     }
 }

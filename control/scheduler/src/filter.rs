@@ -1,5 +1,6 @@
 //! Which nodes can run a pod, and why the others cannot, in Kubernetes' words.
 
+mod declared_features;
 mod node_affinity;
 mod pod_affinity;
 mod topology_spread;
@@ -34,6 +35,7 @@ pub enum Filter {
     Claims,
     VolumeRestrictions,
     VolumeBinding,
+    NodeDeclaredFeatures,
 }
 
 /// Why one node does not do.
@@ -60,6 +62,8 @@ pub struct Candidate {
     pub pod: Arc<PodInfo>,
     /// The only nodes its affinity names, if it names any.
     named: Option<Vec<String>>,
+    /// What a node has to declare.
+    feature: Option<&'static str>,
     spread: TopologySpread,
     affinity: PodAffinity,
     claims: PodClaims,
@@ -79,6 +83,7 @@ impl Candidate {
             restrictions: VolumeRestrictions::new(pod, &claims, nodes),
             claims,
             named: named_nodes(pod),
+            feature: declared_features::needed(pod),
             spread: TopologySpread::new(pod, nodes),
             affinity: PodAffinity::new(pod, nodes, namespaces),
             pod: pod.clone(),
@@ -89,6 +94,7 @@ impl Candidate {
     pub fn check(&self, node: &NodeInfo) -> Result<(), Refusal> {
         self.named(node)?;
         self.unschedulable(node)?;
+        declared_features::check(self.feature, node)?;
         self.taints(node)?;
         node_affinity(&self.pod, node)?;
         self.ports(node)?;

@@ -41,6 +41,7 @@ fn helps(event: Event, filter: Filter) -> bool {
         (NodeAdded, _) => true,
         (NodeChanged(change), Filter::NodeUnschedulable | Filter::TaintToleration) => change.taints,
         (NodeChanged(change), Filter::NodeAffinity) => change.labels,
+        (NodeChanged(change), Filter::NodeDeclaredFeatures) => change.features,
         (NodeChanged(change), Filter::VolumeBinding) => change.labels,
         (NodeChanged(change), Filter::NodeResourcesFit) => change.allocatable,
         (NodeChanged(change), Filter::PodTopologySpread) => change.labels || change.taints,
@@ -70,6 +71,10 @@ mod tests {
             allocatable: true,
             ..NodeChange::default()
         };
+        let features = NodeChange {
+            features: true,
+            ..NodeChange::default()
+        };
         let table = [
             (Event::PodRemoved, Filter::NodeResourcesFit, true),
             (Event::PodAdded, Filter::NodeResourcesFit, false),
@@ -84,6 +89,16 @@ mod tests {
             (Event::NodeChanged(labels), Filter::NodeResourcesFit, false),
             (Event::NodeChanged(room), Filter::NodeResourcesFit, true),
             (Event::NodeChanged(room), Filter::TaintToleration, false),
+            (
+                Event::NodeChanged(labels),
+                Filter::NodeDeclaredFeatures,
+                false,
+            ),
+            (
+                Event::NodeChanged(features),
+                Filter::NodeDeclaredFeatures,
+                true,
+            ),
             (Event::NamespaceRelabelled, Filter::InterPodAffinity, true),
             (Event::NamespaceRelabelled, Filter::NodePorts, false),
             (Event::NodeAdded, Filter::Claims, false),

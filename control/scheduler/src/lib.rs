@@ -15,7 +15,6 @@ mod mirror;
 mod node_info;
 mod pod_info;
 mod preempt;
-mod quantity;
 mod queue;
 mod resources;
 mod scheduler;

@@ -34,6 +34,7 @@ pub struct NodeChange {
     pub labels: bool,
     /// Its readiness and being cordoned included.
     pub taints: bool,
+    pub features: bool,
 }
 
 impl NodeInfo {
@@ -42,6 +43,7 @@ impl NodeInfo {
         let change = NodeChange {
             allocatable: allocatable != self.allocatable,
             labels: node.metadata.labels.as_ref() != self.labels(),
+            features: features(Some(&node)) != features(self.node.as_deref()),
             taints: taints != self.taints || is_cordoned(&node) != self.is_cordoned(),
         };
         let images = |node: &Node| node.status.as_ref()?.images.clone();
@@ -99,9 +101,21 @@ impl NodeInfo {
         self.labels()?.get(key).map(String::as_str)
     }
 
+    /// What it says that it has of Kubernetes.
+    pub fn declared_features(&self) -> impl Iterator<Item = &str> {
+        features(self.node.as_deref()).iter().map(String::as_str)
+    }
+
     pub fn is_cordoned(&self) -> bool {
         self.node.as_deref().is_some_and(is_cordoned)
     }
+}
+
+fn features(node: Option<&Node>) -> &[String] {
+    let status = node.and_then(|node| node.status.as_ref());
+    status
+        .and_then(|status| status.declared_features.as_deref())
+        .unwrap_or_default()
 }
 
 fn is_cordoned(node: &Node) -> bool {

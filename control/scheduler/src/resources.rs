@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Node, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::quantity::amount;
-
 pub const CPU: &str = "cpu";
 pub const MEMORY: &str = "memory";
 /// How many pods fit on a node is a resource, too.

@@ -97,6 +97,6 @@ impl Facts for Cached<'_> {
 
     fn has_policies(&self) -> bool {
         self.asked.store(true, Ordering::Relaxed);
-        !self.policies.list(&self.policies_prefix).objects.is_empty()
+        self.policies.any(&self.policies_prefix)
     }
 }

@@ -137,6 +137,11 @@ impl Cache {
         }
     }
 
+    /// Whether there is any object below `prefix`.
+    pub fn any(&self, prefix: &str) -> bool {
+        self.read().below(prefix, prefix).next().is_some()
+    }
+
     /// The objects below `prefix` from key `start` on as they were at `revision`, made by undoing the window's
     /// events; `None` where the window does not reach.
     pub fn list_at(&self, prefix: &str, start: &str, revision: i64) -> Option<Vec<Arc<Object>>> {

@@ -78,7 +78,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-pub(crate) use quantity::nanos as quantity_nanos;
+pub(crate) use quantity::{nanos as quantity_nanos, value as quantity_value};
 pub(crate) use resources::PERIOD as CPU_PERIOD;
 pub(crate) use worker::LAST_BACK_OFF;
 
@@ -86,6 +86,7 @@ pub use eviction::EvictionConfig;
 #[cfg(test)]
 pub use probe::Asked;
 pub use probe::ProbeNumbers;
+pub use resources::MemoryQos;
 pub use shutdown::{Periods, Shutdown};
 pub use text::parse_go_duration;
 
@@ -117,6 +118,8 @@ pub struct PodsConfig {
     pub capacity: ResourceList,
     /// How many processes and threads a pod has at most; `None` for no limit.
     pub pod_max_pids: Option<i64>,
+    /// How its memory is shared; `None` for limits alone.
+    pub memory_qos: Option<MemoryQos>,
     /// cgroup v2 controllers that are missing here (`Runtime::missing_controllers`).
     pub missing_controllers: Vec<String>,
     /// When the node ends pods by itself.

@@ -21,7 +21,7 @@ use crate::node::image_gc::{Collector, Thresholds};
 use crate::node::machine::Machine;
 use crate::node::pressure::{Eviction, Place, Pressure};
 use crate::node::{self, NodeConfig, NodeError};
-use crate::pods::{self, EvictionConfig, Periods, PodsConfig, ProbeNumbers, Shutdown};
+use crate::pods::{self, EvictionConfig, MemoryQos, Periods, PodsConfig, ProbeNumbers, Shutdown};
 use crate::server::{self, ApiPods, ServerConfig, ServerError, Settings};
 
 pub struct AgentConfig {
@@ -47,6 +47,8 @@ pub struct AgentConfig {
     pub max_pods: u32,
     /// How many processes and threads a pod has at most; `None` for no limit.
     pub pod_max_pids: Option<i64>,
+    /// The throttling factor and whether memory is reserved (`pods::MemoryQos`); `None` for limits alone.
+    pub memory_qos: Option<(f64, bool)>,
     /// When images have to go.
     pub image_gc: Thresholds,
     /// When pods have to.
@@ -93,6 +95,14 @@ pub async fn run(
     let port = config.kubelet.local_addr().map_err(Error::Listener)?.port();
 
     let capacity = node::capacity::capacity(&machine, config.max_pods);
+    let allocatable = node::capacity::allocatable(&machine, config.max_pods, &config.eviction);
+    let memory_qos = config
+        .memory_qos
+        .map(|(throttling_factor, reserves)| MemoryQos {
+            throttling_factor,
+            reserves,
+            allocatable: allocatable.get("memory").map_or(0, pods::quantity_value),
+        });
 
     let (ready, network_ready) = watch::channel(false);
     let (short, pressure) = watch::channel(Pressure::default());
@@ -130,6 +140,7 @@ pub async fn run(
         machine: machine.clone(),
         max_pods: config.max_pods,
         pod_max_pids: config.pod_max_pids,
+        memory_qos,
         image_gc: config.image_gc,
         eviction: config.eviction.clone(),
         shutdown: periods,
@@ -165,6 +176,7 @@ pub async fn run(
         can_lower_oom_score: config.can_lower_oom_score,
         capacity,
         pod_max_pids: config.pod_max_pids,
+        memory_qos,
         missing_controllers: runtime.missing_controllers(),
         eviction,
         shutdown: ending,

@@ -36,8 +36,8 @@ pub fn wanted(given: Option<&LinuxContainerResources>) -> Result<Resources, Stat
         memory_max: (given.memory_limit_in_bytes != 0).then_some(given.memory_limit_in_bytes),
         swap_max,
         hugetlb_max: huge_pages(&given.hugepage_limits)?,
-        pids_max: None,
         oom_score_adj: Some(oom_score_adj),
+        ..Resources::default()
     })
 }
 

@@ -89,6 +89,7 @@ pub fn decide(
         privileged: spec.privileged,
         // Who makes the cgroup knows.
         device_cgroup: false,
+        devices: Vec::new(),
         no_new_privs: spec.no_new_privs,
         readonly_rootfs: spec.readonly_rootfs,
         tty: spec.tty,

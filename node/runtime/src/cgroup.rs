@@ -198,6 +198,13 @@ fn settings(resources: &Resources) -> Vec<(&'static str, &'static str, String)> 
     if let Some(bytes) = resources.memory_max {
         all.push(("memory", "memory.max", limit(bytes)));
     }
+    for (file, bytes) in [
+        ("memory.min", resources.memory_min),
+        ("memory.low", resources.memory_low),
+        ("memory.high", resources.memory_high),
+    ] {
+        all.extend(bytes.map(|bytes| ("memory", file, limit(bytes))));
+    }
     if let Some(pids) = resources.pids_max {
         all.push(("pids", "pids.max", limit(pids)));
     }
@@ -208,6 +215,9 @@ fn without_gaps(resources: &Resources) -> Resources {
     Resources {
         cpu_max: resources.cpu_max.or(Some((UNLIMITED, CPU_PERIOD))),
         memory_max: resources.memory_max.or(Some(UNLIMITED)),
+        memory_min: resources.memory_min.or(Some(0)),
+        memory_low: resources.memory_low.or(Some(0)),
+        memory_high: resources.memory_high.or(Some(UNLIMITED)),
         swap_max: None,
         hugetlb_max: None,
         pids_max: None,
@@ -322,6 +332,9 @@ mod tests {
             cpu_weight: Some(20_000),
             cpu_max: Some((50_000, 100_000)),
             memory_max: Some(1 << 20),
+            memory_min: Some(4096),
+            memory_low: Some(0),
+            memory_high: Some(-1),
             pids_max: Some(-1),
             oom_score_adj: Some(5),
             ..Resources::default()
@@ -332,6 +345,9 @@ mod tests {
                 ("cpu", "cpu.weight", "10000".to_owned()),
                 ("cpu", "cpu.max", "50000 100000".to_owned()),
                 ("memory", "memory.max", "1048576".to_owned()),
+                ("memory", "memory.min", "4096".to_owned()),
+                ("memory", "memory.low", "0".to_owned()),
+                ("memory", "memory.high", "max".to_owned()),
                 ("pids", "pids.max", "max".to_owned()),
             ]
         );
@@ -444,6 +460,9 @@ mod tests {
                 ("cpu", "cpu.weight", "5".to_owned()),
                 ("cpu", "cpu.max", "max 100000".to_owned()),
                 ("memory", "memory.max", "max".to_owned()),
+                ("memory", "memory.min", "0".to_owned()),
+                ("memory", "memory.low", "0".to_owned()),
+                ("memory", "memory.high", "max".to_owned()),
             ]
         );
     }

@@ -6,14 +6,19 @@
 //! It is attached without a link, so that it goes with the cgroup and not with
 //! this daemon.
 
+mod allowed;
 mod sys;
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aya_obj::Object;
+use aya_obj::generated::bpf_insn;
+
+pub use allowed::{Rule, read};
 
 /// Its function in the object.
 const PROGRAM: &str = "devices";
@@ -35,6 +40,20 @@ pub enum DeviceError {
         #[source]
         source: io::Error,
     },
+    #[error("looking at device {path}", path = path.display())]
+    Node {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} is neither a block nor a character device", path = .0.display())]
+    NoDevice(PathBuf),
+    #[error("{0:?}: what may be done with a device is said by r, w and m")]
+    Permissions(String),
+    #[error(
+        "no device can be given to a container here, since no program at its cgroup allows it: {0}"
+    )]
+    NotAllowed(String),
     #[error("{action} cgroup {path}", path = path.display())]
     Cgroup {
         action: &'static str,
@@ -48,6 +67,9 @@ pub enum DeviceError {
 #[derive(Debug)]
 pub struct DevicePolicy {
     program: OwnedFd,
+    /// Of which it was made, for those with more before it.
+    instructions: Vec<bpf_insn>,
+    license: CString,
 }
 
 impl DevicePolicy {
@@ -61,9 +83,12 @@ impl DevicePolicy {
             .get(PROGRAM)
             .and_then(|program| object.functions.get(&program.function_key()))
             .ok_or(DeviceError::Missing)?;
-        let program = sys::load(&function.instructions, &object.license)
-            .map_err(|(source, log)| DeviceError::Load { log, source })?;
-        let policy = DevicePolicy { program };
+        let program = load(&function.instructions, &object.license)?;
+        let policy = DevicePolicy {
+            program,
+            instructions: function.instructions.clone(),
+            license: object.license.clone(),
+        };
 
         let trial = root.join(TRIAL);
         match fs::create_dir(&trial) {
@@ -72,23 +97,47 @@ impl DevicePolicy {
             }
             _ => {}
         }
-        let tried = policy.restrict(&trial);
+        let tried = policy.restrict(&trial, &[]);
         fs::remove_dir(&trial).map_err(failed("removing", &trial))?;
         tried.map(|()| policy)
     }
 
     /// Holds for what runs in `cgroup` already, too. Idempotent: one that an
-    /// earlier daemon attached stays.
-    pub fn restrict(&self, cgroup: &Path) -> Result<(), DeviceError> {
+    /// earlier daemon attached stays. `rules` are of devices that its container has
+    /// beside those of all.
+    pub fn restrict(&self, cgroup: &Path, rules: &[Rule]) -> Result<(), DeviceError> {
         let dir = File::open(cgroup).map_err(failed("opening", cgroup))?;
         let attached =
             sys::attached(&dir).map_err(failed("asking for the device programs of", cgroup))?;
-        if attached == 0 {
-            sys::attach(&dir, &self.program)
-                .map_err(failed("attaching the device program to", cgroup))?;
+        if attached > 0 {
+            return Ok(());
         }
-        Ok(())
+        let attached = match rules {
+            [] => sys::attach(&dir, &self.program),
+            rules => sys::attach(&dir, self.with(rules)?),
+        };
+        attached.map_err(failed("attaching the device program to", cgroup))
     }
+
+    fn with(&self, rules: &[Rule]) -> Result<OwnedFd, DeviceError> {
+        let any = *self.instructions.first().ok_or(DeviceError::Missing)?;
+        let before = allowed::before_all(rules).into_iter().map(|made| {
+            let mut instruction = any;
+            instruction.code = made.code;
+            instruction.set_dst_reg(made.to);
+            instruction.set_src_reg(made.from);
+            instruction.off = made.offset;
+            instruction.imm = made.value;
+            instruction
+        });
+        // It jumps to no place but by distance, and is as good further down.
+        let all: Vec<bpf_insn> = before.chain(self.instructions.iter().copied()).collect();
+        load(&all, &self.license)
+    }
+}
+
+fn load(instructions: &[bpf_insn], license: &CString) -> Result<OwnedFd, DeviceError> {
+    sys::load(instructions, license).map_err(|(source, log)| DeviceError::Load { log, source })
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DeviceError + use<> {

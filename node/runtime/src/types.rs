@@ -45,6 +45,13 @@ pub struct Resources {
     pub cpu_max: Option<(i64, u64)>,
     /// memory.max in bytes.
     pub memory_max: Option<i64>,
+    /// memory.min, memory.low and memory.high in bytes.
+    #[serde(default)]
+    pub memory_min: Option<i64>,
+    #[serde(default)]
+    pub memory_low: Option<i64>,
+    #[serde(default)]
+    pub memory_high: Option<i64>,
     /// memory.swap.max in bytes, where the kernel has swap.
     pub swap_max: Option<i64>,
     /// hugetlb.<size>.max by the size of a page, all in bytes; sizes it does not
@@ -170,6 +177,15 @@ impl Mount {
     }
 }
 
+/// A device of the node's for a container; CRI's Device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub host_path: PathBuf,
+    pub container_path: PathBuf,
+    /// Of `r`, `w` and `m`, which is making nodes.
+    pub permissions: String,
+}
+
 /// Which system calls a container may make; CRI's SecurityProfile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
@@ -212,6 +228,8 @@ pub struct ContainerSpec {
     /// In order; added after the image's own environment, same name replaces.
     pub env: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
+    #[serde(default)]
+    pub devices: Vec<Device>,
     pub run_as_user: Option<u32>,
     /// By the container's /etc/passwd, instead of the image's; a number is the first choice.
     #[serde(default)]
@@ -399,6 +417,7 @@ pub(crate) mod tests_support {
             working_dir: None,
             env: vec![],
             mounts: vec![],
+            devices: vec![],
             run_as_user: None,
             run_as_user_name: None,
             run_as_group: None,

@@ -81,6 +81,9 @@ pub struct Bundle {
     /// Its cgroup decides which devices it may use.
     #[serde(default)]
     pub device_cgroup: bool,
+    /// Made in it beside the usual ones.
+    #[serde(default)]
+    pub devices: Vec<DeviceNode>,
     pub no_new_privs: bool,
     pub readonly_rootfs: bool,
     pub tty: bool,
@@ -110,6 +113,19 @@ impl Bundle {
     pub fn opens_nodes(&self) -> bool {
         self.privileged || self.device_cgroup
     }
+}
+
+/// As mknod(2) is given it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNode {
+    /// In the container.
+    pub path: PathBuf,
+    /// Or a character device.
+    pub block: bool,
+    pub number: u64,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
 }
 
 /// What seccomp(2) is given.
@@ -265,6 +281,9 @@ pub struct State {
     /// It knows of `Bundle::apparmor`, likewise.
     #[serde(default)]
     pub sets_profiles: bool,
+    /// It knows of `Bundle::devices`, likewise.
+    #[serde(default)]
+    pub makes_devices: bool,
     /// Only containers that were asked to start.
     pub containers: BTreeMap<String, ContainerRecord>,
 }

@@ -54,10 +54,10 @@ pub async fn run(setup: Setup) -> Result<()> {
     // Installed already is as good: it is this one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let labels = args.labels();
-    let image_gc = args.image_gc().map_err(anyhow::Error::msg)?;
+    let image_gc = args.image_gc.thresholds().map_err(anyhow::Error::msg)?;
     let vxlan = args.vxlan();
-    let eviction = args.eviction().map_err(anyhow::Error::msg)?;
-    let ending = args.shutdown().map_err(anyhow::Error::msg)?;
+    let eviction = args.eviction.parsed().map_err(anyhow::Error::msg)?;
+    let ending = args.shutdown.periods().map_err(anyhow::Error::msg)?;
     let node_name = args.node_name.context("--node-name is missing")?;
     let node_ips = args.node_ip;
     let client_authorities = authorities(&config);
@@ -127,6 +127,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         image_gc,
         eviction,
         shutdown: ending,
+        memory_qos: args.memory.qos(),
         pod_max_pids: Some(args.pod_max_pids).filter(|count| *count > 0),
         client_authorities,
         cluster_dns: args.cluster_dns,

@@ -14,7 +14,7 @@ use crate::{debian, image, package, tools};
 
 const SUITE: &str = "bookworm";
 /// Beside Debian's essential packages.
-const PACKAGES: &str = "systemd-sysv,dbus,udev,kmod,iproute2,procps,curl,nftables,openssh-server,etcd-server,ca-certificates,apparmor";
+const PACKAGES: &str = "systemd-sysv,dbus,udev,kmod,iproute2,procps,curl,nftables,openssh-server,etcd-server,ca-certificates,apparmor,e2fsprogs";
 /// Written sparsely: only what is used takes room.
 const DISK: u64 = 4 << 30;
 

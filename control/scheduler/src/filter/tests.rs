@@ -41,6 +41,10 @@ fn one_node_one_pod() {
     };
     let gpu = json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"a.b/gpu": "1"}}}]}});
     let storage = |amount: &str| json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"ephemeral-storage": amount}}}]}});
+    let rule =
+        json!({"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}});
+    let restarts_all =
+        json!({"spec": {"containers": [{"name": "a", "restartPolicyRules": [rule]}]}});
     let none = json!({});
     let tainted = "node(s) had untolerated taint(s)";
     let affinity = "node(s) didn't match Pod's node affinity/selector";
@@ -51,6 +55,21 @@ fn one_node_one_pod() {
             none.clone(),
             requests("4001m", "1"),
             refused("Insufficient cpu", false),
+        ),
+        (
+            "a feature of the node's",
+            json!({"status": {"declaredFeatures": ["RestartAllContainersOnContainerExits"]}}),
+            restarts_all.clone(),
+            None,
+        ),
+        (
+            "a feature that it has not",
+            none.clone(),
+            restarts_all,
+            refused(
+                "node declared features check failed - unsatisfied requirements: RestartAllContainersOnContainerExits",
+                false,
+            ),
         ),
         (
             "on disk",

@@ -91,6 +91,7 @@ fn a_prefix_lists_one_namespace() {
     put(&cache, &sender, "a", 2);
     assert_eq!(cache.list("/registry/pods/ns/").objects.len(), 1);
     assert_eq!(cache.list("/registry/pods/n/").objects.len(), 0);
+    assert!(cache.any("/registry/pods/ns/") && !cache.any("/registry/pods/n/"));
 }
 
 #[test]

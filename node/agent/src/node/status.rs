@@ -19,6 +19,9 @@ use super::pressure::Eviction;
 use crate::pods::runtime_class::HANDLERS;
 use crate::version;
 
+/// Of Kubernetes' features those that schedulers ask for by name (KEP-5328); in their order.
+const DECLARED: [&str; 1] = ["RestartAllContainersOnContainerExits"];
+
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug)]
 pub struct Fixed {
@@ -60,6 +63,7 @@ pub fn build(
                 port: fixed.kubelet_port.into(),
             }),
         }),
+        declared_features: Some(DECLARED.map(str::to_owned).into()),
         features: Some(NodeFeatures {
             supplemental_groups_policy: Some(true),
         }),
@@ -125,6 +129,7 @@ pub fn patch(
     for name in [
         "addresses",
         "daemonEndpoints",
+        "declaredFeatures",
         "features",
         "images",
         "nodeInfo",

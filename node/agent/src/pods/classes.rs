@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vetch_runtime::QosClass;
+
 use super::context::Context;
 use super::resources;
 use super::text::chain;
@@ -30,7 +32,12 @@ pub async fn keep(context: Arc<Context>) {
 }
 
 async fn write(context: &Context) -> Result<(), String> {
-    let wanted = resources::classes(&context.config.capacity, &context.burstable());
+    let wanted = resources::classes(
+        &context.config.capacity,
+        &context.requests_of(QosClass::Guaranteed),
+        &context.requests_of(QosClass::Burstable),
+        context.config.memory_qos.as_ref(),
+    );
     for (qos, resources) in wanted {
         let written = context.runtime.update_class(qos, resources).await;
         written.map_err(|error| chain(&error))?;

@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
-use vetch_runtime::{ContainerId, ContainerSpec, ImageStatus, Mount, Resources};
+use vetch_runtime::{ContainerId, ContainerSpec, Device, ImageStatus, Mount, Resources};
 
 use super::env::expand_by;
 use super::security::Effective;
 use super::spec;
 
 pub use mounts::{
-    Source as WantedSource, Wanted as WantedMount, is_recursive_readonly, wanted as wanted_mounts,
+    Source as WantedSource, Wanted as WantedMount, devices, is_recursive_readonly,
+    wanted as wanted_mounts,
 };
 
 /// Labels as CRI clients have them.
@@ -48,6 +49,7 @@ pub struct Parts {
     pub image: ImageStatus,
     pub env: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
+    pub devices: Vec<Device>,
     pub security: Effective,
     pub resources: Resources,
     /// The container whose PID namespace it joins.
@@ -90,6 +92,7 @@ pub fn container_spec(pod: &Pod, container: &Container, parts: Parts) -> Contain
         args: expanded(&container.args),
         working_dir: container.working_dir.clone(),
         mounts: parts.mounts,
+        devices: parts.devices,
         run_as_user: parts.security.run_as_user,
         run_as_user_name: None,
         run_as_group: parts.security.run_as_group,
@@ -151,6 +154,7 @@ mod tests {
             },
             env: vec![("MODE".into(), "fast".into())],
             mounts: vec![],
+            devices: vec![],
             security: Effective::default(),
             resources: Resources::default(),
             target: Some(ContainerId("t".into())),

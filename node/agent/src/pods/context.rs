@@ -297,10 +297,10 @@ impl Context {
         self.load.subscribe()
     }
 
-    /// The requests of all Burstable pods the node has taken.
-    pub fn burstable(&self) -> Vec<ResourceList> {
+    /// The requests of all pods of a class that the node has taken.
+    pub fn requests_of(&self, class: QosClass) -> Vec<ResourceList> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = taken.values().filter(|own| own.qos == QosClass::Burstable);
+        let all = taken.values().filter(|own| own.qos == class);
         all.map(|own| own.requests.clone()).collect()
     }
 

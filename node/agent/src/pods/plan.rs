@@ -4,6 +4,7 @@
 mod containers;
 mod ephemeral;
 mod init;
+mod restart_all;
 mod sandbox;
 mod sweep;
 
@@ -106,6 +107,8 @@ pub enum KillReason {
     Liveness,
     Startup,
     Resize,
+    /// Another one's end restarts all: at once, without hooks.
+    RestartAll,
     Other,
 }
 
@@ -130,6 +133,11 @@ pub enum Action {
         reason: KillReason,
     },
     RemoveContainer(ContainerId),
+    /// Removes one that is to begin anew.
+    Reset {
+        id: ContainerId,
+        container: String,
+    },
     RemoveSandbox(SandboxId),
 }
 
@@ -164,6 +172,9 @@ pub fn plan(observed: &Observed<'_>) -> Plan {
     let mut plan = Plan::default();
     sweep::add(observed, &mut plan);
     if !sandbox::add(observed, &mut plan) {
+        return plan;
+    }
+    if restart_all::add(observed, &mut plan) {
         return plan;
     }
     ephemeral::add(observed, &mut plan);

@@ -3,23 +3,47 @@
 use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod};
 use vetch_runtime::{ContainerState, ContainerStatus};
 
+use super::seen::Seen;
 use super::spec;
+
+const ALL: &str = "RestartAllContainers";
 
 /// After it exited with `code`: the container's own rules and policy come
 /// before the pod's.
 pub fn after_exit(container: &Container, pod: &Pod, code: i32) -> bool {
-    let rules = container.restart_policy_rules.as_deref();
     if let Some(policy) = &container.restart_policy {
-        if rules
-            .unwrap_or_default()
-            .iter()
-            .any(|rule| matches(rule, code))
-        {
-            return true;
-        }
-        return by_policy(policy, code);
+        return rule(container, code).is_some() || by_policy(policy, code);
     }
     by_policy(spec::restart_policy(pod), code)
+}
+
+/// The first of its rules that is about `code`. Whatever it does, the container is started again.
+fn rule(container: &Container, code: i32) -> Option<&ContainerRestartRule> {
+    let mut rules = container.restart_policy_rules.iter().flatten();
+    rules.find(|rule| matches(rule, code))
+}
+
+/// The containers of the present sandbox whose ends restart all containers of the pod, which they do until
+/// they are removed.
+pub fn triggers<'a>(pod: &'a Pod, seen: &'a Seen) -> Vec<(&'a Container, &'a ContainerStatus)> {
+    if spec::is_deleted(pod) {
+        return Vec::new();
+    }
+    let ended = spec::all_containers(pod).filter_map(|container| {
+        let status = seen.current(&container.name)?;
+        let restarts = status.state == ContainerState::Exited
+            && rule(container, exit_code(status)).is_some_and(|rule| rule.action == ALL);
+        restarts.then_some((container, status))
+    });
+    ended.collect()
+}
+
+/// Whether any container's end may restart all. How the containers of such a pod ended before says nothing
+/// of what is to be run of it: one that is missing may have been taken away to begin anew.
+pub fn may_restart_all(pod: &Pod) -> bool {
+    let mut rules = spec::all_containers(pod)
+        .flat_map(|container| container.restart_policy_rules.iter().flatten());
+    rules.any(|rule| rule.action == ALL)
 }
 
 /// Of a container as it was last seen; `past` is the exit code of one that ran
@@ -78,7 +102,7 @@ fn matches(rule: &ContainerRestartRule, code: i32) -> bool {
         return false;
     };
     let listed = codes.values.as_deref().unwrap_or_default().contains(&code);
-    rule.action == "Restart"
+    matches!(rule.action.as_str(), "Restart" | ALL)
         && match codes.operator.as_str() {
             "In" => listed,
             "NotIn" => !listed,

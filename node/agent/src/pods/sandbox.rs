@@ -48,7 +48,7 @@ pub fn sandbox_spec(pod: &Pod, attempt: u32, hostname: String, config: &PodsConf
         cgroup_parent: None,
         resources: Resources {
             pids_max: config.pod_max_pids,
-            ..resources::pod(pod, qos)
+            ..resources::pod(pod, qos, config.memory_qos.as_ref())
         },
         sysctls: sysctls
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))

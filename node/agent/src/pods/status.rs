@@ -13,13 +13,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::ephemeral;
 use super::probe::ProbeResults;
 use super::resize::Resizing;
 use super::resources;
+use super::restart;
 use super::seen::Seen;
 use super::spec;
 
@@ -159,11 +160,20 @@ fn phase_of(
     // A pod that failed as a whole says so when all of it has ended, and none is over while something of it runs.
     let goes_on = inputs.verdict.is_some()
         || added.iter().any(phase::is_running)
+        || (begins_anew(inputs) && !inputs.terminal)
         || (anew && !inputs.terminal);
     if goes_on && spec::is_terminal(found) {
         return "Running".to_owned();
     }
     found.to_owned()
+}
+
+/// Its containers are taken away, or are on their way back.
+fn begins_anew(inputs: &Inputs<'_>) -> bool {
+    let pod = inputs.pod;
+    let missing = |container: &Container| inputs.seen.latest(&container.name).is_none();
+    !restart::triggers(pod, inputs.seen).is_empty()
+        || (restart::may_restart_all(pod) && spec::all_containers(pod).any(missing))
 }
 
 /// They belong to the phase.

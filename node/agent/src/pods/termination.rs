@@ -20,7 +20,7 @@ pub fn container_grace(pod: &Pod, container: &Container, reason: KillReason) -> 
     let probe = match reason {
         KillReason::Liveness => container.liveness_probe.as_ref(),
         KillReason::Startup => container.startup_probe.as_ref(),
-        KillReason::Resize | KillReason::Other => None,
+        KillReason::Resize | KillReason::RestartAll | KillReason::Other => None,
     };
     let own = probe.and_then(|probe| probe.termination_grace_period_seconds);
     match own.and_then(|seconds| u64::try_from(seconds).ok()) {

@@ -9,8 +9,10 @@
 //!   allocated.json                          resources the pod was granted
 //! ```
 
+mod disk;
 mod empty_dir;
 mod host_path;
+mod huge_pages;
 pub mod mounts;
 mod ownership;
 mod payload;
@@ -28,7 +30,7 @@ use super::claims::ClaimError;
 use super::downward::DownwardError;
 use super::sources::SourceError;
 
-pub use set_up::{Inputs, set_up, used};
+pub use set_up::{Inputs, is_device, set_up, used};
 
 /// Where a volume's content is for containers to be mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Mounted {
     pub path: PathBuf,
     /// Kubernetes writes the content, or the pod asks for no more: containers only read it.
     pub read_only: bool,
+    /// A device of the node's, and no directory: containers use it as such.
+    pub block: bool,
 }
 
 pub type MountedVolumes = BTreeMap<String, Mounted>;
@@ -60,10 +64,18 @@ pub enum VolumeError {
     HostPathType(String),
     #[error("unknown emptyDir medium {0:?}")]
     Medium(String),
+    #[error("emptyDir of medium {medium} is requested, {what}")]
+    HugePages { medium: String, what: &'static str },
     #[error(transparent)]
     Claim(#[from] ClaimError),
     #[error("volume {0} has volumeMode Block, but is specified in volumeMounts")]
     Block(String),
+    #[error("volume {0} has volumeMode Filesystem, but is specified in volumeDevices")]
+    FileSystem(String),
+    #[error("hostPath volumes have no volumeMode Block: local ones have")]
+    BlockHostPath,
+    #[error("block device {path} {what}", path = path.display())]
+    Disk { path: PathBuf, what: String },
     #[error("Mount options are not supported for this volume type")]
     MountOptions,
     #[error("mount option {0:?} is not one of a directory's mount")]

@@ -35,6 +35,7 @@ use super::backoff::Backoff;
 use super::context::Context;
 use super::plan::Hold;
 use super::probe::ProbeSet;
+use super::restart;
 use super::seen::Seen;
 use super::spec;
 use super::status::{StatusWriter, TerminationMessages, Verdict, Waiting, previous};
@@ -163,7 +164,10 @@ impl Worker {
             removed: false,
             stage: Stage::Running,
             seen: Seen::default(),
-            past: previous::exit_codes(&pod),
+            past: match restart::may_restart_all(&pod) {
+                true => BTreeMap::new(),
+                false => previous::exit_codes(&pod),
+            },
             pod_ips: Vec::new(),
             volumes: None,
             volumes_print: String::new(),

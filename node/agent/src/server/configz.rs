@@ -62,6 +62,12 @@ fn configuration(settings: &Settings, address: SocketAddr) -> Value {
         "maxPods": settings.max_pods,
         "podPidsLimit": settings.pod_max_pids.unwrap_or(-1),
         "enforceNodeAllocatable": ["pods"],
+        "featureGates": {"MemoryQoS": settings.memory_qos.is_some()},
+        "memoryThrottlingFactor": settings.memory_qos.map(|qos| qos.throttling_factor),
+        "memoryReservationPolicy": match settings.memory_qos.is_some_and(|qos| qos.reserves) {
+            true => "TieredReservation",
+            false => "None",
+        },
         "memorySwap": {"swapBehavior": "NoSwap"},
         "clusterDNS": settings.cluster_dns,
         "clusterDomain": settings.cluster_domain,
@@ -94,7 +100,7 @@ mod tests {
     use super::*;
     use crate::node::machine::Machine;
     use crate::node::pressure::Eviction;
-    use crate::pods::Periods;
+    use crate::pods::{MemoryQos, Periods};
 
     #[test]
     fn values_of_this_node() {
@@ -106,6 +112,11 @@ mod tests {
             machine: Machine::default(),
             max_pods: 42,
             pod_max_pids: None,
+            memory_qos: Some(MemoryQos {
+                throttling_factor: 0.8,
+                reserves: true,
+                allocatable: 1,
+            }),
             image_gc: Default::default(),
             eviction: Eviction::parse(
                 "memory.available<100Mi,nodefs.available<10%",
@@ -127,6 +138,9 @@ mod tests {
             ("/port", json!(10250)),
             ("/maxPods", json!(42)),
             ("/podPidsLimit", json!(-1)),
+            ("/featureGates/MemoryQoS", json!(true)),
+            ("/memoryThrottlingFactor", json!(0.8)),
+            ("/memoryReservationPolicy", json!("TieredReservation")),
             ("/imageGCHighThresholdPercent", json!(85)),
             ("/imageGCLowThresholdPercent", json!(80)),
             ("/imageMinimumGCAge", json!("2m0s")),

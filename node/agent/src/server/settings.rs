@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::node::image_gc::Thresholds;
 use crate::node::machine::Machine;
 use crate::node::pressure::Eviction;
-use crate::pods::Periods;
+use crate::pods::{MemoryQos, Periods};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -19,6 +19,7 @@ pub struct Settings {
     pub machine: Machine,
     pub max_pods: u32,
     pub pod_max_pids: Option<i64>,
+    pub memory_qos: Option<MemoryQos>,
     pub image_gc: Thresholds,
     pub eviction: Eviction,
     pub shutdown: Periods,

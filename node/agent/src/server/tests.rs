@@ -124,6 +124,7 @@ impl Kubelet {
                 eviction: Default::default(),
                 shutdown: Default::default(),
                 pod_max_pids: None,
+                memory_qos: None,
                 cluster_dns: vec![],
                 cluster_domain: "cluster.local".into(),
             },

@@ -93,6 +93,7 @@ impl Agent {
             can_lower_oom_score: false,
             capacity: BTreeMap::new(),
             pod_max_pids: None,
+            memory_qos: None,
             missing_controllers: runtime.missing_controllers(),
             eviction: EvictionConfig {
                 thresholds: eviction,

@@ -11,6 +11,7 @@ mod ends;
 mod ephemeral;
 mod evictions;
 mod failures;
+mod fields;
 mod image;
 mod lab;
 mod lives;
@@ -18,6 +19,7 @@ mod measure;
 mod probes;
 mod pulls;
 mod resizes;
+mod restarts;
 mod security;
 #[path = "../../../runtime/tests/lab/shim.rs"]
 mod shim;

@@ -92,6 +92,7 @@ pub fn spec(
             .iter()
             .map(|wanted| mount(wanted, &images.mounted, sandbox))
             .collect::<Result<_, _>>()?,
+        devices: Vec::new(),
         run_as_user: user.id,
         run_as_user_name: user.name,
         run_as_group: user.group,

@@ -102,7 +102,9 @@ impl Runtime {
             match record::read::<ContainerRecord>(&path.join(CONTAINER_FILE))? {
                 Some(record) => {
                     // One of a daemon that could not: it is only kept from more now.
-                    if let Err(error) = self.restrict_devices(&record.cgroup, &record.spec) {
+                    if let Err(error) =
+                        self.restrict_devices(&record.cgroup, &record.spec, &record.devices)
+                    {
                         tracing::warn!(container = %id, "{}", Chain(&error));
                     }
                     if let Some(sandbox) = self.sandboxes().get_mut(sandbox) {

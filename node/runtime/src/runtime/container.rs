@@ -9,7 +9,7 @@ use vetch_shim::protocol::{BUNDLE_FILE, ROOTFS_DIR, Reply, Request, STATE_FILE, 
 
 use super::{Container, Runtime, new_id};
 use crate::bundle::{self, MountedImages, Places};
-use crate::devices::DeviceError;
+use crate::devices::{self, DeviceError, Rule};
 use crate::error::Chain;
 use crate::images::{ImageError, layers};
 use crate::record::{self, CONTAINER_FILE, ContainerRecord};
@@ -67,7 +67,11 @@ impl Runtime {
     ) -> Result<(), Error> {
         if sandbox.spec.user_namespace.is_some() {
             users::check_mounts(&spec.mounts)?;
+            users::check_devices(&spec.devices)?;
         }
+        let devices = spec.devices.iter().map(devices::read);
+        let (nodes, rules): (Vec<_>, Vec<_>) =
+            devices.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let images = self.images();
         let mounted: Vec<&str> = spec
             .mounts
@@ -122,6 +126,11 @@ impl Runtime {
             bundle.apparmor = None;
         }
 
+        if !nodes.is_empty() {
+            self.check_devices(&sandbox.id, &spec)?;
+            bundle.devices = nodes;
+        }
+
         let dir = self.container_dir(&sandbox.id, id);
         for made in [&dir.join(ROOTFS_DIR), &upper, &work] {
             fs::create_dir_all(made).map_err(Error::io("making", made))?;
@@ -130,7 +139,7 @@ impl Runtime {
             users::own(&upper, map)?;
         }
         self.inner.cgroups.make(&cgroup)?;
-        bundle.device_cgroup = self.restrict_devices(&cgroup, &spec)?;
+        bundle.device_cgroup = self.restrict_devices(&cgroup, &spec, &rules)?;
         self.inner.cgroups.apply(&cgroup, &spec.resources)?;
         self.inner.cgroups.kill_whole_on_oom(&cgroup)?;
         record::write(&dir.join(BUNDLE_FILE), &bundle)?;
@@ -140,6 +149,7 @@ impl Runtime {
             cgroup,
             layers: layers(&image, &found),
             stop_signal,
+            devices: rules,
         };
         record::write(&dir.join(CONTAINER_FILE), &record)?;
         match self.sandboxes().get_mut(&sandbox.id) {
@@ -174,15 +184,34 @@ impl Runtime {
         Ok(state.is_some_and(|state| state.sets_profiles))
     }
 
+    /// Whether devices of its own can be given to a container.
+    fn check_devices(&self, sandbox: &SandboxId, spec: &ContainerSpec) -> Result<(), Error> {
+        if let Some(problem) = self.device_problem()
+            && !spec.privileged
+        {
+            return Err(DeviceError::NotAllowed(problem.to_owned()).into());
+        }
+        let state: Option<State> = record::read(&self.dir(sandbox).join(STATE_FILE))?;
+        if state.is_some_and(|state| state.makes_devices) {
+            return Ok(());
+        }
+        let message = "it is of a version that makes no devices: a new pod has a new one";
+        Err(Error::Shim {
+            sandbox: sandbox.clone(),
+            message: message.into(),
+        })
+    }
+
     /// Whether `cgroup` decides which devices the container may use; that of a
     /// privileged one never does.
     pub(super) fn restrict_devices(
         &self,
         cgroup: &Path,
         spec: &ContainerSpec,
+        rules: &[Rule],
     ) -> Result<bool, DeviceError> {
         match &self.inner.devices {
-            Ok(devices) if !spec.privileged => devices.restrict(cgroup).map(|()| true),
+            Ok(devices) if !spec.privileged => devices.restrict(cgroup, rules).map(|()| true),
             _ => Ok(false),
         }
     }

@@ -15,15 +15,21 @@ use crate::specs::*;
 
 const REFUSED: &str = "Operation not permitted";
 
-/// The numbers of a block device that root may open, such as an idle loop: a
-/// machine that is lent out keeps its disk to itself.
-fn disk() -> String {
-    let disk = fs::read_dir("/sys/class/block")
+/// A block device that root may open, such as an idle loop: a machine that is
+/// lent out keeps its disk to itself.
+fn disk_path() -> PathBuf {
+    fs::read_dir("/sys/class/block")
         .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .find(|name| File::open(Path::new("/dev").join(name)).is_ok())
-        .expect("a block device that root may open");
-    let dev = Path::new("/sys/class/block").join(disk).join("dev");
+        .map(|entry| Path::new("/dev").join(entry.unwrap().file_name()))
+        .find(|path| File::open(path).is_ok())
+        .expect("a block device that root may open")
+}
+
+/// Its numbers.
+fn disk() -> String {
+    let disk = disk_path();
+    let name = disk.file_name().unwrap();
+    let dev = Path::new("/sys/class/block").join(name).join("dev");
     fs::read_to_string(dev).unwrap().trim().replace(':', " ")
 }
 
@@ -81,6 +87,79 @@ fn a_disk_is_for_privileged_containers() {
         let output = runtime.exec(&id, words.into(), limit).await.unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.contains(REFUSED), "{said}");
+    });
+}
+
+fn given(host_path: &Path, permissions: &str) -> Device {
+    Device {
+        host_path: host_path.into(),
+        container_path: "/dev/vetch/given".into(),
+        permissions: permissions.into(),
+    }
+}
+
+#[test]
+fn a_device_that_was_given_is_used_as_far_as_it_was() {
+    let lab = Lab::enter();
+    lab.block_on(async {
+        let runtime = lab.runtime().await;
+        let pod = runtime
+            .create_sandbox(sandbox(&lab.logs, "pod"))
+            .await
+            .unwrap();
+        let read = "dd if=/dev/vetch/given bs=512 count=1 of=/dev/null 2>/dev/null && echo read";
+        let spec = |device: Device, script: &str| ContainerSpec {
+            devices: vec![device],
+            ..shell(script)
+        };
+        let disk = || given(&disk_path(), "r");
+        let script = format!("test -b /dev/vetch/given && {read}; : >>/dev/vetch/given");
+        let (code, said) = outcome(&runtime, &pod, spec(disk(), &script)).await;
+        assert_ne!(code, 0, "{said}");
+        assert!(
+            said.starts_with("read\n") && said.contains(REFUSED),
+            "{said}"
+        );
+        let control = given("/dev/loop-control".as_ref(), "rwm");
+        let script = ": <>/dev/vetch/given && echo opened; mknod /tmp/x c 10 232; : </tmp/x";
+        let (_, said) = outcome(&runtime, &pod, spec(control, script)).await;
+        assert!(
+            said.starts_with("opened\n") && said.contains(REFUSED),
+            "{said}"
+        );
+        let (_, said) = outcome(&runtime, &pod, shell("ls /dev/vetch")).await;
+        assert!(said.contains("No such file"), "{said}");
+
+        // The next daemon gives what this one gave.
+        let id = run(&runtime, &pod.id, spec(disk(), "exec sleep 1000")).await;
+        let cgroup = lab.config.cgroup_root.join("kubepods/burstable/poduid-pod");
+        let cgroup = cgroup.join(&id.0);
+        drop(runtime);
+        drop(CgroupDevice::query(File::open(&cgroup).unwrap()).unwrap());
+        assert_eq!(programs(&cgroup), 0);
+        let runtime = lab.open().await;
+        assert_eq!(programs(&cgroup), 1);
+        for (script, want) in [(read, 0), (": >>/dev/vetch/given", 1)] {
+            let words = ["sh", "-c", script].map(str::to_owned);
+            let limit = Duration::from_secs(20);
+            let output = runtime.exec(&id, words.into(), limit).await.unwrap();
+            assert_eq!(output.exit_code, want, "{script}");
+        }
+
+        for (device, told) in [
+            (given("/none".as_ref(), "r"), "looking at device /none"),
+            (
+                given("/etc".as_ref(), "r"),
+                "neither a block nor a character device",
+            ),
+            (given("/dev/null".as_ref(), "x"), "said by r, w and m"),
+        ] {
+            let refused = runtime.create_container(&pod.id, spec(device, "")).await;
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains(told), "{refused}");
+        }
+        runtime.remove_sandbox(&pod.id).await.unwrap();
+        lab.assert_nothing_left();
     });
 }
 
@@ -184,6 +263,13 @@ fn where_the_kernel_takes_no_program_mounts_stand_for_it() {
                 assert_ne!(code, 0, "{node}");
                 assert!(said.contains("Permission denied"), "{node}: {said}");
             }
+            let spec = ContainerSpec {
+                devices: vec![given(&disk_path(), "r")],
+                ..shell("")
+            };
+            let refused = runtime.create_container(&pod.id, spec).await.unwrap_err();
+            let refused = refused.to_string();
+            assert!(refused.contains("no device can be given"), "{refused}");
             let usual = shell("head -c 4 /dev/zero | wc -c; : </dev/null");
             assert_eq!(outcome(runtime, pod, usual).await, (0, "4".into()));
         });

@@ -55,6 +55,7 @@ pub fn shell(script: &str) -> ContainerSpec {
         working_dir: None,
         env: Vec::new(),
         mounts: Vec::new(),
+        devices: Vec::new(),
         run_as_user: None,
         run_as_user_name: None,
         run_as_group: None,

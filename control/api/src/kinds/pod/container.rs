@@ -4,6 +4,7 @@ mod env;
 mod ephemeral;
 mod probe;
 pub(super) mod resources;
+pub(super) mod restart;
 
 use std::collections::BTreeSet;
 
@@ -49,6 +50,8 @@ pub(super) fn validate_all(
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         for (i, container) in spec.list_at(&format!("/{list}")).iter().enumerate() {
             env::file_volumes(container, spec, &path.child(list).index(i), errors);
+            let at = path.child(list).index(i).child("volumeDevices");
+            device_volumes(container, spec, &at, errors);
         }
     }
 }
@@ -61,14 +64,8 @@ fn validate(
     errors: &mut Vec<FieldError>,
 ) {
     common(container, path, volumes, errors);
-    let restart = container.str_at("/restartPolicy");
-    if !restart.is_empty() && !["Always", "Never", "OnFailure"].contains(&restart) {
-        errors.push(
-            path.child("restartPolicy")
-                .not_supported(restart, &["Always", "Never", "OnFailure"]),
-        );
-    }
-    let sidecar = init && restart == "Always";
+    restart::validate(container, path, errors);
+    let sidecar = init && container.str_at("/restartPolicy") == "Always";
     for key in [
         "lifecycle",
         "livenessProbe",
@@ -255,6 +252,20 @@ fn devices(container: &Value, path: &Path, volumes: &BTreeSet<&str>, errors: &mu
         if mounted("name", name) {
             let words = "must not already exist in volumeMounts";
             errors.push(at.child("name").invalid(name, words));
+        }
+    }
+}
+
+/// Only what is claimed can be a device.
+fn device_volumes(container: &Value, spec: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+    for (i, device) in container.list_at("/volumeDevices").iter().enumerate() {
+        let name = device.str_at("/name");
+        let mut volumes = spec.list_at("/volumes").iter();
+        let claimed =
+            |volume: &Value| volume.has("/persistentVolumeClaim") || volume.has("/ephemeral");
+        if volumes.any(|volume| volume.str_at("/name") == name && !claimed(volume)) {
+            let words = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+            errors.push(path.index(i).child("name").invalid(name, words));
         }
     }
 }

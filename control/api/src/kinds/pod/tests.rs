@@ -169,6 +169,16 @@ fn what_is_wrong_is_named() {
             ],
         ),
         (
+            json!({"volumes": [
+                {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "w", "emptyDir": {}},
+            ], "containers": [{"name": "a", "image": "x", "volumeDevices": [
+                {"name": "v", "devicePath": "/dev/v"}, {"name": "w", "devicePath": "/dev/w"},
+            ]}]}),
+            vec![
+                "spec.containers[0].volumeDevices[1].name: Invalid value: \"w\": can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode",
+            ],
+        ),
+        (
             json!({"hostUsers": false, "hostNetwork": true, "hostPID": true, "hostIPC": true, "volumes": [
                 {"name": "v", "persistentVolumeClaim": {"claimName": "c"}},
             ], "containers": [
@@ -392,4 +402,44 @@ fn a_template_may_leave_an_image_volumes_reference_open() {
         ["spec.volumes[0].image.reference: Required value"]
     );
     assert_eq!(wrong(true), [""; 0]);
+}
+
+#[test]
+fn a_container_that_ended_goes_on_by_its_policy_and_rules() {
+    let pod = |container: Value, other: Value, state: Value| {
+        json!({
+            "metadata": {"name": "p", "resourceVersion": "1"},
+            "spec": {"restartPolicy": "Never", "containers": [container, other]},
+            "status": {"containerStatuses": [{"name": "a", "state": state}]},
+        })
+    };
+    let rule =
+        |action: &str| json!([{"action": action, "exitCodes": {"operator": "In", "values": [7]}}]);
+    let other = || json!({"name": "b"});
+    let refused = "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state";
+    for (container, other, wanted) in [
+        (json!({"name": "a"}), other(), vec![refused]),
+        (
+            json!({"name": "a", "restartPolicy": "Always"}),
+            other(),
+            vec![],
+        ),
+        (
+            json!({"name": "a", "restartPolicy": "Never", "restartPolicyRules": rule("Restart")}),
+            other(),
+            vec![],
+        ),
+        (
+            json!({"name": "a"}),
+            json!({"name": "b", "restartPolicy": "Never", "restartPolicyRules": rule("RestartAllContainers")}),
+            vec![],
+        ),
+    ] {
+        let ended = json!({"terminated": {"exitCode": 7}});
+        let old = pod(container.clone(), other.clone(), ended);
+        let new = pod(container.clone(), other, json!({"waiting": {}}));
+        let errors = super::update::validate_status(&new, &old);
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(errors, wanted, "{container}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::container::restart::{may_restart_all, restarts};
 use crate::field::Path;
 use crate::kinds::pod::{annotations, spec};
 use crate::meta;
@@ -72,9 +73,11 @@ pub(super) fn validate_status(new: &Value, old: &Value) -> Vec<FieldError> {
         ("containerStatuses", "containers"),
         ("initContainerStatuses", "initContainers"),
     ] {
-        // With restartPolicy Never a container that ended stays ended.
-        let policy = new.str_at("/spec/restartPolicy");
-        if policy == "Always" || (spec_list == "initContainers") {
+        // Of a pod that never restarts, a container that ended stays ended, unless its own policy says
+        // otherwise or all are restarted.
+        let spec = new.get("spec").unwrap_or(&Value::Null);
+        let policy = spec.str_at("/restartPolicy");
+        if policy == "Always" || spec_list == "initContainers" || may_restart_all(spec) {
             continue;
         }
         for (i, status) in new.list_at(&format!("/status/{key}")).iter().enumerate() {
@@ -86,8 +89,11 @@ pub(super) fn validate_status(new: &Value, old: &Value) -> Vec<FieldError> {
             let Some(before) = before.filter(|b| b.has("/state/terminated")) else {
                 continue;
             };
-            let failed = before.i64_at("/state/terminated/exitCode") != 0;
-            if status.has("/state/terminated") || (policy == "OnFailure" && failed) {
+            let code = before.i64_at("/state/terminated/exitCode");
+            let containers = spec.list_at(&format!("/{spec_list}"));
+            let own = containers.iter().find(|c| c.str_at("/name") == name);
+            let again = own.is_some_and(|own| restarts(own, spec, code));
+            if status.has("/state/terminated") || (policy == "OnFailure" && code != 0) || again {
                 continue;
             }
             errors.push(

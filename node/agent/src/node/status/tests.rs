@@ -102,6 +102,7 @@ fn only_what_differs_is_sent() {
             "capacity",
             "conditions",
             "daemonEndpoints",
+            "declaredFeatures",
             "features",
             "images",
             "nodeInfo",

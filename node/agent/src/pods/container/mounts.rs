@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
-use vetch_runtime::Propagation;
+use vetch_runtime::{Device, Propagation};
 
 use crate::pods::env::expand;
 use crate::pods::volumes::MountedVolumes;
@@ -23,8 +23,6 @@ pub enum MountError {
     Propagation(String),
     #[error("image volume \"{0}\" has no mountPropagation Bidirectional")]
     ImagePropagation(String),
-    #[error("block device \"{0}\" (volumeDevices) is not supported by this node")]
-    Device(String),
 }
 
 /// A volume's content.
@@ -54,9 +52,6 @@ pub fn wanted(
     images: &BTreeMap<String, String>,
     env: &[(String, String)],
 ) -> Result<Vec<Wanted>, MountError> {
-    if let Some(device) = container.volume_devices.iter().flatten().next() {
-        return Err(MountError::Device(device.name.clone()));
-    }
     let mounts = container.volume_mounts.iter().flatten();
     mounts
         .map(|mount| {
@@ -82,6 +77,26 @@ pub fn wanted(
                 readonly: read_only || mount.read_only.unwrap_or(false),
                 recursive_readonly: is_recursive_readonly(mount),
                 propagation,
+            })
+        })
+        .collect()
+}
+
+/// The container's volumes that are block devices.
+pub fn devices(container: &Container, volumes: &MountedVolumes) -> Result<Vec<Device>, MountError> {
+    let devices = container.volume_devices.iter().flatten();
+    devices
+        .map(|device| {
+            let volume = volumes.get(&device.name).filter(|volume| volume.block);
+            let volume = volume.ok_or_else(|| MountError::Volume {
+                volume: device.name.clone(),
+                container: container.name.clone(),
+            })?;
+            Ok(Device {
+                host_path: volume.path.clone(),
+                container_path: Path::new("/").join(&device.device_path),
+                // The kubelet's.
+                permissions: if volume.read_only { "r" } else { "mrw" }.to_owned(),
             })
         })
         .collect()
@@ -146,12 +161,50 @@ mod tests {
             serde_json::from_value(json!({"name": "c", "volumeMounts": [mount]})).unwrap();
         let volume = |name: &str, read_only| {
             let path = PathBuf::from(format!("/v/{name}"));
-            (name.to_owned(), Mounted { path, read_only })
+            let made = Mounted {
+                path,
+                read_only,
+                block: false,
+            };
+            (name.to_owned(), made)
         };
         let volumes = [volume("a", false), volume("cfg", true)].into();
         let images = [("img".to_owned(), "sha256:1".to_owned())].into();
         let env = [("POD".to_owned(), "web".to_owned())];
         wanted(&container, &volumes, &images, &env).map(|mut all| all.remove(0))
+    }
+
+    #[test]
+    fn devices_of_a_container() {
+        let made = |name: &str, read_only, block| {
+            let path = PathBuf::from(format!("/dev/{name}"));
+            let made = Mounted {
+                path,
+                read_only,
+                block,
+            };
+            (name.to_owned(), made)
+        };
+        let volumes = [
+            made("sda", false, true),
+            made("sdb", true, true),
+            made("dir", false, false),
+        ];
+        let of = |name: &str| {
+            let container = serde_json::from_value(json!({
+                "name": "c", "volumeDevices": [{"name": name, "devicePath": "/dev/xvda"}],
+            }))
+            .unwrap();
+            devices(&container, &volumes.clone().into()).map(|all| {
+                let device = &all[0];
+                let host = device.host_path.display().to_string();
+                assert_eq!(device.container_path, Path::new("/dev/xvda"));
+                (host, device.permissions.clone())
+            })
+        };
+        assert_eq!(of("sda"), Ok(("/dev/sda".into(), "mrw".into())));
+        assert_eq!(of("sdb"), Ok(("/dev/sdb".into(), "r".into())));
+        assert!(of("dir").is_err() && of("none").is_err());
     }
 
     #[test]

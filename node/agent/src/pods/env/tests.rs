@@ -146,6 +146,7 @@ fn variables_from_files() {
     std::fs::write(dir.path().join("a.env"), "A='1'\nNONE=''\n").unwrap();
     std::fs::write(dir.path().join("bad.env"), "A=1\n").unwrap();
     let volume = Mounted {
+        block: false,
         path: dir.path().to_owned(),
         read_only: false,
     };

@@ -112,7 +112,7 @@ pub fn start(observed: &Observed<'_>, plan: &mut Plan, container: &Container) {
     });
 }
 
-fn wait(plan: &mut Plan, backing_off: BackingOff) {
+pub(super) fn wait(plan: &mut Plan, backing_off: BackingOff) {
     plan.wake(backing_off.until);
     plan.waiting
         .insert(backing_off.container.clone(), backing_off.waiting.clone());
@@ -161,7 +161,7 @@ pub fn image_pull_back_off(image: &str, error: &str) -> Waiting {
     Waiting::new("ImagePullBackOff", message)
 }
 
-fn crash_back_off(observed: &Observed<'_>, container: &Container) -> Option<BackingOff> {
+pub(super) fn crash_back_off(observed: &Observed<'_>, container: &Container) -> Option<BackingOff> {
     let history = observed.seen.history(&container.name);
     let exited = history
         .iter()

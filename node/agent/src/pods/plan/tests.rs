@@ -1,5 +1,6 @@
 mod ephemeral;
 mod resize;
+mod restart_all;
 
 use std::time::Duration;
 
@@ -90,6 +91,7 @@ fn words(plan: &Plan) -> Vec<String> {
             Action::Kill { id, message, .. } => format!("kill {id}: {message}"),
             Action::RemoveContainer(id) => format!("remove {id}"),
             Action::RemoveSandbox(id) => format!("remove {id}"),
+            Action::Reset { id, .. } => format!("reset {id}"),
         })
         .collect()
 }

@@ -8,8 +8,9 @@ use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use vetch_runtime::{ContainerId, ContainerState, ContainerStatus, Resources};
 
 use super::{given, needs_restart, same};
+use crate::pods::resources::{self, MemoryQos};
 use crate::pods::seen::Seen;
-use crate::pods::{resources, spec};
+use crate::pods::spec;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
@@ -64,12 +65,12 @@ pub struct Actuation {
 }
 
 /// `pod` has its allocated resources.
-pub fn actuation(pod: &Pod, seen: &Seen) -> Actuation {
+pub fn actuation(pod: &Pod, seen: &Seen, qos: Option<&MemoryQos>) -> Actuation {
     let Some(sandbox) = seen.sandbox() else {
         return Actuation::default();
     };
     let has = &sandbox.spec.resources;
-    let shall = resources::pod(pod, resources::class(pod));
+    let shall = resources::pod(pod, resources::class(pod), qos);
     let most = larger(has, &shall);
 
     let running: Vec<(&Container, &ContainerStatus)> = spec::all_containers(pod)
@@ -84,7 +85,7 @@ pub fn actuation(pod: &Pod, seen: &Seen) -> Actuation {
     let mut changes: Vec<Change> = running
         .iter()
         .filter(|(container, status)| !needs_restart(container, status))
-        .filter_map(|(container, status)| Change::of(pod, container, status))
+        .filter_map(|(container, status)| Change::of(pod, container, status, qos))
         .collect();
     changes.sort_by_key(|change| !change.gives_back);
 
@@ -104,7 +105,7 @@ pub fn actuation(pod: &Pod, seen: &Seen) -> Actuation {
         all.steps
             .extend(inherited.map(|(container, status)| Step::Container {
                 id: status.id.clone(),
-                resources: resources::container(pod, container),
+                resources: resources::container(pod, container, qos),
                 given: container.resources.clone().unwrap_or_default(),
             }));
     }
@@ -126,6 +127,9 @@ pub fn actuation(pod: &Pod, seen: &Seen) -> Actuation {
             limit,
         }));
         all.steps.push(Step::Pod(shall));
+    } else if alike(has, &shall) && protection(has) != protection(&shall) {
+        // By other requests, or by another setting of the node's: no limit waits for it.
+        all.steps.push(Step::Pod(shall));
     }
     all
 }
@@ -140,19 +144,24 @@ struct Change {
 
 impl Change {
     /// `None` when the container has it.
-    fn of(pod: &Pod, container: &Container, status: &ContainerStatus) -> Option<Change> {
+    fn of(
+        pod: &Pod,
+        container: &Container,
+        status: &ContainerStatus,
+        qos: Option<&MemoryQos>,
+    ) -> Option<Change> {
         let wanted = container.resources.clone().unwrap_or_default();
         let given = given(status);
         if given.as_ref().is_some_and(|given| same(given, &wanted)) {
             return None;
         }
-        let shall = resources::container(pod, container);
+        let shall = resources::container(pod, container, qos);
         let has = given.as_ref().map(|given| {
             let before = Container {
                 resources: Some(given.clone()),
                 ..Container::default()
             };
-            resources::container(pod, &before)
+            resources::container(pod, &before, qos)
         });
         let had_memory = has.as_ref().and_then(|has| has.memory_max);
         let lowered = lowered_limit(had_memory, shall.memory_max).map(|limit| Lowered {
@@ -177,7 +186,7 @@ fn lowered_limit(has: Option<i64>, shall: Option<i64>) -> Option<i64> {
     shall.filter(|shall| has.is_none_or(|has| *shall < has))
 }
 
-/// Of each value the one that gives more; no limit is the most.
+/// Of each value the one that gives more; no limit is the most. Memory is protected as `other` has it.
 fn larger(one: &Resources, other: &Resources) -> Resources {
     let quota = |(quota, period): (i64, u64)| i128::from(quota) * 1_000_000 / i128::from(period);
     let cpu_max = one.cpu_max.zip(other.cpu_max).map(|(one, other)| {
@@ -192,11 +201,19 @@ fn larger(one: &Resources, other: &Resources) -> Resources {
         cpu_weight: one.cpu_weight.max(other.cpu_weight),
         cpu_max,
         memory_max: memory_max.map(|(one, other)| one.max(other)),
+        memory_min: other.memory_min,
+        memory_low: other.memory_low,
+        memory_high: other.memory_high,
         ..Resources::default()
     }
 }
 
-/// In all that is updated.
+/// Of its memory.
+fn protection(resources: &Resources) -> [Option<i64>; 2] {
+    [resources.memory_min, resources.memory_low]
+}
+
+/// In all limits that are updated.
 fn alike(one: &Resources, other: &Resources) -> bool {
     (one.cpu_weight, one.cpu_max, one.memory_max)
         == (other.cpu_weight, other.cpu_max, other.memory_max)

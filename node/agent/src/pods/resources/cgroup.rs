@@ -10,6 +10,8 @@ use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use vetch_runtime::{QosClass, Resources};
 
+use super::memory::MemoryQos;
+use super::qos::class;
 use crate::pods::quantity::{self, ResourceList};
 use crate::pods::spec;
 
@@ -22,7 +24,7 @@ pub const PERIOD: u64 = 100_000;
 const MIN_QUOTA: i64 = 1000;
 
 /// Of one container, without its OOM score.
-pub fn container(pod: &Pod, container: &Container) -> Resources {
+pub fn container(pod: &Pod, container: &Container, qos: Option<&MemoryQos>) -> Resources {
     let resources = container.resources.as_ref();
     let requests = resources.and_then(|r| r.requests.as_ref());
     let limits = limits(pod, container);
@@ -32,14 +34,15 @@ pub fn container(pod: &Pod, container: &Container) -> Resources {
         true => milli(requests),
         false => limit,
     };
-    Resources {
+    let resources = Resources {
         cpu_weight: Some(weight(shares(request))),
         cpu_max: quota(limit),
         memory_max: memory(Some(&limits)).filter(|bytes| *bytes > 0),
         swap_max: Some(0),
         hugetlb_max: Some(huge_pages(&limits)),
         ..Resources::default()
-    }
+    };
+    super::memory::container(pod, container, class(pod), qos, resources)
 }
 
 /// Whether a container's CPU or memory is limited by what its pod has.
@@ -51,7 +54,7 @@ pub fn inherits(pod: &Pod, container: &Container) -> bool {
 }
 
 /// Its own ones, and the pod's where it has none.
-fn limits(pod: &Pod, container: &Container) -> ResourceList {
+pub(super) fn limits(pod: &Pod, container: &Container) -> ResourceList {
     let own = container.resources.as_ref().and_then(|r| r.limits.as_ref());
     let mut limits = own.cloned().unwrap_or_default();
     let whole = spec::spec(pod).resources.as_ref();
@@ -80,7 +83,7 @@ fn huge_pages(amounts: &ResourceList) -> BTreeMap<u64, i64> {
 }
 
 /// Of the whole pod: limits only where every container has one.
-pub fn pod(pod: &Pod, qos: QosClass) -> Resources {
+pub fn pod(pod: &Pod, class: QosClass, qos: Option<&MemoryQos>) -> Resources {
     let all_requests = pod_requests(pod);
     let requests = milli(Some(&all_requests));
     let limits = pod_limits(pod);
@@ -92,26 +95,32 @@ pub fn pod(pod: &Pod, qos: QosClass) -> Resources {
             })
     };
     let cpu = milli(Some(&limits));
-    let shares = match (qos, requests) {
+    let shares = match (class, requests) {
         (QosClass::BestEffort, _) => MIN_SHARES,
         (_, 0) => shares(cpu),
         (_, requests) => shares(requests),
     };
-    Resources {
+    let resources = Resources {
         cpu_weight: Some(weight(shares)),
-        cpu_max: quota(cpu).filter(|_| qos != QosClass::BestEffort && declared("cpu")),
+        cpu_max: quota(cpu).filter(|_| class != QosClass::BestEffort && declared("cpu")),
         memory_max: memory(Some(&limits))
-            .filter(|bytes| *bytes > 0 && qos != QosClass::BestEffort && declared("memory")),
+            .filter(|bytes| *bytes > 0 && class != QosClass::BestEffort && declared("memory")),
         hugetlb_max: Some(huge_pages(&all_requests)),
         ..Resources::default()
-    }
+    };
+    super::memory::pod(pod, class, qos, resources)
 }
 
 /// Of the cgroups above pods, as the kubelet has them: a class has as much CPU,
 /// when it is short, as its pods ask for; all pods have what the node has, and
 /// nothing of what the rest of the machine needs (enforceNodeAllocatable).
 /// Guaranteed pods are right below all others' classes.
-pub fn classes(node: &ResourceList, burstable: &[ResourceList]) -> [(QosClass, Resources); 3] {
+pub fn classes(
+    node: &ResourceList,
+    guaranteed: &[ResourceList],
+    burstable: &[ResourceList],
+    qos: Option<&MemoryQos>,
+) -> [(QosClass, Resources); 3] {
     let weighted = |milli_cpu| Resources {
         cpu_weight: Some(weight(shares(milli_cpu))),
         ..Resources::default()
@@ -121,14 +130,15 @@ pub fn classes(node: &ResourceList, burstable: &[ResourceList]) -> [(QosClass, R
         memory_max: memory(Some(node)).filter(|bytes| *bytes > 0),
         ..weighted(milli(Some(node)))
     };
-    [
+    let all = [
         (QosClass::Guaranteed, all),
         (
             QosClass::Burstable,
             weighted(asked.fold(0, i64::saturating_add)),
         ),
         (QosClass::BestEffort, weighted(0)),
-    ]
+    ];
+    super::memory::classes(guaranteed, burstable, qos, all)
 }
 
 /// What the scheduler counts: the sum of the containers and sidecars, or the
@@ -212,7 +222,7 @@ fn milli(list: Option<&ResourceList>) -> i64 {
         .map_or(0, quantity::milli)
 }
 
-fn memory(list: Option<&ResourceList>) -> Option<i64> {
+pub(super) fn memory(list: Option<&ResourceList>) -> Option<i64> {
     list?.get("memory").map(quantity::value)
 }
 
@@ -306,7 +316,7 @@ mod tests {
         ] {
             let parsed: Container =
                 serde_json::from_value(json!({"name": "c", "resources": resources})).unwrap();
-            let got = container(&Pod::default(), &parsed);
+            let got = container(&Pod::default(), &parsed, None);
             assert_eq!(
                 got.cpu_weight,
                 Some(weight(shares(weight_of))),
@@ -344,7 +354,7 @@ mod tests {
                 "resources": {"limits": whole},
             }));
             let own = &spec::containers(&pod)[0];
-            let got = container(&pod, own);
+            let got = container(&pod, own, None);
             assert_eq!(got.cpu_weight, Some(weight(shares(cpu))), "{limits}");
             assert_eq!(got.cpu_max, Some((cpu * 100, PERIOD)), "{limits}");
             assert_eq!(got.memory_max, Some(bytes), "{limits}");
@@ -353,7 +363,7 @@ mod tests {
         }
         let alone = pod_of(json!({"containers": [{"name": "c"}]}));
         let own = &spec::containers(&alone)[0];
-        assert_eq!(container(&alone, own).hugetlb_max, Some([].into()));
+        assert_eq!(container(&alone, own, None).hugetlb_max, Some([].into()));
         assert!(!inherits(&alone, own));
     }
 
@@ -362,7 +372,7 @@ mod tests {
         let sized =
             json!({"limits": {"cpu": "2"}, "requests": {"cpu": "1", "hugepages-1Gi": "1Gi"}});
         let whole = pod_of(json!({"containers": [{"name": "c"}], "resources": sized}));
-        let got = pod(&whole, QosClass::Burstable);
+        let got = pod(&whole, QosClass::Burstable, None);
         assert_eq!(got.cpu_weight, Some(100));
         assert_eq!(
             (got.cpu_max, got.memory_max),
@@ -380,13 +390,13 @@ mod tests {
             list(json!({"cpu": "400m"})),
             list(json!({})),
         ];
-        let [all, burstable, best_effort] = classes(&node, &asked);
+        let [all, burstable, best_effort] = classes(&node, &[], &asked, None);
         let shown = |(qos, has): (QosClass, Resources)| (qos, has.cpu_weight, has.memory_max);
         let want = (QosClass::Guaranteed, Some(174), Some(4 << 30));
         assert_eq!(shown(all), want);
         assert_eq!(shown(burstable), (QosClass::Burstable, Some(100), None));
         assert_eq!(shown(best_effort), (QosClass::BestEffort, Some(1), None));
-        let [_, burstable, _] = classes(&node, &[]);
+        let [_, burstable, _] = classes(&node, &[], &[], None);
         assert_eq!(burstable.1.cpu_weight, Some(1));
     }
 
@@ -395,13 +405,13 @@ mod tests {
         let limited = json!({"limits": {"cpu": "1", "memory": "1Mi"}, "requests": {"cpu": "500m"}});
         let one = |resources: &Value| json!({"name": "c", "resources": resources});
         let all = pod_of(json!({"containers": [one(&limited), one(&limited)]}));
-        let got = pod(&all, QosClass::Burstable);
+        let got = pod(&all, QosClass::Burstable, None);
         assert_eq!(got.cpu_weight, Some(100));
         assert_eq!(got.cpu_max, Some((200_000, PERIOD)));
         assert_eq!(got.memory_max, Some(2 << 20));
 
         let some = pod_of(json!({"containers": [one(&limited), one(&json!({}))]}));
-        let got = pod(&some, QosClass::Burstable);
+        let got = pod(&some, QosClass::Burstable, None);
         assert_eq!((got.cpu_max, got.memory_max), (None, None));
     }
 

@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Inputs;
-use crate::pods::spec;
 use crate::pods::text::{go_list, go_quote};
+use crate::pods::{restart, spec};
 
 /// Those that go away when they hold no more.
 pub const RESIZING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
@@ -49,9 +49,30 @@ pub fn all(inputs: &Inputs<'_>, phase: &str, statuses: &[&ContainerStatus]) -> V
     let disrupted = inputs.disruption.map(|message| {
         Finding::new("DisruptionTarget", true).because("TerminationByKubelet", message.to_owned())
     });
-    let own = findings.into_iter().chain(disrupted);
+    let own = findings
+        .into_iter()
+        .chain(restarting(inputs, phase))
+        .chain(disrupted);
     let own = own.map(|finding| condition(inputs, finding));
     resizing(inputs).into_iter().chain(own).collect()
+}
+
+/// Of a pod with such a rule: whether its containers are being taken away to begin anew.
+fn restarting(inputs: &Inputs<'_>, phase: &str) -> Option<Finding> {
+    if !restart::may_restart_all(inputs.pod) {
+        return None;
+    }
+    let holds = !inputs.terminal && !restart::triggers(inputs.pod, inputs.seen).is_empty();
+    let finding = Finding::new("AllContainersRestarting", holds);
+    Some(match phase {
+        "Succeeded" => finding.because("PodCompleted", String::new()),
+        "Failed" => finding.because("PodFailed", String::new()),
+        _ if holds => finding.because(
+            "RestartAllContainersStarted",
+            "container exited with restart policy rule".to_owned(),
+        ),
+        _ => finding,
+    })
 }
 
 /// There while there is something to tell, and of the spec that is about.

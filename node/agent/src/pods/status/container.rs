@@ -150,7 +150,13 @@ fn unseen_status(
     if let Some(old) = old {
         let old_state = old.state.clone().unwrap_or_default();
         if old_state.terminated.is_some() {
-            return old.clone();
+            if !restart::may_restart_all(inputs.pod) || role == Role::Ephemeral || inputs.terminal {
+                return old.clone();
+            }
+            // Taken away to begin anew.
+            status.last_state = Some(old_state);
+            status.restart_count = old.restart_count;
+            return status;
         }
         status.restart_count = old.restart_count;
         status.last_state = Some(old.last_state.clone().unwrap_or_default());

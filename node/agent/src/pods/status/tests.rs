@@ -545,3 +545,60 @@ fn a_pod_that_the_node_ends_says_so_while_it_ends() {
     assert_eq!(case.json()["phase"], "Failed");
     assert_eq!(case.json()["reason"], "Evicted");
 }
+
+#[test]
+fn a_pod_whose_containers_begin_anew() {
+    let rule =
+        json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [7]}}]);
+    let spec = json!({"restartPolicy": "Never", "containers": [
+        {"name": "app", "image": "echo:v1", "restartPolicy": "Never", "restartPolicyRules": rule},
+        {"name": "b", "image": "echo:v1"},
+    ]});
+    let restarting = |status: &Value| {
+        let all = conditions(status);
+        let found = all
+            .into_iter()
+            .find(|(kind, ..)| kind == "AllContainersRestarting");
+        found.map(|(_, status, reason)| (status, reason))
+    };
+    let says = |status: &str, reason: &str| Some((status.to_owned(), reason.to_owned()));
+    let mut case = Case::new(
+        spec,
+        vec![exited("app", 0, 7), container("b", 0, State::Running)],
+    );
+    let status = case.json();
+    assert_eq!(
+        (restarting(&status), &status["phase"]),
+        (
+            says("True", "RestartAllContainersStarted"),
+            &json!("Running")
+        )
+    );
+    // All have ended, and some are gone.
+    for left in [
+        vec![exited("app", 0, 7), exited("b", 0, 137)],
+        vec![exited("app", 0, 7)],
+        vec![],
+    ] {
+        case.seen = seen(left.clone());
+        case.previous = case.build();
+        let status = case.json();
+        assert_eq!(status["phase"], "Running", "{left:?}");
+        let holds = if left.is_empty() { "False" } else { "True" };
+        assert_eq!(restarting(&status).unwrap().0, holds, "{left:?}");
+    }
+    let status = case.json();
+    let b = &status["containerStatuses"][1];
+    assert_eq!(b["state"]["waiting"]["reason"], "ContainerCreating");
+    assert_eq!(b["lastState"]["terminated"]["exitCode"], 137);
+    // Another end is a usual one, and nothing begins anew on the way out.
+    case.previous = PodStatus::default();
+    case.seen = seen(vec![exited("app", 0, 1), exited("b", 0, 0)]);
+    let status = case.json();
+    assert_eq!(
+        (restarting(&status), &status["phase"]),
+        (says("False", "PodFailed"), &json!("Failed"))
+    );
+    let plain = Case::new(app(json!({})), vec![]).json();
+    assert_eq!(restarting(&plain), None);
+}

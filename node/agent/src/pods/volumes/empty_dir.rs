@@ -14,6 +14,8 @@ pub enum Medium {
     Disk,
     /// A tmpfs of at most so many bytes.
     Memory(Option<u64>),
+    /// A hugetlbfs of pages of so many bytes.
+    HugePages(u64),
 }
 
 /// Open to all users, as the kubelet makes them; one that exists stays as it is.
@@ -23,10 +25,19 @@ pub fn make(path: &Path, medium: Medium, group: Option<u32>) -> Result<(), Volum
     let mounted = match medium {
         Medium::Disk => false,
         Medium::Memory(size) if !mounts::is_mount_point(path) => {
-            mount_tmpfs(path, size)?;
+            let size = size.map(|size| format!(",size={size}"));
+            mount_fs(
+                "tmpfs",
+                path,
+                format!("mode=0777{}", size.unwrap_or_default()),
+            )?;
             true
         }
-        Medium::Memory(_) => false,
+        Medium::HugePages(size) if !mounts::is_mount_point(path) => {
+            mount_fs("hugetlbfs", path, format!("mode=0777,pagesize={size}"))?;
+            true
+        }
+        Medium::Memory(_) | Medium::HugePages(_) => false,
     };
     if existed && !mounted {
         return Ok(());
@@ -39,20 +50,10 @@ pub fn make(path: &Path, medium: Medium, group: Option<u32>) -> Result<(), Volum
     }
 }
 
-fn mount_tmpfs(path: &Path, size: Option<u64>) -> Result<(), VolumeError> {
-    let options = match size {
-        Some(size) => format!("mode=0777,size={size}"),
-        None => "mode=0777".to_owned(),
-    };
+fn mount_fs(kind: &str, path: &Path, options: String) -> Result<(), VolumeError> {
     let options = std::ffi::CString::new(options)
-        .map_err(|error| VolumeError::io("mounting tmpfs at", path)(std::io::Error::from(error)))?;
+        .map_err(|error| VolumeError::io("mounting at", path)(std::io::Error::from(error)))?;
     // As the kubelet: programs on it may run.
-    mount(
-        "tmpfs",
-        path,
-        "tmpfs",
-        MountFlags::empty(),
-        options.as_c_str(),
-    )
-    .map_err(VolumeError::io("mounting tmpfs at", path))
+    mount(kind, path, kind, MountFlags::empty(), options.as_c_str())
+        .map_err(VolumeError::io("mounting at", path))
 }

@@ -9,42 +9,66 @@ use rustix::mount::{MountFlags, mount_bind, mount_remount};
 
 use super::ownership::{self, ChangePolicy};
 use super::set_up::Inputs;
-use super::{Mounted, VolumeError, host_path, mounts, payload};
+use super::{Mounted, VolumeError, disk, host_path, is_device, mounts, payload};
 use crate::pods::claims::Claimed;
 use crate::pods::spec;
 
 /// Blocks on disks.
 pub fn set_up(volume: &Volume, claimed: &Claimed, inputs: &Inputs) -> Result<Mounted, VolumeError> {
     let read_only = claimed.read_only;
+    let directory = |path| Mounted {
+        path,
+        read_only,
+        block: false,
+    };
     let none = PersistentVolumeSpec::default();
     let spec = claimed.volume.spec.as_ref().unwrap_or(&none);
-    if spec.volume_mode.as_deref() == Some("Block") {
-        return Err(VolumeError::Block(volume.name.clone()));
+    let block = spec.volume_mode.as_deref() == Some("Block");
+    match (block, is_device(&inputs.pod, &volume.name)) {
+        (true, false) => return Err(VolumeError::Block(volume.name.clone())),
+        (false, true) => return Err(VolumeError::FileSystem(volume.name.clone())),
+        _ => {}
     }
     let options = spec.mount_options.as_deref().unwrap_or_default();
     if let Some(source) = &spec.host_path {
+        if block {
+            return Err(VolumeError::BlockHostPath);
+        }
         if !options.is_empty() {
             return Err(VolumeError::MountOptions);
         }
         let path = PathBuf::from(&source.path);
         host_path::check(&path, source.type_.as_deref().unwrap_or_default())?;
-        return Ok(Mounted { path, read_only });
+        return Ok(directory(path));
     }
     let Some(source) = &spec.local else {
         return Err(VolumeError::Unsupported(kind(&claimed.volume)));
     };
     let path = PathBuf::from(&source.path);
-    check_local(&path)?;
-    let path = match flags(options)? {
-        flags if flags.is_empty() => path,
-        flags => {
-            let kind = "kubernetes.io~local-volume";
-            let target = inputs.dir.join("volumes").join(kind).join(&volume.name);
-            bind(&path, &target, flags)?;
-            target
-        }
+    let is_disk = check_local(&path, block)?;
+    if block {
+        return Ok(Mounted {
+            path,
+            read_only,
+            block,
+        });
+    }
+    let kind = "kubernetes.io~local-volume";
+    let target = inputs.dir.join("volumes").join(kind).join(&volume.name);
+    let (flags, others) = split(options);
+    let path = if is_disk {
+        disk::mount_at(&path, &target, source.fs_type.as_deref(), flags, &others)?;
+        target
+    } else if let Some(other) = others.into_iter().next() {
+        return Err(VolumeError::MountOption(other));
+    } else if flags.is_empty() {
+        path
+    } else {
+        bind(&path, &target, flags)?;
+        target
     };
-    let group = payload::fs_group(&inputs.pod).filter(|_| !read_only);
+    let writes = !read_only && !flags.contains(MountFlags::RDONLY);
+    let group = payload::fs_group(&inputs.pod).filter(|_| writes);
     if let Some(group) = group {
         let context = spec::spec(&inputs.pod).security_context.as_ref();
         let policy = context.and_then(|context| context.fs_group_change_policy.as_deref());
@@ -54,10 +78,11 @@ pub fn set_up(volume: &Volume, claimed: &Claimed, inputs: &Inputs) -> Result<Mou
         };
         ownership::hand_over(&path, group, policy)?;
     }
-    Ok(Mounted { path, read_only })
+    Ok(directory(path))
 }
 
-fn check_local(path: &Path) -> Result<(), VolumeError> {
+/// Whether it is a block device, which one of volumeMode Block has to be.
+fn check_local(path: &Path, block: bool) -> Result<bool, VolumeError> {
     let refused = |what| {
         Err(VolumeError::Local {
             path: path.to_owned(),
@@ -66,17 +91,16 @@ fn check_local(path: &Path) -> Result<(), VolumeError> {
     };
     match fs::metadata(path).map(|meta| meta.file_type()) {
         Err(_) => refused("does not exist"),
-        Ok(found) if found.is_dir() => Ok(()),
-        Ok(found) if found.is_block_device() => refused(
-            "is a block device, whose filesystem this node does not mount: mount it, and name its directory",
-        ),
+        Ok(found) if found.is_block_device() => Ok(true),
+        Ok(_) if block => refused("is no block device, and its volumeMode is Block"),
+        Ok(found) if found.is_dir() => Ok(false),
         Ok(_) => refused("is neither a directory nor a block device"),
     }
 }
 
-/// Of mount(8), those that a mount of a directory can have.
-fn flags(options: &[String]) -> Result<MountFlags, VolumeError> {
-    let mut flags = MountFlags::empty();
+/// Of mount(8): those that every mount can have, and a file system's own.
+fn split(options: &[String]) -> (MountFlags, Vec<String>) {
+    let (mut flags, mut others) = (MountFlags::empty(), Vec::new());
     for option in options.iter().flat_map(|option| option.split(',')) {
         flags |= match option.trim() {
             "" | "bind" | "defaults" | "rw" => MountFlags::empty(),
@@ -87,10 +111,13 @@ fn flags(options: &[String]) -> Result<MountFlags, VolumeError> {
             "noatime" => MountFlags::NOATIME,
             "nodiratime" => MountFlags::NODIRATIME,
             "relatime" => MountFlags::RELATIME,
-            other => return Err(VolumeError::MountOption(other.to_owned())),
+            other => {
+                others.push(other.to_owned());
+                continue;
+            }
         };
     }
-    Ok(flags)
+    (flags, others)
 }
 
 /// One that is there stays.
@@ -156,6 +183,7 @@ mod tests {
             Ok(Mounted {
                 path: path(name),
                 read_only,
+                block: false,
             })
         };
         let shown = |name: &str| path(name).display().to_string();
@@ -206,6 +234,13 @@ mod tests {
                 ),
             ),
             (
+                json!({"hostPath": {"path": path("data")}, "volumeMode": "Block"}),
+                false,
+                Err(
+                    "volume data has volumeMode Block, but is specified in volumeMounts".to_owned(),
+                ),
+            ),
+            (
                 json!({"nfs": {"server": "s", "path": "/p"}}),
                 false,
                 Err("nfs volumes are not supported by this node".to_owned()),
@@ -217,17 +252,59 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_one_of_volume_mode_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = |spec: Value| {
+            let volume = serde_json::from_value(json!({"name": "data"})).unwrap();
+            let pv = json!({"metadata": {"name": "v"}, "spec": spec});
+            let claimed = Claimed {
+                volume: Arc::new(serde_json::from_value(pv).unwrap()),
+                read_only: true,
+            };
+            let containers =
+                json!([{"name": "c", "volumeDevices": [{"name": "data", "devicePath": "/dev/d"}]}]);
+            let inputs = inputs(dir.path(), json!({"containers": containers}));
+            set_up(&volume, &claimed, &inputs).map_err(|error| error.to_string())
+        };
+        let here = dir.path().display().to_string();
+        for (spec, told) in [
+            (
+                json!({"local": {"path": here}}),
+                "volume data has volumeMode Filesystem, but is specified in volumeDevices"
+                    .to_owned(),
+            ),
+            (
+                json!({"local": {"path": here}, "volumeMode": "Block"}),
+                format!("local volume {here} is no block device, and its volumeMode is Block"),
+            ),
+            (
+                json!({"hostPath": {"path": here}, "volumeMode": "Block"}),
+                "hostPath volumes have no volumeMode Block: local ones have".to_owned(),
+            ),
+        ] {
+            assert_eq!(made(spec.clone()), Err(told), "{spec}");
+        }
+    }
+
+    #[test]
     fn mount_options_are_flags() {
         let of = |options: &[&str]| {
             let options: Vec<String> = options.iter().map(|own| (*own).to_owned()).collect();
-            flags(&options).ok()
+            split(&options)
         };
-        assert_eq!(of(&[]), Some(MountFlags::empty()));
-        assert_eq!(of(&["rw", "defaults"]), Some(MountFlags::empty()));
+        assert_eq!(of(&[]), (MountFlags::empty(), vec![]));
+        assert_eq!(of(&["rw", "defaults"]), (MountFlags::empty(), vec![]));
         assert_eq!(
             of(&["ro,noexec", "nosuid"]),
-            Some(MountFlags::RDONLY | MountFlags::NOEXEC | MountFlags::NOSUID)
+            (
+                MountFlags::RDONLY | MountFlags::NOEXEC | MountFlags::NOSUID,
+                vec![]
+            )
         );
-        assert_eq!(of(&["discard"]), None);
+        let (flags, others) = of(&["discard,noatime", "data=ordered"]);
+        assert_eq!(
+            (flags, others.join(" ")),
+            (MountFlags::NOATIME, "discard data=ordered".into())
+        );
     }
 }

@@ -12,7 +12,8 @@ use super::empty_dir::Medium;
 use super::payload::{self, Material, Payload};
 use super::token::Tokens;
 use super::{
-    Mounted, MountedVolumes, VolumeError, empty_dir, host_path, ownership, persistent, writer,
+    Mounted, MountedVolumes, VolumeError, empty_dir, host_path, huge_pages, ownership, persistent,
+    writer,
 };
 use crate::pods::claims::{ClaimError, Claims};
 use crate::pods::downward::Surroundings;
@@ -37,19 +38,31 @@ pub struct Inputs {
     pub now: Timestamp,
 }
 
-/// The volumes that a container mounts; others are not made, nor are those of images, which
+/// The volumes that a container mounts or uses as devices; others are not made, nor are those of images, which
 /// the runtime mounts: they are pulled when a container starts (`image.rs`).
 pub fn used(pod: &Pod) -> Vec<&Volume> {
     let added = ephemeral::containers(pod);
-    let names: BTreeSet<&str> = spec::all_containers(pod)
-        .chain(&added)
-        .flat_map(|container| container.volume_mounts.iter().flatten())
+    let all = || spec::all_containers(pod).chain(&added);
+    let mounts = all().flat_map(|container| container.volume_mounts.iter().flatten());
+    let devices = all().flat_map(|container| container.volume_devices.iter().flatten());
+    let names: BTreeSet<&str> = mounts
         .map(|mount| mount.name.as_str())
+        .chain(devices.map(|device| device.name.as_str()))
         .collect();
     let volumes = spec::spec(pod).volumes.iter().flatten();
     volumes
         .filter(|volume| names.contains(volume.name.as_str()) && volume.image.is_none())
         .collect()
+}
+
+/// Whether a container uses the volume as a device.
+pub fn is_device(pod: &Pod, volume: &str) -> bool {
+    let added = ephemeral::containers(pod);
+    let mut all = spec::all_containers(pod).chain(&added);
+    all.any(|container| {
+        let mut devices = container.volume_devices.iter().flatten();
+        devices.any(|device| device.name == volume)
+    })
 }
 
 /// Blocks on disks.
@@ -72,10 +85,15 @@ pub fn set_up(volume: &Volume, inputs: &Inputs) -> Result<Mounted, VolumeError> 
     if let Some(source) = &volume.empty_dir {
         let path = dir("empty-dir");
         let group = payload::fs_group(&inputs.pod);
-        empty_dir::make(&path, medium(source, &inputs.allocatable)?, group)?;
+        empty_dir::make(
+            &path,
+            medium(source, &inputs.pod, &inputs.allocatable)?,
+            group,
+        )?;
         return Ok(Mounted {
             path,
             read_only: false,
+            block: false,
         });
     }
     if let Some(source) = &volume.host_path {
@@ -84,6 +102,7 @@ pub fn set_up(volume: &Volume, inputs: &Inputs) -> Result<Mounted, VolumeError> 
         return Ok(Mounted {
             path,
             read_only: false,
+            block: false,
         });
     }
     if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
@@ -117,6 +136,7 @@ pub fn set_up(volume: &Volume, inputs: &Inputs) -> Result<Mounted, VolumeError> 
     Ok(Mounted {
         path,
         read_only: true,
+        block: false,
     })
 }
 
@@ -142,6 +162,7 @@ fn fill(
 
 fn medium(
     source: &EmptyDirVolumeSource,
+    pod: &Pod,
     allocatable: &ResourceList,
 ) -> Result<Medium, VolumeError> {
     let bytes = |quantity| u64::try_from(quantity::value(quantity)).ok();
@@ -164,7 +185,7 @@ fn medium(
             Ok(Medium::Memory(size))
         }
         other if other.starts_with("HugePages") => {
-            Err(VolumeError::Unsupported("emptyDir of medium HugePages"))
+            huge_pages::size(other, pod).map(Medium::HugePages)
         }
         other => Err(VolumeError::Medium(other.to_owned())),
     }
@@ -231,15 +252,16 @@ mod tests {
                 "initContainers": [{"name": "i", "volumeMounts": [{"name": "a", "mountPath": "/a"}]}],
                 "containers": [{"name": "c", "volumeMounts": [
                     {"name": "b", "mountPath": "/b"}, {"name": "img", "mountPath": "/img"},
-                ]}],
+                ], "volumeDevices": [{"name": "d", "devicePath": "/dev/d"}]}],
                 "volumes": [
-                    {"name": "a"}, {"name": "b"}, {"name": "unused"},
+                    {"name": "a"}, {"name": "b"}, {"name": "unused"}, {"name": "d"},
                     {"name": "img", "image": {"reference": "x:1"}},
                 ],
             }),
         );
         let names: Vec<&str> = used(&inputs.pod).iter().map(|v| v.name.as_str()).collect();
-        assert_eq!(names, ["a", "b"]);
+        assert_eq!(names, ["a", "b", "d"]);
+        assert!(is_device(&inputs.pod, "d") && !is_device(&inputs.pod, "b"));
     }
 
     #[test]
@@ -260,8 +282,8 @@ mod tests {
     fn media() {
         let of = |source: Value| {
             let source = serde_json::from_value(source).unwrap();
-            let allocatable = &inputs(Path::new("/"), json!({"containers": []})).allocatable;
-            medium(&source, allocatable)
+            let inputs = inputs(Path::new("/"), json!({"containers": []}));
+            medium(&source, &inputs.pod, &inputs.allocatable)
         };
         assert_eq!(of(json!({})).unwrap(), Medium::Disk);
         assert_eq!(
@@ -300,6 +322,7 @@ mod tests {
         let made = Mounted {
             path: "/srv".into(),
             read_only: false,
+            block: false,
         };
         inputs.before = Some(Arc::new([("v".to_owned(), made.clone())].into()));
         assert_eq!(set_up(&volume, &inputs).unwrap(), made);

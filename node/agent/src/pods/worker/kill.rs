@@ -44,6 +44,17 @@ impl Kill {
         result
     }
 
+    /// Without a hook and without time to end.
+    pub async fn run_at_once(&self) -> Result<(), String> {
+        let teller = self.context.recorder.container(&self.pod, &self.container);
+        teller.normal("Killing", self.message.clone());
+        let stopped = self
+            .context
+            .runtime
+            .stop_container(&self.id, Duration::ZERO);
+        stopped.await.map_err(|error| chain(&error))
+    }
+
     async fn pre_stop(&self, mut grace: watch::Receiver<Duration>) {
         let lifecycle = spec::container(&self.pod, &self.container)
             .and_then(|container| Some((container, container.lifecycle.as_ref()?)));

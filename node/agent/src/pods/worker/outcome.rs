@@ -10,7 +10,7 @@ use super::job::{Kind, Outcome};
 use super::start::StartFailure;
 use crate::pods::plan::{Hold, image_pull_back_off};
 use crate::pods::status::Waiting;
-use crate::pods::volumes::MountedVolumes;
+use crate::pods::volumes::{MountedVolumes, is_device};
 use crate::pods::{image, spec};
 
 /// The kubelet looks again at a container it could not make after this.
@@ -81,9 +81,12 @@ impl Worker {
                 self.volumes_retry.failed(now);
                 let teller = self.context.recorder.pod(&self.pod);
                 for (volume, words) in failed {
-                    let message =
-                        format!("MountVolume.SetUp failed for volume \"{volume}\" : {words}");
-                    teller.warning("FailedMount", message);
+                    let (reason, step) = match is_device(&self.pod, &volume) {
+                        true => ("FailedMapVolume", "MapVolume.SetUpDevice"),
+                        false => ("FailedMount", "MountVolume.SetUp"),
+                    };
+                    let message = format!("{step} failed for volume \"{volume}\" : {words}");
+                    teller.warning(reason, message);
                 }
             }
         }

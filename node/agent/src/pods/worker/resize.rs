@@ -169,7 +169,11 @@ impl Worker {
         if self.jobs.is_running(&Kind::Update) {
             return;
         }
-        let actuation = resize::actuation(&self.pod, &self.seen);
+        let actuation = resize::actuation(
+            &self.pod,
+            &self.seen,
+            self.context.config.memory_qos.as_ref(),
+        );
         let begun = self.begun();
         let state = &mut self.resize.state;
         if actuation.outstanding || !state.restarted.is_empty() {

@@ -13,7 +13,7 @@ use super::{Worker, clean};
 use crate::pods::plan::{self, Action, KillReason, Observed, Plan, Readiness};
 use crate::pods::status::Verdict;
 use crate::pods::volumes::used;
-use crate::pods::{ephemeral, spec, termination};
+use crate::pods::{ephemeral, restart, spec, termination};
 
 impl Worker {
     pub(super) fn step_running(&mut self, now: Timestamp) {
@@ -133,7 +133,8 @@ impl Worker {
                 message,
                 reason,
             } => self.kill(id, container, message, reason),
-            Action::RemoveContainer(id) => self.remove_container(id),
+            Action::RemoveContainer(id) => self.remove_container(id, false),
+            Action::Reset { id, container } => self.reset(id, &container, now),
             Action::RemoveSandbox(id) => {
                 let context = self.context.clone();
                 self.jobs.spawn(Kind::SweepSandbox(id.clone()), async move {
@@ -173,15 +174,33 @@ impl Worker {
         }
         self.jobs.spawn(Kind::Kill(id), async move {
             let (_sender, grace) = watch::channel(grace);
-            if let Err(words) = kill.run(grace).await {
+            let killed = match reason {
+                KillReason::RestartAll => kill.run_at_once().await,
+                _ => kill.run(grace).await,
+            };
+            if let Err(words) = killed {
                 tracing::warn!(container = %kill.id, "{words}");
             }
             Outcome::Killed
         });
     }
 
+    /// A container whose end restarts all crashes no less for it.
+    fn reset(&mut self, id: ContainerId, name: &str, now: Timestamp) {
+        let triggers = restart::triggers(&self.pod, &self.seen);
+        let own = triggers.iter().find(|(_, status)| status.id == id);
+        if let Some((container, status)) = own
+            && let Some(finished) = status.finished_at
+        {
+            let key = plan::crash_key(container);
+            self.crashes.next(&key, finished, now);
+        }
+        self.failures.remove(name);
+        self.remove_container(id, true);
+    }
+
     /// Its log goes with it, as the kubelet has it.
-    fn remove_container(&mut self, id: ContainerId) {
+    fn remove_container(&mut self, id: ContainerId, keep_log: bool) {
         let log = self.seen.sandboxes.iter().find_map(|sandbox| {
             let container = sandbox.containers.iter().find(|c| c.id == id)?;
             Some(sandbox.spec.log_directory.join(&container.log_path))
@@ -192,7 +211,7 @@ impl Worker {
                 match runtime.remove_container(&id).await {
                     Err(error) => tracing::warn!(container = %id, "removing: {error}"),
                     Ok(()) => {
-                        if let Some(log) = log {
+                        if let Some(log) = log.filter(|_| !keep_log) {
                             // One that was never written is as good.
                             let _ = tokio::fs::remove_file(log).await;
                         }

@@ -216,6 +216,7 @@ impl StartJob {
         )?;
         let wanted = container::wanted_mounts(container, &self.volumes, &images.volumes, &env)
             .map_err(|error| error.to_string())?;
+        let devices = container::devices(container, &self.volumes).map_err(|e| e.to_string())?;
         ensure_etc(context, &self.pod, &self.dir, &self.pod_ips).await?;
 
         let files = Files {
@@ -236,13 +237,14 @@ impl StartJob {
                 qos,
                 context.memory,
             )),
-            ..resources::container(&self.pod, container)
+            ..resources::container(&self.pod, container, context.config.memory_qos.as_ref())
         };
         let parts = Parts {
             attempt: self.attempt.unwrap_or(prepared.attempt),
             image: images.own,
             env,
             mounts: prepared.mounts,
+            devices,
             security,
             resources,
             target,

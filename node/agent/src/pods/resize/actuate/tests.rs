@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use vetch_runtime::SandboxState;
+use vetch_runtime::{QosClass, SandboxState};
 
 use super::*;
 use crate::pods::container::RESOURCES;
@@ -48,8 +48,8 @@ fn actuated_from(
         })
         .collect();
     let mut made = sandbox(0, SandboxState::Ready, containers);
-    made.spec.resources = resources::pod(&before, resources::class(&before));
-    actuation(&after, &Seen::new(vec![made]))
+    made.spec.resources = resources::pod(&before, resources::class(&before), None);
+    actuation(&after, &Seen::new(vec![made]), None)
 }
 
 /// CPU in thousandths, memory in bytes.
@@ -183,10 +183,13 @@ fn a_pod_keeps_what_one_has_that_will_be_started_anew() {
 #[test]
 fn nothing_is_done_without_a_sandbox() {
     let pod = pod(json!({"containers": [{"name": "a", "resources": limits(20, 3000)}]}));
-    assert_eq!(actuation(&pod, &Seen::default()), Actuation::default());
+    assert_eq!(
+        actuation(&pod, &Seen::default(), None),
+        Actuation::default()
+    );
     let lost = sandbox(0, SandboxState::NotReady, vec![]);
     assert_eq!(
-        actuation(&pod, &Seen::new(vec![lost])),
+        actuation(&pod, &Seen::new(vec![lost]), None),
         Actuation::default()
     );
 }
@@ -218,4 +221,38 @@ fn no_limit_goes_below_what_is_used() {
     };
     assert_eq!(all(&["a"]), "a");
     assert_eq!(all(&["a", "b"]), "[a, b]");
+}
+
+#[test]
+fn other_requests_protect_other_memory() {
+    let sized = |request: &str| {
+        let resources = json!({"requests": {"cpu": "20m", "memory": request}, "limits": {"cpu": "20m", "memory": "8Mi"}});
+        let mut status = container("a", 0, ContainerState::Running);
+        let annotation = (RESOURCES.to_owned(), resources.to_string());
+        status.annotations.extend([annotation]);
+        let pod = pod(json!({"containers": [{"name": "a", "resources": resources}]}));
+        (pod, status)
+    };
+    let qos = MemoryQos {
+        throttling_factor: 0.9,
+        reserves: true,
+        allocatable: 1 << 30,
+    };
+    let ((before, status), (after, _)) = (sized("2Mi"), sized("4Mi"));
+    let mut made = sandbox(0, SandboxState::Ready, vec![status]);
+    made.spec.resources = resources::pod(&before, QosClass::Burstable, Some(&qos));
+    let seen = Seen::new(vec![made]);
+    let low = |actuation: Actuation| -> Vec<Option<i64>> {
+        let lows = actuation.steps.iter().map(|step| match step {
+            Step::Pod(own) | Step::Container { resources: own, .. } => own.memory_low,
+        });
+        lows.collect()
+    };
+    assert_eq!(low(actuation(&before, &seen, Some(&qos))), []);
+    let four = Some(4 << 20);
+    assert_eq!(low(actuation(&after, &seen, Some(&qos))), [four, four]);
+    // The node has another setting now, which is no resize.
+    let off = actuation(&before, &seen, None);
+    assert!(!off.outstanding);
+    assert_eq!(low(off), [None]);
 }
