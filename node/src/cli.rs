@@ -15,6 +15,10 @@ use vetch_join::{CaHash, Token};
 use vetch_network::{Vxlan, VxlanMode};
 use vetch_proxy::{Frontend, LoadBalancerMode, Masquerade, Xdp};
 
+mod seeing;
+
+pub use seeing::{FlowsArgs, ServiceQuery, TraceArgs};
+
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
 ///
 /// Joins the cluster of the kubeconfig and stays in the foreground. Ending it
@@ -57,6 +61,13 @@ pub enum Command {
     /// Calls and packets that did not get through, one by one, as far as the programs told of them;
     /// works while the daemon is down
     Drops(DropsArgs),
+    /// Calls and packets one by one, with their verdicts, reasons, identities and services: those that
+    /// did not get through and, while somebody follows, those with which a conversation begins; works
+    /// while the daemon is down
+    Flows(FlowsArgs),
+    /// What would become of a conversation's first packet, hop by hop and why, by the kernel's maps and
+    /// routes; sends nothing, and works while the daemon is down
+    Trace(TraceArgs),
     /// By which ways packets of pods go: the uplinks and programs there, and each other node's pods with
     /// their way, directly or in VXLAN; from the kernel, whether a daemon runs or not
     Status(MapsArgs),

@@ -38,6 +38,7 @@ mod metrics;
 mod mode;
 mod model;
 mod netlink;
+mod notes;
 mod peers;
 mod policy;
 mod pressure;
