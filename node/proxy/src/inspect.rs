@@ -9,6 +9,7 @@ mod memory;
 mod paths;
 mod policies;
 mod services;
+mod trace;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,6 +36,7 @@ pub use memory::{Memory, MemoryMap};
 pub use paths::{LinkPath, LinkProgram, Paths, PodPaths, read as paths};
 pub use policies::{HeldPod, HeldPodDetail, HeldRule};
 pub use services::{Service, ServiceBackend, ServiceDetail};
+pub use trace::{Hop, Opening, Outcome, Question, Trace, Way, read::read as trace};
 
 /// Every frontend with what it leads to.
 pub fn services(pin_dir: &Path) -> Result<Vec<Service>, Error> {

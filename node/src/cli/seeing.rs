@@ -154,7 +154,10 @@ mod tests {
         let frontend = ServiceQuery::Frontend("10.96.0.1:443/TCP".parse().unwrap());
         for (text, expected) in [
             ("default/web", Some(named("default", "web", None))),
-            ("default/web:http", Some(named("default", "web", Some("http")))),
+            (
+                "default/web:http",
+                Some(named("default", "web", Some("http"))),
+            ),
             ("default/web:80", Some(named("default", "web", Some("80")))),
             ("10.96.0.1:443/TCP", Some(frontend)),
             ("web", None),
@@ -190,7 +193,11 @@ mod tests {
         assert_eq!(args.verdict, [Verdict::Drop, Verdict::Allow]);
         assert!(parse(&["flows", "--verdict", "passed"]).is_err());
         for (dst, protocol, expected) in [
-            ("10.96.0.1:443", "TCP", Some((Some(443), Some(Protocol::Tcp)))),
+            (
+                "10.96.0.1:443",
+                "TCP",
+                Some((Some(443), Some(Protocol::Tcp))),
+            ),
             ("[fd96::1]:53", "udp", Some((Some(53), Some(Protocol::Udp)))),
             ("fd96::1", "sctp", Some((None, Some(Protocol::Sctp)))),
             ("10.96.0.1:443", "icmp", None),

@@ -6,7 +6,7 @@
 //! kernel counts what is reached, this counts what is written in the code: it may say
 //! more, and never less.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use aya_obj::{Object, generated::bpf_insn};
 
@@ -43,8 +43,12 @@ pub fn stacks(object: &[u8]) -> Result<Vec<Stack>, Error> {
         .values()
         .map(|function| (function.name.clone(), decode(&function.instructions)))
         .collect();
-    let text_sections = object.functions.keys().map(|(section, _)| *section);
-    object.relocate_calls(&text_sections.collect())?;
+    let text_sections: HashSet<usize> = object
+        .functions
+        .keys()
+        .map(|(section, _)| *section)
+        .collect();
+    object.relocate_calls(&text_sections)?;
     let mut stacks = Vec::new();
     for (name, program) in &object.programs {
         // Linked just now.
