@@ -1,6 +1,6 @@
 //! What the API server calls things that the kernel has numbers for.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Service;
@@ -55,7 +55,7 @@ fn of(service: &Service, port: Option<&str>) -> Vec<Frontend> {
         return Vec::new();
     };
     let many = spec.cluster_ips.iter().flatten();
-    let addresses: BTreeSet<_> = many
+    let addresses: BTreeSet<IpAddr> = many
         .chain(&spec.cluster_ip)
         .filter_map(|ip| ip.parse().ok())
         .collect();

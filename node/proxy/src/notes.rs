@@ -48,7 +48,7 @@ impl Notes {
         let Some(settings) = Settings::from_bits(get(word::SETTINGS)?) else {
             return Ok(None);
         };
-        let address = |first| {
+        let address = |first| -> Result<Option<IpAddr>, MapError> {
             let words = [get(first)?, get(first + 1)?];
             Ok(notes::from_words(words).map(IpAddr::from))
         };

@@ -139,7 +139,7 @@ mod tests {
     use crate::cli::{Cli, Command, Output};
 
     fn parse(args: &[&str]) -> Result<Command, String> {
-        let cli = Cli::try_parse_from([&["vetch-node"], args].concat());
+        let cli = Cli::try_parse_from([&["vetch-node"][..], args].concat());
         cli.map(|cli| cli.command.unwrap())
             .map_err(|error| error.to_string())
     }

@@ -100,6 +100,7 @@ fn decode(code: &[bpf_insn]) -> Vec<Instruction> {
 }
 
 impl Instruction {
+    const LD: u8 = 0;
     const LDX: u8 = 1;
     const ST: u8 = 2;
     const STX: u8 = 3;
@@ -248,6 +249,9 @@ fn depth(code: &[Instruction]) -> u32 {
                     reach(from_frame[dst]);
                 }
             }
+            Instruction::LD => from_frame[dst] = None,
+            // A call leaves nothing in them.
+            _ if one.code == Instruction::CALL => from_frame[..=5].fill(None),
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use std::{
 use nix::unistd::gettid;
 use serde_json::json;
 use vetch_proxy::{
-    Exposure, Guard, Kind,
+    Exposure, Kind,
     Protocol::{Tcp, Udp},
     Target,
     inspect::{self, FlowEvent, FlowFilter, Opening, Outcome, Question, Trace, Verdict},
@@ -265,7 +265,7 @@ fn policies_are_told_of_and_traced() {
     for pod in &pods {
         api.set("pods", api_pod(pod));
     }
-    let running = Running::with_guard(&site, &api, Guard::default());
+    let running = Running::start(&site, &api);
     let client_only = json!([{
         "from": [{"podSelector": {"matchLabels": {"app": "client"}}}],
         "ports": [{"port": "web"}],

@@ -73,7 +73,7 @@ impl Snapshot {
     }
 
     pub fn peer(&self, ip: IpAddr) -> Option<&PeerPods> {
-        longest(self.peers.iter().map(|(range, peer)| (range, peer)), ip)
+        longest(self.peers.iter(), ip)
     }
 
     pub fn keeps_source(&self, ip: IpAddr) -> bool {
