@@ -358,13 +358,12 @@ impl Tracer<'_> {
         } else {
             "outside the cluster"
         };
-        let sender = match tunnel {
-            Some(peer) => Sender::Tunnel(peer.link),
-            None => Sender::Uplink,
-        };
-        let by = match tunnel {
-            Some(peer) => format!("in VXLAN, by {}", maps.link(peer.link)),
-            None => "by an uplink".to_owned(),
+        let (sender, by) = match tunnel {
+            Some(peer) => {
+                let by = format!("in VXLAN, by {}", maps.link(peer.link));
+                (Sender::Tunnel, by)
+            }
+            None => (Sender::Uplink, "by an uplink".to_owned()),
         };
         let start = Journey::at(
             sender.hook(),

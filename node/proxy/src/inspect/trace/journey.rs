@@ -80,8 +80,7 @@ pub enum Sender<'a> {
     Pod(&'a Pod),
     Node,
     Uplink,
-    /// And the device's ifindex.
-    Tunnel(u32),
+    Tunnel,
 }
 
 impl Sender<'_> {
@@ -91,7 +90,7 @@ impl Sender<'_> {
             Self::Pod(_) => "from_pod",
             Self::Node => "node",
             Self::Uplink => "from_net",
-            Self::Tunnel(_) => "from_tunnel",
+            Self::Tunnel => "from_tunnel",
         }
     }
 }

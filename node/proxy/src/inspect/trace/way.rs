@@ -17,7 +17,7 @@ pub fn into(maps: &Snapshot, own: Journey, sender: &Sender<'_>, to: &Pod) -> Way
     let by_stack = |pod: &Pod| pod.flags & Pod::BY_STACK != 0;
     let asked_for = match sender {
         Sender::Pod(pod) => by_stack(pod) || by_stack(to),
-        Sender::Node | Sender::Uplink | Sender::Tunnel(_) => by_stack(to),
+        Sender::Node | Sender::Uplink | Sender::Tunnel => by_stack(to),
     };
     if asked_for {
         return own
