@@ -28,6 +28,10 @@ pub use memory::MemoryArgs;
 pub use pressure::{EvictionArgs, ImageGcArgs, ShutdownArgs};
 use registration::{label, taint};
 
+mod seeing;
+
+pub use seeing::{FlowsArgs, ServiceQuery, TraceArgs};
+
 /// The node daemon of Vetch: pods from kernel parts, Services by eBPF.
 ///
 /// Joins the cluster of the kubeconfig and stays in the foreground. Ending it
@@ -70,6 +74,13 @@ pub enum Command {
     /// Calls and packets that did not get through, one by one, as far as the programs told of them;
     /// works while the daemon is down
     Drops(DropsArgs),
+    /// Calls and packets one by one, with their verdicts, reasons, identities and services: those that
+    /// did not get through and, while somebody follows, those with which a conversation begins; works
+    /// while the daemon is down
+    Flows(FlowsArgs),
+    /// What would become of a conversation's first packet, hop by hop and why, by the kernel's maps and
+    /// routes; sends nothing, and works while the daemon is down
+    Trace(TraceArgs),
     /// By which ways packets of pods go: the uplinks and programs there, and each other node's pods with
     /// their way, directly or in VXLAN; from the kernel, whether a daemon runs or not
     Status(MapsArgs),

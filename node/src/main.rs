@@ -8,17 +8,20 @@ mod ct;
 mod daemon;
 mod drops;
 mod filesystems;
+mod flows;
 mod image;
 mod join;
 mod logging;
 mod maps;
 mod mount_namespace;
 mod mount_table;
+mod names;
 mod policy;
 mod programs;
 mod service;
 mod status;
 mod table;
+mod trace;
 mod verify;
 
 use std::process::ExitCode;
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
         Some(Command::Policy(command)) => policy::main(&command),
         Some(Command::Maps(args)) => maps::main(&args),
         Some(Command::Drops(args)) => drops::main(&args),
+        Some(Command::Flows(args)) => flows::main(&args),
+        Some(Command::Trace(args)) => trace::main(&args),
         Some(Command::Status(args)) => status::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Cri(args)) => daemon::cri(args),

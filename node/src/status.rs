@@ -1,9 +1,14 @@
 //! `vetch-node status`: by which ways packets of this node's pods go, from the kernel alone.
 
+use std::{collections::BTreeMap, net::IpAddr};
+
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use vetch_network::PeerWay;
-use vetch_proxy::inspect::{self, LinkPath, PodPaths};
+use vetch_proxy::{
+    PodTraffic,
+    inspect::{self, LinkPath, PodPaths},
+};
 
 use crate::cli::MapsArgs;
 use crate::table::{self, Table};
@@ -15,6 +20,8 @@ struct Status {
     host: String,
     links: Vec<LinkPath>,
     pods: PodPaths,
+    /// By the pods' addresses, at their own ends of their links.
+    traffic: BTreeMap<IpAddr, PodTraffic>,
     /// Other nodes' pods.
     peers: Vec<PeerWay>,
 }
@@ -30,6 +37,7 @@ pub fn main(args: &MapsArgs) -> Result<()> {
         host: host.to_string_lossy().into_owned(),
         links: paths.links,
         pods: paths.pods,
+        traffic: paths.traffic,
         peers: tokio
             .block_on(vetch_network::ways())
             .context("the routes to other nodes' pods")?,
@@ -73,7 +81,22 @@ fn text(status: &Status) -> String {
             peer.mtu.map_or("-".into(), |mtu| mtu.to_string()),
         ]);
     }
-    format!("{head}\n{}\n{}", links.text(), peers.text())
+    let mut traffic = Table::new(["POD", "RECEIVED BYTES", "PACKETS", "SENT BYTES", "PACKETS"]);
+    for (ip, counted) in &status.traffic {
+        traffic.row([
+            ip.to_string(),
+            counted.received_bytes.to_string(),
+            counted.received_packets.to_string(),
+            counted.sent_bytes.to_string(),
+            counted.sent_packets.to_string(),
+        ]);
+    }
+    format!(
+        "{head}\n{}\n{}\n{}",
+        links.text(),
+        peers.text(),
+        traffic.text()
+    )
 }
 
 #[cfg(test)]
@@ -100,6 +123,16 @@ mod tests {
                 stack: 1,
                 held_by: vec!["tcx"],
             },
+            traffic: [(
+                "10.244.1.2".parse().unwrap(),
+                PodTraffic {
+                    received_bytes: 100,
+                    received_packets: 2,
+                    sent_bytes: 50,
+                    sent_packets: 1,
+                },
+            )]
+            .into(),
             peers: vec![PeerWay {
                 pods: "10.244.2.0/24".parse().unwrap(),
                 node: "172.30.0.3".parse().unwrap(),
@@ -121,5 +154,6 @@ mod tests {
             rows[7],
             ["10.244.2.0/24", "172.30.0.3", "vxlan", "vetch.vxlan", "-"]
         );
+        assert_eq!(rows[10], ["10.244.1.2", "100", "2", "50", "1"]);
     }
 }

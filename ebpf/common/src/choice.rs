@@ -1,9 +1,18 @@
 //! Which of a list's slots a client gets.
 
+use crate::Address;
+
 /// The slot that a seed stands for, of `count`; each for as many seeds.
 #[inline(always)]
 pub const fn one_of(seed: u32, count: u32) -> u32 {
     (seed as u64 * count as u64 >> 32) as u32
+}
+
+/// The same client, the same seed; its high bits count.
+#[inline(always)]
+pub const fn client_seed(client: Address) -> u32 {
+    let [high, low] = client.words();
+    ((high ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
 /// Two different ones, where there are two.

@@ -38,6 +38,14 @@ names! {
         /// A call or packet that was refused: ECONNREFUSED, a reset, an ICMP
         /// error, as far as one was due.
         Refusal = 2 "refusal",
+        /// A [`Beginning`](crate::Beginning): a call, or a conversation's first packet,
+        /// was given a backend.
+        Translate = 3 "translate",
+        /// A [`Beginning`](crate::Beginning): a pod's conversation with a host outside
+        /// the cluster was given the node's address.
+        Masquerade = 4 "masquerade",
+        /// A [`Beginning`](crate::Beginning): NetworkPolicies let a conversation pass.
+        Allow = 5 "allow",
     }
 }
 
@@ -57,6 +65,8 @@ names! {
 
 impl Event {
     pub const NO_SERVICE: u32 = u32::MAX;
+    /// Of what got through.
+    pub const NO_REASON: u8 = u8::MAX;
     /// In words of 8 bytes, as they stand in the buffer.
     pub const WORDS: usize = size_of::<Self>() / 8;
 
@@ -76,6 +86,15 @@ impl Event {
             reason: reason as u8,
             site: site as u8,
             protocol: 0,
+        }
+    }
+
+    /// Of what got through, without what only the hook knows.
+    #[inline(always)]
+    pub const fn begun(kind: EventKind, site: Site, time: u64) -> Self {
+        Self {
+            reason: Self::NO_REASON,
+            ..Self::new(kind, Reason::NoEndpoints, site, time)
         }
     }
 

@@ -12,6 +12,7 @@
 extern crate std;
 
 mod address;
+mod beginning;
 mod checksum;
 mod choice;
 mod connection;
@@ -28,6 +29,7 @@ mod memory;
 mod names;
 mod neighbour;
 mod next_hop;
+pub mod notes;
 mod peer_pods;
 pub mod policy;
 mod reason;
@@ -41,8 +43,9 @@ pub mod tunnel;
 mod user;
 
 pub use address::Address;
+pub use beginning::Beginning;
 pub use checksum::Checksum;
-pub use choice::{one_of, second_is_idler, two_of};
+pub use choice::{client_seed, one_of, second_is_idler, two_of};
 pub use connection::{Connection, Ended, tcp};
 pub use device::DeviceRequest;
 pub use difference::Difference;
@@ -59,7 +62,7 @@ pub use next_hop::NextHop;
 pub use peer_pods::PeerPods;
 pub use policy::{Conversation, Peer, PolicyType, Rule, RuleSet};
 pub use reason::Reason;
-pub use refusal::{ErrorPace, EventPace, TcpHeader, answerable, quoted, reset};
+pub use refusal::{BeginningPace, ErrorPace, EventPace, TcpHeader, answerable, quoted, reset};
 pub use service::{From, List, Service, ServiceWord, Terms};
 pub use slot::Slot;
 pub use source::Sources;
@@ -99,6 +102,9 @@ pub mod maps {
     pub const BLOCKS: &str = "BLOCKS";
     pub const RULES: &str = "RULES";
     pub const CONVERSATIONS: &str = "CONVERSATIONS";
+    pub const NOTES: &str = "NOTES";
+    pub const BEGINNINGS: &str = "BEGINNINGS";
+    pub const BEGINNINGS_MISSED: &str = "BEGINNINGS_MISSED";
 }
 
 /// Names of the programs' read-only variables, set when they are loaded.
@@ -184,6 +190,9 @@ pub const MAPS_BUDGET: u64 = 192 << 20;
 
 /// The ring buffer of events: some 7,000 of them.
 pub const EVENTS_BYTES: u32 = 1 << 19;
+
+/// The ring buffer of beginnings: some 4,300 of them.
+pub const BEGINNINGS_BYTES: u32 = 1 << 19;
 
 /// Destinations of packets that leave by the uplink they came by, if the program
 /// at the driver is wanted.

@@ -85,6 +85,8 @@ pub struct Pace<const INTERVAL: u64> {
 pub type ErrorPace = Pace<1_000_000>;
 /// Events of drops and refusals: 100 a second tell what is wrong.
 pub type EventPace = Pace<10_000_000>;
+/// Events of beginnings, while somebody follows: 2,000 a second.
+pub type BeginningPace = Pace<500_000>;
 
 impl<const INTERVAL: u64> Pace<INTERVAL> {
     const AHEAD: u64 = 99 * INTERVAL;

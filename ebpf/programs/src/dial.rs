@@ -1,12 +1,14 @@
 //! The first packet of a conversation: is it for a service, and for which
 //! backend?
 
-use vetch_ebpf_common::{Address, Flow, Frontend, Reason, Terms, Tuple, addresses};
+use vetch_ebpf_common::{
+    Address, Flow, Frontend, Reason, Site, Terms, Tuple, addresses, client_seed,
+};
 
 use crate::{
     access::{Context, ifindex},
     balance::{Choice, Client, choose, generation, in_source_ranges, terms},
-    count,
+    begin, count,
     find::{self, Found, find},
     flows,
     forward::{self, Hook},
@@ -23,6 +25,14 @@ use crate::{
 pub fn dial<C: Context>(ctx: &C, work: &mut Work, hook: Hook) -> Result<(), Error> {
     plan(ctx, work, hook)?;
     claim(work)?;
+    begin::flow(
+        ctx,
+        if C::COMES_AGAIN {
+            Site::FromWire
+        } else {
+            hook.site()
+        },
+    );
     // Else it was counted when it was chosen. A refusal is for the program to
     // count that says it.
     if C::COMES_AGAIN {
@@ -98,7 +108,7 @@ fn backend(frontend: &Frontend, key: &Tuple, hook: Hook, counts: bool) -> Result
     let client = Client {
         from: hook.from(),
         address: key.src,
-        hash: hash(key.src),
+        hash: client_seed(key.src),
         always_hash: false,
         counts,
     };
@@ -125,11 +135,4 @@ fn source(key: &Tuple, to: &Tuple, hook: Hook) -> Address {
         return key.src;
     }
     node::address(key.src.is_v4())
-}
-
-/// The same client, the same number; its high bits count.
-#[inline(always)]
-fn hash(client: Address) -> u32 {
-    let [high, low] = client.words();
-    ((high ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }

@@ -7,7 +7,7 @@ use aya_ebpf::{
     helpers::{bpf_redirect, bpf_redirect_peer},
     programs::TcContext,
 };
-use vetch_ebpf_common::{Address, Direction, From, Pod};
+use vetch_ebpf_common::{Address, Direction, From, Pod, Site};
 
 use crate::{
     access::{Context, has_tag, ifindex, write},
@@ -37,6 +37,15 @@ impl Hook {
         match self {
             Self::Pod | Self::Node => From::Inside,
             Self::Net | Self::Tunnel => From::Outside,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn site(self) -> Site {
+        match self {
+            Self::Pod => Site::FromPod,
+            Self::Net | Self::Tunnel => Site::FromNet,
+            Self::Node => Site::ToNet,
         }
     }
 }

@@ -5,7 +5,7 @@ use vetch_ebpf_common::Site;
 
 use crate::{
     access::is_for_us,
-    dial, flows,
+    begin, dial, flows,
     forward::{self, Hook},
     masquerade, nat, neighbour,
     parse::{Kind, parse},
@@ -57,6 +57,7 @@ pub fn take(ctx: &TcContext, work: &mut Work, hook: Hook) -> Result<i32, Error> 
             dial::plan(ctx, work, hook)?;
         }
         claim(work)?;
+        begin::flow(ctx, hook.site());
     }
     if work.flow.is_direct() {
         return tunnel::wrap(ctx, work);

@@ -23,7 +23,8 @@
 //!
 //! Both choose with [`find`] and [`balance`], which may ask [`live`]; [`maps`] has what the daemon
 //! writes. What does not get through is counted ([`count`]) and told of
-//! ([`event`]). [`sweep`] takes out of the tables what has outlived its time.
+//! ([`event`]), and what begins is told of while somebody follows ([`begin`]).
+//! [`sweep`] takes out of the tables what has outlived its time.
 //! [`devices`] stands alone: it needs no map.
 //!
 //! Minimum kernel: 5.18, for `bpf_set_retval`.
@@ -40,6 +41,7 @@ mod access;
 mod address;
 mod answer;
 mod balance;
+mod begin;
 mod connect;
 mod connection;
 mod count;

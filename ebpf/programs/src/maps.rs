@@ -6,12 +6,13 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use vetch_ebpf_common::{
-    Address, Affinity, AffinityKey, BackendKey, Conversation, EVENTS_BYTES, Endpoint, ErrorPace,
-    EventPace, Flow, FragmentKey, FragmentPorts, Frontend, FrontendKey, Latency, MAX_ADDRESSES,
-    MAX_AFFINITY, MAX_BACKENDS, MAX_BLOCKS, MAX_CONVERSATIONS, MAX_FLOWS, MAX_FRAGMENTS,
-    MAX_FRONTENDS, MAX_IDENTITIES, MAX_LATENCIES, MAX_NON_MASQUERADE, MAX_PEER_PODS, MAX_PODS,
-    MAX_REVERSE, MAX_RULES, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES, MAX_UPLINKS, PeerPods, Pod,
-    Reason, ReverseKey, Rule, Service, Slot, SourceRange, Sources, Sweep, Traffic, Tuple, Uplink,
+    Address, Affinity, AffinityKey, BEGINNINGS_BYTES, BackendKey, BeginningPace, Conversation,
+    EVENTS_BYTES, Endpoint, ErrorPace, EventPace, Flow, FragmentKey, FragmentPorts, Frontend,
+    FrontendKey, Latency, MAX_ADDRESSES, MAX_AFFINITY, MAX_BACKENDS, MAX_BLOCKS, MAX_CONVERSATIONS,
+    MAX_FLOWS, MAX_FRAGMENTS, MAX_FRONTENDS, MAX_IDENTITIES, MAX_LATENCIES, MAX_NON_MASQUERADE,
+    MAX_PEER_PODS, MAX_PODS, MAX_REVERSE, MAX_RULES, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES,
+    MAX_UPLINKS, PeerPods, Pod, Reason, ReverseKey, Rule, Service, Slot, SourceRange, Sources,
+    Sweep, Traffic, Tuple, Uplink, notes,
 };
 
 #[map]
@@ -104,6 +105,23 @@ pub static EVENTS_MISSED: PerCpuArray<u64> = PerCpuArray::pinned(1, 0);
 /// As for errors.
 #[map]
 pub static EVENT_PACE: PerCpuArray<EventPace> = PerCpuArray::with_max_entries(1, 0);
+
+/// [`vetch_ebpf_common::notes`].
+#[map]
+pub static NOTES: Array<u64> = Array::pinned(notes::word::COUNT, 0);
+
+/// What begins, while somebody follows. Apart from drops, which it would else push
+/// out.
+#[map]
+pub static BEGINNINGS: RingBuf = RingBuf::pinned(BEGINNINGS_BYTES, 0);
+
+/// Those that were too many, or for which there was no room.
+#[map]
+pub static BEGINNINGS_MISSED: PerCpuArray<u64> = PerCpuArray::pinned(1, 0);
+
+/// As for errors.
+#[map]
+pub static BEGINNING_PACE: PerCpuArray<BeginningPace> = PerCpuArray::with_max_entries(1, 0);
 
 /// What the last sweep found, for the daemon that ran it.
 #[map]

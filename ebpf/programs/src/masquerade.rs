@@ -11,11 +11,11 @@
 //! when they come ([`remember_caller`]).
 
 use aya_ebpf::{maps::lpm_trie::Key, programs::TcContext};
-use vetch_ebpf_common::{Address, Direction, Event, Flow, Protocol, State};
+use vetch_ebpf_common::{Address, Direction, Event, Flow, Protocol, Site, State};
 
 use crate::{
     access::{Short, has_tag, ifindex, read, read_at},
-    flows, forward,
+    begin, flows, forward,
     maps::{NON_MASQUERADE, SOURCES},
     nat, node,
     parse::{Kind, Packet, parse},
@@ -33,7 +33,7 @@ pub fn leaves(ctx: &TcContext, came_by: u32) -> Result<i32, Error> {
     let work = work()?;
     parse(ctx, &mut work.packet)?;
     if !flows::follow(ctx, work) {
-        begin(ctx, work)?;
+        claim(ctx, work)?;
     }
     if work.flow.to != work.packet.tuple {
         nat::rewrite(ctx, &work.packet, &work.flow.to)?;
@@ -74,12 +74,15 @@ fn keeps_source(address: &Address) -> bool {
 }
 
 #[inline(always)]
-fn begin(ctx: &TcContext, work: &Work) -> Result<(), Error> {
+fn claim(ctx: &TcContext, work: &Work) -> Result<(), Error> {
     if !begins(ctx, &work.packet)? {
         return Err(Error::Pass);
     }
     match masquerade(ifindex(ctx)) {
-        CLAIMED => Ok(()),
+        CLAIMED => {
+            begin::flow(ctx, Site::ToNet);
+            Ok(())
+        }
         NO_PORT => Err(Error::SourcePorts),
         PORT_STAYS => Err(Error::Unsupported),
         NO_ROOM => Err(Error::FlowTable),

@@ -11,13 +11,13 @@
 
 use aya_ebpf::{bindings::BPF_ANY, maps::lpm_trie::Key, programs::TcContext};
 use vetch_ebpf_common::{
-    Address, Conversation, Direction, Pod, Protocol, Rule, RuleSet, Tuple, addresses,
+    Address, Conversation, Direction, Pod, Protocol, Rule, RuleSet, Site, Tuple, addresses,
     policy::{End, Lookup, Standing, is_ephemeral, opens, permits},
 };
 
 use crate::{
     access::{came_by, ifindex, read},
-    find, flows, forward,
+    begin, find, flows, forward,
     maps::{BLOCKS, CONVERSATIONS, FLOWS, IDENTITIES, POLICIES, RULES},
     parse::{Kind, Packet},
     verdict::Error,
@@ -94,14 +94,14 @@ fn sent(ctx: &TcContext, work: &mut Work, translated: Translated) -> Result<(), 
     if !keeps {
         return Ok(());
     }
-    ask(ctx, &work.packet, Some(sender), receiver)
+    ask(ctx, &work.packet, Some(sender), receiver, LEAVES)
 }
 
 #[inline(never)]
 fn received(ctx: &TcContext, work: &mut Work, translated: Translated) -> Result<(), Error> {
     take(work, translated);
     let receiver = forward::pod(&work.judged.dst);
-    ask(ctx, &work.packet, None, receiver)
+    ask(ctx, &work.packet, None, receiver, ENTERS)
 }
 
 #[inline(never)]
@@ -126,7 +126,7 @@ fn routed(ctx: &TcContext, work: &mut Work, translated: Translated) -> Result<()
         }
     }
     let receiver = forward::pod(&work.judged.dst);
-    ask(ctx, &work.packet, None, receiver)
+    ask(ctx, &work.packet, None, receiver, ARRIVES)
 }
 
 /// The tuple that the pods know. Answers are rewritten to what the client has
@@ -150,6 +150,11 @@ const OPENS: u64 = 1 << 9;
 /// …which ends are held.
 const SENDER: u64 = 1 << 10;
 const RECEIVER: u64 = 1 << 11;
+/// …and where, for who is told of it.
+const SITE: u32 = 12;
+const LEAVES: u64 = (Site::FromPod as u64) << SITE;
+const ENTERS: u64 = (Site::FromNet as u64) << SITE;
+const ARRIVES: u64 = (Site::ToPod as u64) << SITE;
 
 /// What it answers.
 const ALLOWED: u32 = 0;
@@ -162,9 +167,10 @@ fn ask(
     packet: &Packet,
     sender: Option<&Pod>,
     receiver: Option<&Pod>,
+    site: u64,
 ) -> Result<(), Error> {
     let mut sets = 0;
-    let mut way = 0;
+    let mut way = site;
     let mut flags = 0;
     if let Some(pod) = sender
         && pod.is_held()
@@ -180,7 +186,7 @@ fn ask(
         flags |= pod.flags;
         sets |= u64::from(pod.ingress) << 32 | u64::from(pod.egress) << 48;
     }
-    if way == 0 {
+    if way & (SENDER | RECEIVER) == 0 {
         return Ok(());
     }
     if flags & Pod::POLICY_PENDING != 0 {
@@ -239,6 +245,7 @@ extern "C" fn judge(way: u64, sets: u64) -> u32 {
     }
     if fresh != 0 {
         remember(&work.judged, way, fresh);
+        begin::allowed(work, (way >> SITE) as u8);
     }
     ALLOWED
 }
@@ -408,7 +415,7 @@ fn remember(key: &Tuple, way: u64, fresh: u64) {
     let _ = CONVERSATIONS.insert(key, talk, BPF_ANY.into());
 }
 
-struct Maps;
+pub struct Maps;
 
 impl Lookup for Maps {
     #[inline(always)]

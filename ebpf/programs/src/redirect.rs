@@ -10,7 +10,7 @@ use vetch_ebpf_common::{
 use crate::{
     address::{self, Family},
     balance::{Choice, Client, choose, in_source_ranges, terms},
-    connection, count, event,
+    begin, connection, count, event,
     find::{Found, find},
     maps::NETNS_FLAGS,
     node, reverse,
@@ -58,12 +58,34 @@ pub fn to_backend(ctx: &SockAddrContext, family: Family, protocol: u8, site: Sit
             return PROCEED;
         }
     };
+    translated(ctx, &call, &backend);
     if !remember(ctx, &service, &backend, frontend.service(), protocol) {
         return refuse(ctx, &call, Reason::Memory);
     }
     address::set_remote(ctx, family, backend);
     log(ctx, &service, protocol, &backend);
     PROCEED
+}
+
+/// Tells who follows, before the backend is remembered: by that the first datagram
+/// to it is told from those behind. As [`refuse`], a function for the stack's sake.
+#[inline(never)]
+fn translated(ctx: &SockAddrContext, call: &Call, backend: &Endpoint) {
+    if !begin::is_followed() {
+        return;
+    }
+    let cookie = address::cookie(ctx);
+    if call.protocol == Protocol::Udp as u8 && reverse::knows(cookie, *backend, call.protocol) {
+        return;
+    }
+    begin::call(
+        call.site,
+        address::netns(ctx),
+        &call.service,
+        backend,
+        call.number,
+        call.protocol,
+    );
 }
 
 /// Where the socket was pointed, for what asks or tells of it later; false

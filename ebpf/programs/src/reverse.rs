@@ -22,6 +22,13 @@ pub fn remember(
     REVERSE.insert(ReverseKey::new(cookie, backend, protocol), service, 0)
 }
 
+/// Whether the socket has been pointed at the backend before.
+#[inline(always)]
+pub fn knows(cookie: u64, backend: Endpoint, protocol: u8) -> bool {
+    let key = ReverseKey::new(cookie, backend, protocol);
+    REVERSE.get_ptr(&key).is_some()
+}
+
 /// Shows the application the service address instead of the backend's.
 #[inline(always)]
 pub fn restore(ctx: &SockAddrContext, family: Family) {

@@ -27,6 +27,8 @@ use vetch_ebpf_common::{
 
 use crate::{Frame, namespace::ip_command};
 
+mod beginnings;
+
 /// `TC_ACT_UNSPEC`: on to the next program, then to the stack.
 pub const PASS: i32 = -1;
 /// `TC_ACT_SHOT`.

@@ -22,6 +22,13 @@ pub fn events_missed(maps_dir: &Path) -> Result<u64, MapError> {
     Ok(map.get(&0, 0)?.iter().sum())
 }
 
+/// How much of what began while somebody followed was not told of.
+pub fn beginnings_missed(maps_dir: &Path) -> Result<u64, MapError> {
+    let map = MapData::from_pin(maps_dir.join(maps::BEGINNINGS_MISSED))?;
+    let map: PerCpuArray<_, u64> = PerCpuArray::try_from(Map::PerCpuArray(map))?;
+    Ok(map.get(&0, 0)?.iter().sum())
+}
+
 /// Of every service-port that had a client.
 pub struct TrafficCounters(PerCpuHashMap<MapData, ServiceId, Traffic>);
 

@@ -2,14 +2,19 @@
 //! pinned maps, so that it is true whether a daemon runs or not.
 
 mod drops;
+mod events;
 mod flows;
 mod latency;
 mod memory;
 mod paths;
 mod policies;
 mod services;
+mod trace;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use aya::maps::MapError;
 use vetch_ebpf_common::{Traffic, maps};
@@ -24,12 +29,14 @@ use crate::{
 };
 
 pub use drops::{Dropped, Drops};
+pub use events::{Events, FlowEvent, FlowFilter, Verdict};
 pub use flows::{Flow, flow_protocol};
 pub use latency::ConnectLatency;
 pub use memory::{Memory, MemoryMap};
 pub use paths::{LinkPath, LinkProgram, Paths, PodPaths, read as paths};
 pub use policies::{HeldPod, HeldPodDetail, HeldRule};
 pub use services::{Service, ServiceBackend, ServiceDetail};
+pub use trace::{Hop, Opening, Outcome, Question, Trace, Way, read::read as trace};
 
 /// Every frontend with what it leads to.
 pub fn services(pin_dir: &Path) -> Result<Vec<Service>, Error> {
@@ -73,6 +80,20 @@ pub fn drops(pin_dir: &Path) -> Result<Drops, Error> {
     let name = maps::EVENTS.to_owned();
     let opened = Drops::open(&maps_dir(pin_dir));
     Ok(opened.map_err(|source| MapsError::Inspect { name, source })?)
+}
+
+/// Those, and what begins while somebody follows.
+pub fn events(pin_dir: &Path) -> Result<Events, Error> {
+    let name = maps::BEGINNINGS.to_owned();
+    let opened = Events::open(&maps_dir(pin_dir));
+    Ok(opened.map_err(|source| MapsError::Inspect { name, source })?)
+}
+
+/// The numbers of the service-ports that answer there.
+pub fn numbers(pin_dir: &Path, frontends: &[Frontend]) -> Result<BTreeSet<ServiceId>, Error> {
+    let served = crate::maps::frontends(&maps_dir(pin_dir))?;
+    let numbers = frontends.iter().filter_map(|one| served.get(one));
+    Ok(numbers.map(|to| to.service).collect())
 }
 
 /// How NetworkPolicies hold each pod's address of this node.

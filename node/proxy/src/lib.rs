@@ -38,7 +38,9 @@ mod metrics;
 mod mode;
 mod model;
 mod netlink;
+mod notes;
 mod peers;
+mod pod_traffic;
 mod policy;
 mod pressure;
 mod programs;
@@ -62,6 +64,7 @@ pub use maps::MapsError;
 pub use masquerade::Masquerade;
 pub use mode::LoadBalancerMode;
 pub use model::{Backend, Balance, Exposure, Frontend, FrontendError, ServicePort, Target};
+pub use pod_traffic::PodTraffic;
 pub use pressure::Table;
 pub use programs::ProgramsError;
 pub use prometheus_client::registry::Registry;
@@ -172,7 +175,14 @@ pub async fn run(
     let maps_dir = programs::maps_dir(&config.pin_dir);
     let tell = watch::Tell {
         health: health::Health::default(),
-        metrics: metrics::Metrics::new(maps_dir.clone(), config.tap.as_deref()),
+        metrics: metrics::Metrics::new(
+            maps_dir.clone(),
+            config.tap.as_deref(),
+            Some(metrics::PodCounters {
+                pods: pods.clone(),
+                owners: guard.owners.clone(),
+            }),
+        ),
         events: events::Events::new(client.clone(), config.node_name.clone()),
         pressure,
     };

@@ -66,6 +66,10 @@ pub enum MapsError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "the programs' daemon has not said how it loaded them: start this version of vetch-node once"
+    )]
+    NotNoted,
     #[error("cannot write {what} to the map {name}")]
     Write {
         name: &'static str,
@@ -164,6 +168,22 @@ impl Maps {
             Ok((address.into(), flags))
         };
         self.addresses.iter().map(read).collect()
+    }
+
+    /// Other nodes' pods.
+    pub fn peer_pods(&self) -> Result<BTreeMap<IpNet, PeerPods>, MapsError> {
+        self.peer_pods.read()
+    }
+
+    /// Whom pods reach with their own address.
+    pub fn non_masquerade(&self) -> Result<BTreeSet<IpNet>, MapsError> {
+        Ok(self.non_masquerade.read()?.into_keys().collect())
+    }
+
+    /// As whom pods are seen, by uplink.
+    pub fn sources(&self) -> Result<BTreeMap<u32, Sources>, MapsError> {
+        let sources = self.sources.iter().collect::<Result<_, MapError>>();
+        sources.map_err(read_error(maps::SOURCES))
     }
 
     /// Without what other maps than services and slots say.
@@ -319,8 +339,7 @@ impl Maps {
 
     /// As whom pods are seen behind the uplinks.
     fn set_sources(&mut self, sources: &BTreeMap<u32, Sources>) -> Result<(), MapsError> {
-        let held: Result<BTreeMap<u32, Sources>, MapError> = self.sources.iter().collect();
-        let held = held.map_err(read_error(maps::SOURCES))?;
+        let held = self.sources()?;
         for (index, own) in sources {
             if held.get(index) != Some(own) {
                 self.writes += 1;
@@ -402,7 +421,7 @@ fn pointer(value: &FrontendValue) -> Pointer {
 }
 
 /// The terms a target asks for.
-fn terms(target: &Target) -> Terms {
+pub fn terms(target: &Target) -> Terms {
     let flag = |set, flag| if set { flag } else { 0 };
     Terms::new(
         flag(target.internal_local, Terms::INTERNAL_LOCAL)

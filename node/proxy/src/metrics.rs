@@ -22,8 +22,11 @@ use prometheus_client::{
 use crate::{Tap, pressure::Table, sweep::Swept};
 
 mod kernel;
+mod pods;
 mod services;
 mod tables;
+
+pub use pods::PodCounters;
 
 /// OpenMetrics 1.0, as the encoder writes it.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -47,8 +50,8 @@ pub struct Metrics {
 
 impl Metrics {
     /// `maps` is where the maps are pinned: what the kernel counted is read
-    /// when somebody asks. `tap` adds its own.
-    pub fn new(maps: PathBuf, tap: Option<&dyn Tap>) -> Self {
+    /// when somebody asks. `tap` adds its own, and `pods` those of attached pods.
+    pub fn new(maps: PathBuf, tap: Option<&dyn Tap>, pods: Option<PodCounters>) -> Self {
         let mut registry = Registry::default();
         // kube-proxy's buckets, and finer ones below: 62.5 µs to 2 s.
         let seconds = || Histogram::new(exponential_buckets(0.000_062_5, 2.0, 16));
@@ -127,6 +130,9 @@ impl Metrics {
         registry.register_collector(Box::new(own.tables.clone()));
         registry.register_collector(Box::new(kernel::Counters { maps: maps.clone() }));
         registry.register_collector(Box::new(services::Services { maps }));
+        if let Some(pods) = pods {
+            registry.register_collector(Box::new(pods));
+        }
         if let Some(tap) = tap {
             tap.register(&mut registry);
         }
@@ -192,7 +198,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_kube_proxy() {
-        let metrics = Metrics::new("/nowhere".into(), None);
+        let metrics = Metrics::new("/nowhere".into(), None, None);
         let now: Timestamp = "2026-01-01T00:00:01Z".parse().unwrap();
         metrics.synced(Duration::from_millis(3), true, now);
         metrics.programmed("2026-01-01T00:00:00.5Z".parse().unwrap(), now);

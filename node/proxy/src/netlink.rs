@@ -52,6 +52,12 @@ impl Netlink {
         ))
     }
 
+    /// The object that the request asks for.
+    pub fn get(&mut self, request: &RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.send(request, NLM_F_ACK)?;
+        self.answer().map(|(messages, _)| messages)
+    }
+
     /// `flags` beside those of every change.
     pub fn change(&mut self, request: &RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.send(request, NLM_F_ACK | flags)?;

@@ -33,11 +33,17 @@ use nix::{
     net::if_::if_nametoindex,
     sys::statfs,
 };
-use tracing::{debug, info};
-use vetch_ebpf_common::{Address, BackendKey, LAYOUT, Live, MAX_NEXT_HOPS, maps, variables};
+use tracing::{debug, info, warn};
+use vetch_ebpf_common::{
+    Address, BackendKey, LAYOUT, Live, MAX_NEXT_HOPS, maps, notes::Settings, variables,
+};
 use vetch_network::netns_cookie;
 
-use crate::{LoadBalancerMode, Masquerade, ProxyConfig, sys};
+use crate::{
+    LoadBalancerMode, Masquerade, ProxyConfig,
+    notes::{LoadedFor, Notes},
+    sys,
+};
 use at_cgroup::{AtCgroup, AttachError};
 
 mod at_cgroup;
@@ -115,6 +121,7 @@ pub struct Programs {
     always_follow: bool,
     asked_to_follow: bool,
     attached: bool,
+    loaded_for: LoadedFor,
 }
 
 impl Programs {
@@ -126,10 +133,11 @@ impl Programs {
         let (pin_dir, cgroup) = (config.pin_dir.as_path(), config.cgroup.as_path());
         require_bpffs(pin_dir)?;
         let netns = netns_cookie().map_err(ProgramsError::Netns)?;
-        let node = |v4: bool| {
-            let own = config.node_ips.iter().find(|ip| ip.is_ipv4() == v4);
-            own.map_or([0; 4], |ip| Address::from(*ip).bits())
+        let own = |v4: bool| {
+            let mut own = config.node_ips.iter().copied();
+            own.find(|ip| ip.is_ipv4() == v4)
         };
+        let node = |v4: bool| own(v4).map_or([0; 4], |ip| Address::from(ip).bits());
         let ([_, _, _, node_v4], node_v6) = (node(true), node(false));
         let node_link = link_of(&config.node_ips);
         for dir in [maps_dir(pin_dir), pin_dir.join("links")] {
@@ -182,6 +190,15 @@ impl Programs {
             always_follow: config.connection_metrics,
             asked_to_follow: false,
             attached: false,
+            loaded_for: LoadedFor {
+                settings: Settings {
+                    masquerade,
+                    direct_return,
+                    link: node_link,
+                },
+                v4: own(true),
+                v6: own(false),
+            },
         })
     }
 
@@ -239,7 +256,17 @@ impl Programs {
             info!(hook, cgroup = %self.cgroup.display(), "program attached");
         }
         self.attached = true;
+        self.note();
         Ok(())
+    }
+
+    /// For those who read the maps, and have no other way to know.
+    fn note(&self) {
+        let noted = Notes::open(&maps_dir(&self.pin_dir))
+            .and_then(|mut notes| notes.write(&self.loaded_for));
+        if let Err(error) = noted {
+            warn!(%error, "vetch-node trace will not know how the programs were loaded");
+        }
     }
 
     /// Whether a service asks for connections to be followed. Takes effect at

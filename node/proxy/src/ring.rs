@@ -45,8 +45,13 @@ pub struct Ring {
 }
 
 impl Ring {
+    /// Of drops and refusals.
     pub fn open(maps_dir: &Path) -> io::Result<Self> {
-        let path = maps_dir.join(maps::EVENTS);
+        Self::of(maps_dir, maps::EVENTS)
+    }
+
+    pub fn of(maps_dir: &Path, name: &str) -> io::Result<Self> {
+        let path = maps_dir.join(name);
         let size = MapInfo::from_pin(&path).map_err(io::Error::other)?;
         let size = u64::from(size.max_entries());
         let map = MapData::from_pin(path).map_err(io::Error::other)?;

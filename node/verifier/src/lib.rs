@@ -19,8 +19,10 @@ use aya_obj::{
     relocation::EbpfRelocationError,
 };
 
+mod stack;
 mod sys;
 
+pub use stack::{Frame, LIMIT as STACK_LIMIT, Stack, stacks};
 use sys::ProgramLoad;
 
 /// One program, as this kernel takes or refuses it.
@@ -55,6 +57,8 @@ pub enum Error {
     },
     #[error("the object does not fit together")]
     Relocation(#[from] EbpfRelocationError),
+    #[error("a function of {name} calls itself")]
+    Recursion { name: String },
     #[error("{name} is of a kind that is not known here: {section:?}")]
     Kind {
         name: String,

@@ -20,3 +20,24 @@ fn every_program_is_taken_and_its_log_ends_with_the_counts() {
         assert!(verdict.log.contains("\n0: ("), "{}", verdict.program);
     }
 }
+
+/// By the rule of Linux 6.1, whatever the kernel the test runs on: that one may round
+/// less.
+#[test]
+fn every_program_has_stack_enough_on_the_oldest_kernel() {
+    let object = vetch_ebpf_object::object().expect("built with programs: cargo xtask build");
+    let stacks = vetch_verifier::stacks(object).unwrap();
+    let of = |program: &str| {
+        let stack = stacks.iter().find(|stack| stack.program == program);
+        stack.unwrap_or_else(|| panic!("{program} is not there"))
+    };
+    // Some of each is seen, or nothing is counted at all.
+    for program in ["connect4", "from_net", "to_net", "from_wire", "sweep"] {
+        let stack = of(program);
+        assert!(stack.frames.len() > 1 && stack.bytes > 128, "{stack:?}");
+    }
+    assert!(!of("from_net").frames[0].function.is_empty());
+    for stack in &stacks {
+        assert!(stack.bytes <= vetch_verifier::STACK_LIMIT, "{stack:#?}");
+    }
+}

@@ -89,9 +89,9 @@ impl Drops {
 }
 
 /// The addresses of pods by their network namespaces.
-type Callers = HashMap<u64, Vec<IpAddr>>;
+pub(super) type Callers = HashMap<u64, Vec<IpAddr>>;
 
-fn callers(maps_dir: &Path) -> Result<Callers, hooks::TableError> {
+pub(super) fn callers(maps_dir: &Path) -> Result<Callers, hooks::TableError> {
     let mut callers = Callers::new();
     for (address, pod) in hooks::pods(maps_dir)? {
         callers.entry(pod.netns).or_default().push(address.into());
@@ -103,24 +103,17 @@ fn callers(maps_dir: &Path) -> Result<Callers, hooks::TableError> {
 fn dropped(event: &Event, time: Timestamp, callers: &Callers) -> Option<Dropped> {
     let outcome = match event.kind()? {
         kind @ (EventKind::Drop | EventKind::Refusal) => kind.as_str(),
+        EventKind::Translate | EventKind::Masquerade | EventKind::Allow => return None,
     };
     let (source, source_port) = end(event.source());
     let (destination, destination_port) = end(event.destination());
-    let caller = || {
-        let own = callers.get(&event.netns)?.iter();
-        let family = destination?.is_ipv4();
-        own.copied().find(|ip| ip.is_ipv4() == family)
-    };
+    let caller = || caller(callers, event.netns, destination?);
     Some(Dropped {
         time,
         outcome,
         reason: event.reason()?.as_str(),
         hook: event.site()?.as_str(),
-        protocol: match (Protocol::try_from(event.protocol), event.protocol) {
-            (Ok(protocol), _) => Some(protocol_name(protocol).to_owned()),
-            (Err(_), 0) => None,
-            (Err(_), number) => Some(number.to_string()),
-        },
+        protocol: protocol(event.protocol),
         source: source.or_else(caller),
         source_port,
         destination,
@@ -130,7 +123,22 @@ fn dropped(event: &Event, time: Timestamp, callers: &Callers) -> Option<Dropped>
     })
 }
 
-fn end(endpoint: Endpoint) -> (Option<IpAddr>, Option<u16>) {
+/// The address of the pod whose namespace it is, of the family that it dialled.
+pub(super) fn caller(callers: &Callers, netns: u64, dialled: IpAddr) -> Option<IpAddr> {
+    let own = callers.get(&netns)?.iter();
+    own.copied().find(|ip| ip.is_ipv4() == dialled.is_ipv4())
+}
+
+/// By name, or by its IP number.
+pub(super) fn protocol(number: u8) -> Option<String> {
+    match (Protocol::try_from(number), number) {
+        (Ok(protocol), _) => Some(protocol_name(protocol).to_owned()),
+        (Err(_), 0) => None,
+        (Err(_), number) => Some(number.to_string()),
+    }
+}
+
+pub(super) fn end(endpoint: Endpoint) -> (Option<IpAddr>, Option<u16>) {
     let Backend { addr, port } = endpoint.into();
     let known = endpoint.addr() != Address::ANY_V6;
     (known.then_some(addr), (port != 0).then_some(port))

@@ -1,6 +1,6 @@
 //! By which programs packets of the node's pods pass, link by link.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use serde::Serialize;
 use vetch_ebpf_common::{Address, Pod};
@@ -8,6 +8,8 @@ use vetch_ebpf_common::{Address, Pod};
 use crate::{
     Error,
     hooks::{self, Attached, Kind, LinkName, Program},
+    netlink::Netlink,
+    pod_traffic::{self, PodTraffic},
     programs::maps_dir,
 };
 
@@ -18,6 +20,8 @@ pub struct Paths {
     /// Uplinks and the tunnel's device.
     pub links: Vec<LinkPath>,
     pub pods: PodPaths,
+    /// What each address's pod has sent and received.
+    pub traffic: BTreeMap<IpAddr, PodTraffic>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -55,7 +59,21 @@ pub struct PodPaths {
 pub fn read(pin_dir: &Path) -> Result<Paths, Error> {
     let (attached, links) = hooks::attached(pin_dir)?;
     let pods = hooks::pods(&maps_dir(pin_dir)).map_err(hooks::HooksError::from)?;
-    Ok(paths(&attached, &links, &pods))
+    let look = |source| hooks::HooksError::Look {
+        what: "the counters of pods' links",
+        source,
+    };
+    let by_ip: BTreeMap<IpAddr, Pod> = pods
+        .iter()
+        .map(|(address, pod)| (IpAddr::from(*address), *pod))
+        .collect();
+    let counted =
+        Netlink::open().and_then(|mut netlink| pod_traffic::read(&mut netlink, by_ip.values()));
+    let traffic = pod_traffic::by_address(&by_ip, &counted.map_err(look)?);
+    Ok(Paths {
+        traffic,
+        ..paths(&attached, &links, &pods)
+    })
 }
 
 fn paths(
@@ -102,6 +120,7 @@ fn paths(
                 .map(|kind| kind.name())
                 .collect(),
         },
+        traffic: BTreeMap::new(),
     }
 }
 

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use ipnet::IpNet;
 use serde::Serialize;
-use vetch_ebpf_common::{Address, Peer, Pod, PolicyType, Protocol, Rule, RuleSet};
+use vetch_ebpf_common::{
+    Address, Peer, Pod, PolicyType, Protocol, Rule, RuleSet, policy::Lookup as _,
+};
 use vetch_policy::Contents;
 
 use crate::{Error, hooks, model::protocol_name, policy::Rulebook};
@@ -105,22 +107,68 @@ fn rules_of(
 
 fn rules(contents: &Contents, of: PolicyType, number: u16) -> Vec<HeldRule> {
     rules_of(contents, of, number)
-        .map(|(length, rule)| HeldRule {
-            peer: peer(contents, rule.peer()),
-            addresses: addresses(contents, rule.peer()),
-            protocol: Protocol::try_from(rule.protocol())
-                .ok()
-                .filter(|_| *length >= Rule::PROTOCOL)
-                .map(protocol_name),
-            ports: length
-                .checked_sub(Rule::PROTOCOL)
-                .filter(|fixed| *fixed != 0)
-                .map(|fixed| {
-                    let rest = u32::from(u16::MAX) >> fixed;
-                    [rule.port(), rule.port() | rest as u16]
-                }),
-        })
+        .map(|(length, rule)| held_rule(contents, *length, rule))
         .collect()
+}
+
+fn held_rule(contents: &Contents, length: u32, rule: &Rule) -> HeldRule {
+    HeldRule {
+        peer: peer(contents, rule.peer()),
+        addresses: addresses(contents, rule.peer()),
+        protocol: Protocol::try_from(rule.protocol())
+            .ok()
+            .filter(|_| length >= Rule::PROTOCOL)
+            .map(protocol_name),
+        ports: length
+            .checked_sub(Rule::PROTOCOL)
+            .filter(|fixed| *fixed != 0)
+            .map(|fixed| {
+                let rest = u32::from(u16::MAX) >> fixed;
+                [rule.port(), rule.port() | rest as u16]
+            }),
+    }
+}
+
+/// The rule by which a set lets pass, in the order in which the programs ask, in words;
+/// None where none does.
+pub(super) fn letting(
+    contents: &Contents,
+    set: RuleSet,
+    ip: IpAddr,
+    protocol: u8,
+    port: [u8; 2],
+) -> Option<String> {
+    let address = Address::from(ip);
+    let (identity, block) = (contents.identity(&address), contents.block(&address));
+    let peers = [
+        Some(Peer::ANY),
+        (identity != 0).then_some(Peer::identity(identity)),
+        (block != 0).then_some(Peer::block(block)),
+    ];
+    let port = u16::from_be_bytes(port);
+    let matches = |length: u32, rule: &Rule| {
+        let Some(bits) = length.checked_sub(Rule::PROTOCOL) else {
+            return true;
+        };
+        let fixed = u32::from(u16::MAX) << (16 - bits.min(16));
+        rule.protocol() == protocol && rule.port() == port & fixed as u16
+    };
+    let found = peers.into_iter().flatten().find_map(|peer| {
+        let rules = contents.rules.iter().rev();
+        let mut own = rules.filter(|(_, rule)| rule.set() == set && rule.peer() == peer);
+        own.find(|(length, rule)| matches(*length, rule))
+    });
+    let (length, rule) = found?;
+    let held = held_rule(contents, *length, rule);
+    let protocol = held
+        .protocol
+        .map_or_else(String::new, |name| format!(", {name}"));
+    let ports = match held.ports {
+        None => String::new(),
+        Some([first, last]) if first == last => format!(" {first}"),
+        Some([first, last]) => format!(" {first}-{last}"),
+    };
+    Some(format!("{}{protocol}{ports}", held.peer))
 }
 
 fn peer(contents: &Contents, peer: Peer) -> String {

@@ -22,15 +22,20 @@ impl<V: aya::Pod + PartialEq> Ranges<V> {
         })
     }
 
-    /// New ranges first: one that is in another leaves no gap when it goes.
-    /// Returns how many entries were written or removed.
-    pub fn set(&mut self, ranges: &BTreeMap<IpNet, V>) -> Result<u64, MapsError> {
+    pub fn read(&self) -> Result<BTreeMap<IpNet, V>, MapsError> {
         let mut held = BTreeMap::new();
         for entry in self.map.iter() {
             let (key, value) = entry.map_err(read_error(self.name))?;
             let range = net(Address::from_octets(key.data()), key.prefix_len());
             held.extend(range.map(|range| (range, value)));
         }
+        Ok(held)
+    }
+
+    /// New ranges first: one that is in another leaves no gap when it goes.
+    /// Returns how many entries were written or removed.
+    pub fn set(&mut self, ranges: &BTreeMap<IpNet, V>) -> Result<u64, MapsError> {
+        let held = self.read()?;
         let key = |range: &IpNet| {
             let (address, len) = mapped(*range);
             Key::new(len, address.octets())

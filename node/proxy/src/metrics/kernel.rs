@@ -36,6 +36,15 @@ impl Collector for Counters {
             let labels = [("reason", reason.as_str())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
+        if let Ok(missed) = counters::beginnings_missed(&self.maps) {
+            let counter = ConstCounter::new(missed);
+            counter.encode(encoder.encode_descriptor(
+                "vetch_datapath_beginnings_missed",
+                "Conversations that began while somebody followed, and were not told of",
+                None,
+                MetricType::Counter,
+            )?)?;
+        }
         if let Ok(missed) = counters::events_missed(&self.maps) {
             let counter = ConstCounter::new(missed);
             counter.encode(encoder.encode_descriptor(

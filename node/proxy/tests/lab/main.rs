@@ -22,6 +22,7 @@ mod network_policies;
 mod policies;
 mod restart;
 mod scale;
+mod seeing;
 mod servers;
 mod services;
 mod site;

@@ -16,11 +16,11 @@ use crate::{
     site::{Namespace, Pod, Site},
 };
 
-const PORT: u16 = 8000;
+pub const PORT: u16 = 8000;
 /// When a connection is there that comes at all.
 const SOON: Duration = Duration::from_millis(300);
 
-fn api_pod(pod: &Pod) -> Value {
+pub fn api_pod(pod: &Pod) -> Value {
     let port = json!({"name": "web", "containerPort": PORT, "protocol": "TCP"});
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -31,7 +31,7 @@ fn api_pod(pod: &Pod) -> Value {
 }
 
 /// About the pod named `server`.
-fn policy(name: &str, ingress: Value) -> Value {
+pub fn policy(name: &str, ingress: Value) -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"namespace": "ns", "name": name},
@@ -43,12 +43,12 @@ fn policy(name: &str, ingress: Value) -> Value {
     })
 }
 
-fn namespace() -> Value {
+pub fn namespace() -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ns"}})
 }
 
 /// None for the node's own process.
-fn reaches(from: Option<&Namespace>, to: SocketAddr) -> bool {
+pub fn reaches(from: Option<&Namespace>, to: SocketAddr) -> bool {
     let connect = || TcpStream::connect_timeout(&to, SOON).is_ok();
     match from {
         Some(namespace) => namespace.run(connect),
