@@ -286,6 +286,7 @@ mod tests {
             "test rolling -- --no-capture",
             "bench service --services 1,1000 --proxies vetch,iptables,nftables --seconds 3 --out DIR",
             "bench --keep --nodes 3 --name b2 pods --help",
+            "bench dns --seconds 1 --rounds 3 --out DIR",
             "bench compare a.json b.json",
             "logs node-2 --follow",
         ] {
