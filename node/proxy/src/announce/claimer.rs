@@ -22,15 +22,15 @@ use super::{
     probe::who_has,
 };
 
+/// By address.
+type Answers = io::Result<BTreeMap<IpAddr, Mac>>;
+
 #[derive(Debug, Default)]
 pub struct Claimer {
     claims: Claims,
     uplinks: Vec<Uplink>,
     nodes: BTreeSet<IpAddr>,
-    asking: Option<(
-        BTreeSet<IpAddr>,
-        JoinHandle<io::Result<BTreeMap<IpAddr, Mac>>>,
-    )>,
+    asking: Option<(BTreeSet<IpAddr>, JoinHandle<Answers>)>,
 }
 
 impl Claimer {
