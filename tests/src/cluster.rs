@@ -23,6 +23,8 @@ struct Description {
     nodes: Vec<Node>,
     #[serde(default)]
     machine: Machine,
+    /// Of nodes in namespaces.
+    hub: Option<Hub>,
 }
 
 /// This machine, as the nodes see it.
@@ -30,6 +32,12 @@ struct Description {
 struct Machine {
     #[serde(default)]
     addresses: Vec<IpAddr>,
+}
+
+/// Where the nodes' cables end: in bridges, `br0` and so on, with a port of each node's name.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Hub {
+    pub netns: PathBuf,
 }
 
 fn once() -> u32 {
@@ -92,6 +100,7 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// This machine's on the nodes' network, of each family of the cluster; none where nodes are machines.
     pub machine_ips: Vec<IpAddr>,
+    pub(crate) hub: Option<Hub>,
     _lock: Flock<File>,
 }
 
@@ -157,6 +166,7 @@ impl Cluster {
             kubeconfig: description.kubeconfig,
             nodes: description.nodes,
             machine_ips: description.machine.addresses,
+            hub: description.hub,
             _lock: lock,
         })
     }

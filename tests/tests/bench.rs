@@ -1,4 +1,4 @@
-//! The service benchmark on the suite's cluster: small figures, whole reports, nothing left behind.
+//! The benchmarks of Services and names on the suite's cluster: small figures, whole reports, nothing left behind.
 //!
 //! It holds the cluster alone: it lays rules into nodes, restarts a daemon, and others' load would
 //! be in its samples.
@@ -17,10 +17,14 @@ use vetch_tests::{Cluster, eventually};
 const SUBJECTS: [&str; 4] = ["direct", "vetch", "iptables", "nftables"];
 
 fn bench(words: &[&str], out: &Path) -> Result<Child> {
+    measure("service", words, out)
+}
+
+fn measure(what: &str, words: &[&str], out: &Path) -> Result<Child> {
     let program = std::env::var_os("VETCH_BENCH")
         .context("VETCH_BENCH names no program: run `cargo xtask test`")?;
     Command::new(program)
-        .arg("service")
+        .arg(what)
         .args(words)
         .arg("--out")
         .arg(out)
@@ -204,6 +208,68 @@ fn node_ports_are_measured_where_vetch_answers_on_them() -> Result<()> {
         !skipped.any(|what| what.starts_with("NodePort, ")),
         "{}",
         report["skipped"]
+    );
+    Ok(())
+}
+
+/// Questions of a pod through the ClusterIP, of every kind of name, and what the node's daemon spends on them.
+#[test]
+fn the_benchmark_of_names_measures_every_kind_and_what_it_costs() -> Result<()> {
+    let cluster = Cluster::exclusive()?;
+    let dir = tempfile::tempdir()?;
+    let words = ["--seconds", "1", "--warmup", "0.2", "--rounds", "1"];
+    let output = measure("dns", &words, dir.path())?.wait_with_output()?;
+    ensure!(
+        output.status.success(),
+        "vetch-bench: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_clean(&cluster)?;
+    let report = report(dir.path())?;
+    ensure!(report["complete"] == true, "not complete");
+    let skipped = report["skipped"].as_array().context("skipped")?;
+    ensure!(skipped.is_empty(), "skipped: {skipped:?}");
+    let figures = report["figures"].as_array().context("figures")?;
+    let sample = |measure: &str, subject: &str, query: &str| {
+        let figure = figures.iter().find(|figure| {
+            figure["measure"] == measure
+                && figure["subject"] == subject
+                && figure["conditions"]["query"] == query
+        });
+        let sample = figure.and_then(|figure| figure["samples"][0].as_f64());
+        sample.with_context(|| format!("no {measure} of {subject}, {query} names"))
+    };
+    for query in ["service", "missing", "external"] {
+        let rate = sample("dns", "vetch", query)?;
+        let (cost, core) = (
+            sample("dns-cpu", "vetch", query)?,
+            sample("dns-core", "vetch", query)?,
+        );
+        ensure!(
+            rate > 100.0 && cost > 0.0,
+            "{query}: {rate} queries/s, {cost} µs each"
+        );
+        ensure!(
+            (cost * core / 1e6 - 1.0).abs() < 1e-6,
+            "{query}: {cost} µs, {core} a core"
+        );
+        let [middle, most] =
+            ["p50", "p999"].map(|part| sample(&format!("dns-latency-{part}"), "vetch", query));
+        let (middle, most) = (middle?, most?);
+        ensure!(
+            0.0 < middle && middle <= most,
+            "{query}: {middle} µs, {most} µs"
+        );
+    }
+    for query in ["service", "external"] {
+        let published = sample("dns-core", "coredns-published", query)?;
+        ensure!((published - 17_720.0).abs() < 2.0, "{published}");
+    }
+    let source = report["settings"]["corednsPublished"].as_str();
+    ensure!(
+        source.is_some_and(|source| source.contains("Scaling_CoreDNS.md")),
+        "{source:?}"
     );
     Ok(())
 }

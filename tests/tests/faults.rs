@@ -1,6 +1,16 @@
 //! Daemons killed with SIGKILL under load: nothing acknowledged is lost, no request fails.
 //!
-//! Each scenario holds the cluster alone, because it stops parts that others stand on.
+//! Each scenario holds the cluster alone, because it stops parts that others stand on. Beside it what becomes of a
+//! network whose links, addresses or ports fail, each with the outcome that is expected.
+
+#[path = "faults/conflict.rs"]
+mod conflict;
+#[path = "faults/exhausted.rs"]
+mod exhausted;
+#[path = "faults/link.rs"]
+mod link;
+#[path = "faults/moved.rs"]
+mod moved;
 
 use std::time::Duration;
 
@@ -36,6 +46,30 @@ fn containers(namespace: &Namespace<'_>) -> Result<Vec<(String, Value, Value)>> 
             )
         })
         .collect())
+}
+
+/// An echo server that does not move.
+fn server(name: &str, node: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "echo", "pod": name}},
+        "spec": {
+            "nodeName": node, "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "echo", "image": "vetch.local/echo:v1", "imagePullPolicy": "IfNotPresent",
+                "env": [{"name": "POD_NAME", "value": name}],
+                "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1},
+            }],
+        },
+    })
+}
+
+fn apply(namespace: &Namespace<'_>, items: &[Value]) -> Result<String> {
+    namespace.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())
+}
+
+fn text(namespace: &Namespace<'_>, object: &str, pointer: &str) -> Result<String> {
+    let value = namespace.field(object, pointer)?;
+    Ok(value.as_str().context("no text")?.to_owned())
 }
 
 #[test]

@@ -18,6 +18,8 @@ use crate::{apt, down, machine, process, tools, up};
 /// With `--kube-proxy`, Vetch serves the Services of this name and the others are kube-proxy's;
 /// `vetch-bench` labels them so.
 const PROXY_NAME: &str = "vetch";
+/// Whom nodes ask about names of this domain: `vetch-bench dns` answers there.
+pub const UPSTREAM: &str = "--dns-domain-upstream=vetch-bench.test=127.0.0.1:5399";
 /// About what a node's /24 has addresses for, so that `bench pods` finds room on one node.
 const MAX_PODS: u32 = 250;
 
@@ -31,7 +33,7 @@ pub struct BenchArgs {
     nodes: u32,
     #[command(flatten)]
     more: NodeArgs,
-    /// What vetch-bench is told: `service`, `pods`, `api`, `compare`, … and their arguments.
+    /// What vetch-bench is told: `service`, `pods`, `api`, `dns`, `compare`, … and their arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     arguments: Vec<OsString>,
 }
@@ -52,12 +54,16 @@ pub fn run(name: Name, args: &BenchArgs) -> Result<ExitCode> {
     build::everything(&steps, &tree, Wanted::DaemonsAndBench)?;
     // From here on Ctrl-C takes the cluster down as well.
     let signals = Signals::hold()?;
+    let mut more = args.more.clone();
+    if args.arguments.first().is_some_and(|first| first == "dns") {
+        more.node_args.push(UPSTREAM.into());
+    }
     let wishes = UpArgs {
         nodes: Some(args.nodes),
         fresh: true,
         max_pods: Some(MAX_PODS),
         service_proxy_name: is_given(&args.arguments, "--kube-proxy").then(|| PROXY_NAME.into()),
-        more: args.more.clone(),
+        more,
         ..UpArgs::default()
     };
     let outcome = up::start(&steps, &cluster, &wishes).and_then(|state| {
@@ -136,9 +142,11 @@ fn program(tree: &crate::paths::Tree, arguments: &[OsString]) -> Command {
 
 /// Whether it measures a cluster that is not named.
 fn needs_cluster(arguments: &[OsString]) -> bool {
-    let measures = arguments
-        .first()
-        .is_some_and(|first| ["service", "pods", "api"].iter().any(|word| first == word));
+    let measures = arguments.first().is_some_and(|first| {
+        ["service", "pods", "api", "dns"]
+            .iter()
+            .any(|word| first == word)
+    });
     let named = ["--cluster", "--kubeconfig", "--help", "-h"];
     measures && !named.iter().any(|flag| is_given(arguments, flag))
 }
@@ -167,6 +175,7 @@ mod tests {
             ("service --services 1,1000 --out DIR", true),
             ("pods", true),
             ("api --out x", true),
+            ("dns --seconds 1", true),
             ("service --kubeconfig x", false),
             ("service --cluster=x", false),
             ("service --help", false),

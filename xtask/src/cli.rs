@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -76,6 +77,9 @@ enum Command {
         action: Action,
         /// node-1, node-2, …
         node: String,
+        /// Starts it with these addresses instead of those that it had; its network has them already.
+        #[arg(long, value_name = "IP,…", value_delimiter = ',')]
+        node_ip: Vec<IpAddr>,
     },
     /// The control plane's daemon.
     Control { action: Action },
@@ -189,7 +193,17 @@ impl Cli {
             } => {
                 return enter::exec_on_node(&cluster()?, &node, mounts, command);
             }
-            Command::Node { action, node } => cluster()?.act(&Part::Node(node), action)?,
+            Command::Node {
+                action,
+                node,
+                node_ip,
+            } => {
+                let (cluster, part) = (cluster()?, Part::Node(node));
+                if !node_ip.is_empty() {
+                    cluster.give_addresses(&part, action, &node_ip)?;
+                }
+                cluster.act(&part, action)?;
+            }
             Command::Control { action } => cluster()?.act(&Part::Control, action)?,
             Command::Etcd { action } => cluster()?.act(&Part::Etcd, action)?,
             Command::KillAll => down::kill_all(&cluster()?)?,
@@ -222,7 +236,16 @@ impl Command {
     fn on_machines(self, machines: &Machines) -> Result<ExitCode> {
         match self {
             Command::Exec { node, command, .. } => return machines.exec(&node, &command),
-            Command::Node { action, node } => machines.act(&Part::Node(node), action)?,
+            Command::Node {
+                action,
+                node,
+                node_ip,
+            } => {
+                if !node_ip.is_empty() {
+                    bail!("the address of a virtual machine is its own: change it there");
+                }
+                machines.act(&Part::Node(node), action)?;
+            }
             Command::Control { action } => machines.act(&Part::Control, action)?,
             Command::Etcd { action } => machines.act(&Part::Etcd, action)?,
             Command::Machine { happening, node } => machines.happen(&node, happening)?,
@@ -248,6 +271,7 @@ mod tests {
             "up --detach --nodes 1 --subnet 172.30.77.0/24 --api-port 16477 --fresh --name vtlife",
             "down --fresh --name vtlife",
             "node kill node-1 --name test",
+            "node start node-2 --node-ip 172.30.0.77,fd00:172:30::77 --name test",
             "control start --name test",
             "etcd kill --name test",
             "kill-all --name vtlife",
@@ -262,6 +286,7 @@ mod tests {
             "test rolling -- --no-capture",
             "bench service --services 1,1000 --proxies vetch,iptables,nftables --seconds 3 --out DIR",
             "bench --keep --nodes 3 --name b2 pods --help",
+            "bench dns --seconds 1 --rounds 3 --out DIR",
             "bench compare a.json b.json",
             "logs node-2 --follow",
         ] {

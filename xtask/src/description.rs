@@ -41,6 +41,7 @@ pub struct Description {
     #[serde(rename = "serviceCIDRs")]
     pub service_cidrs: Vec<IpNet>,
     pub machine: Machine,
+    pub hub: Hub,
     pub cgroup: PathBuf,
     pub daemons: Daemons,
     pub nodes: Vec<Node>,
@@ -53,6 +54,13 @@ pub struct Machine {
     pub address: Ipv4Addr,
     /// As which pods see it, of each family.
     pub addresses: Vec<IpAddr>,
+}
+
+/// Where all cables end: in bridges (`br0`, …), with a port of each node's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hub {
+    /// A path that `nsenter` takes.
+    pub netns: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -113,7 +121,7 @@ pub fn of(cluster: &Cluster, state: &State) -> Description {
     };
     let node = |(number, name): (u32, String)| {
         let paths = cluster.paths.node(&name);
-        let address = state.segments().node_address(number);
+        let address = state.node_address(number);
         let part = Part::Node(name.clone());
         Node {
             address,
@@ -154,6 +162,9 @@ pub fn of(cluster: &Cluster, state: &State) -> Description {
             link: state.link.clone(),
             address: state.segments().machine_address(),
             addresses: families::machine_ips(state),
+        },
+        hub: Hub {
+            netns: cluster.paths.hub_netns(),
         },
         cgroup: cluster.cgroup.path().to_owned(),
         daemons: Daemons {

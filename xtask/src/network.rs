@@ -98,7 +98,7 @@ pub fn ensure(cluster: &Cluster, state: &State) -> Result<()> {
             let segment = segments.of_node(number);
             hub.set_controller(port.index, bridges[segment as usize])
                 .await?;
-            let own = segments.node_address(number).into();
+            let own = state.node_address(number).into();
             let ips = families::node_ips(state, number);
             give(&node, &link, state, own, ips).await?;
             lead(&node, state, segment).await?;

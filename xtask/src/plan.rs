@@ -213,6 +213,7 @@ pub fn decide(
         service_proxy_name: (wishes.service_proxy_name.clone())
             .or_else(|| before.and_then(|state| state.service_proxy_name.clone())),
         node_args: list(&wishes.node_args, |state| &state.node_args),
+        moved: before.map_or_else(Default::default, |state| state.moved.clone()),
     };
     check_room(&state)?;
     Ok(state)

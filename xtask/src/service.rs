@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -111,6 +112,21 @@ impl Cluster {
             Action::Kill => self.kill(part)?,
         }
         self.describe(&state)
+    }
+
+    /// By which others will know a node from its next start on; its network has them already.
+    pub fn give_addresses(&self, part: &Part, action: Action, ips: &[IpAddr]) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut state = self.state()?;
+        let name = match part {
+            Part::Node(name) if state.node_names().contains(name) => name,
+            _ => bail!("{part} is no node of cluster {}", self.name),
+        };
+        if action != Action::Start || self.runs(part) {
+            bail!("{name} gets other addresses when it starts: stop it first");
+        }
+        state.moved.insert(name.clone(), ips.to_vec());
+        state.save(&self.paths.state())
     }
 
     /// Starts the part unless it runs, and returns when it has not ended at once.

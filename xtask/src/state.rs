@@ -1,7 +1,9 @@
 //! What `up` chose for a cluster, remembered so that the next `up` chooses the same.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -38,6 +40,9 @@ pub struct State {
     /// What vetch-node is told besides.
     #[serde(default)]
     pub node_args: Vec<String>,
+    /// What nodes have instead of the addresses that they began with, by their names.
+    #[serde(default)]
+    pub moved: BTreeMap<String, Vec<IpAddr>>,
 }
 
 fn one() -> u32 {
@@ -71,6 +76,17 @@ impl State {
         (1..=self.nodes)
             .map(|number| format!("node-{number}"))
             .collect()
+    }
+
+    /// By which the API server and the other nodes are reached from it; `number` starts at 1.
+    pub fn node_address(&self, number: u32) -> Ipv4Addr {
+        let moved = self.moved.get(&format!("node-{number}"));
+        let v4 = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => Some(*ip),
+            IpAddr::V6(_) => None,
+        };
+        let moved = moved.and_then(|ips| ips.iter().find_map(v4));
+        moved.unwrap_or_else(|| self.segments().node_address(number))
     }
 
     pub fn segments(&self) -> Segments {

@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitCode};
 use anyhow::{Context as _, Result};
 
 use crate::build::{self, Wanted};
-use crate::cli::UpArgs;
+use crate::cli::{NodeArgs, UpArgs};
 use crate::cluster::{Cluster, Name};
 use crate::paths::{Profile, Tree};
 use crate::signals::{self, Signals};
@@ -47,6 +47,10 @@ pub fn run(name: Name, filters: &[String], arguments: &[String]) -> Result<ExitC
     let args = UpArgs {
         nodes: Some(NODES),
         fresh: true,
+        // For the benchmark of names; nobody else has names there.
+        more: NodeArgs {
+            node_args: vec![bench::UPSTREAM.into()],
+        },
         ..UpArgs::default()
     };
     let outcome = up::start(&steps, &cluster, &args).and_then(|state| {

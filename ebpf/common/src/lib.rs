@@ -57,7 +57,10 @@ pub use frontend::{Frontend, FrontendKey, Protocol, UnknownProtocol, addresses};
 pub use ip_header::{HOPS, IpHeader};
 pub use latency::Latency;
 pub use memory::{Affinity, AffinityKey, BackendKey, Live, Pod, ReverseKey, SourceRange, Traffic};
-pub use neighbour::{ALL_NODES, ALL_NODES_MAC, Advertisement, Arp, Mac, Solicitation, Uplink};
+pub use neighbour::{
+    ALL_NODES, ALL_NODES_MAC, Advertisement, Arp, Mac, Solicitation, Uplink, neighbour_claim,
+    neighbour_probe,
+};
 pub use next_hop::NextHop;
 pub use peer_pods::PeerPods;
 pub use policy::{Conversation, Peer, PolicyType, Rule, RuleSet};

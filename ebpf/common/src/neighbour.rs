@@ -3,6 +3,10 @@
 
 use crate::{Address, Checksum};
 
+mod probe;
+
+pub use probe::{neighbour_claim, neighbour_probe};
+
 pub type Mac = [u8; 6];
 
 /// An uplink of the node, by its ifindex in the map `UPLINKS`.

@@ -18,6 +18,9 @@ use vetch_ebpf_common::{ALL_NODES_MAC, Advertisement, Arp, Mac};
 
 use crate::sys::PacketSocket;
 
+pub mod claimer;
+pub mod claims;
+pub mod probe;
 #[cfg(test)]
 mod tests;
 

@@ -282,6 +282,13 @@ impl Index {
         self.announced.values().flatten().copied().collect()
     }
 
+    /// The services that the address is announced for.
+    pub fn who_announces(&self, address: IpAddr) -> impl Iterator<Item = ObjectName> + '_ {
+        let all = self.announced.iter();
+        all.filter(move |(_, announced)| announced.contains(&address))
+            .map(|(name, _)| name.clone())
+    }
+
     pub fn uid(&self, name: &ObjectName) -> Option<String> {
         self.services.get(name)?.uid().map(str::to_owned)
     }

@@ -55,7 +55,7 @@ mod trace;
 mod wanted;
 mod watch;
 
-pub use announce::{ANNOUNCED_BY, Announcer, Uplink, announced};
+pub use announce::{ANNOUNCED_BY, Announcer, Uplink, announced, probe::who_has};
 pub use diff::{Current, Pointer, ServiceId};
 pub use hooks::{AttachedPods, Follow, HeldPods, Hooks, HooksConfig, HooksError, Kind, Pods, Xdp};
 pub use index::ObjectName;

@@ -46,6 +46,7 @@ pub struct Metrics {
     sweep: Histogram,
     expired: Counter,
     orphans: Counter,
+    conflicts: Gauge,
 }
 
 impl Metrics {
@@ -69,6 +70,7 @@ impl Metrics {
             sweep: seconds(),
             expired: Counter::default(),
             orphans: Counter::default(),
+            conflicts: Gauge::default(),
             registry: Arc::default(),
         };
         let own = &metrics;
@@ -127,6 +129,11 @@ impl Metrics {
             "Of the expired, those that a full table had left one half of",
             own.orphans.clone(),
         );
+        registry.register(
+            "vetch_proxy_address_conflicts",
+            "Addresses of this node, or that it is to announce, which another host on the link has",
+            own.conflicts.clone(),
+        );
         registry.register_collector(Box::new(own.tables.clone()));
         registry.register_collector(Box::new(kernel::Counters { maps: maps.clone() }));
         registry.register_collector(Box::new(services::Services { maps }));
@@ -156,6 +163,11 @@ impl Metrics {
         self.expired.inc_by(swept.found.expired.into());
         self.orphans.inc_by(swept.found.orphans.into());
         self.tables.set(tables, &swept.found);
+    }
+
+    /// How many addresses another host has.
+    pub fn conflicts(&self, count: usize) {
+        self.conflicts.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// `since`: when a controller saw the change.
@@ -203,6 +215,7 @@ mod tests {
         metrics.synced(Duration::from_millis(3), true, now);
         metrics.programmed("2026-01-01T00:00:00.5Z".parse().unwrap(), now);
         metrics.endpoint_changes.inc();
+        metrics.conflicts(2);
         let mut found = Sweep::at(0, 0);
         found.live[Sweep::index(Protocol::Udp as u8, Phase::Answered)] = 7;
         (found.expired, found.orphans) = (5, 1);
@@ -224,6 +237,7 @@ mod tests {
             "kubeproxy_network_programming_duration_seconds_sum 0.5",
             "kubeproxy_sync_proxy_rules_last_timestamp_seconds 1767225601.0",
             "kubeproxy_sync_proxy_rules_endpoint_changes_total 1",
+            "vetch_proxy_address_conflicts 2",
             "vetch_proxy_drift_total 0",
             "vetch_proxy_map_writes_total 0",
             "vetch_proxy_table_entries{table=\"FLOWS\"} 14",

@@ -47,13 +47,27 @@ pub fn pressed(tables: &[Table], before: &BTreeSet<&'static str>) -> BTreeSet<&'
     pressed.map(|table| table.name).collect()
 }
 
-/// For people; None where no table is.
-pub fn message(tables: &[Table], pressed: &BTreeSet<&'static str>) -> Option<String> {
-    let named: Vec<String> = tables
+/// Whether there was no source port for somebody between two looks at how often that was. What an
+/// earlier daemon left is not told again.
+pub fn ports_ran_out(before: Option<u64>, now: u64) -> bool {
+    before.is_some_and(|before| now > before)
+}
+
+/// Source ports are no table: each place that is talked to has all of them.
+const PORTS: &str = "source ports (none was left for new connections to some place)";
+
+/// For people; None where no table is, and there were source ports.
+pub fn message(
+    tables: &[Table],
+    pressed: &BTreeSet<&'static str>,
+    no_ports: bool,
+) -> Option<String> {
+    let named = tables
         .iter()
         .filter(|table| pressed.contains(table.name))
-        .map(|table| format!("{} {} of {}", table.name, table.entries, table.capacity))
-        .collect();
+        .map(|table| format!("{} {} of {}", table.name, table.entries, table.capacity));
+    let ports = no_ports.then(|| PORTS.to_owned());
+    let named: Vec<String> = named.chain(ports).collect();
     (!named.is_empty()).then(|| named.join(", "))
 }
 
@@ -114,10 +128,39 @@ mod tests {
             },
         ];
         let under = pressed(&tables, &BTreeSet::new());
-        assert_eq!(
-            message(&tables, &under).unwrap(),
-            "FLOWS 91 of 100, SLOTS 1048576 of 1048576"
-        );
-        assert_eq!(message(&tables, &BTreeSet::new()), None);
+        let none = BTreeSet::new();
+        let ports = "source ports (none was left for new connections to some place)";
+        for (under, no_ports, expected) in [
+            (
+                &under,
+                false,
+                Some("FLOWS 91 of 100, SLOTS 1048576 of 1048576".to_owned()),
+            ),
+            (
+                &under,
+                true,
+                Some(format!(
+                    "FLOWS 91 of 100, SLOTS 1048576 of 1048576, {ports}"
+                )),
+            ),
+            (&none, true, Some(ports.to_owned())),
+            (&none, false, None),
+        ] {
+            assert_eq!(message(&tables, under, no_ports), expected);
+        }
+    }
+
+    #[test]
+    fn ports_run_out_between_two_looks() {
+        for (before, now, ran_out) in [
+            (None, 0, false),
+            (None, 7, false),
+            (Some(7), 7, false),
+            (Some(7), 8, true),
+            // The maps were made anew.
+            (Some(7), 0, false),
+        ] {
+            assert_eq!(ports_ran_out(before, now), ran_out, "{before:?} {now}");
+        }
     }
 }

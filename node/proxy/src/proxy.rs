@@ -9,14 +9,15 @@ use std::{
 
 use ipnet::IpNet;
 use tracing::{debug, warn};
-use vetch_ebpf_common::{PeerPods, Sources, Sweep};
+use vetch_ebpf_common::{PeerPods, Reason, Sources, Sweep, maps::REASONS};
 
 use crate::{
     Error, ProxyConfig,
     announce::Uplink,
+    counters,
     diff::{Current, MapOp, diff},
     index::ObjectName,
-    maps::{Maps, Writer, capacity},
+    maps::{Maps, MapsError, Writer, capacity},
     model::{Balance, Frontend, ServicePort, Target},
     pressure::{self, Table},
     programs::{Programs, maps_dir},
@@ -218,6 +219,21 @@ impl Proxy {
     /// [`vetch_ebpf_common::addresses`].
     pub fn set_node_addresses(&mut self, node: BTreeMap<IpAddr, u32>) -> Result<(), Error> {
         Ok(self.writer.set_node(node)?)
+    }
+
+    /// What the programs answer for as the node's, which nobody else has: an earlier daemon asked, or this one.
+    pub fn announced(&self) -> BTreeSet<IpAddr> {
+        self.writer.announced()
+    }
+
+    /// How many packets were dropped so far, or calls refused, for this reason.
+    pub fn counted(&self, reason: Reason) -> Result<u64, Error> {
+        let counts = counters::reasons(&self.maps_dir).map_err(|source| MapsError::Read {
+            name: REASONS,
+            source: Box::new(source),
+        })?;
+        let of = counts.into_iter().find(|(found, _)| *found == reason);
+        Ok(of.map_or(0, |(_, count)| count))
     }
 
     /// Where the other nodes' pods are, and by which way they are reached.

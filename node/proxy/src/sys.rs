@@ -413,12 +413,18 @@ fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
     }
 }
 
-/// Sends whole frames (packet(7)); receives none.
+/// Sends whole frames (packet(7)).
 #[derive(Debug)]
 pub struct PacketSocket(OwnedFd);
 
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl PacketSocket {
-    /// In the calling thread's network namespace.
+    /// In the calling thread's network namespace. Receives nothing.
     pub fn open() -> io::Result<Self> {
         use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
         let socket = socket(
@@ -430,21 +436,37 @@ impl PacketSocket {
         Ok(Self(socket))
     }
 
+    /// Receives the frames of one protocol that come by one interface.
+    pub fn listen(protocol: u16, interface: u32) -> io::Result<Self> {
+        let socket = Self::open()?;
+        let at = place(protocol.to_be_bytes(), interface);
+        // SAFETY: the kernel reads the address, with its true length, during the call.
+        let bound = unsafe {
+            libc::bind(
+                socket.0.as_raw_fd(),
+                (&raw const at).cast(),
+                size_of_val(&at) as libc::socklen_t,
+            )
+        };
+        if bound < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(socket)
+    }
+
+    /// A frame with its Ethernet header; as much as fits. Never waits.
+    pub fn receive(&self, frame: &mut [u8]) -> io::Result<usize> {
+        use nix::sys::socket::{MsgFlags, recv};
+        Ok(recv(self.0.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?)
+    }
+
     /// `frame` begins with its Ethernet header. Never waits.
     pub fn send(&self, interface: u32, frame: &[u8]) -> io::Result<()> {
         let protocol = frame
             .get(12..14)
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or(io::ErrorKind::InvalidInput)?;
-        let to = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
-            sll_protocol: u16::from_ne_bytes(protocol),
-            sll_ifindex: interface.cast_signed(),
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 0,
-            sll_addr: [0; 8],
-        };
+        let to = place(protocol, interface);
         // SAFETY: the kernel reads the frame and the address, each with its
         // true length, during the call.
         let sent = unsafe {
@@ -461,5 +483,18 @@ impl PacketSocket {
             return Err(io::Error::last_os_error());
         }
         Ok(())
+    }
+}
+
+/// A protocol, in network order, at an interface.
+fn place(protocol: [u8; 2], interface: u32) -> libc::sockaddr_ll {
+    libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: u16::from_ne_bytes(protocol),
+        sll_ifindex: interface.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
     }
 }

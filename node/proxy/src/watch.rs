@@ -34,13 +34,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use vetch_ebpf_common::addresses;
+use vetch_ebpf_common::{Reason, addresses};
 use vetch_network::Owners;
 use vetch_policy::{compile, number, steps};
 
 use crate::{
     Error, HostPorts, ProxyConfig, TablePressure, Tap,
-    announce::Announcer,
+    announce::{Announcer, claimer::Claimer, claims::Conflict},
     events::Events,
     health::{
         DELETION_TAINT, Health,
@@ -51,7 +51,7 @@ use crate::{
     masquerade::{keeps_source, sources},
     metrics::Metrics,
     policy::{self, Rulebook},
-    pressure::{message, pressed},
+    pressure::{message, ports_ran_out, pressed},
     programs::maps_dir,
     proxy::{Proxy, chain},
     ring,
@@ -129,11 +129,13 @@ pub async fn keep_in_step(
         proxy,
         links,
         announcer: Announcer::default(),
+        claimer: Claimer::default(),
         node_ips: config.node_ips.clone(),
         non_masquerade: config.non_masquerade_cidrs.clone(),
         in_sync: false,
         retry: BTreeSet::new(),
         pressed: BTreeSet::new(),
+        without_port: None,
     };
     let mut audit = interval(AUDIT);
     audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -163,6 +165,7 @@ pub async fn keep_in_step(
             }
             () = keeper.links.due(), if keeper.in_sync => keeper.follow_pods(),
             swept = sweeps.next() => keeper.swept(&swept),
+            conflicts = keeper.claimer.next(), if keeper.in_sync => keeper.claimed(conflicts),
             _ = audit.tick(), if keeper.in_sync => {
                 keeper.check();
                 keeper.tell().await;
@@ -360,6 +363,7 @@ struct Keeper {
     proxy: Proxy,
     links: Follow,
     announcer: Announcer,
+    claimer: Claimer,
     node_ips: Vec<IpAddr>,
     /// Whom pods reach with their own address beside the cluster.
     non_masquerade: Vec<IpNet>,
@@ -370,6 +374,8 @@ struct Keeper {
     retry: BTreeSet<ObjectName>,
     /// Tables under pressure.
     pressed: BTreeSet<&'static str>,
+    /// How often there was no source port, at the last look.
+    without_port: Option<u64>,
 }
 
 impl Keeper {
@@ -511,7 +517,17 @@ impl Keeper {
             }
         };
         self.pressed = pressed(&tables, &self.pressed);
-        let word = message(&tables, &self.pressed);
+        let no_ports = match self.proxy.counted(Reason::SourcePorts) {
+            Ok(now) => ports_ran_out(self.without_port.replace(now), now),
+            Err(error) => {
+                warn!(
+                    error = chain(&error),
+                    "cannot tell whether source ports ran out"
+                );
+                false
+            }
+        };
+        let word = message(&tables, &self.pressed, no_ports);
         self.seen.tell.pressure.send_if_modified(|told| {
             let news = *told != word;
             *told = word;
@@ -532,14 +548,20 @@ impl Keeper {
         for ip in self.links.node_addresses() {
             *node.entry(*ip).or_default() |= addresses::NODE;
         }
-        let announced = self.seen.index.announced();
+        let uplinks = self.links.uplinks();
+        let wanted = self.seen.index.announced();
+        self.claimer.set(
+            wanted.iter().chain(&self.node_ips).copied().collect(),
+            &self.proxy.announced(),
+            (&uplinks, self.seen.index.peers()),
+        );
+        let announced: BTreeSet<IpAddr> = &wanted & &self.claimer.held();
         for ip in &announced {
             *node.entry(*ip).or_default() |= addresses::ANNOUNCED;
         }
         for ip in self.seen.index.peers() {
             *node.entry(*ip).or_default() |= addresses::PEER;
         }
-        let uplinks = self.links.uplinks();
         // Nothing is announced in the tunnel.
         let and_tunnel: Vec<_> = uplinks.iter().copied().chain(self.links.tunnel()).collect();
         let ways = self.links.ways(self.seen.index.peer_pods());
@@ -558,6 +580,22 @@ impl Keeper {
             );
         }
         self.announcer.set(&uplinks, &announced);
+    }
+
+    /// Others were asked for addresses, and answered for these.
+    fn claimed(&mut self, conflicts: Vec<Conflict>) {
+        let Seen { index, tell, .. } = &self.seen;
+        for conflict in conflicts {
+            if self.node_ips.contains(&conflict.address) {
+                tell.events.node_conflict(&conflict);
+            }
+            for service in index.who_announces(conflict.address) {
+                let uid = index.uid(&service);
+                tell.events.conflict(&conflict, service, uid);
+            }
+        }
+        tell.metrics.conflicts(self.claimer.taken());
+        self.address();
     }
 
     /// After the maps: who asks hears of an endpoint when it can be reached.

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use vetch_bench::{api, pods, service};
+use vetch_bench::{api, dns, pods, service};
 
-/// Measures a Kubernetes cluster: Service traffic, pods, the API.
+/// Measures a Kubernetes cluster: Service traffic, pods, the API, names.
 ///
 /// A benchmark writes DIR/report.html, which is one page for people, and DIR/report.json, which has
 /// every sample. Ctrl-C ends it early: the report then says what was done so far. Exit codes: 0 when
@@ -39,6 +39,13 @@ pub enum Command {
         common: Common,
         #[command(flatten)]
         options: api::Options,
+    },
+    /// Questions to the cluster's name server, and what it spends on them
+    Dns {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        options: dns::Options,
     },
     /// What changed from one report to another beyond noise: exit code 0 for nothing, 1 for something,
     /// 2 for trouble
@@ -120,6 +127,8 @@ mod tests {
             "service --endpoints 2,10,100 --measures keepalive,connect",
             "pods --out DIR",
             "api --out DIR",
+            "dns --seconds 1 --rounds 2 --out DIR",
+            "dns --kubeconfig k --image registry/load:v1 --external-name a.example --subject coredns",
             "compare a.json b.json",
             "image --out load.tar",
         ] {

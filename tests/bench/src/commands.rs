@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use vetch_bench::run::Run;
 use vetch_bench::target::Target;
-use vetch_bench::{api, image, machine, output, pods, service};
+use vetch_bench::{api, dns, image, machine, output, pods, service};
 use vetch_bench_record::{Report, SCHEMA};
 
 use crate::cli::{Cli, Command, Common};
@@ -22,6 +22,7 @@ enum Bench {
     Service(service::Options),
     Pods(pods::Options),
     Api(api::Options),
+    Dns(dns::Options),
 }
 
 pub fn run(cli: Cli) -> Result<ExitCode> {
@@ -29,6 +30,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Service { common, options } => (common, Bench::Service(options)),
         Command::Pods { common, options } => (common, Bench::Pods(options)),
         Command::Api { common, options } => (common, Bench::Api(options)),
+        Command::Dns { common, options } => (common, Bench::Dns(options)),
         Command::Compare { before, after } => return compare(&before, &after),
         Command::Image {
             out,
@@ -103,6 +105,7 @@ impl Bench {
             Bench::Service(_) => "service",
             Bench::Pods(_) => "pods",
             Bench::Api(_) => "api",
+            Bench::Dns(_) => "dns",
         }
     }
 
@@ -111,6 +114,7 @@ impl Bench {
             Bench::Service(options) => service::run(run, options).await,
             Bench::Pods(options) => pods::run(run, options).await,
             Bench::Api(options) => api::run(run, options).await,
+            Bench::Dns(options) => dns::run(run, options).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The benchmarks of Vetch: they drive a running cluster by its API and write a report.
 
 pub mod api;
+pub mod dns;
 pub mod image;
 pub mod machine;
 pub mod output;

@@ -127,7 +127,7 @@ async fn measure(
 }
 
 /// Nodes that a pod without wishes may be put on.
-async fn usable_nodes(client: &kube::Client) -> Result<Vec<Node>> {
+pub async fn usable_nodes(client: &kube::Client) -> Result<Vec<Node>> {
     let api: Api<Node> = Api::all(client.clone());
     let mut nodes = api
         .list(&ListParams::default())

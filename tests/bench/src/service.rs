@@ -19,14 +19,14 @@ use vetch_bench_rules::Mode;
 use crate::pods::namespace::Namespace;
 use crate::run::Run;
 
-mod daemon;
+pub(crate) mod daemon;
 mod effect;
-mod load;
+pub(crate) mod load;
 mod nodes;
-mod objects;
+pub(crate) mod objects;
 mod options;
 mod plan;
-mod pods;
+pub(crate) mod pods;
 mod population;
 mod program;
 mod progress;

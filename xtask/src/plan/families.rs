@@ -81,6 +81,9 @@ pub fn subnet_v6(state: &State, segment: u32) -> Ipv6Net {
 
 /// By which others know a node; `number` starts at 1.
 pub fn node_ips(state: &State, number: u32) -> Vec<IpAddr> {
+    if let Some(moved) = state.moved.get(&format!("node-{number}")) {
+        return moved.clone();
+    }
     let segments = state.segments();
     let (segment, v4) = (segments.of_node(number), segments.node_address(number));
     let place = v4.to_bits() - segments.network(segment).network().to_bits();

@@ -151,6 +151,7 @@ mod tests {
             max_pods: Some(250),
             service_proxy_name: Some("vetch".into()),
             node_args: vec!["--xdp=auto".into()],
+            moved: Default::default(),
         }
     }
 
@@ -205,6 +206,23 @@ mod tests {
             assert!(v6.0.contains(part), "{}", v6.0);
         }
         assert!(v6.1.contains("--node-ip fd00:172:30::2 "), "{}", v6.1);
+    }
+
+    #[test]
+    fn a_node_that_moved_keeps_its_new_addresses() {
+        let tree = Tree::at("/src");
+        let moved = ["172.30.0.77", "fd00:172:30::77"].map(|ip| ip.parse().unwrap());
+        let state = State {
+            ip_family: IpFamily::Dual,
+            moved: [("node-2".to_owned(), moved.to_vec())].into(),
+            ..state()
+        };
+        let line = |name: &str| node(name, &tree, &paths(&tree), &state).unwrap().join(" ");
+        let new = "--node-ip 172.30.0.77,fd00:172:30::77 ";
+        assert!(line("node-2").contains(new), "{}", line("node-2"));
+        assert!(line("node-1").contains("--node-ip 172.30.0.2,fd00:172:30::2 "));
+        let addresses = [1, 2].map(|number| state.node_address(number).to_string());
+        assert_eq!(addresses, ["172.30.0.2", "172.30.0.77"]);
     }
 
     #[test]

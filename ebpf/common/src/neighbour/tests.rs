@@ -141,3 +141,78 @@ fn advertisements_byte_by_byte() {
         verify(&bytes);
     }
 }
+
+#[test]
+fn a_probe_is_read_as_one() {
+    let (target, group) = (v6("fd00::12ab:cdef"), v6("ff02::1:ffab:cdef"));
+    let bytes = neighbour_probe(target, group);
+    let mut words = [0; Solicitation::WORDS];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+        *word = u32::from_ne_bytes(bytes.try_into().unwrap());
+    }
+    let read = Solicitation::read(&words).unwrap();
+    assert_eq!((read.target, read.destination), (target, group));
+    assert!(read.is_probe());
+    // The checksum: over the pseudo-header and the message nothing is left.
+    let mut sum = 0_u32;
+    let message = [&bytes[8..40], &[0, 0, 0, 24, 0, 0, 0, 58], &bytes[40..]].concat();
+    for pair in message.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], pair[1]]));
+    }
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    assert_eq!(sum, 0xffff);
+    let arp = Arp::probe(OURS, [192, 0, 2, 7]);
+    assert_eq!(arp.asked(), Some(Address::v4([192, 0, 2, 7])));
+}
+
+#[test]
+fn who_says_that_an_address_is_its_own() {
+    let (us, them) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+    let claim = Some((them, THEIRS));
+    for (what, packet, expected) in [
+        ("an answer", Arp::probe(OURS, them).answer(THEIRS), claim),
+        ("a question", request(them, us), claim),
+        ("an announcement", Arp::announcement(THEIRS, them), claim),
+        ("another's probe", Arp::probe(THEIRS, them), None),
+    ] {
+        assert_eq!(Arp::claim(&packet.bytes()), expected, "{what}");
+    }
+    let mut other = Arp::announcement(THEIRS, them).bytes();
+    for (at, byte) in [(1, 6), (7, 3)] {
+        let kept = core::mem::replace(&mut other[at], byte);
+        assert_eq!(Arp::claim(&other), None, "byte {at}");
+        other[at] = kept;
+    }
+    assert_eq!(Arp::claim(&other[..27]), None);
+}
+
+#[test]
+fn who_advertises_an_address() {
+    let words = solicitation("::", "ff02::1:ff00:1", "fd00::1");
+    let asked = Solicitation::read(&words).unwrap();
+    let answer = Advertisement::answer(&asked, OURS).bytes();
+    let message = &answer[40..];
+    assert_eq!(
+        neighbour_claim(message),
+        Some((v6("fd00::1").octets(), OURS))
+    );
+    // Behind another option.
+    let nonce = [14, 1, 1, 2, 3, 4, 5, 6];
+    let behind = [&message[..24], &nonce, &message[24..]].concat();
+    assert!(neighbour_claim(&behind).is_some());
+    for (what, at, byte) in [
+        ("a solicitation", 0, 135),
+        ("with a code", 1, 1),
+        ("an option of no length", 25, 0),
+        ("an option that is longer than the rest", 25, 2),
+    ] {
+        let mut other = message.to_vec();
+        other[at] = byte;
+        assert_eq!(neighbour_claim(&other), None, "{what}");
+    }
+    for length in [0, 23, 24, 31] {
+        assert_eq!(neighbour_claim(&message[..length]), None, "{length}");
+    }
+}

@@ -1,5 +1,7 @@
 //! Events about the node itself.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -53,9 +55,23 @@ pub async fn warn(client: &Client, node: &str, reason: &str, message: String) {
     write(client, node, "Warning", reason, message).await;
 }
 
+/// Of what several nodes see: whoever is first tells of it, as long as that is kept.
+pub async fn warn_once(client: &Client, node: &str, reason: &str, message: String) {
+    let mut hasher = DefaultHasher::new();
+    message.hash(&mut hasher);
+    let name = format!("{node}.{}-{:x}", reason.to_lowercase(), hasher.finish());
+    let mut event = event(node, "Warning", reason, message, Timestamp::now());
+    event.metadata.name = Some(name);
+    create(client, event, reason).await;
+}
+
 async fn write(client: &Client, node: &str, kind: &str, reason: &str, message: String) {
-    let events: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
     let event = event(node, kind, reason, message, Timestamp::now());
+    create(client, event, reason).await;
+}
+
+async fn create(client: &Client, event: Event, reason: &str) {
+    let events: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
     if let Err(error) = limited(events.create(&PostParams::default(), &event)).await {
         debug!(reason, error = chain(&error), "event lost");
     }

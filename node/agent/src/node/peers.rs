@@ -1,6 +1,8 @@
 //! What other nodes' objects say about the ways to their pods.
 
-use std::collections::BTreeMap;
+mod conflicts;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::pin::pin;
 
@@ -13,15 +15,23 @@ use kube::{Api, Client, ResourceExt as _};
 use tracing::warn;
 use vetch_network::{Network, Peer};
 
+use super::events;
 use super::retry::chain;
+use conflicts::{Conflict, Known, settle};
 
-/// The other nodes, as far as they have pods' networks.
+/// The reason of the event at a Node that claims what another has.
+const CONFLICT: &str = "AddressConflict";
+
+/// The nodes, as far as they have pods' networks.
 #[derive(Debug, Default)]
 struct Peers {
     own: String,
-    known: BTreeMap<String, Peer>,
+    /// This node.
+    me: Option<Known>,
+    /// The others.
+    known: BTreeMap<String, Known>,
     /// Since the last `Init`; `None` between lists.
-    listed: Option<BTreeMap<String, Peer>>,
+    listed: Option<BTreeMap<String, Known>>,
     complete: bool,
 }
 
@@ -31,9 +41,10 @@ impl Peers {
         match event {
             Event::Init => self.listed = Some(BTreeMap::new()),
             Event::InitApply(node) => {
-                let peer = peer(&node).filter(|peer| peer.name != self.own);
-                if let (Some(listed), Some(peer)) = (&mut self.listed, peer) {
-                    listed.insert(peer.name.clone(), peer);
+                if node.name_any() == self.own {
+                    self.me = known(&node);
+                } else if let (Some(listed), Some(known)) = (&mut self.listed, known(&node)) {
+                    listed.insert(known.peer.name.clone(), known);
                 }
             }
             Event::InitDone => {
@@ -45,15 +56,18 @@ impl Peers {
             }
             Event::Apply(node) => {
                 let name = node.name_any();
+                let new = known(&node);
                 if name == self.own {
-                    return false;
+                    // It is no peer, but it may have been there first.
+                    let before = self.settled();
+                    self.me = new;
+                    return self.complete && before != self.settled();
                 }
-                let new = peer(&node);
                 if self.known.get(&name) == new.as_ref() {
                     return false;
                 }
                 match new {
-                    Some(peer) => self.known.insert(name, peer),
+                    Some(known) => self.known.insert(name, known),
                     None => self.known.remove(&name),
                 };
                 return self.complete;
@@ -64,6 +78,21 @@ impl Peers {
         }
         false
     }
+
+    /// The other nodes with what is theirs, and who claims what another has.
+    fn settled(&self) -> (Vec<Peer>, BTreeSet<Conflict>) {
+        let (mut peers, conflicts) = settle(self.known.values().chain(&self.me).collect());
+        peers.retain(|peer| peer.name != self.own);
+        (peers, conflicts)
+    }
+}
+
+fn known(node: &Node) -> Option<Known> {
+    let since = node.metadata.creation_timestamp.as_ref();
+    Some(Known {
+        peer: peer(node)?,
+        since: since.map(|since| since.0),
+    })
 }
 
 /// `None` until the node has a network for pods and an address. What does not
@@ -99,15 +128,16 @@ pub fn pod_cidrs(node: &Node) -> Vec<IpNet> {
 
 /// Tells the network of the other nodes, for ever. It keeps the routes itself.
 pub async fn follow(client: Client, own: &str, network: &Network) {
-    let nodes: Api<Node> = Api::all(client);
-    let mut events = pin!(watcher::watcher(nodes, watcher::Config::default()).default_backoff());
+    let nodes: Api<Node> = Api::all(client.clone());
+    let mut watched = pin!(watcher::watcher(nodes, watcher::Config::default()).default_backoff());
     let mut peers = Peers {
         own: own.to_owned(),
         ..Peers::default()
     };
     let mut said: Option<String> = None;
+    let mut told = BTreeSet::new();
     // The stream of a watcher has no end.
-    while let Some(event) = events.next().await {
+    while let Some(event) = watched.next().await {
         match event {
             Ok(event) => {
                 said = None;
@@ -127,7 +157,15 @@ pub async fn follow(client: Client, own: &str, network: &Network) {
                 continue;
             }
         }
-        let all: Vec<Peer> = peers.known.values().cloned().collect();
+        let (all, conflicts) = peers.settled();
+        for news in conflicts.difference(&told) {
+            warn!(conflict = %news, "two nodes claim one thing");
+            // Others have nothing to do with it, and these two are both told of it.
+            if [&news.first, &news.second].contains(&&peers.own) {
+                events::warn_once(&client, &news.second, CONFLICT, news.to_string()).await;
+            }
+        }
+        told = conflicts;
         if let Err(error) = network.set_peers(&all).await {
             warn!(
                 error = chain(&error),

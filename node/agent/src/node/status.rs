@@ -139,6 +139,11 @@ pub fn patch(
             fields.insert(name.into(), new[name].clone());
         }
     }
+    // The merge key of addresses is their type, and those of two families have one type: merged, the old
+    // address of the second would stay.
+    if let Some(Value::Array(addresses)) = fields.get_mut("addresses") {
+        addresses.push(json!({"$patch": "replace"}));
+    }
     for name in ["allocatable", "capacity"] {
         fields.extend(map_difference(&old[name], &new[name]).map(|map| (name.into(), map)));
     }

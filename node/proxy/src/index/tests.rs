@@ -307,6 +307,8 @@ fn a_load_balancers_address_is_announced_by_the_node_it_names() {
         assert!(index.has_changes(), "{node}");
         index.take_changes();
         assert_eq!(index.announced().len(), announced, "{node}");
+        let who = index.who_announces("192.0.2.9".parse().unwrap());
+        assert_eq!(who.count(), announced, "{node}");
     }
     index.service(Event::Delete(balancer("here")));
     index.take_changes();

@@ -122,12 +122,11 @@ impl Writer {
             }
         }
         let found = self.maps.addresses()?;
-        for (address, flags) in &found {
-            // Until somebody says what the node has, what an earlier daemon knew holds.
-            let node = flags & !addresses::SERVICE;
-            if self.node.is_empty() && node != 0 {
-                self.node.insert(*address, node);
-            }
+        // Until somebody says what the node has, what an earlier daemon knew holds.
+        if self.node.is_empty() {
+            let node = found.iter();
+            let node = node.map(|(address, flags)| (*address, flags & !addresses::SERVICE));
+            self.node = node.filter(|(_, flags)| *flags != 0).collect();
         }
         self.write_addresses(&found)?;
         self.slots = Slots::new(MAX_SLOTS);
@@ -192,6 +191,13 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// What it announces, as it was said last: by an earlier daemon, if this one has not spoken yet.
+    pub fn announced(&self) -> BTreeSet<IpAddr> {
+        let announced = self.node.iter();
+        let announced = announced.filter(|(_, flags)| **flags & addresses::ANNOUNCED != 0);
+        announced.map(|(address, _)| *address).collect()
     }
 
     pub fn set_uplinks(&mut self, uplinks: &[Uplink]) -> Result<(), MapsError> {

@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, fs, net::IpAddr};
 
-use vetch_proxy::Announcer;
+use vetch_proxy::{Announcer, who_has};
 
 use crate::{
     cell::{Cell, wait_for},
@@ -66,4 +66,47 @@ async fn groups_are_joined_while_an_address_is_announced() {
     assert!(joined());
     announcer.set(&[neighbour.uplink], &addresses(&["192.0.2.7"]));
     wait_for("the group to be left", || !joined());
+}
+
+/// A host that has an address says so to who asks for it, and is told from another node of the cluster by
+/// what else it has.
+#[test]
+fn who_has_an_address_is_found_before_it_is_announced() {
+    let _cell = Cell::enter();
+    let neighbour = Neighbour::new(&[
+        "192.0.2.2/24",
+        "192.0.2.7/24",
+        "2001:db8::2/64",
+        "2001:db8::7/64",
+    ]);
+    let link = neighbour.run(|| ip("-brief link show dev peer"));
+    let mac = link.split_whitespace().nth(2).unwrap();
+    let (taken, free) = (["192.0.2.7", "2001:db8::7"], ["192.0.2.8", "2001:db8::8"]);
+    let vips = addresses(&[taken, free].concat());
+    let uplinks = [neighbour.uplink];
+    let found = who_has(&uplinks, &vips, &BTreeSet::new()).unwrap();
+    let found: Vec<(String, String)> = found
+        .iter()
+        .map(|(address, mac)| {
+            let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+            (address.to_string(), mac.join(":"))
+        })
+        .collect();
+    let expected = taken.map(|address| (address.to_owned(), mac.to_owned()));
+    assert_eq!(found, expected);
+    // Nobody has learnt anything by it.
+    for address in vips {
+        assert_eq!(neighbour.entry(&address.to_string()), "");
+    }
+
+    // A node that announced an address before this one is no stranger.
+    let vips = addresses(&taken);
+    for (nodes, count) in [
+        (&["192.0.2.2"][..], 0),
+        (&["2001:db8::2"], 0),
+        (&["192.0.2.9"], 2),
+    ] {
+        let found = who_has(&uplinks, &vips, &addresses(nodes)).unwrap();
+        assert_eq!(found.len(), count, "{nodes:?}: {found:?}");
+    }
 }

@@ -56,7 +56,7 @@ pub struct Run {
     /// Taken in turns: by each request (connect) or each connection (all others)
     #[arg(long, value_name = "IP:PORT", value_delimiter = ',', required = true)]
     pub targets: Vec<SocketAddr>,
-    /// Requests in flight at most; of udp, sockets with 8 datagrams in flight each
+    /// Requests in flight at most; of udp and dns, sockets with 8 datagrams in flight each
     #[arg(long, value_name = "N", default_value = "16")]
     pub connections: NonZeroUsize,
     #[arg(long, value_name = "N", default_value = "1")]
@@ -73,6 +73,12 @@ pub struct Run {
     /// Control ports of the servers, for their CPU time
     #[arg(long, value_name = "IP:PORT", value_delimiter = ',')]
     pub usage: Vec<SocketAddr>,
+    /// Of dns: whose IPv4 address is asked for; no search path is added
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Of dns: what is to be answered; another answer is a failure
+    #[arg(long, value_enum, default_value_t = Answer::Address)]
+    pub answer: Answer,
 }
 
 #[derive(Args, Debug)]
@@ -96,6 +102,17 @@ pub enum Kind {
     Stream,
     /// Datagrams there and back
     Udp,
+    /// Questions to a DNS server, by datagrams
+    Dns,
+}
+
+/// What a name server says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Answer {
+    /// An address at least
+    Address,
+    /// That there is no such name
+    Nxdomain,
 }
 
 impl Kind {
@@ -105,6 +122,7 @@ impl Kind {
             Kind::Keepalive => "keepalive",
             Kind::Stream => "stream",
             Kind::Udp => "udp",
+            Kind::Dns => "dns",
         }
     }
 }
@@ -119,6 +137,10 @@ pub enum Misuse {
     Rate(f64),
     #[error("--rate makes no schedule of streams: what counts there is bytes")]
     StreamRate,
+    #[error("--kind dns asks for a --name, and no other kind does")]
+    Name,
+    #[error("--name {0:?} is no domain name: labels of up to 63 bytes, 253 in all")]
+    BadName(String),
     #[error("{threads} threads cannot share {connections} connections")]
     Threads { threads: usize, connections: usize },
 }
@@ -132,6 +154,11 @@ impl Run {
         match self.rate {
             Some(_) if self.kind == Kind::Stream => return Err(Misuse::StreamRate),
             Some(rate) if !(rate > 0.0 && rate <= MOST_A_SECOND) => return Err(Misuse::Rate(rate)),
+            _ => {}
+        }
+        match &self.name {
+            name if name.is_some() != (self.kind == Kind::Dns) => return Err(Misuse::Name),
+            Some(name) if !is_name(name) => return Err(Misuse::BadName(name.clone())),
             _ => {}
         }
         if self.threads > self.connections {
@@ -148,6 +175,12 @@ impl Follow {
     pub fn check(&self) -> Result<(), Misuse> {
         check_time("seconds", self.seconds)
     }
+}
+
+/// RFC 1035, 2.3.4: what fits a message.
+fn is_name(text: &str) -> bool {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    text.len() <= 253 && text.split('.').all(|label| (1..=63).contains(&label.len()))
 }
 
 fn check_time(name: &'static str, seconds: f64) -> Result<(), Misuse> {

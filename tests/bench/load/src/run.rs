@@ -101,9 +101,13 @@ fn load(options: &Run, index: usize, start: clock::Nanos, window: Window) -> Res
     let tally = Tally::new(window, options.rate.is_some());
     let worker = Worker::new(pace, tally, window).context("make an epoll instance")?;
     let done = match options.kind {
-        Kind::Udp => {
+        Kind::Udp | Kind::Dns => {
             let targets: Vec<_> = targets.take(share).collect();
-            let flows = udp::Flows::open(&targets, &worker.core)?;
+            let words = match &options.name {
+                Some(name) => udp::Words::Question(udp::Question::new(name, options.answer)),
+                None => udp::Words::Echo,
+            };
+            let flows = udp::Flows::open(&targets, words, &worker.core)?;
             worker.run(flows)
         }
         kind => {

@@ -20,7 +20,7 @@ pub const SCHEMA: u32 = 1;
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     pub schema: u32,
-    /// `service`, `pods` or `api`.
+    /// `service`, `pods`, `api` or `dns`.
     pub bench: String,
     /// What made it: program, version and the commit it was built of.
     pub tool: String,

@@ -69,6 +69,9 @@ const ONE_NODE: When = &[("placement", "same-node"), ("frontend", "ClusterIP")];
 const ACROSS: When = &[("placement", "across-nodes"), ("frontend", "ClusterIP")];
 const NODE_PORT: When = &[("placement", "across-nodes"), ("frontend", "NodePort")];
 
+/// Its authors' figures, of another machine; what they are is among the settings of a report.
+pub const COREDNS: &str = "coredns-published";
+
 /// Rules of kube-proxy that every run can lay, and the real program, which has to be asked for.
 pub const RULES: [&str; 2] = ["iptables", "nftables"];
 pub const REAL: [&str; 2] = ["kube-proxy-iptables", "kube-proxy-nftables"];
@@ -103,6 +106,10 @@ pub fn aims() -> Vec<Aim> {
     all.push(service("program-from-nothing", two, Some(10_000), program));
     let memory = limit("the proxy's part holds", " beside the maps", 30.0, "MiB");
     all.push(service("proxy-memory", &[], Some(10_000), memory));
+    all.push(Aim {
+        bench: "dns",
+        ..ratio("dns-core", &[], None, COREDNS, Bound::MoreThan(1.0))
+    });
     all
 }
 

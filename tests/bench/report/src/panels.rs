@@ -112,6 +112,7 @@ fn subject_rank(subject: &str) -> usize {
         "nftables",
         "kube-proxy-iptables",
         "kube-proxy-nftables",
+        "coredns-published",
     ];
     known
         .iter()

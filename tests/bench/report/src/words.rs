@@ -138,6 +138,20 @@ const MEASURES: &[(&str, &str, &str, bool)] = &[
         false,
     ),
     ("watch-latency", "Watch latency", "watch latency", false),
+    ("dns", "Questions to the name server", "questions", true),
+    (
+        "dns-core",
+        "Questions a busy core",
+        "questions a busy core",
+        true,
+    ),
+    (
+        "dns-latency",
+        "Latency of a name",
+        "latency of a name",
+        false,
+    ),
+    ("dns-cpu", "CPU of a question", "CPU of a question", false),
 ];
 
 /// The order people read conditions in; others follow by name.
@@ -223,6 +237,7 @@ pub fn condition(key: &str, value: &Value) -> String {
         },
         "mode" => text.replace('-', " "),
         "frontend" | "quantile" | "step" => text,
+        "query" => format!("{text} names"),
         "services" | "endpoints" | "pods" => {
             let one = value.as_u64() == Some(1);
             let name = if one { key.trim_end_matches('s') } else { key };

@@ -96,7 +96,7 @@ pub fn serves_only(node: &LocalNode, name: &str) -> Result<bool> {
     Ok(flag(&words, "--service-proxy-name") == Some(name))
 }
 
-fn arguments(pid: i32) -> Result<Vec<String>> {
+pub fn arguments(pid: i32) -> Result<Vec<String>> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).context("the daemon's arguments")?;
     let words = line.split(|byte| *byte == 0);
     Ok(words

@@ -14,6 +14,8 @@ const MIB: f64 = 1024.0 * 1024.0;
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
     pub seconds: f64,
+    /// CLOCK_MONOTONIC, when they began.
+    pub begin_micros: Option<u64>,
     pub requests: u64,
     pub failures: u64,
     #[serde(default)]
@@ -137,7 +139,7 @@ pub fn last_words(log: &str) -> String {
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"kind":"connect","loop":"closed","seconds":2.0,"requests":4000,
+    const LINE: &str = r#"{"kind":"connect","loop":"closed","seconds":2.0,"beginMicros":77,"requests":4000,
         "failures":0,"errors":{},"bytes":4194304,"rate":2000.0,"askedRate":null,
         "latencyMicros":{"p50":80,"p90":90,"p99":100.5,"p999":120,"max":200,"mean":81.0},
         "cpuMicros":30000,"serverCpuMicros":50000,"answeredBy":{"a:8080":4000}}"#;

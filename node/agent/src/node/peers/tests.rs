@@ -112,3 +112,27 @@ fn only_what_matters_for_routes_is_a_change() {
     assert!(list(&mut peers, &[]));
     assert_eq!(names(&peers), [] as [&str; 0]);
 }
+
+#[test]
+fn what_another_node_had_first_is_not_routed_to_a_second() {
+    let at = |second: i64, node: Node| {
+        let mut node = node;
+        let since = jiff::Timestamp::from_second(second).unwrap();
+        node.metadata.creation_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(since));
+        node
+    };
+    let mut peers = peers();
+    let me = at(2, node("me", &["10.244.0.0/24"], Some("172.30.0.2")));
+    let ghost = at(3, node("ghost", &["10.244.0.0/16"], Some("172.30.0.2")));
+    assert!(list(&mut peers, &[ghost, me.clone()]));
+    let (routed, conflicts) = peers.settled();
+    assert_eq!((routed.len(), conflicts.len()), (0, 2));
+    assert!(conflicts.iter().all(|conflict| conflict.second == "ghost"));
+    // A status that says the same of this node is no change, another range of its pods is one.
+    assert!(!peers.take(Event::Apply(me)));
+    let elsewhere = at(2, node("me", &["10.245.0.0/24"], Some("172.30.0.3")));
+    assert!(peers.take(Event::Apply(elsewhere)));
+    let (routed, conflicts) = peers.settled();
+    assert_eq!((routed.len(), conflicts.len()), (1, 0));
+}

@@ -157,3 +157,24 @@ fn what_the_server_has_is_compared_as_it_was_sent() {
     let next = status(&Health::default(), Some(&stored), 2);
     assert_eq!(patch(Some(&stored), &next, false), None);
 }
+
+#[test]
+fn addresses_are_replaced_as_a_whole() {
+    let first = status(&Health::default(), None, 1);
+    let moved = Fixed {
+        ips: vec!["172.30.0.9".parse().unwrap(), "fd00::9".parse().unwrap()],
+        ..fixed()
+    };
+    let images = [image("a", 5, 1)];
+    let next = build(&moved, &Health::default(), &images, Some(&first), at(2));
+    let sent = patch(Some(&first), &next, false).unwrap();
+    assert_eq!(
+        sent,
+        json!({"status": {"addresses": [
+            {"type": "InternalIP", "address": "172.30.0.9"},
+            {"type": "InternalIP", "address": "fd00::9"},
+            {"type": "Hostname", "address": "node-1"},
+            {"$patch": "replace"},
+        ]}})
+    );
+}

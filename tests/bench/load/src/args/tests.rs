@@ -36,7 +36,13 @@ fn defaults_are_those_promised() {
     assert_eq!(run.targets[1], "10.0.0.2:81".parse().unwrap());
     assert_eq!((run.connections.get(), run.threads.get()), (16, 1));
     assert_eq!((run.rate, run.warmup), (None, 0.5));
-    assert_eq!(run.check(), Ok(()));
+    assert_eq!((run.check(), run.answer), (Ok(()), Answer::Address));
+    let line =
+        "run --kind dns --targets 10.96.0.10:53 --seconds 3 --name web.vetch. --answer nxdomain";
+    let Command::Run(run) = parse(line).unwrap() else {
+        panic!("run is another command");
+    };
+    assert_eq!((run.check(), run.answer), (Ok(()), Answer::Nxdomain));
 }
 
 #[test]
@@ -67,6 +73,12 @@ fn what_cannot_be_measured_is_refused() {
         ("--kind udp --seconds 1 --rate 0", Misuse::Rate(0.0)),
         ("--kind udp --seconds 1 --rate 1e12", Misuse::Rate(1e12)),
         ("--kind stream --seconds 1 --rate 5", Misuse::StreamRate),
+        ("--kind dns --seconds 1", Misuse::Name),
+        ("--kind udp --seconds 1 --name a.example", Misuse::Name),
+        (
+            "--kind dns --seconds 1 --name a..example",
+            Misuse::BadName("a..example".into()),
+        ),
         (
             "--kind udp --seconds 1 --threads 3 --connections 2",
             Misuse::Threads {

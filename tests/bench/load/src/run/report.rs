@@ -17,7 +17,9 @@ pub struct Report {
     pace: &'static str,
     /// The time that was measured, without the warm-up.
     seconds: f64,
-    /// Answered: round trips for udp, whole streams for stream.
+    /// CLOCK_MONOTONIC, when that began.
+    begin_micros: u64,
+    /// Answered: round trips for udp and dns, whole streams for stream.
     requests: u64,
     failures: u64,
     /// How often each, at most 10 texts.
@@ -32,7 +34,7 @@ pub struct Report {
     /// The client's own.
     cpu_micros: u64,
     server_cpu_micros: Option<u64>,
-    /// By X-Server; empty for udp, where answers do not say it. Of stream also those unfinished.
+    /// By X-Server; empty for udp and dns, where answers do not say it. Of stream also those unfinished.
     answered_by: BTreeMap<String, u64>,
 }
 
@@ -50,7 +52,7 @@ impl Report {
     pub fn new(options: &Run, tally: &Tally, cpu: u64, server_cpu: Option<u64>) -> Report {
         let counted = match options.kind {
             Kind::Stream => tally.bytes,
-            Kind::Connect | Kind::Keepalive | Kind::Udp => tally.requests,
+            Kind::Connect | Kind::Keepalive | Kind::Udp | Kind::Dns => tally.requests,
         };
         Report {
             kind: options.kind.name(),
@@ -59,6 +61,7 @@ impl Report {
                 None => "closed",
             },
             seconds: options.seconds,
+            begin_micros: tally.begin() / 1000,
             requests: tally.requests,
             failures: tally.failures,
             errors: tally.errors.clone(),
@@ -96,6 +99,7 @@ mod tests {
 
     use super::super::tally::Window;
     use super::*;
+    use crate::args::Answer;
 
     fn options(kind: Kind, rate: Option<f64>) -> Run {
         Run {
@@ -107,6 +111,8 @@ mod tests {
             seconds: 2.0,
             warmup: 0.0,
             usage: Vec::new(),
+            name: None,
+            answer: Answer::Address,
         }
     }
 
@@ -144,7 +150,7 @@ mod tests {
             assert!((found / expected - 1.0).abs() < 0.002, "{name}: {found}");
         }
         let expected = json!({
-            "kind": "connect", "loop": "open", "seconds": 2.0, "requests": 1000, "failures": 1,
+            "kind": "connect", "loop": "open", "seconds": 2.0, "beginMicros": 0, "requests": 1000, "failures": 1,
             "errors": {"connect: Connection refused": 1}, "bytes": 64000, "rate": 500.0,
             "askedRate": 600.0, "latencyMicros": null, "cpuMicros": 70, "serverCpuMicros": 80,
             "answeredBy": {"pod-1:8080": 1000},

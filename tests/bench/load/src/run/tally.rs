@@ -133,6 +133,11 @@ impl Tally {
         }
     }
 
+    /// When the time that counts begins.
+    pub fn begin(&self) -> Nanos {
+        self.window.begin
+    }
+
     pub fn has_any(&self) -> bool {
         self.requests > 0 || self.bytes > 0
     }

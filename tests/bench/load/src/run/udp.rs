@@ -1,5 +1,5 @@
-//! Datagrams there and back. Each socket has a window of them in flight; what does not come back is
-//! lost, and nothing is sent again.
+//! Datagrams there and back: words that are echoed, or questions to a name server. Each socket has a
+//! window of them in flight; what does not come back is lost, and nothing is sent again.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -11,13 +11,25 @@ use super::worker::{Core, Driver};
 use crate::clock::{self, MILLISECOND, Nanos};
 use crate::net::{self, EventFlags};
 
+mod question;
+
+pub use question::{Question, Said};
+
 /// Datagrams in flight a socket. With the default 16 sockets they fit the smallest receive buffer
 /// that kernels give, so that what is lost is lost on the way.
 const WINDOW: usize = 8;
 /// Then it is lost.
 const TIMEOUT: Nanos = 250 * MILLISECOND;
-/// Bytes a datagram.
+/// Bytes a datagram that is echoed.
 const SIZE: usize = 64;
+/// The longest that is taken: what DNS has without extensions.
+const LONGEST: usize = 512;
+
+/// What is sent.
+pub enum Words {
+    Echo,
+    Question(Question),
+}
 
 struct Flow {
     socket: OwnedFd,
@@ -36,12 +48,13 @@ struct Place {
 
 /// A unit is a place; those of a flow are neighbours.
 pub struct Flows {
+    words: Words,
     flows: Vec<Flow>,
     places: Vec<Place>,
 }
 
 impl Flows {
-    pub fn open(targets: &[SocketAddr], core: &Core) -> Result<Flows> {
+    pub fn open(targets: &[SocketAddr], words: Words, core: &Core) -> Result<Flows> {
         let mut flows = Vec::new();
         for (token, target) in targets.iter().enumerate() {
             let socket = net::dial_datagrams(*target)
@@ -55,6 +68,7 @@ impl Flows {
             });
         }
         Ok(Flows {
+            words,
             places: vec![Place::default(); flows.len() * WINDOW],
             flows,
         })
@@ -62,20 +76,35 @@ impl Flows {
 
     fn take_answer(&mut self, core: &mut Core, flow: usize, datagram: &[u8]) {
         let now = clock::now();
-        let Some((unit, number)) = read(datagram) else {
-            return;
+        let (unit, number, said) = match &self.words {
+            Words::Echo => match read(datagram) {
+                Some((unit, number)) => (unit, number, Said::Expected),
+                None => return,
+            },
+            Words::Question(question) => match question.read(datagram) {
+                Some((id, said)) => {
+                    let (place, number) = of_id(id);
+                    (flow * WINDOW + place, number, said)
+                }
+                None => return,
+            },
         };
         if unit / WINDOW != flow {
             return;
         }
+        let mask = self.words.numbers();
         let Some(place) = self.places.get_mut(unit) else {
             return;
         };
-        if !place.in_flight || place.number != number {
+        if !place.in_flight || place.number & mask != number {
             return;
         }
         place.in_flight = false;
         self.flows[flow].in_flight -= 1;
+        if let Said::Other(text) = said {
+            core.fail(unit, || text);
+            return;
+        }
         core.tally.bytes(datagram.len() as u64, now);
         core.tally.success(place.due, now, None);
         if let Some(due) = core.next(unit, now) {
@@ -108,7 +137,14 @@ impl Driver for Flows {
         place.sent = now;
         place.in_flight = true;
         flow.in_flight += 1;
-        if let Err(error) = net::send(&flow.socket, &write(unit, place.number)) {
+        let sent = match &mut self.words {
+            Words::Echo => net::send(&flow.socket, &write(unit, place.number)),
+            Words::Question(question) => {
+                let id = id(unit % WINDOW, place.number);
+                net::send(&flow.socket, question.with_id(id))
+            }
+        };
+        if let Err(error) = sent {
             self.refuse(core, index, "send", error);
         }
     }
@@ -117,7 +153,7 @@ impl Driver for Flows {
         // Not one call more than there can be answers.
         let in_flight = self.flows[token].in_flight.max(1);
         for _ in 0..in_flight {
-            let mut datagram = [0; SIZE];
+            let mut datagram = [0; LONGEST];
             match net::receive(&self.flows[token].socket, &mut datagram) {
                 Ok(count) => self.take_answer(core, token, &datagram[..count]),
                 Err(Errno::AGAIN) => return,
@@ -151,6 +187,30 @@ impl Driver for Flows {
     }
 }
 
+impl Words {
+    /// The bits of a datagram's number that come back with it.
+    fn numbers(&self) -> u32 {
+        match self {
+            Words::Echo => u32::MAX,
+            Words::Question(_) => NUMBERS,
+        }
+    }
+}
+
+/// A DNS message has 16 bits of its own: three for the place in its socket's window, the rest for a
+/// number. One of a window ago has it again no sooner than the server has forgotten it.
+const NUMBERS: u32 = (1 << 13) - 1;
+const _: () = assert!(WINDOW << 13 == 1 << 16);
+
+fn id(place: usize, number: u32) -> u16 {
+    // Both fit: see above.
+    ((place << 13) as u32 | number & NUMBERS) as u16
+}
+
+fn of_id(id: u16) -> (usize, u32) {
+    (usize::from(id >> 13), u32::from(id) & NUMBERS)
+}
+
 fn write(unit: usize, number: u32) -> [u8; SIZE] {
     let mut datagram = [0; SIZE];
     datagram[..8].copy_from_slice(&(unit as u64).to_le_bytes());
@@ -169,6 +229,14 @@ fn read(datagram: &[u8]) -> Option<(usize, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_is_a_place_and_a_number() {
+        for (place, number) in [(0, 0), (7, 0), (0, 8191), (7, 8191), (5, 77)] {
+            assert_eq!(of_id(id(place, number)), (place, number));
+        }
+        assert_eq!(of_id(id(3, u32::MAX)), (3, NUMBERS));
+    }
 
     #[test]
     fn a_datagram_says_which_it_is() {
