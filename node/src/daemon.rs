@@ -4,10 +4,12 @@ mod client;
 mod dns;
 mod oom;
 mod parts;
+mod sockets;
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
@@ -16,6 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 use tracing::info;
 use vetch_join::Managed;
 
+use self::sockets::Sockets;
 use crate::cli::{CniArgs, CriArgs, DaemonArgs, Places};
 use crate::{cgroup, check, filesystems, logging, mount_namespace};
 
@@ -32,7 +35,9 @@ pub fn main(mut args: DaemonArgs) -> Result<()> {
         *given = absolute.with_context(|| format!("the path {}", given.display()))?;
     }
     check::node_ips(&args.node_ip)?;
-    let kubelet = listen(args.kubelet_port)?;
+    let sockets = Sockets::of_systemd();
+    sockets.forget_others(&served(&args));
+    let kubelet = listen(&sockets, args.kubelet_port)?;
     block_on(async {
         let config =
             kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
@@ -46,6 +51,7 @@ pub fn main(mut args: DaemonArgs) -> Result<()> {
             config,
             certificate,
             kubelet,
+            sockets: Arc::new(sockets),
             can_lower_oom_score: ready.can_lower_oom_score,
         })
         .await
@@ -228,14 +234,24 @@ pub fn lock(run_dir: &Path) -> Result<File> {
     }
 }
 
+/// Where the daemon has sockets that outlive it.
+fn served(args: &DaemonArgs) -> Vec<SocketAddr> {
+    let kubelet = [
+        (Ipv6Addr::UNSPECIFIED, args.kubelet_port).into(),
+        (Ipv4Addr::UNSPECIFIED, args.kubelet_port).into(),
+    ];
+    let dns = dns::addresses(&args.dns, &args.node_ip);
+    dns.into_iter().chain(kubelet).collect()
+}
+
 /// On all addresses of both families: pods' probes come from here, the API server from there.
-fn listen(port: u16) -> Result<TcpListener> {
-    let bound = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)) {
+fn listen(sockets: &Sockets, port: u16) -> Result<TcpListener> {
+    let bound = match sockets.tcp((Ipv6Addr::UNSPECIFIED, port).into()) {
         // No IPv6 in this kernel.
         Err(error)
             if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) =>
         {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+            sockets.tcp((Ipv4Addr::UNSPECIFIED, port).into())
         }
         bound => bound,
     };
@@ -258,9 +274,10 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_said() {
-        let first = listen(0).unwrap();
+        let sockets = Sockets::of_systemd();
+        let first = listen(&sockets, 0).unwrap();
         let port = first.local_addr().unwrap().port();
-        let error = listen(port).unwrap_err().to_string();
+        let error = listen(&sockets, port).unwrap_err().to_string();
         assert!(error.contains("--kubelet-port"), "{error}");
     }
 

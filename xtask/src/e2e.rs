@@ -280,7 +280,9 @@ fn filter(scenarios: &[String]) -> String {
         .join(" | ");
     // `lifecycle` and `direct` take clusters of namespaces up and down, `bench` lays rules into them, and `cri`
     // connects to a socket of this machine.
-    let all = "package(vetch-tests) & not (binary(lifecycle) | binary(direct) | binary(bench) | binary(cri)) & kind(test)";
+    // One asks this machine for an answer, which is no neighbour of virtual ones.
+    let all = "package(vetch-tests) & not (binary(lifecycle) | binary(direct) | binary(bench) | binary(cri)) & kind(test) \
+               & not test(people_outside_see_a_pods_node)";
     if names.is_empty() {
         all.to_owned()
     } else {

@@ -11,14 +11,16 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use hickory_proto::{ProtoError, rr::Name};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::runtime::watcher::Event;
 use prometheus_client::registry::Registry;
+use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 mod answer;
@@ -39,7 +41,7 @@ mod testing;
 mod zone;
 
 pub use forward::RESOLV_CONF;
-pub use server::IsClient;
+pub use server::{Bind, IsClient, bind};
 
 use forward::{Forwarder, Routes};
 use key::Key;
@@ -62,6 +64,9 @@ pub struct DnsConfig {
     /// Asked about names of their domains.
     pub domain_upstreams: Vec<(String, Vec<SocketAddr>)>,
     pub resolv_conf: PathBuf,
+    /// How long questions wait in the sockets' queues until the cluster's names are known, from
+    /// the start on. Then they are answered by failures, and other names are looked up.
+    pub patience: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +80,8 @@ pub enum Error {
 pub struct Dns {
     config: Arc<DnsConfig>,
     records: Arc<RwLock<Records>>,
+    /// After each change of the records.
+    changed: Arc<Notify>,
     resolver: Resolver,
     metrics: Metrics,
 }
@@ -118,6 +125,7 @@ impl Dns {
         Ok(Self {
             config: Arc::new(config),
             records,
+            changed: Arc::default(),
             resolver,
             metrics,
         })
@@ -125,27 +133,36 @@ impl Dns {
 
     pub fn service(&self, event: &Event<Service>) {
         self.write().service(event);
+        self.changed.notify_one();
     }
 
     pub fn slice(&self, event: &Event<EndpointSlice>) {
         self.write().slice(event);
+        self.changed.notify_one();
     }
 
     pub fn register(&self, registry: &mut Registry) {
         self.metrics.register(registry);
     }
 
-    /// Serves until `shutdown`. Its sockets are in the network namespace of the
-    /// runtime's threads. `is_client` says which addresses are pods of this node.
+    /// Serves until `shutdown`. `bind` opens its sockets, in the network namespace of the
+    /// runtime's threads if it is [`bind`]. `is_client` says which addresses are pods of this node.
     pub async fn run(
         &self,
         client: kube::Client,
         is_client: IsClient,
+        bind: Bind,
         shutdown: CancellationToken,
     ) {
         let server = Server::new(self.resolver.clone(), &self.config.listen, is_client);
+        let ready = timeout(self.config.patience, self.complete())
+            .map(drop)
+            .boxed()
+            .shared();
         let listen = self.config.listen.iter();
-        let serving = join_all(listen.map(|address| server::serve(server.clone(), *address)));
+        let serving = join_all(listen.map(|address| {
+            server::serve(server.clone(), *address, Arc::clone(&bind), ready.clone())
+        }));
         let serving = async {
             serving.await;
             // Without any address there is nothing to do.
@@ -154,8 +171,14 @@ impl Dns {
         tokio::select! {
             () = shutdown.cancelled() => {}
             never = serving => match never {},
-            never = namespaces::follow(client, &self.records) => match never {},
+            never = namespaces::follow(client, &self.records, &self.changed) => match never {},
             never = self.follow_upstreams() => match never {},
+        }
+    }
+
+    async fn complete(&self) {
+        while !self.read().is_complete() {
+            self.changed.notified().await;
         }
     }
 
@@ -164,6 +187,10 @@ impl Dns {
             true => forward::follow(&self.config.resolv_conf, &self.resolver.forwarder).await,
             false => std::future::pending().await,
         }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Records> {
+        self.records.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Records> {

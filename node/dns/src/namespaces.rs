@@ -15,6 +15,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
+use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::records::Records;
@@ -23,7 +24,7 @@ const FORBIDDEN: u16 = 403;
 
 /// Tells the records, for ever. Where the API server does not tell this node (a
 /// stock one's node authorizer), every namespace may exist.
-pub async fn follow(client: Client, records: &RwLock<Records>) -> Infallible {
+pub async fn follow(client: Client, records: &RwLock<Records>, changed: &Notify) -> Infallible {
     let api: Api<Namespace> = Api::all(client);
     let events = watcher(api, watcher::Config::default()).default_backoff();
     let mut events = std::pin::pin!(events);
@@ -35,6 +36,7 @@ pub async fn follow(client: Client, records: &RwLock<Records>) -> Infallible {
             Some(Err(error)) => {
                 if is_forbidden(&error) {
                     write(records).namespaces(None);
+                    changed.notify_one();
                 }
                 if !std::mem::replace(&mut told, true) {
                     warn!(%error, "cannot watch namespaces; trying again");
@@ -56,6 +58,7 @@ pub async fn follow(client: Client, records: &RwLock<Records>) -> Infallible {
             Event::Apply(namespace) => write(records).namespace(&namespace.name_any(), true),
             Event::Delete(namespace) => write(records).namespace(&namespace.name_any(), false),
         }
+        changed.notify_one();
     }
 }
 

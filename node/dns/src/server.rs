@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
@@ -161,12 +161,21 @@ fn rotate(outcome: &mut Outcome) {
 }
 
 /// Serves at the address until dropped; one that is taken, or not there yet, is
-/// asked for again.
-pub async fn serve(server: Server, address: SocketAddr) -> Infallible {
+/// asked for again. Until `ready` questions wait in the sockets' queues.
+pub async fn serve(
+    server: Server,
+    address: SocketAddr,
+    bind: Bind,
+    ready: impl Future<Output = ()>,
+) -> Infallible {
+    let mut ready = Some(ready);
     let mut told = false;
     loop {
-        match bind(address).await {
+        match bind(address).and_then(adopt) {
             Ok((udp, tcp)) => {
+                if let Some(ready) = ready.take() {
+                    ready.await;
+                }
                 info!(%address, "cluster DNS is served");
                 tokio::select! {
                     never = udp::serve(server.clone(), udp) => match never {},
@@ -183,8 +192,21 @@ pub async fn serve(server: Server, address: SocketAddr) -> Infallible {
     }
 }
 
-async fn bind(address: SocketAddr) -> io::Result<(tokio::net::UdpSocket, tokio::net::TcpListener)> {
-    let udp = tokio::net::UdpSocket::bind(address).await?;
-    let tcp = tokio::net::TcpListener::bind(address).await?;
-    Ok((udp, tcp))
+/// Opens both sockets of an address.
+pub type Bind = Arc<dyn Fn(SocketAddr) -> io::Result<(UdpSocket, TcpListener)> + Send + Sync>;
+
+/// Those of this process alone.
+pub fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    Ok((UdpSocket::bind(address)?, TcpListener::bind(address)?))
+}
+
+fn adopt(
+    (udp, tcp): (UdpSocket, TcpListener),
+) -> io::Result<(tokio::net::UdpSocket, tokio::net::TcpListener)> {
+    udp.set_nonblocking(true)?;
+    tcp.set_nonblocking(true)?;
+    Ok((
+        tokio::net::UdpSocket::from_std(udp)?,
+        tokio::net::TcpListener::from_std(tcp)?,
+    ))
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -20,6 +21,7 @@ use vetch_proxy::{ProxyConfig, SNAT_PORTS, TableSizes};
 use vetch_runtime::{Runtime, RuntimeConfig};
 
 use super::client::Connection;
+use super::sockets::Sockets;
 use super::{dns, network_dir};
 use crate::cli::{CniArgs, CriArgs, DaemonArgs, Places, RuntimeArgs};
 
@@ -37,6 +39,7 @@ pub struct Setup {
     /// The node's own certificate, where it is for this daemon to renew.
     pub certificate: Option<Managed>,
     pub kubelet: TcpListener,
+    pub sockets: Arc<Sockets>,
     pub can_lower_oom_score: bool,
 }
 
@@ -49,6 +52,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         config,
         certificate,
         kubelet,
+        sockets,
         can_lower_oom_score,
     } = setup;
     // Installed already is as good: it is this one.
@@ -161,9 +165,10 @@ pub async fn run(setup: Setup) -> Result<()> {
     spawn_network(&mut parts, &network, &shutdown);
     if let Some(part) = dns {
         let (own, stop) = (client.clone(), shutdown.clone());
-        let clients = dns::clients(&network);
+        let (bind, network) = (dns::bind(sockets), network.clone());
         parts.spawn(async move {
-            part.dns.run(own, clients, stop).await;
+            let clients = dns::clients(&network).await;
+            part.dns.run(own, clients, bind, stop).await;
             Ok(())
         });
     }

@@ -55,6 +55,14 @@ async fn both() -> (UdpSocket, TcpListener) {
 }
 
 async fn start(upstreams: &[SocketAddr], domains: &[(&str, SocketAddr)]) -> Running {
+    start_with(upstreams, domains, Duration::ZERO).await
+}
+
+async fn start_with(
+    upstreams: &[SocketAddr],
+    domains: &[(&str, SocketAddr)],
+    patience: Duration,
+) -> Running {
     let (udp, tcp) = both().await;
     let address = tcp.local_addr().unwrap();
     drop((udp, tcp));
@@ -68,11 +76,16 @@ async fn start(upstreams: &[SocketAddr], domains: &[(&str, SocketAddr)]) -> Runn
             .map(|(domain, server)| ((*domain).to_owned(), vec![*server]))
             .collect(),
         resolv_conf: "/nonexistent".into(),
+        patience,
     })
     .unwrap();
     let stop = CancellationToken::new();
     let (running, stopped) = (dns.clone(), stop.clone());
-    tokio::spawn(async move { running.run(client(), Arc::new(|_| false), stopped).await });
+    tokio::spawn(async move {
+        running
+            .run(client(), Arc::new(|_| false), Arc::new(bind), stopped)
+            .await
+    });
     let running = Running {
         dns,
         address,
@@ -275,6 +288,26 @@ async fn is_long(question: Message, transport: Transport) -> Option<Message> {
 }
 
 const WEB: &str = "web.ns.svc.cluster.local.";
+
+/// As after a restart, where the sockets were there before.
+#[tokio::test]
+async fn questions_wait_until_names_are_known() {
+    let running = start_with(&[], &[], PATIENCE * 6).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let asked = question(WEB, RecordType::A);
+    // Each is sent before the names are told.
+    let told = async {
+        list(&services(), |event| running.dns.service(event));
+        list(&slices(), |event| running.dns.slice(event));
+    };
+    let (udp, tcp, ()) = tokio::join!(
+        running.ask(WEB, RecordType::A),
+        by_tcp(&mut stream, &asked),
+        told
+    );
+    assert_eq!(data(&udp), ["10.96.0.2"]);
+    assert_eq!(data(&tcp), ["10.96.0.2"]);
+}
 
 #[tokio::test]
 async fn names_of_the_cluster_are_answered_by_udp_and_tcp() {
