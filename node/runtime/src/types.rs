@@ -53,6 +53,12 @@ pub struct Resources {
     /// pids.max.
     pub pids_max: Option<i64>,
     pub oom_score_adj: Option<i32>,
+    /// cpuset.cpus and cpuset.mems, as the kernel lists them: `0-3,7`.
+    pub cpuset_cpus: Option<String>,
+    pub cpuset_mems: Option<String>,
+    /// Other files of its cgroup, with what is written into them after all of the above.
+    #[serde(default)]
+    pub unified: BTreeMap<String, String>,
 }
 
 /// Who made a sandbox, and ends it.
@@ -144,6 +150,24 @@ pub struct ImageMount {
     pub sub_path: Option<PathBuf>,
 }
 
+/// A device of the node's that a container may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Or a directory, for all in it. Symlinks are followed when the container is made.
+    pub host_path: PathBuf,
+    pub container_path: PathBuf,
+    pub access: DeviceAccess,
+}
+
+/// What a container may do with a device: cgroups' `rwm`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceAccess {
+    pub read: bool,
+    pub write: bool,
+    /// Every container may make nodes of every device; it opens only what it may read or write.
+    pub make: bool,
+}
+
 impl SandboxSpec {
     /// Once it is chosen.
     pub fn id_map(&self) -> Option<IdMap> {
@@ -212,6 +236,9 @@ pub struct ContainerSpec {
     /// In order; added after the image's own environment, same name replaces.
     pub env: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
+    /// Beside those of every container.
+    #[serde(default)]
+    pub devices: Vec<Device>,
     pub run_as_user: Option<u32>,
     /// By the container's /etc/passwd, instead of the image's; a number is the first choice.
     #[serde(default)]
@@ -224,6 +251,9 @@ pub struct ContainerSpec {
     /// Names without CAP_ prefix, as Kubernetes writes them; `ALL` is known.
     pub capabilities_add: Vec<String>,
     pub capabilities_drop: Vec<String>,
+    /// Beside those that are added: also a user that is not root keeps them when it runs a program.
+    #[serde(default)]
+    pub capabilities_ambient: Vec<String>,
     pub privileged: bool,
     pub no_new_privs: bool,
     pub readonly_rootfs: bool,
@@ -399,6 +429,7 @@ pub(crate) mod tests_support {
             working_dir: None,
             env: vec![],
             mounts: vec![],
+            devices: vec![],
             run_as_user: None,
             run_as_user_name: None,
             run_as_group: None,
@@ -406,6 +437,7 @@ pub(crate) mod tests_support {
             only_given_groups: false,
             capabilities_add: vec![],
             capabilities_drop: vec![],
+            capabilities_ambient: vec![],
             privileged: false,
             no_new_privs: false,
             readonly_rootfs: false,

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use k8s_cri::v1::image_service_client::ImageServiceClient;
-use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
-use k8s_cri::v1::*;
 use tonic::transport::{Channel, Endpoint};
+use vetch_cri_proto::v1::image_service_client::ImageServiceClient;
+use vetch_cri_proto::v1::runtime_service_client::RuntimeServiceClient;
+use vetch_cri_proto::v1::*;
 use vetch_tests::Node;
 
 use crate::{IMAGE, MINUTE};

@@ -102,7 +102,11 @@ impl Runtime {
             match record::read::<ContainerRecord>(&path.join(CONTAINER_FILE))? {
                 Some(record) => {
                     // One of a daemon that could not: it is only kept from more now.
-                    if let Err(error) = self.restrict_devices(&record.cgroup, &record.spec) {
+                    let spec = &record.spec;
+                    let kept = nodes::find(&spec.devices).and_then(|own| {
+                        self.restrict_devices(&record.cgroup, spec.privileged, &own)
+                    });
+                    if let Err(error) = kept {
                         tracing::warn!(container = %id, "{}", Chain(&error));
                     }
                     if let Some(sandbox) = self.sandboxes().get_mut(sandbox) {
