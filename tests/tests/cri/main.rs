@@ -1,6 +1,7 @@
 //! The CRI socket of a node, call by call, as a kubelet or crictl uses it.
 
 mod client;
+mod fields;
 
 use std::fs;
 use std::net::IpAddr;

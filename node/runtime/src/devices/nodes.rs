@@ -140,7 +140,7 @@ mod tests {
         // A directory stands for all in it, but for links.
         for (path, words) in [
             (dir.path(), "is no device"),
-            (&dir.path().join("nothing"), "device "),
+            (dir.path().join("nothing").as_path(), "device "),
             (Path::new("/etc/hostname"), "is no device"),
         ] {
             let refused = find(&[device(path)]).unwrap_err().to_string();

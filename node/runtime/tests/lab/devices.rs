@@ -117,6 +117,91 @@ fn devices_that_every_container_has_work() {
     });
 }
 
+fn own_device(host_path: &str, container_path: &str, access: &str) -> Device {
+    Device {
+        host_path: host_path.into(),
+        container_path: container_path.into(),
+        access: DeviceAccess {
+            read: access.contains('r'),
+            write: access.contains('w'),
+            make: access.contains('m'),
+        },
+    }
+}
+
+/// What one may do with a device of the machine's that no container has by itself.
+const LOOP_CONTROL: &str = "/dev/loop-control";
+
+#[test]
+fn devices_that_a_container_asks_for() {
+    with_sandbox(async |_, runtime, pod| {
+        let with = |script: &str, access: &str| ContainerSpec {
+            devices: vec![own_device(LOOP_CONTROL, "/dev/own/control", access)],
+            ..shell(script)
+        };
+        let whole = "ls -l /dev/own/control | grep -c '10, 237'; \
+                     : <>/dev/own/control && : </dev/own/control && echo opened";
+        let (code, said) = outcome(runtime, pod, with(whole, "rw")).await;
+        assert_eq!((code, said.as_str()), (0, "1\nopened"));
+        // Less of it, through whatever node; and no other device.
+        for (script, access) in [
+            (": <>/dev/own/control", "r"),
+            (": >>/dev/own/control", "rm"),
+            (": </dev/own/control", "w"),
+            ("mknod /tmp/own c 10 237 && : <>/tmp/own", "r"),
+            (read_disk("/tmp/disk").as_str(), "rwm"),
+        ] {
+            let (code, said) = outcome(runtime, pod, with(script, access)).await;
+            assert_ne!(code, 0, "{script}: {said}");
+            assert!(said.contains(REFUSED), "{script}: {said}");
+        }
+        let reads = ": </dev/own/control && mknod /tmp/own c 10 237 && : </tmp/own && head -c 4 /dev/zero | wc -c";
+        let (code, said) = outcome(runtime, pod, with(reads, "r")).await;
+        assert_eq!((code, said.as_str()), (0, "4"));
+
+        // All in a directory, wherever a container wants it.
+        let directory = ContainerSpec {
+            devices: vec![own_device("/dev/net", "/dev/nets", "rw")],
+            ..shell("ls /dev/nets")
+        };
+        let tun = fs::exists("/dev/net/tun").unwrap();
+        let made = runtime.create_container(&pod.id, directory).await;
+        assert_eq!(made.is_ok(), tun, "{made:?}");
+        let missing = ContainerSpec {
+            devices: vec![own_device("/dev/no-such-device", "/dev/own", "rw")],
+            ..shell("true")
+        };
+        let refused = runtime
+            .create_container(&pod.id, missing)
+            .await
+            .unwrap_err();
+        assert!(
+            refused.to_string().contains("/dev/no-such-device"),
+            "{refused}"
+        );
+    });
+}
+
+#[test]
+fn a_device_in_a_user_namespace_is_the_nodes() {
+    let lab = Lab::enter();
+    lab.block_on(async {
+        let runtime = lab.runtime().await;
+        let spec = SandboxSpec {
+            user_namespace: Some(UserNamespace::Own),
+            ..sandbox(&lab.logs, "pod")
+        };
+        let pod = runtime.create_sandbox(spec).await.unwrap();
+        let spec = ContainerSpec {
+            devices: vec![own_device("/dev/zero", "/dev/own", "r")],
+            ..shell("head -c 3 /dev/own | wc -c")
+        };
+        assert_eq!(outcome(&runtime, &pod, spec).await, (0, "3".into()));
+        runtime.remove_sandbox(&pod.id).await.unwrap();
+        lab.assert_nothing_left();
+    });
+}
+
 /// Of this very cgroup.
 fn programs(cgroup: &Path) -> usize {
     let attached = CgroupDevice::query(File::open(cgroup).unwrap()).unwrap();
@@ -146,6 +231,22 @@ fn the_program_is_the_cgroups_and_not_the_daemons() {
             ..sleeper()
         };
         let free = run(&runtime, &pod.id, free).await;
+        let more = ContainerSpec {
+            devices: vec![own_device(LOOP_CONTROL, "/dev/own", "r")],
+            log_path: "more/0.log".into(),
+            ..sleeper()
+        };
+        let more = run(&runtime, &pod.id, more).await;
+        let opens = async |runtime: &Runtime| {
+            let words = ["sh", "-c", ": </dev/own && ! : >>/dev/own"].map(str::to_owned);
+            let limit = Duration::from_secs(20);
+            runtime
+                .exec(&more, words.into(), limit)
+                .await
+                .unwrap()
+                .exit_code
+        };
+        assert_eq!(opens(&runtime).await, 0);
         let counts = || {
             [&plain.0, &free.0, &format!("shim-{}", pod.id), ""].map(|name| programs(&cgroup(name)))
         };
@@ -156,10 +257,13 @@ fn the_program_is_the_cgroups_and_not_the_daemons() {
         // The next daemon leaves what is there, and mends what is not.
         drop(lab.open().await);
         assert_eq!(counts(), [1, 0, 0, 0]);
-        drop(CgroupDevice::query(File::open(cgroup(&plain.0)).unwrap()).unwrap());
+        for id in [&plain, &more] {
+            drop(CgroupDevice::query(File::open(cgroup(&id.0)).unwrap()).unwrap());
+        }
         assert_eq!(counts(), [0, 0, 0, 0]);
         let runtime = lab.open().await;
         assert_eq!(counts(), [1, 0, 0, 0]);
+        assert_eq!(opens(&runtime).await, 0);
 
         runtime.remove_sandbox(&pod.id).await.unwrap();
         lab.assert_nothing_left();
@@ -186,6 +290,22 @@ fn where_the_kernel_takes_no_program_mounts_stand_for_it() {
             }
             let usual = shell("head -c 4 /dev/zero | wc -c; : </dev/null");
             assert_eq!(outcome(runtime, pod, usual).await, (0, "4".into()));
+            // One's own is had wholly or not at all.
+            let own = |access| ContainerSpec {
+                devices: vec![own_device(LOOP_CONTROL, "/dev/own", access)],
+                ..shell(": <>/dev/own && echo opened")
+            };
+            assert_eq!(outcome(runtime, pod, own("rw")).await, (0, "opened".into()));
+            let refused = runtime
+                .create_container(&pod.id, own("r"))
+                .await
+                .unwrap_err();
+            assert!(
+                refused
+                    .to_string()
+                    .contains("only be had to read and to write"),
+                "{refused}"
+            );
         });
     };
     // A thread of its own, which takes the filter with it.
