@@ -405,15 +405,19 @@ fn every_controller_is_handed_on_to_the_container() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_the_socket_chooses_processors() -> Result<()> {
+#[test]
+fn a_client_of_the_socket_chooses_processors() -> Result<()> {
     let cluster = Cluster::machines()?;
+    tokio::runtime::Runtime::new()?.block_on(chooses_processors(&cluster))
+}
+
+async fn chooses_processors(cluster: &Cluster) -> Result<()> {
     let node = &cluster.nodes[0];
     let dir = tempfile::tempdir()?;
     let socket = dir.path().join("cri.sock");
     node.borrow_socket(Path::new("/run/vetch/cri.sock"), &socket)?;
     let mut cri = client::at(&socket).await?;
-    let config = client::sandbox("cpuset", Path::new("/run/vetch-test-cpuset"));
+    let config = client::sandbox("cpuset", Path::new("/tmp/vetch-test-cpuset"));
     let pod = cri.run_sandbox(&config).await?;
     let mut app = client::container("app", "exec sleep 3600");
     let resources = app

@@ -238,7 +238,7 @@ fn the_program_is_the_cgroups_and_not_the_daemons() {
         };
         let more = run(&runtime, &pod.id, more).await;
         let opens = async |runtime: &Runtime| {
-            let words = ["sh", "-c", ": </dev/own && ! : >>/dev/own"].map(str::to_owned);
+            let words = ["sh", "-c", ": </dev/own && ! (: >>/dev/own)"].map(str::to_owned);
             let limit = Duration::from_secs(20);
             runtime
                 .exec(&more, words.into(), limit)
