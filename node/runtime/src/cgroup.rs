@@ -40,6 +40,10 @@ impl CgroupTree {
         let path = root.join("cgroup.controllers");
         let offered = fs::read_to_string(&path).map_err(Error::io("reading", path))?;
         let (mut enabled, mut missing) = choose(&offered);
+        // What is only useful must not cost the rest.
+        if enable(root, &enabled).is_err() {
+            enabled.retain(|name| WANTED.contains(name));
+        }
         if !enabled.is_empty()
             && let Err(error) = enable(root, &enabled)
         {
