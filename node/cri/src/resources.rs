@@ -120,6 +120,10 @@ pub fn with_overhead(
     own: Option<&LinuxContainerResources>,
     overhead: Option<&LinuxContainerResources>,
 ) -> Result<Resources, Status> {
+    // Its containers say themselves whether they swap.
+    let says_swap = own.is_some_and(|own| {
+        own.memory_swap_limit_in_bytes != 0 || own.unified.contains_key("memory.swap.max")
+    });
     let own = wanted(own)?;
     let more = wanted(overhead)?;
     let longer = |(quota, period): (i64, u64)| match more.cpu_max {
@@ -133,6 +137,7 @@ pub fn with_overhead(
     Ok(Resources {
         cpu_max: own.cpu_max.map(longer),
         memory_max: own.memory_max.map(larger),
+        swap_max: own.swap_max.filter(|_| says_swap),
         ..own
     })
 }
@@ -390,6 +395,12 @@ mod tests {
         assert_eq!(sum(of(0, 0), of(10, 5)), (None, None));
         assert_eq!(sum(of(-1, -1), of(10, 5)), (Some(-1), Some(-1)));
         let alone = with_overhead(Some(&of(100, 50)), None).unwrap();
-        assert_eq!(alone.memory_max, Some(100));
+        assert_eq!((alone.memory_max, alone.swap_max), (Some(100), None));
+        let swaps = LinuxContainerResources {
+            memory_swap_limit_in_bytes: 150,
+            ..of(100, 0)
+        };
+        let swaps = with_overhead(Some(&swaps), None).unwrap();
+        assert_eq!(swaps.swap_max, Some(50));
     }
 }
