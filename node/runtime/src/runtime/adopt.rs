@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use vetch_shim::protocol::{CONTAINER_DIR, DEAD_FILE, LOCK_FILE, STATE_FILE, State};
 
 use super::{Container, Runtime, SANDBOX_DIR, WRITABLE_DIR};
+use crate::devices::nodes;
 use crate::error::Chain;
 use crate::record::{self, CONTAINER_FILE, ContainerRecord, SANDBOX_FILE, SandboxRecord};
 use crate::types::*;
