@@ -108,7 +108,8 @@ impl DeviceNode {
     pub fn differs_from(&self, path: &Path) -> Option<&'static str> {
         let metadata = fs::metadata(path).ok()?;
         let (kind, number) = (metadata.file_type(), metadata.rdev());
-        let is = |wanted: Option<i64>, own: u32| wanted.is_none_or(|wanted| wanted == own.into());
+        let is =
+            |wanted: Option<i64>, own: u32| wanted.is_none_or(|wanted| wanted == i64::from(own));
         let owner = |wanted: Option<u32>, own: u32| wanted.is_none_or(|wanted| wanted == own);
         let right_kind = match self.kind.as_str() {
             "" => true,
