@@ -182,7 +182,8 @@ async fn a_sandbox_has_its_rates_and_resources() -> Result<()> {
     let queue = node.run("tc", &["qdisc", "show", "dev", link, "root"])?;
     ensure!(queue.contains("tbf") && queue.contains("10Mbit"), "{queue}");
     let info: serde_json::Value = serde_json::from_str(&status.info["info"])?;
-    let netns = format!("--net={}", info["netns"].as_str().context("no netns")?);
+    // Its supervisor is in its network; the bind mount beside may be in another mount namespace.
+    let netns = format!("--net=/proc/{}/ns/net", info["pid"]);
     let inside = [&netns[..], "tc", "qdisc", "show", "dev", "eth0", "root"];
     let queue = node.run("nsenter", &inside)?;
     ensure!(queue.contains("tbf") && queue.contains("20Mbit"), "{queue}");

@@ -42,15 +42,17 @@ fn ambient_capabilities_stay_with_a_user() {
         let keeps = of(&|spec| {
             spec.run_as_user = Some(1000);
             spec.capabilities_ambient = ambient(&["NET_BIND_SERVICE"]);
-        });
-        assert_eq!(keeps.await, [BIND, BIND, BIND, bounding, BIND]);
+        })
+        .await;
+        assert_eq!(keeps, [BIND, BIND, BIND, bounding, BIND]);
         let alone = of(&|spec| {
             spec.run_as_user = Some(1000);
             spec.no_new_privs = true;
             spec.capabilities_drop = ambient(&["ALL"]);
             spec.capabilities_ambient = ambient(&["NET_ADMIN"]);
-        });
-        assert_eq!(alone.await, [ADMIN; 5]);
+        })
+        .await;
+        assert_eq!(alone, [ADMIN; 5]);
         let root = of(&|spec| spec.capabilities_ambient = ambient(&["NET_ADMIN"])).await;
         let all = bounding | ADMIN;
         assert_eq!(root, [ADMIN, all, all, all, ADMIN]);
@@ -60,8 +62,9 @@ fn ambient_capabilities_stay_with_a_user() {
             spec.run_as_user = Some(1000);
             spec.seccomp = Seccomp::RuntimeDefault;
             spec.capabilities_ambient = ambient(&["NET_BIND_SERVICE"]);
-        });
-        assert_eq!(filtered.await, [BIND, BIND, BIND, bounding, BIND]);
+        })
+        .await;
+        assert_eq!(filtered, [BIND, BIND, BIND, bounding, BIND]);
 
         let spec = ContainerSpec {
             run_as_user: Some(1000),
