@@ -177,6 +177,33 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Makes a socket of the node's, a machine, one of this machine's at `local`.
+    pub fn borrow_socket(&self, of_node: &Path, local: &Path) -> Result<()> {
+        let Place::Machine { ssh } = &self.place else {
+            bail!("the sockets of {} are this machine's", self.name);
+        };
+        // A connection that is there is told to forward, too; one that is not is made.
+        self.run("true", &[])?;
+        let forward = format!("{}:{}", local.display(), of_node.display());
+        let output = Command::new("ssh")
+            .arg("-F")
+            .arg(ssh)
+            .args(["-O", "forward", "-L", &forward, &self.name])
+            .stdin(Stdio::null())
+            .output()
+            .context("run ssh")?;
+        ensure!(
+            output.status.success(),
+            "forward {} of {}: {}",
+            of_node.display(),
+            self.name,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+}
+
 /// The directory called `name` somewhere below `root`.
 fn find_dir(root: &Path, name: &str) -> Option<PathBuf> {
     let mut pending = vec![root.to_path_buf()];

@@ -7,13 +7,20 @@ mod disks;
 #[path = "machine/memory.rs"]
 mod memory;
 
+#[path = "cri/client.rs"]
+#[allow(dead_code, reason = "the socket's own scenarios use the rest")]
+mod client;
+
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
+use vetch_cri_proto::v1::{LinuxContainerResources, UpdateContainerResourcesRequest};
 use vetch_tests::{Cluster, Namespace, Node, eventually};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const IMAGE: &str = "vetch.local/echo:v1";
 
 /// A pod of one busybox container.
 fn pod(name: &str, script: &str) -> Value {
@@ -427,6 +434,64 @@ fn who_asks_while_the_daemon_is_away_is_answered() -> Result<()> {
     // The question's number, an answer with authority, no error.
     ensure!(answered.trim() == "ab cd 85 80", "{answered}");
     cluster.wait_node(&node.name, "Ready", 2 * MINUTE)
+}
+
+#[test]
+fn a_client_of_the_socket_chooses_processors() -> Result<()> {
+    let cluster = Cluster::machines()?;
+    tokio::runtime::Runtime::new()?.block_on(chooses_processors(&cluster))
+}
+
+async fn chooses_processors(cluster: &Cluster) -> Result<()> {
+    let node = &cluster.nodes[0];
+    let dir = tempfile::tempdir()?;
+    let socket = dir.path().join("cri.sock");
+    node.borrow_socket(Path::new("/run/vetch/cri.sock"), &socket)?;
+    let mut cri = client::at(&socket).await?;
+    let config = client::sandbox("cpuset", Path::new("/tmp/vetch-test-cpuset"));
+    let pod = cri.run_sandbox(&config).await?;
+    let mut app = client::container("app", "exec sleep 3600");
+    let resources = app
+        .linux
+        .as_mut()
+        .and_then(|linux| linux.resources.as_mut());
+    let resources = resources.context("resources")?;
+    resources.cpuset_cpus = "1".into();
+    resources.cpuset_mems = "0".into();
+    resources.memory_limit_in_bytes = 64 << 20;
+    resources
+        .unified
+        .insert("memory.high".into(), (32 << 20).to_string());
+    let app = cri.run(&pod, &config, app).await?;
+    let script = "grep Cpus_allowed_list /proc/1/status; cd /sys/fs/cgroup; \
+                  cat cpuset.cpus.effective cpuset.mems memory.high";
+    let said = cri.says(&app, script).await?;
+    ensure!(
+        said == "Cpus_allowed_list:\t1\n1\n0\n33554432\n",
+        "{said:?}"
+    );
+    let update = |cpus: &str| UpdateContainerResourcesRequest {
+        container_id: app.clone(),
+        linux: Some(LinuxContainerResources {
+            cpuset_cpus: cpus.into(),
+            ..LinuxContainerResources::default()
+        }),
+        ..UpdateContainerResourcesRequest::default()
+    };
+    cri.runtime.update_container_resources(update("0")).await?;
+    let said = cri.says(&app, script).await?;
+    ensure!(
+        said == "Cpus_allowed_list:\t0\n0\n0\n33554432\n",
+        "{said:?}"
+    );
+    // One that the machine has not; what was stays.
+    let refused = cri.runtime.update_container_resources(update("many")).await;
+    let refused = refused.map(drop).unwrap_err();
+    ensure!(refused.message().contains("cpuset.cpus"), "{refused}");
+    let status = cri.status(&app).await?.resources;
+    let cpus = status.and_then(|all| all.linux).context("resources")?;
+    ensure!(cpus.cpuset_cpus == "0", "{cpus:?}");
+    cri.remove_sandbox(&pod).await
 }
 
 #[test]

@@ -24,7 +24,6 @@ mod addresses;
 mod admission;
 mod apparmor;
 mod backoff;
-mod bandwidth;
 mod claims;
 mod classes;
 mod cluster_dns;

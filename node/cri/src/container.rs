@@ -4,20 +4,24 @@ mod config;
 mod status;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use k8s_cri::v1::{
-    Container, ContainerStatusResponse, CreateContainerRequest, ExecSyncRequest, ExecSyncResponse,
-    ListContainersRequest, UpdateContainerResourcesRequest,
-};
 use tonic::Status;
+use vetch_cri_proto::v1::{
+    Container, ContainerFilter, ContainerStatusResponse, CreateContainerRequest, ExecSyncRequest,
+    ExecSyncResponse, UpdateContainerResourcesRequest,
+};
 use vetch_runtime::{
     ContainerId, ContainerSpec, ContainerStatus, NO_LIMIT, SandboxId, SandboxStatus,
 };
 
 use crate::sandbox::absent;
-use crate::{Cri, error, filter, id, resources};
+use crate::{Cri, cdi, error, filter, id, resources};
 
+#[cfg(test)]
+pub use config::tests;
+pub use config::{access, report_signal};
 pub use status::{labels, metadata, whole as status};
 
 /// What the runtime knows of one.
@@ -25,6 +29,8 @@ pub struct Known {
     pub sandbox: SandboxId,
     pub spec: ContainerSpec,
     pub status: ContainerStatus,
+    /// The kernel's number.
+    pub stop_signal: i32,
 }
 
 impl Cri {
@@ -48,7 +54,13 @@ impl Cri {
             let id = self.image_id(name).await?;
             images.mounted.insert(name.to_owned(), id);
         }
+        if let Some(of_sandbox) = &request.sandbox_config {
+            config::check_sandbox(&config, of_sandbox)?;
+        }
         let mut spec = config::spec(&config, &images, &sandbox.spec)?;
+        let devices = config.cdi_devices.iter().map(|device| device.name.as_str());
+        let devices: Vec<&str> = devices.collect();
+        cdi::add(&mut spec, &devices, &cdi::DIRS.map(Path::new))?;
         config::make_missing(&spec.mounts)?;
         let files = self
             .files
@@ -89,8 +101,8 @@ impl Cri {
         removed.map_err(error::status)
     }
 
-    pub async fn list_containers(&self, request: ListContainersRequest) -> Vec<Container> {
-        let wanted = request.filter.unwrap_or_default();
+    pub async fn list_containers(&self, filter: Option<ContainerFilter>) -> Vec<Container> {
+        let wanted = filter.unwrap_or_default();
         let chosen = self.containers().await.into_iter().filter(|known| {
             filter::is_id(&known.status.id.0, &wanted.id)
                 && filter::is_id(&known.sandbox.0, &wanted.pod_sandbox_id)
@@ -112,12 +124,7 @@ impl Cri {
         let known = self.find_container(wanted).await?;
         let sandbox = self.find_sandbox(&known.sandbox.0).await?;
         Ok(ContainerStatusResponse {
-            status: Some(status(
-                &known.spec,
-                &known.status,
-                &sandbox.spec,
-                &self.files,
-            )),
+            status: Some(status(&known, &sandbox.spec, &self.files)),
             info: if verbose {
                 status::info(&known.sandbox, &known.spec, &known.status)
             } else {
@@ -138,6 +145,9 @@ impl Cri {
         request: UpdateContainerResourcesRequest,
     ) -> Result<(), Status> {
         let known = self.find_container(&request.container_id).await?;
+        if request.windows.is_some() {
+            return Err(error::unsupported("windows is"));
+        }
         let wanted = resources::changed(&known.spec.resources, request.linux.as_ref())?;
         let id = &known.status.id;
         let annotations = request.annotations.into_iter().collect();
@@ -193,6 +203,7 @@ impl Cri {
             sandbox,
             spec,
             status,
+            stop_signal: self.runtime.stop_signal(id)?,
         })
     }
 

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use futures::Stream;
-use k8s_cri::v1::{ContainerEventResponse, ContainerEventType};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+use vetch_cri_proto::v1::{ContainerEventResponse, ContainerEventType};
 use vetch_runtime::{ContainerState, SandboxState, SandboxStatus};
 
 use crate::Cri;
@@ -134,7 +134,7 @@ fn differences(before: &Stages, now: &Stages) -> Vec<(String, ContainerEventType
 
 #[cfg(test)]
 mod tests {
-    use k8s_cri::v1::ContainerEventType::{
+    use vetch_cri_proto::v1::ContainerEventType::{
         ContainerCreatedEvent as Made, ContainerDeletedEvent as Gone,
         ContainerStartedEvent as Begun, ContainerStoppedEvent as Ended,
     };

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_cri::v1::DnsConfig;
+use vetch_cri_proto::v1::DnsConfig;
 use vetch_runtime::{Mount, MountSource, Propagation, SandboxId};
 
 const DIR: &str = "cri";

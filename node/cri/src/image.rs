@@ -2,18 +2,20 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use k8s_cri::v1::image_service_server::ImageService;
-use k8s_cri::v1::{
-    AuthConfig, FilesystemIdentifier, FilesystemUsage, Image, ImageFsInfoRequest,
-    ImageFsInfoResponse, ImageSpec, ImageStatusRequest, ImageStatusResponse, Int64Value,
-    ListImagesRequest, ListImagesResponse, PullImageRequest, PullImageResponse, RemoveImageRequest,
-    RemoveImageResponse, UInt64Value,
-};
 use serde_json::json;
 use tonic::{Request, Response, Status};
+use vetch_cri_proto::v1::image_service_server::ImageService;
+use vetch_cri_proto::v1::{
+    AuthConfig, FilesystemIdentifier, FilesystemUsage, Image, ImageFilter, ImageFsInfoRequest,
+    ImageFsInfoResponse, ImageSpec, ImageStatusRequest, ImageStatusResponse, Int64Value,
+    ListImagesRequest, ListImagesResponse, PullImageRequest, PullImageResponse, RemoveImageRequest,
+    RemoveImageResponse, StreamImagesRequest, StreamImagesResponse, UInt64Value,
+};
 use vetch_runtime::{DiskUsage, ImageError, ImageStatus, RegistryAuth};
 
 use crate::error::unsupported;
+use crate::parts::{Parts, parts};
+use crate::sandbox::check_handler;
 use crate::{Cri, error};
 
 #[tonic::async_trait]
@@ -22,22 +24,18 @@ impl ImageService for Cri {
         &self,
         request: Request<ListImagesRequest>,
     ) -> Result<Response<ListImagesResponse>, Status> {
-        let filter = request.into_inner().filter.and_then(|filter| filter.image);
-        let images = match filter
-            .map(|image| image.image)
-            .filter(|name| !name.is_empty())
-        {
-            Some(name) => self
-                .runtime
-                .images()
-                .status(&name)
-                .await
-                .into_iter()
-                .collect(),
-            None => self.runtime.images().list().await,
-        };
-        let images = images.iter().map(image).collect();
+        let images = self.images(request.into_inner().filter).await;
         Ok(Response::new(ListImagesResponse { images }))
+    }
+
+    type StreamImagesStream = Parts<StreamImagesResponse>;
+
+    async fn stream_images(
+        &self,
+        request: Request<StreamImagesRequest>,
+    ) -> Result<Response<Self::StreamImagesStream>, Status> {
+        let all = self.images(request.into_inner().filter).await;
+        Ok(parts(all, |images| StreamImagesResponse { images }))
     }
 
     /// One that is not there is no error.
@@ -64,7 +62,8 @@ impl ImageService for Cri {
     ) -> Result<Response<PullImageResponse>, Status> {
         let request = request.into_inner();
         let name = named(request.image)?;
-        let auth = request.auth.map(auth).transpose()?.flatten();
+        let auth = request.auth.filter(|auth| is_for(auth, &name));
+        let auth = auth.map(auth_of).transpose()?.flatten();
         let pulled = self.runtime.images().pull(&name, auth).await;
         Ok(Response::new(PullImageResponse {
             image_ref: pulled.map_err(error::image)?.id,
@@ -101,8 +100,26 @@ impl ImageService for Cri {
     }
 }
 
+impl Cri {
+    async fn images(&self, filter: Option<ImageFilter>) -> Vec<Image> {
+        let name = filter.and_then(|filter| filter.image);
+        let name = name
+            .map(|image| image.image)
+            .filter(|name| !name.is_empty());
+        let images = self.runtime.images();
+        let found = match name {
+            Some(name) => images.status(&name).await.into_iter().collect(),
+            None => images.list().await,
+        };
+        found.iter().map(image).collect()
+    }
+}
+
+/// All handlers have the same images.
 fn named(image: Option<ImageSpec>) -> Result<String, Status> {
-    let name = image.map(|image| image.image).unwrap_or_default();
+    let image = image.unwrap_or_default();
+    check_handler(&image.runtime_handler)?;
+    let name = image.image;
     if name.is_empty() {
         return Err(Status::invalid_argument("image.image is empty"));
     }
@@ -144,8 +161,35 @@ fn user(text: &str) -> (Option<i64>, String) {
     }
 }
 
+/// Who one is to one registry is nothing to another.
+fn is_for(auth: &AuthConfig, image: &str) -> bool {
+    if auth.server_address.is_empty() {
+        return true;
+    }
+    let address = auth.server_address.as_str();
+    let address = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let host = address.split('/').next().unwrap_or_default();
+    hub(host) == hub(registry(image))
+}
+
+/// Of an image's name, by the rule of distribution's references.
+fn registry(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => "docker.io",
+    }
+}
+
+/// Docker's has several names.
+fn hub(host: &str) -> &str {
+    match host {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        other => other,
+    }
+}
+
 /// None for one that says nothing.
-fn auth(given: AuthConfig) -> Result<Option<RegistryAuth>, Status> {
+fn auth_of(given: AuthConfig) -> Result<Option<RegistryAuth>, Status> {
     if !given.identity_token.is_empty() || !given.registry_token.is_empty() {
         return Err(unsupported("identity_token and registry_token are"));
     }
@@ -189,9 +233,30 @@ mod tests {
     }
 
     #[test]
+    fn who_one_is_to_a_registry() {
+        for (address, image, is) in [
+            ("", "r.example/a", true),
+            ("r.example", "r.example/a:1", true),
+            ("https://r.example:5000/v2/", "r.example:5000/a", true),
+            ("https://r.example:5000", "r.example/a", false),
+            ("other.example", "r.example/a", false),
+            ("https://index.docker.io/v1/", "busybox", true),
+            ("docker.io", "library/busybox:1", true),
+            ("r.example", "library/busybox", false),
+            ("localhost", "localhost/a", true),
+        ] {
+            let auth = AuthConfig {
+                server_address: address.into(),
+                ..AuthConfig::default()
+            };
+            assert_eq!(is_for(&auth, image), is, "{address} {image}");
+        }
+    }
+
+    #[test]
     fn ways_to_say_who_one_is() {
         let pair = |auth: AuthConfig| {
-            let made = super::auth(auth).map_err(|refused| refused.code())?;
+            let made = auth_of(auth).map_err(|refused| refused.code())?;
             Ok::<_, Code>(made.map(|auth| (auth.username, auth.password)))
         };
         let basic = |text: &str| AuthConfig {

@@ -12,9 +12,9 @@
 //! ```
 //!
 //! What a client asks for and this runtime has not is refused with `Unimplemented` and words that name
-//! the field; nothing is left out in silence, but for what CRI has had since the version of crate
-//! `k8s-cri`, which is not seen: `image_sub_path` of mounts (1.33). A message that contradicts itself is
-//! `InvalidArgument`.
+//! the field; nothing is left out in silence, but for what says nothing here: SELinux labels where the
+//! kernel has no SELinux, annotations of images, whom a sandbox's own process would be, which there is
+//! none of. A message that contradicts itself is `InvalidArgument`.
 //!
 //! Sandboxes made here are their client's ([`Owner::Cri`]): the node's own pod workers list them and
 //! leave them alone, while clients see the node's pods too.
@@ -23,6 +23,7 @@
 //!
 //! [`Owner::Cri`]: vetch_runtime::Owner
 
+mod cdi;
 mod container;
 mod error;
 mod events;
@@ -31,6 +32,7 @@ mod filter;
 mod id;
 mod image;
 mod metrics;
+mod parts;
 mod resources;
 mod runtime;
 mod sandbox;
@@ -44,12 +46,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_cri::v1::image_service_server::ImageServiceServer;
-use k8s_cri::v1::runtime_service_server::RuntimeServiceServer;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+use vetch_cri_proto::v1::image_service_server::ImageServiceServer;
+use vetch_cri_proto::v1::runtime_service_server::RuntimeServiceServer;
 use vetch_network::Network;
 use vetch_runtime::{Rates, Runtime};
 

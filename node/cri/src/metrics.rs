@@ -3,7 +3,7 @@
 
 mod rows;
 
-use k8s_cri::v1::{
+use vetch_cri_proto::v1::{
     ContainerMetrics, Metric, MetricDescriptor, MetricType, PodSandboxMetrics, UInt64Value,
 };
 use vetch_runtime::metrics::{CONTAINER, Kind, LINK, Row, Sample};

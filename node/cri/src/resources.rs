@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use k8s_cri::v1::{HugepageLimit, LinuxContainerResources};
 use tonic::Status;
+use vetch_cri_proto::v1::{HugepageLimit, LinuxContainerResources};
 use vetch_runtime::Resources;
 
 use crate::error::unsupported;
@@ -19,10 +19,15 @@ pub fn wanted(given: Option<&LinuxContainerResources>) -> Result<Resources, Stat
     let Some(given) = given else {
         return Ok(Resources::default());
     };
-    if !given.cpuset_cpus.is_empty() || !given.cpuset_mems.is_empty() {
-        return Err(unsupported("cpuset: cpuset_cpus and cpuset_mems are"));
-    }
-    let swap_max = unified(&given.unified)?;
+    let (own_swap, unified) = unified(&given.unified)?;
+    let swap_max = match own_swap {
+        Some(bytes) => Some(bytes),
+        None => swap(
+            given.memory_limit_in_bytes,
+            given.memory_swap_limit_in_bytes,
+        )?,
+    };
+    let list = |cpus: &String| Some(cpus.clone()).filter(|cpus| !cpus.is_empty());
     let period = u64::try_from(given.cpu_period).unwrap_or(0);
     let period = if period == 0 { DEFAULT_PERIOD } else { period };
     let oom_score_adj = i32::try_from(given.oom_score_adj)
@@ -37,14 +42,34 @@ pub fn wanted(given: Option<&LinuxContainerResources>) -> Result<Resources, Stat
         swap_max,
         hugetlb_max: huge_pages(&given.hugepage_limits)?,
         oom_score_adj: Some(oom_score_adj),
+        cpuset_cpus: list(&given.cpuset_cpus),
+        cpuset_mems: list(&given.cpuset_mems),
+        unified,
         ..Resources::default()
     })
 }
 
-/// Of cgroup v2's files those that a kubelet writes; a container is killed whole
-/// when it is out of memory, asked or not.
-fn unified(files: &HashMap<String, String>) -> Result<Option<i64>, Status> {
+/// CRI limits memory and swap together, cgroup v2 swap alone. As other runtimes do: who has a limit of
+/// memory and says nothing of swap has none.
+fn swap(memory: i64, both: i64) -> Result<Option<i64>, Status> {
+    match (memory, both) {
+        (1.., 0) => Ok(Some(0)),
+        (_, 0) => Ok(None),
+        (_, ..0) => Ok(Some(-1)),
+        (1.., both) if both >= memory => Ok(Some(both - memory)),
+        _ => Err(Status::invalid_argument(format!(
+            "memory_swap_limit_in_bytes of {both} counts memory too, whose limit is {memory}"
+        ))),
+    }
+}
+
+/// Files of cgroup v2: the limit of swap, and those that no other field stands for. A container is
+/// killed whole when it is out of memory, unless it says otherwise here.
+fn unified(
+    files: &HashMap<String, String>,
+) -> Result<(Option<i64>, BTreeMap<String, String>), Status> {
     let mut swap_max = None;
+    let mut rest = BTreeMap::new();
     for (file, value) in files {
         match (file.as_str(), value.as_str()) {
             ("memory.oom.group", "1") => {}
@@ -53,10 +78,20 @@ fn unified(files: &HashMap<String, String>) -> Result<Option<i64>, Status> {
                 let wrong = |_| Status::invalid_argument(format!("unified: {file} of {bytes:?}"));
                 swap_max = Some(bytes.parse().map_err(wrong)?);
             }
-            _ => return Err(unsupported(&format!("unified ({file}) is"))),
+            // Who writes these has the container elsewhere, or stopped, without the runtime's knowing.
+            _ if file.starts_with("cgroup.") => {
+                return Err(unsupported(&format!("unified ({file}) is")));
+            }
+            _ if file.contains('/') || !file.contains('.') => {
+                let words = format!("unified: {file:?} is no file of a controller");
+                return Err(Status::invalid_argument(words));
+            }
+            _ => {
+                rest.insert(file.clone(), value.clone());
+            }
         }
     }
-    Ok(swap_max)
+    Ok((swap_max, rest))
 }
 
 /// Sizes that a client with any limits does not name get no pages.
@@ -80,18 +115,50 @@ fn page_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// The sandbox's own limits and what it takes beside its containers.
+pub fn with_overhead(
+    own: Option<&LinuxContainerResources>,
+    overhead: Option<&LinuxContainerResources>,
+) -> Result<Resources, Status> {
+    // Its containers say themselves whether they swap.
+    let says_swap = own.is_some_and(|own| {
+        own.memory_swap_limit_in_bytes != 0 || own.unified.contains_key("memory.swap.max")
+    });
+    let own = wanted(own)?;
+    let more = wanted(overhead)?;
+    let longer = |(quota, period): (i64, u64)| match more.cpu_max {
+        Some((more, of)) if quota > 0 && more > 0 && of == period => (quota + more, period),
+        _ => (quota, period),
+    };
+    let larger = |bytes: i64| match more.memory_max {
+        Some(more) if bytes > 0 && more > 0 => bytes.saturating_add(more),
+        _ => bytes,
+    };
+    Ok(Resources {
+        cpu_max: own.cpu_max.map(longer),
+        memory_max: own.memory_max.map(larger),
+        swap_max: own.swap_max.filter(|_| says_swap),
+        ..own
+    })
+}
+
 /// What is not given stays, and so does the score, which 0 may be or not.
 pub fn changed(
     before: &Resources,
     given: Option<&LinuxContainerResources>,
 ) -> Result<Resources, Status> {
-    let given = wanted(given)?;
-    Ok(Resources {
+    Ok(merged(before, wanted(given)?))
+}
+
+/// As the runtime takes it: of all but CPU and memory it knows itself what was before.
+pub fn merged(before: &Resources, given: Resources) -> Resources {
+    Resources {
         cpu_weight: given.cpu_weight.or(before.cpu_weight),
         cpu_max: given.cpu_max.or(before.cpu_max),
         memory_max: given.memory_max.or(before.memory_max),
-        ..before.clone()
-    })
+        oom_score_adj: before.oom_score_adj,
+        ..given
+    }
 }
 
 /// What is reported back; shares are the ones nearest to the weight.
@@ -103,8 +170,32 @@ pub fn report(resources: &Resources) -> LinuxContainerResources {
         cpu_shares: resources.cpu_weight.map_or(0, shares),
         memory_limit_in_bytes: resources.memory_max.unwrap_or_default(),
         oom_score_adj: resources.oom_score_adj.unwrap_or_default().into(),
-        ..LinuxContainerResources::default()
+        cpuset_cpus: resources.cpuset_cpus.clone().unwrap_or_default(),
+        cpuset_mems: resources.cpuset_mems.clone().unwrap_or_default(),
+        hugepage_limits: report_huge_pages(resources),
+        memory_swap_limit_in_bytes: match (resources.memory_max, resources.swap_max) {
+            (Some(memory @ 1..), Some(swap @ 0..)) => memory.saturating_add(swap),
+            (_, Some(..0)) => -1,
+            _ => 0,
+        },
+        unified: resources.unified.clone().into_iter().collect(),
     }
+}
+
+fn report_huge_pages(resources: &Resources) -> Vec<HugepageLimit> {
+    let limits = resources.hugetlb_max.iter().flatten();
+    let of = |(size, bytes): (&u64, &i64)| HugepageLimit {
+        page_size: page_name(*size),
+        limit: u64::try_from(*bytes).unwrap_or(u64::MAX),
+    };
+    limits.map(of).collect()
+}
+
+fn page_name(size: u64) -> String {
+    let units = [("GB", 30), ("MB", 20)];
+    let fits = units.into_iter().find(|(_, shift)| size >> shift > 0);
+    let (unit, shift) = fits.unwrap_or(("KB", 10));
+    format!("{}{unit}", size >> shift)
 }
 
 /// cgroup v1's 2–262144 onto v2's 1–10000, linearly, as KEP-2254 has it and kubelets count.
@@ -119,121 +210,4 @@ fn shares(weight: u64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_are_weights() {
-        for (shares, want) in [
-            (2, 1),
-            (1024, 39),
-            (262_144, 10_000),
-            (0, 1),
-            (1 << 30, 10_000),
-        ] {
-            assert_eq!(weight(shares), want, "{shares}");
-        }
-        for weight in [1, 39, 10_000] {
-            let back = u64::try_from(shares(weight)).unwrap();
-            assert!(super::weight(back).abs_diff(weight) <= 1, "{weight}");
-        }
-    }
-
-    #[test]
-    fn zero_is_not_given() {
-        let given = LinuxContainerResources::default();
-        let none = Resources {
-            oom_score_adj: Some(0),
-            ..Resources::default()
-        };
-        assert_eq!(wanted(Some(&given)).unwrap(), none);
-        assert_eq!(wanted(None).unwrap(), Resources::default());
-        let given = LinuxContainerResources {
-            cpu_quota: 50_000,
-            memory_limit_in_bytes: 1 << 20,
-            oom_score_adj: -998,
-            ..given
-        };
-        let got = wanted(Some(&given)).unwrap();
-        assert_eq!(got.cpu_max, Some((50_000, DEFAULT_PERIOD)));
-        assert_eq!(got.memory_max, Some(1 << 20));
-        assert_eq!(got.oom_score_adj, Some(-998));
-        assert_eq!(report(&got).cpu_quota, 50_000);
-    }
-
-    #[test]
-    fn what_is_not_given_stays() {
-        let before = Resources {
-            cpu_weight: Some(39),
-            memory_max: Some(1 << 20),
-            oom_score_adj: Some(5),
-            ..Resources::default()
-        };
-        let given = LinuxContainerResources {
-            memory_limit_in_bytes: 1 << 21,
-            ..LinuxContainerResources::default()
-        };
-        let want = Resources {
-            memory_max: Some(1 << 21),
-            ..before.clone()
-        };
-        assert_eq!(changed(&before, Some(&given)).unwrap(), want);
-        assert_eq!(changed(&before, None).unwrap(), before);
-    }
-
-    #[test]
-    fn swap_and_huge_pages() {
-        let given = |files: &[(&str, &str)], pages: &[(&str, u64)]| LinuxContainerResources {
-            unified: files
-                .iter()
-                .map(|(file, value)| ((*file).to_owned(), (*value).to_owned()))
-                .collect(),
-            hugepage_limits: pages
-                .iter()
-                .map(|(size, limit)| HugepageLimit {
-                    page_size: (*size).to_owned(),
-                    limit: *limit,
-                })
-                .collect(),
-            ..LinuxContainerResources::default()
-        };
-        let oom = ("memory.oom.group", "1");
-        for (files, pages, want) in [
-            (vec![], vec![], Some((None, None))),
-            (
-                vec![oom, ("memory.swap.max", "0")],
-                vec![],
-                Some((Some(0), None)),
-            ),
-            (
-                vec![("memory.swap.max", "max")],
-                vec![],
-                Some((Some(-1), None)),
-            ),
-            (vec![("memory.swap.max", "some")], vec![], None),
-            (vec![("memory.oom.group", "0")], vec![], None),
-            (vec![("memory.min", "1")], vec![], None),
-            (
-                vec![],
-                vec![("2MB", 4 << 20), ("1GB", 0)],
-                Some((None, Some([(2 << 20, 4 << 20), (1 << 30, 0)].into()))),
-            ),
-            (vec![], vec![("2Mi", 0)], None),
-        ] {
-            let got = wanted(Some(&given(&files, &pages))).ok();
-            let got = got.map(|got| (got.swap_max, got.hugetlb_max));
-            assert_eq!(got, want, "{files:?} {pages:?}");
-        }
-    }
-
-    #[test]
-    fn what_would_be_left_out_is_refused() {
-        let given = LinuxContainerResources {
-            cpuset_cpus: "0-1".into(),
-            ..LinuxContainerResources::default()
-        };
-        let refused = wanted(Some(&given)).unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::Unimplemented);
-        assert!(refused.message().contains("cpuset"), "{refused}");
-    }
-}
+mod tests;

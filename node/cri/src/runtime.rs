@@ -4,12 +4,14 @@ use std::pin::Pin;
 
 use futures::Stream;
 use ipnet::IpNet;
-use k8s_cri::v1::runtime_service_server::RuntimeService;
-use k8s_cri::v1::*;
 use serde_json::json;
 use tonic::{Request, Response, Status};
+use vetch_cri_proto::v1::runtime_service_server::RuntimeService;
+use vetch_cri_proto::v1::*;
 
 use crate::error::{network, unsupported};
+use crate::parts::{Parts, parts};
+use crate::sandbox::HANDLER;
 use crate::{Cri, metrics};
 
 /// The version of the interface that is spoken.
@@ -74,8 +76,20 @@ impl RuntimeService for Cri {
         &self,
         request: Request<ListPodSandboxRequest>,
     ) -> Answer<ListPodSandboxResponse> {
-        let items = self.list_sandboxes(request.into_inner()).await;
+        let items = self.list_sandboxes(request.into_inner().filter).await;
         Ok(Response::new(ListPodSandboxResponse { items }))
+    }
+
+    type StreamPodSandboxesStream = Parts<StreamPodSandboxesResponse>;
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<StreamPodSandboxesRequest>,
+    ) -> Answer<Self::StreamPodSandboxesStream> {
+        let all = self.list_sandboxes(request.into_inner().filter).await;
+        Ok(parts(all, |pod_sandboxes| StreamPodSandboxesResponse {
+            pod_sandboxes,
+        }))
     }
 
     async fn create_container(
@@ -118,8 +132,20 @@ impl RuntimeService for Cri {
         &self,
         request: Request<ListContainersRequest>,
     ) -> Answer<ListContainersResponse> {
-        let containers = Cri::list_containers(self, request.into_inner()).await;
+        let containers = Cri::list_containers(self, request.into_inner().filter).await;
         Ok(Response::new(ListContainersResponse { containers }))
+    }
+
+    type StreamContainersStream = Parts<StreamContainersResponse>;
+
+    async fn stream_containers(
+        &self,
+        request: Request<StreamContainersRequest>,
+    ) -> Answer<Self::StreamContainersStream> {
+        let all = Cri::list_containers(self, request.into_inner().filter).await;
+        Ok(parts(all, |containers| StreamContainersResponse {
+            containers,
+        }))
     }
 
     async fn container_status(
@@ -186,6 +212,18 @@ impl RuntimeService for Cri {
         Ok(Response::new(ListContainerStatsResponse { stats }))
     }
 
+    type StreamContainerStatsStream = Parts<StreamContainerStatsResponse>;
+
+    async fn stream_container_stats(
+        &self,
+        request: Request<StreamContainerStatsRequest>,
+    ) -> Answer<Self::StreamContainerStatsStream> {
+        let all = Cri::list_container_stats(self, request.into_inner().filter).await;
+        Ok(parts(all, |container_stats| StreamContainerStatsResponse {
+            container_stats,
+        }))
+    }
+
     async fn pod_sandbox_stats(
         &self,
         request: Request<PodSandboxStatsRequest>,
@@ -204,6 +242,18 @@ impl RuntimeService for Cri {
     ) -> Answer<ListPodSandboxStatsResponse> {
         let stats = self.list_sandbox_stats(request.into_inner().filter).await;
         Ok(Response::new(ListPodSandboxStatsResponse { stats }))
+    }
+
+    type StreamPodSandboxStatsStream = Parts<StreamPodSandboxStatsResponse>;
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: Request<StreamPodSandboxStatsRequest>,
+    ) -> Answer<Self::StreamPodSandboxStatsStream> {
+        let all = self.list_sandbox_stats(request.into_inner().filter).await;
+        Ok(parts(all, |pod_sandbox_stats| {
+            StreamPodSandboxStatsResponse { pod_sandbox_stats }
+        }))
     }
 
     /// The pod CIDR, where no API server says it.
@@ -240,6 +290,14 @@ impl RuntimeService for Cri {
             });
             ("config".to_owned(), info.to_string())
         });
+        let user_namespaces = self.runtime.user_namespace_problem().is_none();
+        let handler = |name: &str| RuntimeHandler {
+            name: name.into(),
+            features: Some(RuntimeHandlerFeatures {
+                recursive_read_only_mounts: true,
+                user_namespaces,
+            }),
+        };
         Ok(Response::new(StatusResponse {
             status: Some(RuntimeStatus {
                 conditions: vec![
@@ -248,15 +306,11 @@ impl RuntimeService for Cri {
                 ],
             }),
             info: info.into_iter().collect(),
-            runtime_handlers: vec![RuntimeHandler {
-                name: String::new(),
-                features: Some(RuntimeHandlerFeatures {
-                    recursive_read_only_mounts: true,
-                    user_namespaces: self.runtime.user_namespace_problem().is_none(),
-                }),
-            }],
+            // By both its names, which a RuntimeClass may have.
+            runtime_handlers: ["", HANDLER].map(handler).into(),
             features: Some(RuntimeFeatures {
                 supplemental_groups_policy: true,
+                user_namespaces_host_network: false,
             }),
         }))
     }
@@ -292,6 +346,28 @@ impl RuntimeService for Cri {
     ) -> Answer<ListPodSandboxMetricsResponse> {
         let pod_metrics = self.sandbox_metrics().await;
         Ok(Response::new(ListPodSandboxMetricsResponse { pod_metrics }))
+    }
+
+    type StreamPodSandboxMetricsStream = Parts<StreamPodSandboxMetricsResponse>;
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
+        let all = self.sandbox_metrics().await;
+        Ok(parts(all, |pod_sandbox_metrics| {
+            StreamPodSandboxMetricsResponse {
+                pod_sandbox_metrics,
+            }
+        }))
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: Request<UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<UpdatePodSandboxResourcesResponse> {
+        self.update_sandbox(request.into_inner()).await?;
+        Ok(Response::new(UpdatePodSandboxResourcesResponse {}))
     }
 
     async fn runtime_config(

@@ -1,24 +1,25 @@
 //! Pod sandboxes: what is done for each call.
 
+mod bandwidth;
 mod config;
 mod ports;
 mod status;
 
 use std::net::IpAddr;
 
-use k8s_cri::v1::{
-    ContainerStatus, ListPodSandboxRequest, PodSandbox, PodSandboxConfig, PodSandboxStatus,
-    PodSandboxStatusResponse, RunPodSandboxRequest,
-};
 use tonic::Status;
 use tracing::warn;
+use vetch_cri_proto::v1::{
+    ContainerStatus, PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxStatus,
+    PodSandboxStatusResponse, RunPodSandboxRequest, UpdatePodSandboxResourcesRequest,
+};
 use vetch_network::PodOptions;
 use vetch_runtime::{SandboxId, SandboxStatus};
 
 use crate::files::Contents;
-use crate::{Cri, container, error, filter, id};
+use crate::{Cri, container, error, filter, id, resources};
 
-pub use config::pid_mode;
+pub use config::{HANDLER, check_handler, check_selinux, has_selinux, pid_mode, user_namespace};
 pub use status::metadata;
 
 impl Cri {
@@ -31,6 +32,7 @@ impl Cri {
         let spec = config::spec(&config, &self.log_dir)?;
         let options = PodOptions {
             host_ports: ports::host_ports(&config, self.serves_host_ports)?,
+            bandwidth: bandwidth::bandwidth(&config.annotations)?,
             ..PodOptions::default()
         };
         let made = self.runtime.create_sandbox(spec).await;
@@ -105,8 +107,22 @@ impl Cri {
         Ok(())
     }
 
-    pub async fn list_sandboxes(&self, request: ListPodSandboxRequest) -> Vec<PodSandbox> {
-        let wanted = request.filter.unwrap_or_default();
+    /// Its client may have changed them already: where the place of its cgroup is the client's, they
+    /// are only noted.
+    pub async fn update_sandbox(
+        &self,
+        request: UpdatePodSandboxResourcesRequest,
+    ) -> Result<(), Status> {
+        let sandbox = self.find_sandbox(&request.pod_sandbox_id).await?;
+        let given =
+            resources::with_overhead(request.resources.as_ref(), request.overhead.as_ref())?;
+        let wanted = resources::merged(&sandbox.spec.resources, given);
+        let updated = self.runtime.update_sandbox_resources(&sandbox.id, wanted);
+        updated.await.map_err(error::status)
+    }
+
+    pub async fn list_sandboxes(&self, filter: Option<PodSandboxFilter>) -> Vec<PodSandbox> {
+        let wanted = filter.unwrap_or_default();
         let all = self.runtime.list().await;
         let chosen = all.iter().filter(|sandbox| {
             filter::is_id(&sandbox.id.0, &wanted.id)
@@ -144,7 +160,7 @@ impl Cri {
     ) -> (PodSandboxStatus, Vec<ContainerStatus>) {
         let containers = self
             .containers_of(sandbox)
-            .map(|known| container::status(&known.spec, &known.status, &sandbox.spec, &self.files));
+            .map(|known| container::status(&known, &sandbox.spec, &self.files));
         let containers = containers.collect();
         (
             status::whole(sandbox, &self.addresses(sandbox).await),

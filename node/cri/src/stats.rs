@@ -2,13 +2,16 @@
 
 use std::collections::HashSet;
 
-use k8s_cri::v1::{
-    ContainerAttributes, ContainerStats, ContainerStatsFilter, CpuUsage, LinuxPodSandboxStats,
-    MemoryUsage as CriMemory, NetworkInterfaceUsage, NetworkUsage, PodSandboxAttributes,
-    PodSandboxStats, PodSandboxStatsFilter, ProcessUsage, UInt64Value,
-};
 use tonic::Status;
-use vetch_runtime::{ContainerState, LinkUsage, MemoryUsage, SandboxState, SandboxStatus, Usage};
+use vetch_cri_proto::v1::{
+    ContainerAttributes, ContainerStats, ContainerStatsFilter, CpuUsage, IoUsage,
+    LinuxPodSandboxStats, MemoryUsage as CriMemory, NetworkInterfaceUsage, NetworkUsage,
+    PodSandboxAttributes, PodSandboxStats, PodSandboxStatsFilter, ProcessUsage, PsiData, PsiStats,
+    SwapUsage, UInt64Value,
+};
+use vetch_runtime::{
+    ContainerState, LinkUsage, MemoryUsage, Pressure, SandboxState, SandboxStatus, Stall, Usage,
+};
 
 use crate::container::{self, Known};
 use crate::filter::{has_labels, is_id, to_map};
@@ -70,7 +73,8 @@ impl Cri {
             cpu: Some(self.cpu(&id.0, &found.usage)),
             memory: Some(memory(&found.usage)),
             writable_layer: Some(image::filesystem(&dir, found.writable)),
-            swap: None,
+            swap: swap(&found.usage),
+            io: io(&found.usage),
         })
     }
 
@@ -117,8 +121,8 @@ impl Cri {
                     process_count: found.usage.pids.map(number),
                 }),
                 containers: self.stats_of_all(own.iter()).await,
+                io: io(&found.usage),
             }),
-            windows: None,
         })
     }
 
@@ -127,6 +131,7 @@ impl Cri {
             timestamp: nanos(usage.at),
             usage_core_nano_seconds: Some(number(usage.cpu.total)),
             usage_nano_cores: self.rates.of(id, usage.at, usage.cpu.total).map(number),
+            psi: pressure(usage.cpu_pressure.as_ref()),
         }
     }
 
@@ -160,7 +165,42 @@ fn memory(usage: &Usage) -> CriMemory {
         rss_bytes: known(|memory| memory.rss),
         page_faults: known(|memory| memory.page_faults),
         major_page_faults: known(|memory| memory.major_page_faults),
+        psi: pressure(usage.memory_pressure.as_ref()),
     }
+}
+
+/// Where the kernel counts it.
+fn swap(usage: &Usage) -> Option<SwapUsage> {
+    let used = usage.memory.as_ref()?.swap?;
+    Some(SwapUsage {
+        timestamp: nanos(usage.at),
+        swap_available_bytes: None,
+        swap_usage_bytes: Some(number(used)),
+    })
+}
+
+fn io(usage: &Usage) -> Option<IoUsage> {
+    Some(IoUsage {
+        timestamp: nanos(usage.at),
+        psi: Some(pressure(usage.io_pressure.as_ref())?),
+    })
+}
+
+/// Nanoseconds and per cent, as CRI has them too.
+fn pressure(of: Option<&Pressure>) -> Option<PsiStats> {
+    let stall = |stall: &Stall| {
+        let [avg10, avg60, avg300] = stall.averages;
+        PsiData {
+            total: stall.total,
+            avg10,
+            avg60,
+            avg300,
+        }
+    };
+    of.map(|of| PsiStats {
+        full: Some(stall(&of.full)),
+        some: Some(stall(&of.some)),
+    })
 }
 
 fn network(usage: &Usage, links: &[LinkUsage]) -> NetworkUsage {
@@ -179,5 +219,27 @@ fn network(usage: &Usage, links: &[LinkUsage]) -> NetworkUsage {
         timestamp: nanos(usage.at),
         default_interface: default.into_iter().next(),
         interfaces: others,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_by_kind_and_time() {
+        let stall = |total, first: f64| Stall {
+            total,
+            averages: [first, 2.0, 3.0],
+        };
+        let of = Pressure {
+            some: stall(7000, 1.0),
+            full: stall(5000, 0.5),
+        };
+        let got = pressure(Some(&of)).unwrap();
+        let (some, full) = (got.some.unwrap(), got.full.unwrap());
+        assert_eq!((some.total, some.avg10, some.avg300), (7000, 1.0, 3.0));
+        assert_eq!((full.total, full.avg10, full.avg60), (5000, 0.5, 2.0));
+        assert_eq!(pressure(None), None);
     }
 }

@@ -14,10 +14,10 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use k8s_cri::v1::{AttachRequest, ExecRequest, PortForwardRequest};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use vetch_cri_proto::v1::{AttachRequest, ExecRequest, PortForwardRequest};
 use vetch_runtime::{ContainerId, ContainerState, Runtime, SandboxState, SandboxStatus};
 use vetch_streaming::{Options, Refused};
 

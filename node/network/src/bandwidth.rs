@@ -5,6 +5,8 @@
 //! sockets feel it and wait instead of losing packets: a process that may change its pod's links
 //! (`CAP_NET_ADMIN`) can take that limit away.
 
+mod annotations;
+
 use futures::StreamExt;
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -20,6 +22,8 @@ use rtnetlink::{
 use serde::{Deserialize, Serialize};
 
 use crate::link::{LinkError, failed};
+
+pub use annotations::BandwidthError;
 
 /// In bits a second; none is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -56,6 +56,12 @@ pub fn decide(
     hostname: &str,
     places: Places,
 ) -> Result<Bundle, Error> {
+    let capabilities = capability::mask(
+        &spec.capabilities_add,
+        &spec.capabilities_drop,
+        spec.privileged,
+    )?;
+    let ambient = capability::ambient(&spec.capabilities_ambient, capabilities)?;
     let paths = |given: &Option<Vec<String>>, usual: &[&str]| match given {
         _ if spec.privileged => Vec::new(),
         Some(given) => given.clone(),
@@ -81,15 +87,14 @@ pub fn decide(
             only_given_groups: spec.only_given_groups,
         },
         mounts: mounts(&spec.mounts, &places.images)?,
-        capabilities: capability::mask(
-            &spec.capabilities_add,
-            &spec.capabilities_drop,
-            spec.privileged,
-        )?,
+        // What it keeps, it has.
+        capabilities: capabilities | ambient,
+        ambient,
         privileged: spec.privileged,
+        // Who finds them knows.
+        devices: Vec::new(),
         // Who makes the cgroup knows.
         device_cgroup: false,
-        devices: Vec::new(),
         no_new_privs: spec.no_new_privs,
         readonly_rootfs: spec.readonly_rootfs,
         tty: spec.tty,

@@ -83,6 +83,16 @@ pub fn mask(add: &[String], drop: &[String], privileged: bool) -> Result<u64, Er
     Ok(base & !drop_mask | add_mask)
 }
 
+/// The ambient set of a container that has `granted` beside it: `ALL` is all of these.
+pub fn ambient(names: &[String], granted: u64) -> Result<u64, Error> {
+    let named = named(names)?;
+    Ok(if contains_all(names) {
+        granted | named
+    } else {
+        named
+    })
+}
+
 fn contains_all(names: &[String]) -> bool {
     names.iter().any(|name| name.eq_ignore_ascii_case("ALL"))
 }
@@ -141,5 +151,20 @@ mod tests {
             );
         }
         assert!(mask(&words(&["FLY"]), &[], false).is_err());
+    }
+
+    #[test]
+    fn what_a_user_keeps() {
+        let granted = 1 << 10 | 1 << 13;
+        let table: [(&[&str], u64); 4] = [
+            (&[], 0),
+            (&["NET_BIND_SERVICE"], 1 << 10),
+            (&["CAP_NET_ADMIN"], 1 << 12),
+            (&["all", "CHOWN"], granted | 1),
+        ];
+        for (names, want) in table {
+            assert_eq!(ambient(&words(names), granted).unwrap(), want, "{names:?}");
+        }
+        assert!(ambient(&words(&["FLY"]), granted).is_err());
     }
 }

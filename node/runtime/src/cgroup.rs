@@ -20,8 +20,8 @@ use crate::types::{QosClass, Resources};
 
 /// What Kubernetes' limits need.
 const WANTED: [&str; 3] = ["cpu", "memory", "pids"];
-/// Counts, and limits of pages that few machines set aside.
-const USEFUL: [&str; 2] = ["io", "hugetlb"];
+/// Counts, limits of pages that few machines set aside, and CPUs for few containers.
+const USEFUL: [&str; 3] = ["io", "hugetlb", "cpuset"];
 
 const UNLIMITED: i64 = -1;
 /// The kernel's default, in microseconds.
@@ -40,6 +40,10 @@ impl CgroupTree {
         let path = root.join("cgroup.controllers");
         let offered = fs::read_to_string(&path).map_err(Error::io("reading", path))?;
         let (mut enabled, mut missing) = choose(&offered);
+        // What is only useful must not cost the rest.
+        if enable(root, &enabled).is_err() {
+            enabled.retain(|name| WANTED.contains(name));
+        }
         if !enabled.is_empty()
             && let Err(error) = enable(root, &enabled)
         {
@@ -139,6 +143,27 @@ impl CgroupTree {
                 write(path.join(file), &limit(bytes))?;
             }
         }
+        // Who asks for these has said so about this very container, and would not miss them silently.
+        for (file, value) in chosen(resources) {
+            self.check_file(path, file)?;
+            write_lines(path.join(file), value)?;
+        }
+        Ok(())
+    }
+
+    fn check_file(&self, path: &Path, file: &str) -> Result<(), Error> {
+        let refused = |message: String| {
+            let path = path.to_owned();
+            Err(Error::Cgroup { path, message })
+        };
+        let Some((controller, _)) = file.split_once('.').filter(|_| !file.contains('/')) else {
+            return refused(format!("{file:?} is no file of a controller"));
+        };
+        if !self.enabled.contains(&controller) {
+            return refused(format!(
+                "{file} needs the controller {controller} of cgroup v2, which is not handed to pods here"
+            ));
+        }
         Ok(())
     }
 
@@ -154,7 +179,8 @@ impl CgroupTree {
         self.apply(&path, resources)
     }
 
-    /// Of one that is in use: CPU and memory without a limit lose the one they had.
+    /// Of one that is in use: CPU and memory without a limit lose the one they had, all else that is
+    /// not said stays.
     pub fn update(&self, path: &Path, resources: &Resources) -> Result<(), Error> {
         self.apply(path, &without_gaps(resources))
     }
@@ -184,6 +210,30 @@ fn enable(path: &Path, controllers: &[&str]) -> io::Result<()> {
 
 fn write(path: PathBuf, value: &str) -> Result<(), Error> {
     fs::write(&path, value).map_err(Error::io("writing", path))
+}
+
+/// Each line by a call of its own, as the kernel wants some of its files (io.max).
+fn write_lines(path: PathBuf, value: &str) -> Result<(), Error> {
+    if value.is_empty() {
+        return write(path, "\n");
+    }
+    value
+        .lines()
+        .try_for_each(|line| fs::write(&path, line))
+        .map_err(Error::io("writing", path))
+}
+
+/// What no other field stands for.
+fn chosen(resources: &Resources) -> impl Iterator<Item = (&str, &str)> {
+    let sets = [
+        ("cpuset.cpus", &resources.cpuset_cpus),
+        ("cpuset.mems", &resources.cpuset_mems),
+    ];
+    let sets = sets
+        .into_iter()
+        .filter_map(|(file, value)| Some((file, value.as_deref()?)));
+    let rest = resources.unified.iter();
+    sets.chain(rest.map(|(file, value)| (file.as_str(), value.as_str())))
 }
 
 fn settings(resources: &Resources) -> Vec<(&'static str, &'static str, String)> {
@@ -218,9 +268,6 @@ fn without_gaps(resources: &Resources) -> Resources {
         memory_min: resources.memory_min.or(Some(0)),
         memory_low: resources.memory_low.or(Some(0)),
         memory_high: resources.memory_high.or(Some(UNLIMITED)),
-        swap_max: None,
-        hugetlb_max: None,
-        pids_max: None,
         ..resources.clone()
     }
 }
@@ -313,8 +360,8 @@ mod tests {
     #[test]
     fn controllers_that_are_missing_are_named() {
         assert_eq!(
-            choose("cpuset cpu io memory pids\n"),
-            (vec!["cpu", "memory", "pids", "io"], vec![])
+            choose("cpuset cpu io memory pids rdma\n"),
+            (vec!["cpu", "memory", "pids", "io", "cpuset"], vec![])
         );
         assert_eq!(
             choose("hugetlb"),
@@ -374,7 +421,11 @@ mod tests {
             missing: vec![],
         };
         tree.apply(dir.path(), resources).unwrap();
-        let all = fs::read_dir(dir.path()).unwrap().map(|entry| {
+        contents(dir.path())
+    }
+
+    fn contents(dir: &Path) -> Vec<String> {
+        let all = fs::read_dir(dir).unwrap().map(|entry| {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             format!("{name} {}", fs::read_to_string(path).unwrap())
@@ -421,6 +472,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_for_by_name_is_written_or_refused() {
+        let files = ["cpuset.cpus", "cpuset.mems", "memory.high"];
+        let asked = Resources {
+            cpuset_cpus: Some("0-1,3".into()),
+            unified: [("memory.high".to_owned(), "max".to_owned())].into(),
+            ..Resources::default()
+        };
+        assert_eq!(
+            written(&files, &["cpuset", "memory"], &asked),
+            ["cpuset.cpus 0-1,3", "cpuset.mems -", "memory.high max"]
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let tree = CgroupTree {
+            root: dir.path().to_owned(),
+            enabled: vec!["memory"],
+            missing: vec![],
+        };
+        let unified = |file: &str| Resources {
+            unified: [(file.to_owned(), "1".to_owned())].into(),
+            ..Resources::default()
+        };
+        let sets = Resources {
+            unified: Default::default(),
+            ..asked
+        };
+        for (resources, words) in [
+            (sets, "cpuset.cpus needs the controller cpuset"),
+            (unified("io.max"), "io.max needs the controller io"),
+            (unified("cgroup.procs"), "the controller cgroup"),
+            (unified("memory"), "\"memory\" is no file of a controller"),
+            (unified("memory./../../x"), "is no file of a controller"),
+        ] {
+            let refused = tree.apply(dir.path(), &resources).unwrap_err().to_string();
+            assert!(refused.contains(words), "{refused}");
+        }
+        assert_eq!(contents(dir.path()), <[String; 0]>::default());
+    }
+
+    #[test]
     fn a_class_is_made_where_it_has_an_effect() {
         for (enabled, made) in [(vec!["cpu"], true), (vec!["pids", "hugetlb"], false)] {
             let dir = tempfile::tempdir().unwrap();
@@ -449,11 +539,10 @@ mod tests {
     fn an_update_takes_limits_away() {
         let weight = Resources {
             cpu_weight: Some(5),
-            pids_max: Some(1),
             swap_max: Some(0),
             ..Resources::default()
         };
-        assert_eq!(without_gaps(&weight).swap_max, None);
+        assert_eq!(without_gaps(&weight).swap_max, Some(0));
         assert_eq!(
             settings(&without_gaps(&weight)),
             [

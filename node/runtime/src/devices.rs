@@ -4,12 +4,14 @@
 //! (4.15) is asked at each open and mknod of a device by a process in the
 //! cgroup or below; `vetch_ebpf_common::DeviceRequest` is what it decides by.
 //! It is attached without a link, so that it goes with the cgroup and not with
-//! this daemon.
+//! this daemon. A container that has more devices than all have (`nodes.rs`) has a
+//! program of its own: the same one, behind a look at those (`rules.rs`).
 
-mod allowed;
+pub mod nodes;
+mod rules;
 mod sys;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 use aya_obj::Object;
 use aya_obj::generated::bpf_insn;
 
-pub use allowed::{Rule, read};
+pub use nodes::DeviceNode;
 
 /// Its function in the object.
 const PROGRAM: &str = "devices";
@@ -40,20 +42,19 @@ pub enum DeviceError {
         #[source]
         source: io::Error,
     },
-    #[error("looking at device {path}", path = path.display())]
+    #[error("device {path}", path = path.display())]
     Node {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    #[error("{path} is neither a block nor a character device", path = .0.display())]
-    NoDevice(PathBuf),
-    #[error("{0:?}: what may be done with a device is said by r, w and m")]
-    Permissions(String),
+    #[error("{path} is no device and no directory of some", path = path.display())]
+    NoDevice { path: PathBuf },
     #[error(
-        "no device can be given to a container here, since no program at its cgroup allows it: {0}"
+        "device {path} can only be had to read and to write, since no device cgroup decides: {problem}",
+        path = path.display()
     )]
-    NotAllowed(String),
+    Undecided { path: PathBuf, problem: String },
     #[error("{action} cgroup {path}", path = path.display())]
     Cgroup {
         action: &'static str,
@@ -67,7 +68,7 @@ pub enum DeviceError {
 #[derive(Debug)]
 pub struct DevicePolicy {
     program: OwnedFd,
-    /// Of which it was made, for those with more before it.
+    /// What it is made of.
     instructions: Vec<bpf_insn>,
     license: CString,
 }
@@ -83,9 +84,8 @@ impl DevicePolicy {
             .get(PROGRAM)
             .and_then(|program| object.functions.get(&program.function_key()))
             .ok_or(DeviceError::Missing)?;
-        let program = load(&function.instructions, &object.license)?;
         let policy = DevicePolicy {
-            program,
+            program: load(&function.instructions, &object.license)?,
             instructions: function.instructions.clone(),
             license: object.license.clone(),
         };
@@ -103,40 +103,27 @@ impl DevicePolicy {
     }
 
     /// Holds for what runs in `cgroup` already, too. Idempotent: one that an
-    /// earlier daemon attached stays. `rules` are of devices that its container has
-    /// beside those of all.
-    pub fn restrict(&self, cgroup: &Path, rules: &[Rule]) -> Result<(), DeviceError> {
+    /// earlier daemon attached stays. `more` may be used beside what all may.
+    pub fn restrict(&self, cgroup: &Path, more: &[DeviceNode]) -> Result<(), DeviceError> {
         let dir = File::open(cgroup).map_err(failed("opening", cgroup))?;
         let attached =
             sys::attached(&dir).map_err(failed("asking for the device programs of", cgroup))?;
-        if attached > 0 {
+        if attached != 0 {
             return Ok(());
         }
-        let attached = match rules {
-            [] => sys::attach(&dir, &self.program),
-            rules => sys::attach(&dir, self.with(rules)?),
+        let attach = |program: &OwnedFd| {
+            sys::attach(&dir, program).map_err(failed("attaching the device program to", cgroup))
         };
-        attached.map_err(failed("attaching the device program to", cgroup))
-    }
-
-    fn with(&self, rules: &[Rule]) -> Result<OwnedFd, DeviceError> {
-        let any = *self.instructions.first().ok_or(DeviceError::Missing)?;
-        let before = allowed::before_all(rules).into_iter().map(|made| {
-            let mut instruction = any;
-            instruction.code = made.code;
-            instruction.set_dst_reg(made.to);
-            instruction.set_src_reg(made.from);
-            instruction.off = made.offset;
-            instruction.imm = made.value;
-            instruction
-        });
-        // It jumps to no place but by distance, and is as good further down.
-        let all: Vec<bpf_insn> = before.chain(self.instructions.iter().copied()).collect();
-        load(&all, &self.license)
+        if more.is_empty() {
+            return attach(&self.program);
+        }
+        let mut instructions = rules::allow(more);
+        instructions.extend(&self.instructions);
+        attach(&load(&instructions, &self.license)?)
     }
 }
 
-fn load(instructions: &[bpf_insn], license: &CString) -> Result<OwnedFd, DeviceError> {
+fn load(instructions: &[bpf_insn], license: &CStr) -> Result<OwnedFd, DeviceError> {
     sys::load(instructions, license).map_err(|(source, log)| DeviceError::Load { log, source })
 }
 

@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::Error;
-use crate::devices::Rule;
 use crate::types::{ContainerSpec, SandboxSpec};
 
 /// Written before anything of the sandbox exists.
@@ -31,9 +30,6 @@ pub struct ContainerRecord {
     /// diff ids, kept in the store as long as the container.
     pub layers: Vec<String>,
     pub stop_signal: i32,
-    /// Of its cgroup, beside those of all containers.
-    #[serde(default)]
-    pub devices: Vec<Rule>,
 }
 
 /// All or nothing, whatever kills us.

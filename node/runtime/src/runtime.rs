@@ -183,6 +183,11 @@ impl Runtime {
         })
     }
 
+    /// The signal that asks a container to end.
+    pub fn stop_signal(&self, id: &ContainerId) -> Option<i32> {
+        self.look_at(id, |_, _, container| container.record.stop_signal)
+    }
+
     pub fn subscribe(&self) -> broadcast::Receiver<RuntimeEvent> {
         self.inner.events.subscribe()
     }

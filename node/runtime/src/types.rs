@@ -60,6 +60,12 @@ pub struct Resources {
     /// pids.max.
     pub pids_max: Option<i64>,
     pub oom_score_adj: Option<i32>,
+    /// cpuset.cpus and cpuset.mems, as the kernel lists them: `0-3,7`.
+    pub cpuset_cpus: Option<String>,
+    pub cpuset_mems: Option<String>,
+    /// Other files of its cgroup, with what is written into them after all of the above.
+    #[serde(default)]
+    pub unified: BTreeMap<String, String>,
 }
 
 /// Who made a sandbox, and ends it.
@@ -151,6 +157,24 @@ pub struct ImageMount {
     pub sub_path: Option<PathBuf>,
 }
 
+/// A device of the node's that a container may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Or a directory, for all in it. Symlinks are followed when the container is made.
+    pub host_path: PathBuf,
+    pub container_path: PathBuf,
+    pub access: DeviceAccess,
+}
+
+/// What a container may do with a device: cgroups' `rwm`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceAccess {
+    pub read: bool,
+    pub write: bool,
+    /// Every container may make nodes of every device; it opens only what it may read or write.
+    pub make: bool,
+}
+
 impl SandboxSpec {
     /// Once it is chosen.
     pub fn id_map(&self) -> Option<IdMap> {
@@ -175,15 +199,6 @@ impl Mount {
             MountSource::Image(image) => Some(image),
         }
     }
-}
-
-/// A device of the node's for a container; CRI's Device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Device {
-    pub host_path: PathBuf,
-    pub container_path: PathBuf,
-    /// Of `r`, `w` and `m`, which is making nodes.
-    pub permissions: String,
 }
 
 /// Which system calls a container may make; CRI's SecurityProfile.
@@ -228,6 +243,7 @@ pub struct ContainerSpec {
     /// In order; added after the image's own environment, same name replaces.
     pub env: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
+    /// Beside those of every container.
     #[serde(default)]
     pub devices: Vec<Device>,
     pub run_as_user: Option<u32>,
@@ -242,6 +258,9 @@ pub struct ContainerSpec {
     /// Names without CAP_ prefix, as Kubernetes writes them; `ALL` is known.
     pub capabilities_add: Vec<String>,
     pub capabilities_drop: Vec<String>,
+    /// Beside those that are added: also a user that is not root keeps them when it runs a program.
+    #[serde(default)]
+    pub capabilities_ambient: Vec<String>,
     pub privileged: bool,
     pub no_new_privs: bool,
     pub readonly_rootfs: bool,
@@ -425,6 +444,7 @@ pub(crate) mod tests_support {
             only_given_groups: false,
             capabilities_add: vec![],
             capabilities_drop: vec![],
+            capabilities_ambient: vec![],
             privileged: false,
             no_new_privs: false,
             readonly_rootfs: false,

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::Error;
-use crate::types::{Device, IdMap, Mount, Propagation, SandboxSpec, UserNamespace};
+use crate::types::{IdMap, Mount, Propagation, SandboxSpec, UserNamespace};
 
 const LENGTH: u32 = 1 << 16;
 /// Not more than ping_group_range takes.
@@ -100,17 +100,6 @@ pub fn check_mounts(mounts: &[Mount]) -> Result<(), Error> {
         Some(mount) => Err(Error::UserNamespace(format!(
             "the mount at {} cannot have the propagation Bidirectional",
             mount.container_path.display()
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// Its root makes no nodes.
-pub fn check_devices(devices: &[Device]) -> Result<(), Error> {
-    match devices.first() {
-        Some(device) => Err(Error::UserNamespace(format!(
-            "the device {} of the node's cannot be used in one",
-            device.host_path.display()
         ))),
         None => Ok(()),
     }

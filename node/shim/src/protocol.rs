@@ -77,13 +77,16 @@ pub struct Bundle {
     pub mounts: Vec<BindMount>,
     /// Bit n is capability n.
     pub capabilities: u64,
+    /// Those among them that any user keeps when it runs a program.
+    #[serde(default)]
+    pub ambient: u64,
     pub privileged: bool,
+    /// Beside those of every container, or all of the host's.
+    #[serde(default)]
+    pub devices: Vec<DeviceBind>,
     /// Its cgroup decides which devices it may use.
     #[serde(default)]
     pub device_cgroup: bool,
-    /// Made in it beside the usual ones.
-    #[serde(default)]
-    pub devices: Vec<DeviceNode>,
     pub no_new_privs: bool,
     pub readonly_rootfs: bool,
     pub tty: bool,
@@ -115,19 +118,6 @@ impl Bundle {
     }
 }
 
-/// As mknod(2) is given it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceNode {
-    /// In the container.
-    pub path: PathBuf,
-    /// Or a character device.
-    pub block: bool,
-    pub number: u64,
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-}
-
 /// What seccomp(2) is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
@@ -152,6 +142,13 @@ pub struct User {
     /// Those alone, whatever /etc/group lists.
     #[serde(default)]
     pub only_given_groups: bool,
+}
+
+/// A device node of the host's, and where the container has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceBind {
+    pub source: PathBuf,
+    pub target: PathBuf,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -281,9 +278,9 @@ pub struct State {
     /// It knows of `Bundle::apparmor`, likewise.
     #[serde(default)]
     pub sets_profiles: bool,
-    /// It knows of `Bundle::devices`, likewise.
+    /// It knows of `Bundle::devices` and `Bundle::ambient`, likewise.
     #[serde(default)]
-    pub makes_devices: bool,
+    pub binds_devices: bool,
     /// Only containers that were asked to start.
     pub containers: BTreeMap<String, ContainerRecord>,
 }

@@ -82,7 +82,7 @@ impl Supervisor {
                 sets_filters: true,
                 maps_users: true,
                 sets_profiles: true,
-                makes_devices: true,
+                binds_devices: true,
                 ..State::default()
             },
             running: BTreeMap::new(),

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use k8s_cri::v1::image_service_client::ImageServiceClient;
-use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
-use k8s_cri::v1::*;
+use anyhow::{Context as _, Result, ensure};
 use tonic::transport::{Channel, Endpoint};
+use vetch_cri_proto::v1::image_service_client::ImageServiceClient;
+use vetch_cri_proto::v1::runtime_service_client::RuntimeServiceClient;
+use vetch_cri_proto::v1::*;
 use vetch_tests::Node;
 
 use crate::{IMAGE, MINUTE};
@@ -18,10 +18,14 @@ pub struct Cri {
     pub images: ImageServiceClient<Channel>,
 }
 
-/// Waits for the daemon, which may be on its way up.
 pub async fn connect(node: &Node) -> Result<Cri> {
     let sockets = node.sockets.as_ref().context("a node of this machine")?;
-    let endpoint = Endpoint::from_shared(format!("unix://{}", sockets.cri.display()))?;
+    at(&sockets.cri).await
+}
+
+/// Waits for the daemon, which may be on its way up.
+pub async fn at(socket: &Path) -> Result<Cri> {
+    let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))?;
     let deadline = tokio::time::Instant::now() + MINUTE;
     let channel = loop {
         match endpoint.connect().await {
@@ -112,23 +116,28 @@ impl Cri {
         Ok(made.into_inner().pod_sandbox_id)
     }
 
+    pub async fn create(
+        &mut self,
+        sandbox: &str,
+        of: &PodSandboxConfig,
+        config: ContainerConfig,
+    ) -> Result<String, tonic::Status> {
+        let request = CreateContainerRequest {
+            pod_sandbox_id: sandbox.into(),
+            config: Some(config),
+            sandbox_config: Some(of.clone()),
+        };
+        let made = self.runtime.create_container(request).await?;
+        Ok(made.into_inner().container_id)
+    }
+
     pub async fn run(
         &mut self,
         sandbox: &str,
         of: &PodSandboxConfig,
         config: ContainerConfig,
     ) -> Result<String> {
-        let request = CreateContainerRequest {
-            pod_sandbox_id: sandbox.into(),
-            config: Some(config),
-            sandbox_config: Some(of.clone()),
-        };
-        let id = self
-            .runtime
-            .create_container(request)
-            .await?
-            .into_inner()
-            .container_id;
+        let id = self.create(sandbox, of, config).await?;
         let request = StartContainerRequest {
             container_id: id.clone(),
         };
@@ -162,6 +171,18 @@ impl Cri {
             timeout,
         };
         Ok(self.runtime.exec_sync(request).await?.into_inner())
+    }
+
+    /// What a shell in it says.
+    pub async fn says(&mut self, container: &str, script: &str) -> Result<String> {
+        let said = self.exec(container, &["sh", "-c", script], 20).await?;
+        let (output, errors) = (String::from_utf8(said.stdout)?, said.stderr);
+        ensure!(
+            said.exit_code == 0,
+            "{script}: {output}{}",
+            String::from_utf8_lossy(&errors)
+        );
+        Ok(output)
     }
 
     pub async fn sandboxes(&mut self, name: &str) -> Result<Vec<PodSandbox>> {

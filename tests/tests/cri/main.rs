@@ -1,6 +1,7 @@
 //! The CRI socket of a node, call by call, as a kubelet or crictl uses it.
 
 mod client;
+mod fields;
 
 use std::fs;
 use std::net::IpAddr;
@@ -8,9 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use k8s_cri::v1::*;
 use serde_json::json;
 use tonic::{Code, Streaming};
+use vetch_cri_proto::v1::*;
 use vetch_tests::{Cluster, Namespace};
 
 use client::{connect, container, sandbox};

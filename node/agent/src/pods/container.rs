@@ -100,6 +100,7 @@ pub fn container_spec(pod: &Pod, container: &Container, parts: Parts) -> Contain
         only_given_groups: parts.security.only_given_groups,
         capabilities_add: parts.security.capabilities_add,
         capabilities_drop: parts.security.capabilities_drop,
+        capabilities_ambient: Vec::new(),
         privileged: parts.security.privileged,
         no_new_privs: parts.security.no_new_privs,
         readonly_rootfs: parts.security.readonly_rootfs,

@@ -1,9 +1,8 @@
 //! What a pod's annotations and ports ask of the datapath.
 
 use k8s_openapi::api::core::v1::Pod;
-use vetch_network::{Owner, PodOptions};
+use vetch_network::{Bandwidth, BandwidthError, Owner, PodOptions};
 
-use super::bandwidth::{BandwidthError, bandwidth};
 use super::host_ports::host_ports;
 use super::text::go_quote;
 
@@ -35,7 +34,10 @@ pub fn options(pod: &Pod) -> Result<(PodOptions, Vec<String>), BandwidthError> {
         tcp_by_packet: is_off(SOCKET_BALANCING).unwrap_or(false),
         host_ports: host_ports(pod),
         owner: owner(pod),
-        bandwidth: bandwidth(pod)?,
+        bandwidth: Bandwidth::of_annotations(|key| {
+            let annotations = pod.metadata.annotations.as_ref()?;
+            annotations.get(key).map(String::as_str)
+        })?,
     };
     Ok((options, warnings))
 }
@@ -52,7 +54,6 @@ fn owner(pod: &Pod) -> Option<Owner> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use vetch_network::Bandwidth;
 
     use super::*;
     use crate::pods::testing::pod;

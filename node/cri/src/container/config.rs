@@ -1,25 +1,31 @@
 //! From a client's ContainerConfig to the container the runtime is asked for.
 
 mod apparmor;
+mod devices;
+mod stop_signal;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use k8s_cri::v1::security_profile::ProfileType;
-use k8s_cri::v1::{
-    ContainerConfig, IdMapping, LinuxContainerSecurityContext, Mount as CriMount, MountPropagation,
-    NamespaceMode, SecurityProfile, SupplementalGroupsPolicy,
-};
 use tonic::Status;
+use vetch_cri_proto::v1::security_profile::ProfileType;
+use vetch_cri_proto::v1::{
+    ContainerConfig, IdMapping, KeyValue, LinuxContainerSecurityContext, Mount as CriMount,
+    MountPropagation, NamespaceMode, NamespaceOption, PodSandboxConfig, SecurityProfile,
+    SupplementalGroupsPolicy,
+};
 use vetch_runtime::{
     ContainerId, ContainerSpec, ImageMount, Mount, MountSource, Propagation, SandboxSpec, Seccomp,
 };
 
 use crate::error::{image_not_found, unsupported};
 use crate::resources;
-use crate::sandbox::pid_mode;
+use crate::sandbox::{check_handler, check_selinux, has_selinux, pid_mode, user_namespace};
+
+pub use devices::access;
+pub use stop_signal::report as report_signal;
 
 /// Ids in the store of the images that a config names.
 #[derive(Debug)]
@@ -54,19 +60,22 @@ pub fn spec(
     if metadata.name.is_empty() {
         return Err(invalid("metadata.name is empty"));
     }
-    if !config.devices.is_empty() || !config.cdi_devices.is_empty() {
-        return Err(unsupported("devices are"));
+    if config.windows.is_some() {
+        return Err(unsupported("windows is"));
     }
     let linux = config.linux.clone().unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
+    check_selinux(security.selinux_options.as_ref())?;
+    if let Some(options) = &security.namespace_options {
+        check_namespaces(options, sandbox)?;
+    }
+    let seccomp = seccomp(&security)?;
     let pid_target = pid_target(&security, sandbox)?;
     let apparmor = apparmor::apparmor(&security)?;
     let user = user(&security)?;
     let capabilities = security.capabilities.unwrap_or_default();
-    if !capabilities.add_ambient_capabilities.is_empty() {
-        return Err(unsupported("add_ambient_capabilities is"));
-    }
     let image = config.image.clone().unwrap_or_default();
+    check_handler(&image.runtime_handler)?;
     let log_path = match config.log_path.as_str() {
         "" => PathBuf::from(&metadata.name).join(format!("{}.log", metadata.attempt)),
         path => path.into(),
@@ -82,17 +91,17 @@ pub fn spec(
         command: config.command.clone(),
         args: config.args.clone(),
         working_dir: Some(config.working_dir.clone()).filter(|dir| !dir.is_empty()),
-        env: config
-            .envs
-            .iter()
-            .map(|pair| (pair.key.clone(), pair.value.clone()))
-            .collect(),
+        env: config.envs.iter().map(variable).collect::<Result<_, _>>()?,
         mounts: config
             .mounts
             .iter()
             .map(|wanted| mount(wanted, &images.mounted, sandbox))
             .collect::<Result<_, _>>()?,
-        devices: Vec::new(),
+        devices: config
+            .devices
+            .iter()
+            .map(devices::device)
+            .collect::<Result<_, _>>()?,
         run_as_user: user.id,
         run_as_user_name: user.name,
         run_as_group: user.group,
@@ -101,13 +110,14 @@ pub fn spec(
             == SupplementalGroupsPolicy::Strict as i32,
         capabilities_add: capabilities.add_capabilities,
         capabilities_drop: capabilities.drop_capabilities,
+        capabilities_ambient: capabilities.add_ambient_capabilities,
         privileged: security.privileged,
         no_new_privs: security.no_new_privs,
         readonly_rootfs: security.readonly_rootfs,
         masked_paths: Some(security.masked_paths),
         readonly_paths: Some(security.readonly_paths),
         tty: config.tty,
-        seccomp: seccomp(security.seccomp.as_ref())?,
+        seccomp,
         apparmor,
         stdin: config.stdin,
         stdin_once: config.stdin_once,
@@ -116,8 +126,53 @@ pub fn spec(
         labels: config.labels.clone().into_iter().collect(),
         annotations: config.annotations.clone().into_iter().collect(),
         log_path,
-        stop_signal: None,
+        stop_signal: stop_signal::wanted(config.stop_signal)?,
     })
+}
+
+/// What the sandbox is not, none of its containers is: clients say so of both.
+pub fn check_sandbox(config: &ContainerConfig, sandbox: &PodSandboxConfig) -> Result<(), Status> {
+    let linux = config.linux.as_ref();
+    let security = linux.and_then(|linux| linux.security_context.as_ref());
+    let of_sandbox = sandbox.linux.as_ref();
+    let of_sandbox = of_sandbox.and_then(|linux| linux.security_context.as_ref());
+    let privileged = security.is_some_and(|security| security.privileged);
+    if privileged && !of_sandbox.is_some_and(|security| security.privileged) {
+        return Err(Status::invalid_argument(
+            "config: a privileged container in a sandbox that is not",
+        ));
+    }
+    Ok(())
+}
+
+/// A name and a value that are text: anything else has no place in what is written down of a container.
+fn variable(pair: &KeyValue) -> Result<(String, String), Status> {
+    let value = String::from_utf8(pair.value.clone()).map_err(|_| {
+        let key = &pair.key;
+        unsupported(&format!("envs: a value of {key:?} that is not UTF-8 is"))
+    })?;
+    Ok((pair.key.clone(), value))
+}
+
+/// Its network, its IPC and its ids are the sandbox's. 0 may be what is meant or what is not said.
+fn check_namespaces(options: &NamespaceOption, sandbox: &SandboxSpec) -> Result<(), Status> {
+    for (name, mode, of_node) in [
+        ("network", options.network, sandbox.host_network),
+        ("ipc", options.ipc, sandbox.host_ipc),
+    ] {
+        if mode != NamespaceMode::Pod as i32 && !(mode == NamespaceMode::Node as i32 && of_node) {
+            return Err(Status::invalid_argument(format!(
+                "namespace_options: the {name} namespace is not the sandbox's"
+            )));
+        }
+    }
+    let users = user_namespace(options.userns_options.as_ref())?;
+    if users.is_some() && users != sandbox.id_map() {
+        return Err(Status::invalid_argument(
+            "namespace_options: the user namespace is not the sandbox's",
+        ));
+    }
+    Ok(())
 }
 
 /// The sandbox has said whether its containers share one; one of them may join another's.
@@ -148,9 +203,9 @@ fn pid_target(
 }
 
 /// Without a profile, none.
-fn seccomp(profile: Option<&SecurityProfile>) -> Result<Seccomp, Status> {
-    let Some(profile) = profile else {
-        return Ok(Seccomp::Unconfined);
+fn seccomp(security: &LinuxContainerSecurityContext) -> Result<Seccomp, Status> {
+    let Some(profile) = &security.seccomp else {
+        return former_seccomp(security);
     };
     let invalid = |words: &str| Status::invalid_argument(format!("seccomp: {words}"));
     match ProfileType::try_from(profile.profile_type) {
@@ -161,6 +216,22 @@ fn seccomp(profile: Option<&SecurityProfile>) -> Result<Seccomp, Status> {
         }
         Ok(ProfileType::Localhost) => Err(invalid("localhost_ref must be an absolute path")),
         Err(_) => Err(invalid("unknown profile_type")),
+    }
+}
+
+/// The words of before the message.
+fn former_seccomp(security: &LinuxContainerSecurityContext) -> Result<Seccomp, Status> {
+    #[expect(deprecated, reason = "clients of before still say it so")]
+    let words = security.seccomp_profile_path.as_str();
+    match words {
+        "" | "unconfined" => Ok(Seccomp::Unconfined),
+        "runtime/default" | "docker/default" => Ok(Seccomp::RuntimeDefault),
+        other => match other.strip_prefix("localhost/") {
+            Some(path) if path.starts_with('/') => Ok(Seccomp::Localhost(path.into())),
+            _ => Err(Status::invalid_argument(format!(
+                "seccomp: invalid profile {other:?}"
+            ))),
+        },
     }
 }
 
@@ -218,6 +289,20 @@ fn mount(
     if path.is_empty() {
         return Err(invalid("container_path is empty"));
     }
+    if let Some(option) = mount.mount_options.first() {
+        return Err(unsupported(&format!(
+            "mount at {path:?}: {option:?} of mount_options is"
+        )));
+    }
+    // Where the kernel has none there are no labels, and clients ask all the same.
+    if mount.selinux_relabel && has_selinux() {
+        return Err(unsupported(&format!(
+            "mount at {path:?}: selinux_relabel is"
+        )));
+    }
+    if mount.image_sub_path.split('/').any(|part| part == "..") {
+        return Err(invalid("image_sub_path leads up"));
+    }
     let source = match image_name(mount) {
         Some(_) if !mount.host_path.is_empty() => {
             return Err(invalid("host_path and image are both given"));
@@ -230,8 +315,12 @@ fn mount(
                 .get(name)
                 .ok_or_else(|| image_not_found(name))?
                 .clone(),
-            sub_path: None,
+            sub_path: Some(PathBuf::from(&mount.image_sub_path))
+                .filter(|path| !path.as_os_str().is_empty()),
         }),
+        None if !mount.image_sub_path.is_empty() => {
+            return Err(invalid("image_sub_path is given without an image"));
+        }
         None if mount.host_path.is_empty() => return Err(invalid("host_path is empty")),
         None => MountSource::Host(mount.host_path.clone().into()),
     };
@@ -283,4 +372,4 @@ pub fn make_missing(mounts: &[Mount]) -> Result<(), Status> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 
-use k8s_cri::v1::{
+use serde_json::json;
+use vetch_cri_proto::v1::{
     Container, ContainerMetadata, ContainerResources, ContainerState as CriState, ContainerStatus,
     ContainerUser, ImageSpec, LinuxContainerUser, Mount as CriMount, MountPropagation,
 };
-use serde_json::json;
 use vetch_runtime::{
     ContainerSpec, ContainerState, ContainerStatus as Observed, Mount, Propagation, SandboxId,
     SandboxSpec,
 };
 
+use super::{Known, report_signal};
 use crate::files::Files;
 use crate::filter::to_map;
 use crate::{nanos, resources};
@@ -61,12 +62,8 @@ pub fn listed(sandbox: &SandboxId, spec: &ContainerSpec, container: &Observed) -
 }
 
 /// Times of what has not happened are 0.
-pub fn whole(
-    spec: &ContainerSpec,
-    container: &Observed,
-    sandbox: &SandboxSpec,
-    files: &Files,
-) -> ContainerStatus {
+pub fn whole(known: &Known, sandbox: &SandboxSpec, files: &Files) -> ContainerStatus {
+    let (spec, container) = (&known.spec, &known.status);
     ContainerStatus {
         id: container.id.0.clone(),
         metadata: Some(metadata(spec)),
@@ -94,7 +91,6 @@ pub fn whole(
             .to_string(),
         resources: Some(ContainerResources {
             linux: Some(resources::report(&spec.resources)),
-            windows: None,
         }),
         image_id: spec.image_id.clone(),
         user: container.user.as_ref().map(|user| ContainerUser {
@@ -104,6 +100,7 @@ pub fn whole(
                 supplemental_groups: user.groups.iter().map(|group| (*group).into()).collect(),
             }),
         }),
+        stop_signal: report_signal(known.stop_signal).into(),
     }
 }
 
@@ -120,8 +117,13 @@ fn mount(mount: &Mount) -> CriMount {
             .map_or_else(String::new, |path| path.display().to_string()),
         image: mount.image().map(|image| ImageSpec {
             image: image.id.clone(),
+            image_ref: image.id.clone(),
             ..ImageSpec::default()
         }),
+        image_sub_path: mount
+            .image()
+            .and_then(|image| image.sub_path.as_ref())
+            .map_or_else(String::new, |path| path.display().to_string()),
         readonly: mount.readonly,
         recursive_read_only: mount.recursive_readonly,
         propagation: propagation.into(),
@@ -164,9 +166,14 @@ mod tests {
         assert_eq!((host.host_path.as_str(), host.image), ("/h", None));
         let image = of(MountSource::Image(ImageMount {
             id: "sha256:1".into(),
-            sub_path: None,
+            sub_path: Some("etc".into()),
         }));
         assert_eq!(image.host_path, "");
-        assert_eq!(image.image.unwrap().image, "sha256:1");
+        assert_eq!(image.image_sub_path, "etc");
+        let shown = image.image.unwrap();
+        assert_eq!(
+            (shown.image.as_str(), shown.image_ref.as_str()),
+            ("sha256:1", "sha256:1")
+        );
     }
 }

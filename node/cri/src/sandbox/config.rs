@@ -2,16 +2,18 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use k8s_cri::v1::{
-    NamespaceMode, NamespaceOption, PodSandboxConfig, UserNamespace as CriUserNamespace,
-};
 use tonic::Status;
+use vetch_cri_proto::v1::{
+    NamespaceMode, NamespaceOption, PodSandboxConfig, SeLinuxOption,
+    UserNamespace as CriUserNamespace,
+};
 use vetch_runtime::{IdMap, Owner, QosClass, SandboxSpec, UserNamespace};
 
+use crate::error::unsupported;
 use crate::resources;
 
 /// This runtime's one handler, beside the empty name.
-const HANDLER: &str = "vetch";
+pub const HANDLER: &str = "vetch";
 
 pub fn check_handler(name: &str) -> Result<(), Status> {
     if name.is_empty() || name == HANDLER {
@@ -39,8 +41,13 @@ pub fn spec(config: &PodSandboxConfig, logs: &Path) -> Result<SandboxSpec, Statu
     if !is_file_name(&metadata.uid) {
         return Err(invalid("metadata.uid must be the name of a directory"));
     }
+    if config.windows.is_some() {
+        return Err(unsupported("windows is"));
+    }
     let linux = config.linux.clone().unwrap_or_default();
+    // Whom a sandbox's own process would be, and what it might do, is nothing to a sandbox without one.
     let security = linux.security_context.unwrap_or_default();
+    check_selinux(security.selinux_options.as_ref())?;
     let namespaces = security.namespace_options.unwrap_or_default();
     let user_namespace = user_namespace(namespaces.userns_options.as_ref())?;
     let host = |mode: i32| mode == NamespaceMode::Node as i32;
@@ -66,7 +73,7 @@ pub fn spec(config: &PodSandboxConfig, logs: &Path) -> Result<SandboxSpec, Statu
         user_namespace: user_namespace.map(UserNamespace::Mapped),
         qos: QosClass::BestEffort,
         cgroup_parent: cgroup_parent.map(PathBuf::from),
-        resources: resources::wanted(linux.resources.as_ref())?,
+        resources: resources::with_overhead(linux.resources.as_ref(), linux.overhead.as_ref())?,
         sysctls: linux.sysctls.into_iter().collect(),
         labels: config.labels.clone().into_iter().collect(),
         annotations: config.annotations.clone().into_iter().collect(),
@@ -75,6 +82,21 @@ pub fn spec(config: &PodSandboxConfig, logs: &Path) -> Result<SandboxSpec, Statu
             path => absolute(path).ok_or_else(|| invalid("log_directory is not absolute"))?,
         },
     })
+}
+
+/// A label is refused where it would be one; where the kernel has no SELinux, there is none to be had,
+/// and clients ask all the same.
+pub fn check_selinux(options: Option<&SeLinuxOption>) -> Result<(), Status> {
+    let asked = options.is_some_and(|options| *options != SeLinuxOption::default());
+    if asked && has_selinux() {
+        return Err(unsupported("selinux_options is"));
+    }
+    Ok(())
+}
+
+/// By its file system, which is mounted where it is switched on.
+pub fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// The log directory of a sandbox whose client named none.
@@ -90,7 +112,7 @@ pub fn pid_mode(namespaces: &NamespaceOption) -> Result<NamespaceMode, Status> {
 }
 
 /// The pod's ids are the client's to choose: one range, users and groups alike.
-fn user_namespace(wanted: Option<&CriUserNamespace>) -> Result<Option<IdMap>, Status> {
+pub fn user_namespace(wanted: Option<&CriUserNamespace>) -> Result<Option<IdMap>, Status> {
     let invalid = |words: &str| Status::invalid_argument(format!("userns_options: {words}"));
     let Some(wanted) = wanted else {
         return Ok(None);
@@ -136,10 +158,10 @@ fn node_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use k8s_cri::v1::{
+    use tonic::Code;
+    use vetch_cri_proto::v1::{
         IdMapping, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, PodSandboxMetadata,
     };
-    use tonic::Code;
 
     use super::*;
 

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use k8s_cri::v1::{NamespaceMode, PodSandboxConfig, PortMapping, Protocol as Wire};
 use tonic::Status;
+use vetch_cri_proto::v1::{NamespaceMode, PodSandboxConfig, PortMapping, Protocol as Wire};
 use vetch_network::{HostPort, Protocol};
 
 use crate::error::unsupported;
@@ -72,8 +72,10 @@ fn is_in_host_network(config: &PodSandboxConfig) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use k8s_cri::v1::{LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceOption};
     use tonic::Code;
+    use vetch_cri_proto::v1::{
+        LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceOption,
+    };
 
     use super::*;
 

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use k8s_cri::v1::{
+use serde_json::json;
+use vetch_cri_proto::v1::{
     IdMapping, LinuxPodSandboxStatus, Namespace, NamespaceMode, NamespaceOption, PodIp, PodSandbox,
     PodSandboxMetadata, PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus, UserNamespace,
 };
-use serde_json::json;
 use vetch_runtime::{IdMap, SandboxSpec, SandboxState, SandboxStatus};
 
 use crate::filter::to_map;

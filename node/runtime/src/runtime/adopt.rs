@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use vetch_shim::protocol::{CONTAINER_DIR, DEAD_FILE, LOCK_FILE, STATE_FILE, State};
 
 use super::{Container, Runtime, SANDBOX_DIR, WRITABLE_DIR};
+use crate::devices::nodes;
 use crate::error::Chain;
 use crate::record::{self, CONTAINER_FILE, ContainerRecord, SANDBOX_FILE, SandboxRecord};
 use crate::types::*;
@@ -102,9 +103,11 @@ impl Runtime {
             match record::read::<ContainerRecord>(&path.join(CONTAINER_FILE))? {
                 Some(record) => {
                     // One of a daemon that could not: it is only kept from more now.
-                    if let Err(error) =
-                        self.restrict_devices(&record.cgroup, &record.spec, &record.devices)
-                    {
+                    let spec = &record.spec;
+                    let kept = nodes::find(&spec.devices).and_then(|own| {
+                        self.restrict_devices(&record.cgroup, spec.privileged, &own)
+                    });
+                    if let Err(error) = kept {
                         tracing::warn!(container = %id, "{}", Chain(&error));
                     }
                     if let Some(sandbox) = self.sandboxes().get_mut(sandbox) {

@@ -9,7 +9,7 @@ use vetch_shim::protocol::{BUNDLE_FILE, ROOTFS_DIR, Reply, Request, STATE_FILE, 
 
 use super::{Container, Runtime, new_id};
 use crate::bundle::{self, MountedImages, Places};
-use crate::devices::{self, DeviceError, Rule};
+use crate::devices::{DeviceError, DeviceNode, nodes};
 use crate::error::Chain;
 use crate::images::{ImageError, layers};
 use crate::record::{self, CONTAINER_FILE, ContainerRecord};
@@ -67,11 +67,7 @@ impl Runtime {
     ) -> Result<(), Error> {
         if sandbox.spec.user_namespace.is_some() {
             users::check_mounts(&spec.mounts)?;
-            users::check_devices(&spec.devices)?;
         }
-        let devices = spec.devices.iter().map(devices::read);
-        let (nodes, rules): (Vec<_>, Vec<_>) =
-            devices.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let images = self.images();
         let mounted: Vec<&str> = spec
             .mounts
@@ -125,10 +121,10 @@ impl Runtime {
             }
             bundle.apparmor = None;
         }
-
-        if !nodes.is_empty() {
-            self.check_devices(&sandbox.id, &spec)?;
-            bundle.devices = nodes;
+        let nodes = nodes::find(&spec.devices)?;
+        bundle.devices = nodes.iter().map(DeviceNode::bind).collect();
+        if !bundle.devices.is_empty() || bundle.ambient != 0 {
+            self.check_devices(&sandbox.id)?;
         }
 
         let dir = self.container_dir(&sandbox.id, id);
@@ -139,9 +135,9 @@ impl Runtime {
             users::own(&upper, map)?;
         }
         self.inner.cgroups.make(&cgroup)?;
-        bundle.device_cgroup = self.restrict_devices(&cgroup, &spec, &rules)?;
-        self.inner.cgroups.apply(&cgroup, &spec.resources)?;
+        bundle.device_cgroup = self.restrict_devices(&cgroup, spec.privileged, &nodes)?;
         self.inner.cgroups.kill_whole_on_oom(&cgroup)?;
+        self.inner.cgroups.apply(&cgroup, &spec.resources)?;
         record::write(&dir.join(BUNDLE_FILE), &bundle)?;
         let record = ContainerRecord {
             spec,
@@ -149,7 +145,6 @@ impl Runtime {
             cgroup,
             layers: layers(&image, &found),
             stop_signal,
-            devices: rules,
         };
         record::write(&dir.join(CONTAINER_FILE), &record)?;
         match self.sandboxes().get_mut(&sandbox.id) {
@@ -178,41 +173,45 @@ impl Runtime {
         })
     }
 
-    /// Whether the supervisor knows of `Bundle::apparmor`.
-    fn sets_profiles(&self, sandbox: &SandboxId) -> Result<bool, Error> {
+    /// Whether the supervisor knows of `Bundle::devices` and `Bundle::ambient`, or reads over them.
+    fn check_devices(&self, sandbox: &SandboxId) -> Result<(), Error> {
         let state: Option<State> = record::read(&self.dir(sandbox).join(STATE_FILE))?;
-        Ok(state.is_some_and(|state| state.sets_profiles))
-    }
-
-    /// Whether devices of its own can be given to a container.
-    fn check_devices(&self, sandbox: &SandboxId, spec: &ContainerSpec) -> Result<(), Error> {
-        if let Some(problem) = self.device_problem()
-            && !spec.privileged
-        {
-            return Err(DeviceError::NotAllowed(problem.to_owned()).into());
-        }
-        let state: Option<State> = record::read(&self.dir(sandbox).join(STATE_FILE))?;
-        if state.is_some_and(|state| state.makes_devices) {
+        if state.is_some_and(|state| state.binds_devices) {
             return Ok(());
         }
-        let message = "it is of a version that makes no devices: a new pod has a new one";
+        let message = "it is of a version that gives containers no devices and no ambient capabilities: \
+                       a new pod has a new one";
         Err(Error::Shim {
             sandbox: sandbox.clone(),
             message: message.into(),
         })
     }
 
+    /// Whether the supervisor knows of `Bundle::apparmor`.
+    fn sets_profiles(&self, sandbox: &SandboxId) -> Result<bool, Error> {
+        let state: Option<State> = record::read(&self.dir(sandbox).join(STATE_FILE))?;
+        Ok(state.is_some_and(|state| state.sets_profiles))
+    }
+
     /// Whether `cgroup` decides which devices the container may use; that of a
-    /// privileged one never does.
+    /// privileged one never does. Where none decides, who is to have less of a
+    /// device than all of it would have more.
     pub(super) fn restrict_devices(
         &self,
         cgroup: &Path,
-        spec: &ContainerSpec,
-        rules: &[Rule],
+        privileged: bool,
+        nodes: &[DeviceNode],
     ) -> Result<bool, DeviceError> {
         match &self.inner.devices {
-            Ok(devices) if !spec.privileged => devices.restrict(cgroup, rules).map(|()| true),
-            _ => Ok(false),
+            _ if privileged => Ok(false),
+            Ok(devices) => devices.restrict(cgroup, nodes).map(|()| true),
+            Err(problem) => match nodes.iter().find(|node| !node.is_whole()) {
+                Some(node) => Err(DeviceError::Undecided {
+                    path: node.host_path.clone(),
+                    problem: problem.clone(),
+                }),
+                None => Ok(false),
+            },
         }
     }
 

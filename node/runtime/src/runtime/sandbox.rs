@@ -59,7 +59,10 @@ impl Runtime {
         let pod = self.pod_cgroup(&spec);
         let leaf = self.shim_cgroup(id, &spec);
         self.inner.cgroups.make(&leaf)?;
-        self.inner.cgroups.apply(&pod, &spec.resources)?;
+        // A place that is its client's has its client's limits.
+        if spec.cgroup_parent.is_none() {
+            self.inner.cgroups.apply(&pod, &spec.resources)?;
+        }
         fs::create_dir_all(&spec.log_directory)
             .map_err(Error::io("making", &spec.log_directory))?;
         record::write(

@@ -13,8 +13,8 @@ use crate::types::*;
 use crate::{Error, cgroup};
 
 impl Runtime {
-    /// CPU and memory; what `resources` does not limit has no limit afterwards.
-    /// `annotations` come beside those the container has, or replace them: what
+    /// What `resources` does not limit of CPU and memory has no limit afterwards; of
+    /// all else what it does not say stays. `annotations` come beside those the container has, or replace them: what
     /// its owner wants to know of the update later. Idempotent.
     pub async fn update_container(
         &self,
@@ -94,8 +94,9 @@ impl Runtime {
             .and_then(|sandbox| sandbox.containers.get(id))
             .map(|container| container.record.clone());
         let mut record = known.ok_or_else(|| Error::ContainerNotFound(id.clone()))?;
-        self.inner.cgroups.update(&record.cgroup, resources)?;
-        record.spec.resources = changed(&record.spec.resources, resources);
+        let resources = changed(&record.spec.resources, resources);
+        self.inner.cgroups.update(&record.cgroup, &resources)?;
+        record.spec.resources = resources;
         record.spec.annotations.extend(annotations);
         let path = self.container_dir(sandbox, id).join(CONTAINER_FILE);
         record::write(&path, &record)?;
@@ -116,9 +117,13 @@ impl Runtime {
         if !supervised {
             return Err(Error::SandboxNotReady(id.clone()));
         }
-        let cgroup = self.pod_cgroup(&record.spec);
-        self.inner.cgroups.update(&cgroup, resources)?;
-        record.spec.resources = changed(&record.spec.resources, resources);
+        let resources = changed(&record.spec.resources, resources);
+        // Only noted of a place that is its client's.
+        if record.spec.cgroup_parent.is_none() {
+            let cgroup = self.pod_cgroup(&record.spec);
+            self.inner.cgroups.update(&cgroup, &resources)?;
+        }
+        record.spec.resources = resources;
         record::write(&self.dir(id).join(SANDBOX_FILE), &record)?;
         if let Some(sandbox) = self.sandboxes().get_mut(id) {
             sandbox.record = record;
@@ -150,20 +155,39 @@ impl Runtime {
     }
 }
 
-/// Scores, numbers of processes, swap and huge pages are not updated.
+/// What is known and not said anew stays, but for limits of CPU and memory; scores are not
+/// updated.
 fn changed(known: &Resources, new: &Resources) -> Resources {
+    let mut unified = known.unified.clone();
+    unified.extend(new.unified.clone());
+    let text =
+        |new: &Option<String>, known: &Option<String>| new.as_ref().or(known.as_ref()).cloned();
     Resources {
-        swap_max: known.swap_max,
-        hugetlb_max: known.hugetlb_max.clone(),
-        pids_max: known.pids_max,
+        cpu_weight: new.cpu_weight,
+        cpu_max: new.cpu_max,
+        memory_max: new.memory_max,
+        swap_max: new.swap_max.or(known.swap_max),
+        hugetlb_max: new
+            .hugetlb_max
+            .as_ref()
+            .or(known.hugetlb_max.as_ref())
+            .cloned(),
+        pids_max: new.pids_max.or(known.pids_max),
         oom_score_adj: known.oom_score_adj,
-        ..new.clone()
+        cpuset_cpus: text(&new.cpuset_cpus, &known.cpuset_cpus),
+        cpuset_mems: text(&new.cpuset_mems, &known.cpuset_mems),
+        unified,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn files(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(file, value): &(&str, &str)| ((*file).to_owned(), (*value).to_owned());
+        pairs.iter().map(owned).collect()
+    }
 
     #[test]
     fn an_update_leaves_the_rest() {
@@ -178,19 +202,27 @@ mod tests {
             hugetlb_max: Some([(2 << 20, 0)].into()),
             pids_max: Some(7),
             oom_score_adj: Some(-5),
+            cpuset_cpus: Some("0".into()),
+            cpuset_mems: Some("0".into()),
+            unified: files(&[("memory.low", "1"), ("memory.high", "9")]),
         };
         let new = Resources {
             cpu_weight: Some(2),
             memory_max: Some(2),
+            swap_max: Some(5),
+            oom_score_adj: Some(9),
+            cpuset_cpus: Some("1".into()),
+            unified: files(&[("memory.high", "8")]),
             ..Resources::default()
         };
         let want = Resources {
+            cpu_weight: Some(2),
             cpu_max: None,
-            swap_max: known.swap_max,
-            hugetlb_max: known.hugetlb_max.clone(),
-            pids_max: known.pids_max,
-            oom_score_adj: known.oom_score_adj,
-            ..new.clone()
+            memory_max: Some(2),
+            swap_max: Some(5),
+            cpuset_cpus: Some("1".into()),
+            unified: files(&[("memory.low", "1"), ("memory.high", "8")]),
+            ..known.clone()
         };
         assert_eq!(changed(&known, &new), want);
     }

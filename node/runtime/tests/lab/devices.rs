@@ -15,21 +15,15 @@ use crate::specs::*;
 
 const REFUSED: &str = "Operation not permitted";
 
-/// A block device that root may open, such as an idle loop: a machine that is
-/// lent out keeps its disk to itself.
-fn disk_path() -> PathBuf {
-    fs::read_dir("/sys/class/block")
-        .unwrap()
-        .map(|entry| Path::new("/dev").join(entry.unwrap().file_name()))
-        .find(|path| File::open(path).is_ok())
-        .expect("a block device that root may open")
-}
-
-/// Its numbers.
+/// The numbers of a block device that root may open, such as an idle loop: a
+/// machine that is lent out keeps its disk to itself.
 fn disk() -> String {
-    let disk = disk_path();
-    let name = disk.file_name().unwrap();
-    let dev = Path::new("/sys/class/block").join(name).join("dev");
+    let disk = fs::read_dir("/sys/class/block")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .find(|name| File::open(Path::new("/dev").join(name)).is_ok())
+        .expect("a block device that root may open");
+    let dev = Path::new("/sys/class/block").join(disk).join("dev");
     fs::read_to_string(dev).unwrap().trim().replace(':', " ")
 }
 
@@ -90,79 +84,6 @@ fn a_disk_is_for_privileged_containers() {
     });
 }
 
-fn given(host_path: &Path, permissions: &str) -> Device {
-    Device {
-        host_path: host_path.into(),
-        container_path: "/dev/vetch/given".into(),
-        permissions: permissions.into(),
-    }
-}
-
-#[test]
-fn a_device_that_was_given_is_used_as_far_as_it_was() {
-    let lab = Lab::enter();
-    lab.block_on(async {
-        let runtime = lab.runtime().await;
-        let pod = runtime
-            .create_sandbox(sandbox(&lab.logs, "pod"))
-            .await
-            .unwrap();
-        let read = "dd if=/dev/vetch/given bs=512 count=1 of=/dev/null 2>/dev/null && echo read";
-        let spec = |device: Device, script: &str| ContainerSpec {
-            devices: vec![device],
-            ..shell(script)
-        };
-        let disk = || given(&disk_path(), "r");
-        let script = format!("test -b /dev/vetch/given && {read}; : >>/dev/vetch/given");
-        let (code, said) = outcome(&runtime, &pod, spec(disk(), &script)).await;
-        assert_ne!(code, 0, "{said}");
-        assert!(
-            said.starts_with("read\n") && said.contains(REFUSED),
-            "{said}"
-        );
-        let control = given("/dev/loop-control".as_ref(), "rwm");
-        let script = ": <>/dev/vetch/given && echo opened; mknod /tmp/x c 10 232; : </tmp/x";
-        let (_, said) = outcome(&runtime, &pod, spec(control, script)).await;
-        assert!(
-            said.starts_with("opened\n") && said.contains(REFUSED),
-            "{said}"
-        );
-        let (_, said) = outcome(&runtime, &pod, shell("ls /dev/vetch")).await;
-        assert!(said.contains("No such file"), "{said}");
-
-        // The next daemon gives what this one gave.
-        let id = run(&runtime, &pod.id, spec(disk(), "exec sleep 1000")).await;
-        let cgroup = lab.config.cgroup_root.join("kubepods/burstable/poduid-pod");
-        let cgroup = cgroup.join(&id.0);
-        drop(runtime);
-        drop(CgroupDevice::query(File::open(&cgroup).unwrap()).unwrap());
-        assert_eq!(programs(&cgroup), 0);
-        let runtime = lab.open().await;
-        assert_eq!(programs(&cgroup), 1);
-        for (script, want) in [(read, 0), (": >>/dev/vetch/given", 1)] {
-            let words = ["sh", "-c", script].map(str::to_owned);
-            let limit = Duration::from_secs(20);
-            let output = runtime.exec(&id, words.into(), limit).await.unwrap();
-            assert_eq!(output.exit_code, want, "{script}");
-        }
-
-        for (device, told) in [
-            (given("/none".as_ref(), "r"), "looking at device /none"),
-            (
-                given("/etc".as_ref(), "r"),
-                "neither a block nor a character device",
-            ),
-            (given("/dev/null".as_ref(), "x"), "said by r, w and m"),
-        ] {
-            let refused = runtime.create_container(&pod.id, spec(device, "")).await;
-            let refused = refused.unwrap_err().to_string();
-            assert!(refused.contains(told), "{refused}");
-        }
-        runtime.remove_sandbox(&pod.id).await.unwrap();
-        lab.assert_nothing_left();
-    });
-}
-
 #[test]
 fn devices_that_every_container_has_work() {
     with_sandbox(async |_, runtime, pod| {
@@ -196,6 +117,91 @@ fn devices_that_every_container_has_work() {
     });
 }
 
+fn own_device(host_path: &str, container_path: &str, access: &str) -> Device {
+    Device {
+        host_path: host_path.into(),
+        container_path: container_path.into(),
+        access: DeviceAccess {
+            read: access.contains('r'),
+            write: access.contains('w'),
+            make: access.contains('m'),
+        },
+    }
+}
+
+/// What one may do with a device of the machine's that no container has by itself.
+const LOOP_CONTROL: &str = "/dev/loop-control";
+
+#[test]
+fn devices_that_a_container_asks_for() {
+    with_sandbox(async |_, runtime, pod| {
+        let with = |script: &str, access: &str| ContainerSpec {
+            devices: vec![own_device(LOOP_CONTROL, "/dev/own/control", access)],
+            ..shell(script)
+        };
+        let whole = "ls -l /dev/own/control | grep -c '10, 237'; \
+                     : <>/dev/own/control && : </dev/own/control && echo opened";
+        let (code, said) = outcome(runtime, pod, with(whole, "rw")).await;
+        assert_eq!((code, said.as_str()), (0, "1\nopened"));
+        // Less of it, through whatever node; and no other device.
+        for (script, access) in [
+            (": <>/dev/own/control", "r"),
+            (": >>/dev/own/control", "rm"),
+            (": </dev/own/control", "w"),
+            ("mknod /tmp/own c 10 237 && : <>/tmp/own", "r"),
+            (read_disk("/tmp/disk").as_str(), "rwm"),
+        ] {
+            let (code, said) = outcome(runtime, pod, with(script, access)).await;
+            assert_ne!(code, 0, "{script}: {said}");
+            assert!(said.contains(REFUSED), "{script}: {said}");
+        }
+        let reads = ": </dev/own/control && mknod /tmp/own c 10 237 && : </tmp/own && head -c 4 /dev/zero | wc -c";
+        let (code, said) = outcome(runtime, pod, with(reads, "r")).await;
+        assert_eq!((code, said.as_str()), (0, "4"));
+
+        // All in a directory, wherever a container wants it.
+        let directory = ContainerSpec {
+            devices: vec![own_device("/dev/net", "/dev/nets", "rw")],
+            ..shell("ls /dev/nets")
+        };
+        let tun = fs::exists("/dev/net/tun").unwrap();
+        let made = runtime.create_container(&pod.id, directory).await;
+        assert_eq!(made.is_ok(), tun, "{made:?}");
+        let missing = ContainerSpec {
+            devices: vec![own_device("/dev/no-such-device", "/dev/own", "rw")],
+            ..shell("true")
+        };
+        let refused = runtime
+            .create_container(&pod.id, missing)
+            .await
+            .unwrap_err();
+        assert!(
+            refused.to_string().contains("/dev/no-such-device"),
+            "{refused}"
+        );
+    });
+}
+
+#[test]
+fn a_device_in_a_user_namespace_is_the_nodes() {
+    let lab = Lab::enter();
+    lab.block_on(async {
+        let runtime = lab.runtime().await;
+        let spec = SandboxSpec {
+            user_namespace: Some(UserNamespace::Own),
+            ..sandbox(&lab.logs, "pod")
+        };
+        let pod = runtime.create_sandbox(spec).await.unwrap();
+        let spec = ContainerSpec {
+            devices: vec![own_device("/dev/zero", "/dev/own", "r")],
+            ..shell("head -c 3 /dev/own | wc -c")
+        };
+        assert_eq!(outcome(&runtime, &pod, spec).await, (0, "3".into()));
+        runtime.remove_sandbox(&pod.id).await.unwrap();
+        lab.assert_nothing_left();
+    });
+}
+
 /// Of this very cgroup.
 fn programs(cgroup: &Path) -> usize {
     let attached = CgroupDevice::query(File::open(cgroup).unwrap()).unwrap();
@@ -225,6 +231,22 @@ fn the_program_is_the_cgroups_and_not_the_daemons() {
             ..sleeper()
         };
         let free = run(&runtime, &pod.id, free).await;
+        let more = ContainerSpec {
+            devices: vec![own_device(LOOP_CONTROL, "/dev/own", "r")],
+            log_path: "more/0.log".into(),
+            ..sleeper()
+        };
+        let more = run(&runtime, &pod.id, more).await;
+        let opens = async |runtime: &Runtime| {
+            let words = ["sh", "-c", ": </dev/own && ! (: >>/dev/own)"].map(str::to_owned);
+            let limit = Duration::from_secs(20);
+            runtime
+                .exec(&more, words.into(), limit)
+                .await
+                .unwrap()
+                .exit_code
+        };
+        assert_eq!(opens(&runtime).await, 0);
         let counts = || {
             [&plain.0, &free.0, &format!("shim-{}", pod.id), ""].map(|name| programs(&cgroup(name)))
         };
@@ -235,10 +257,13 @@ fn the_program_is_the_cgroups_and_not_the_daemons() {
         // The next daemon leaves what is there, and mends what is not.
         drop(lab.open().await);
         assert_eq!(counts(), [1, 0, 0, 0]);
-        drop(CgroupDevice::query(File::open(cgroup(&plain.0)).unwrap()).unwrap());
+        for id in [&plain, &more] {
+            drop(CgroupDevice::query(File::open(cgroup(&id.0)).unwrap()).unwrap());
+        }
         assert_eq!(counts(), [0, 0, 0, 0]);
         let runtime = lab.open().await;
         assert_eq!(counts(), [1, 0, 0, 0]);
+        assert_eq!(opens(&runtime).await, 0);
 
         runtime.remove_sandbox(&pod.id).await.unwrap();
         lab.assert_nothing_left();
@@ -263,15 +288,24 @@ fn where_the_kernel_takes_no_program_mounts_stand_for_it() {
                 assert_ne!(code, 0, "{node}");
                 assert!(said.contains("Permission denied"), "{node}: {said}");
             }
-            let spec = ContainerSpec {
-                devices: vec![given(&disk_path(), "r")],
-                ..shell("")
-            };
-            let refused = runtime.create_container(&pod.id, spec).await.unwrap_err();
-            let refused = refused.to_string();
-            assert!(refused.contains("no device can be given"), "{refused}");
             let usual = shell("head -c 4 /dev/zero | wc -c; : </dev/null");
             assert_eq!(outcome(runtime, pod, usual).await, (0, "4".into()));
+            // One's own is had wholly or not at all.
+            let own = |access| ContainerSpec {
+                devices: vec![own_device(LOOP_CONTROL, "/dev/own", access)],
+                ..shell(": <>/dev/own && echo opened")
+            };
+            assert_eq!(outcome(runtime, pod, own("rw")).await, (0, "opened".into()));
+            let refused = runtime
+                .create_container(&pod.id, own("r"))
+                .await
+                .unwrap_err();
+            assert!(
+                refused
+                    .to_string()
+                    .contains("only be had to read and to write"),
+                "{refused}"
+            );
         });
     };
     // A thread of its own, which takes the filter with it.

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod attach;
+mod capabilities;
 mod containers;
 mod daemon;
 mod devices;

@@ -63,6 +63,7 @@ pub fn shell(script: &str) -> ContainerSpec {
         only_given_groups: false,
         capabilities_add: Vec::new(),
         capabilities_drop: Vec::new(),
+        capabilities_ambient: Vec::new(),
         privileged: false,
         no_new_privs: false,
         readonly_rootfs: false,

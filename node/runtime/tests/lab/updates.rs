@@ -75,6 +75,39 @@ fn an_update_is_kept_for_the_next_daemon() {
 }
 
 #[test]
+fn what_the_kernel_has_not_is_not_left_out() {
+    with_sandbox(async |lab, runtime, pod| {
+        let offered = lab.config.cgroup_root.join("cgroup.controllers");
+        let offered = fs::read_to_string(offered).unwrap();
+        let has = offered.split_whitespace().any(|name| name == "cpuset");
+        let spec = ContainerSpec {
+            resources: Resources {
+                cpuset_cpus: Some("0".into()),
+                ..Resources::default()
+            },
+            ..sleeper()
+        };
+        match runtime.create_container(&pod.id, spec).await {
+            Ok(id) => {
+                assert!(has, "{offered}");
+                runtime.start_container(&id).await.unwrap();
+                let words = ["grep", "Cpus_allowed_list", "/proc/self/status"].map(str::to_owned);
+                let limit = std::time::Duration::from_secs(20);
+                let output = runtime.exec(&id, words.into(), limit).await.unwrap();
+                assert_eq!(output.stdout, b"Cpus_allowed_list:\t0\n");
+            }
+            Err(refused) => {
+                assert!(!has, "{offered}: {refused}");
+                assert!(
+                    refused.to_string().contains("the controller cpuset"),
+                    "{refused}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
 fn what_has_ended_is_not_updated() {
     with_sandbox(async |_, runtime, pod| {
         let id = run(runtime, &pod.id, shell("exit 0")).await;

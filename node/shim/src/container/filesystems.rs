@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Gid, Mode, Uid, mknodat};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::MountAttrFlags;
-use vetch_shim::protocol::{Bundle, DeviceNode};
+use vetch_shim::protocol::Bundle;
 
 use super::mounts::{attach, clone_tree, make_dir, new_filesystem};
 use crate::failure::{Context, Failure};
@@ -173,34 +173,10 @@ pub fn mount_all(
             }
         }
     }
-    for device in &bundle.devices {
-        make_device(device)?;
-    }
     for (target, link) in LINKS {
         symlink(target, link).context(|| format!("making {link}"))?;
     }
     Ok(())
-}
-
-/// One that is there already, such as a privileged container's, is replaced.
-fn make_device(device: &DeviceNode) -> Result<(), Failure> {
-    let path = Path::new("/").join(&device.path);
-    let step = || format!("making {}", path.display());
-    if let Some(parent) = path.parent() {
-        make_dir(parent)?;
-    }
-    let kind = match device.block {
-        true => FileType::BlockDevice,
-        false => FileType::CharacterDevice,
-    };
-    let mode = Mode::from_raw_mode(device.mode);
-    if path.symlink_metadata().is_ok() {
-        rustix::fs::unlink(&path).context(step)?;
-    }
-    mknodat(CWD, &path, kind, mode, device.number).context(step)?;
-    rustix::fs::chmod(&path, mode).context(step)?;
-    let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-    rustix::fs::chown(&path, Some(uid), Some(gid)).context(step)
 }
 
 fn place(

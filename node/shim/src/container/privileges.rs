@@ -2,8 +2,9 @@
 
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities,
-    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set,
+    set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
 };
 use vetch_shim::protocol::{Bundle, Identity};
 
@@ -11,8 +12,9 @@ use crate::failure::{Context, Failure};
 use crate::sys;
 
 /// Leaves the bundle's capabilities in the permitted, effective and bounding
-/// sets; inheritable and ambient stay empty, as containerd has them. A user that
-/// is not root loses the first two at exec.
+/// sets. A user that is not root loses the first two at exec, but for what the
+/// bundle has ambient (4.3): only that is inheritable, and nothing where it says
+/// nothing (CVE-2022-29162), as containerd has them.
 pub fn drop_to(identity: &Identity, bundle: &Bundle) -> Result<(), Failure> {
     let wanted = bundle.capabilities;
     for capability in 0..64 {
@@ -40,15 +42,21 @@ pub fn drop_to(identity: &Identity, bundle: &Bundle) -> Result<(), Failure> {
     // The node itself may lack some.
     let held = capabilities(None).context(step)?.permitted;
     let granted = (CapabilitySet::from_bits_retain(wanted) | until_exec(bundle)) & held;
+    let ambient = CapabilitySet::from_bits_retain(bundle.ambient) & held;
     set_capabilities(
         None,
         CapabilitySets {
             effective: granted,
             permitted: granted,
-            inheritable: CapabilitySet::empty(),
+            inheritable: ambient,
         },
     )
     .context(step)?;
+    // Changing the user has cleared them.
+    for capability in ambient.iter() {
+        configure_capability_in_ambient_set(capability, true)
+            .context(|| "raising ambient capabilities".into())?;
+    }
     if bundle.no_new_privs {
         set_no_new_privs(true).context(|| "no_new_privs".into())?;
     }

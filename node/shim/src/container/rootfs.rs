@@ -19,6 +19,9 @@ use crate::users::Users;
 pub struct Taken {
     trees: Vec<OwnedFd>,
     devices: Devices,
+    /// Those of the bundle, as mounts of the host's nodes: also a user namespace has them so, and
+    /// whatever stands for a device cgroup is not on them.
+    own_devices: Vec<OwnedFd>,
     shm: OwnedFd,
     /// Where it is not to be found at its mount point: in a user namespace, which
     /// moves no mount that was there before.
@@ -42,6 +45,10 @@ pub fn take(
         });
     }
     let devices = filesystems::take_devices(bundle.privileged, users)?;
+    let own_devices = bundle.devices.iter();
+    let own_devices = own_devices
+        .map(|device| mounts::clone_tree(&device.source))
+        .collect::<Result<_, _>>()?;
     let shm = mounts::clone_tree(shm)?;
 
     // From here on no mount reaches the host. The copies above were taken
@@ -61,6 +68,7 @@ pub fn take(
     Ok(Taken {
         trees: trees.into_iter().flatten().collect(),
         devices,
+        own_devices,
         shm,
         root,
     })
@@ -82,6 +90,9 @@ pub fn enter(bundle: &Bundle, target: &Path, taken: Taken) -> Result<(), Failure
     filesystems::mount_all(bundle, kernel, taken.devices, &taken.shm)?;
     for (mount, tree) in bundle.mounts.iter().zip(&taken.trees) {
         mounts::attach_at(tree, &mount.target)?;
+    }
+    for (device, tree) in bundle.devices.iter().zip(&taken.own_devices) {
+        mounts::attach_at(tree, &device.target)?;
     }
     mounts::make_dir(Path::new(&bundle.cwd))?;
     for path in &bundle.readonly_paths {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
-use vetch_runtime::{Device, Propagation};
+use vetch_runtime::{Device, DeviceAccess, Propagation};
 
 use crate::pods::env::expand;
 use crate::pods::volumes::MountedVolumes;
@@ -96,7 +96,11 @@ pub fn devices(container: &Container, volumes: &MountedVolumes) -> Result<Vec<De
                 host_path: volume.path.clone(),
                 container_path: Path::new("/").join(&device.device_path),
                 // The kubelet's.
-                permissions: if volume.read_only { "r" } else { "mrw" }.to_owned(),
+                access: DeviceAccess {
+                    read: true,
+                    write: !volume.read_only,
+                    make: !volume.read_only,
+                },
             })
         })
         .collect()

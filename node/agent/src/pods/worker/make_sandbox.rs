@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use vetch_network::BandwidthError;
 use vetch_runtime::{SandboxId, SandboxStatus};
 
 use super::clean;
 use super::job::Outcome;
-use crate::pods::bandwidth::BandwidthError;
 use crate::pods::cluster_dns;
 use crate::pods::context::Context;
 use crate::pods::datapath;

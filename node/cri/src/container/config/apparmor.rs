@@ -1,8 +1,8 @@
 //! Which AppArmor profile a client wants: CRI has a message for it, and the words of before.
 
-use k8s_cri::v1::LinuxContainerSecurityContext;
-use k8s_cri::v1::security_profile::ProfileType;
 use tonic::Status;
+use vetch_cri_proto::v1::LinuxContainerSecurityContext;
+use vetch_cri_proto::v1::security_profile::ProfileType;
 use vetch_runtime::AppArmor;
 
 /// Clients write it before a name, or do not.
@@ -48,7 +48,7 @@ fn invalid(words: &str) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use k8s_cri::v1::SecurityProfile;
+    use vetch_cri_proto::v1::SecurityProfile;
 
     use super::*;
 

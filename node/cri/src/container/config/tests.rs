@@ -1,8 +1,8 @@
-use k8s_cri::v1::{
-    Capability, ContainerMetadata, Device, IdMapping, ImageSpec, Int64Value, LinuxContainerConfig,
-    NamespaceOption,
-};
 use tonic::Code;
+use vetch_cri_proto::v1::{
+    Capability, ContainerMetadata, Device, IdMapping, ImageSpec, Int64Value, LinuxContainerConfig,
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceOption, NotLinux, Signal,
+};
 use vetch_runtime::{IdMap, Owner, QosClass, Resources, UserNamespace};
 
 use super::*;
@@ -68,6 +68,11 @@ fn mounting(change: impl FnOnce(&mut CriMount)) -> ContainerConfig {
         mounts: vec![mount],
         ..config()
     }
+}
+
+/// What a client that says nothing gets.
+pub fn plain() -> ContainerSpec {
+    made(&config()).unwrap()
 }
 
 fn made(config: &ContainerConfig) -> Result<ContainerSpec, Code> {
@@ -252,6 +257,10 @@ fn images_are_mounted() {
     };
     assert_eq!((mount.image(), mount.readonly), (Some(&image), true));
     make_missing(&[mount]).unwrap();
+    let part = mounting_image(|mount| mount.image_sub_path = "etc/ssl".into());
+    let mount = made(&part).unwrap().mounts.remove(0);
+    let sub_path = mount.image().and_then(|image| image.sub_path.clone());
+    assert_eq!(sub_path.as_deref(), Some(Path::new("etc/ssl")));
     // One without a name is none.
     let nameless = mounting(|mount| mount.image = Some(ImageSpec::default()));
     assert_eq!(mounted_images(&nameless).count(), 0);
@@ -275,6 +284,18 @@ fn images_are_mounted() {
         (
             mounting_image(|mount| mount.image.as_mut().unwrap().image = "other".into()),
             Code::NotFound,
+        ),
+        (
+            mounting_image(|mount| mount.image_sub_path = "etc/../..".into()),
+            Code::InvalidArgument,
+        ),
+        (
+            mounting(|mount| mount.image_sub_path = "etc".into()),
+            Code::InvalidArgument,
+        ),
+        (
+            mounting(|mount| mount.mount_options = vec!["noexec".into()]),
+            Code::Unimplemented,
         ),
     ] {
         assert_eq!(made(&wrong).unwrap_err(), code, "{wrong:?}");
@@ -303,14 +324,15 @@ fn what_is_not_done_is_refused() {
         pid(NamespaceMode::Container),
         pid(NamespaceMode::Node),
         pid(NamespaceMode::Target),
-        secured(|security| {
-            security.capabilities = Some(Capability {
-                add_ambient_capabilities: vec!["CHOWN".into()],
-                ..Capability::default()
-            });
-        }),
         ContainerConfig {
-            devices: vec![Device::default()],
+            windows: Some(NotLinux {}),
+            ..config()
+        },
+        ContainerConfig {
+            envs: vec![KeyValue {
+                key: "BYTES".into(),
+                value: vec![0xff],
+            }],
             ..config()
         },
     ] {
@@ -321,6 +343,112 @@ fn what_is_not_done_is_refused() {
         ..config()
     };
     assert_eq!(made(&nameless).unwrap_err(), Code::InvalidArgument);
+}
+
+#[test]
+fn devices_capabilities_and_signals() {
+    let asked = ContainerConfig {
+        devices: vec![Device {
+            container_path: "/dev/own".into(),
+            host_path: "/dev/fuse".into(),
+            permissions: "rw".into(),
+        }],
+        stop_signal: Signal::Sigusr1.into(),
+        envs: vec![KeyValue {
+            key: "A".into(),
+            value: "ü".into(),
+        }],
+        ..secured(|security| {
+            security.capabilities = Some(Capability {
+                add_ambient_capabilities: vec!["NET_RAW".into()],
+                ..Capability::default()
+            });
+        })
+    };
+    let made = made(&asked).unwrap();
+    let device = &made.devices[0];
+    assert_eq!(device.host_path, Path::new("/dev/fuse"));
+    assert!(device.access.read && device.access.write && !device.access.make);
+    assert_eq!(made.capabilities_ambient, ["NET_RAW"]);
+    assert_eq!(made.stop_signal.as_deref(), Some("SIGUSR1"));
+    assert_eq!(made.env, [("A".to_owned(), "ü".to_owned())]);
+    let nothing = ContainerConfig {
+        devices: vec![Device::default()],
+        ..config()
+    };
+    assert_eq!(
+        super::tests::made(&nothing).unwrap_err(),
+        Code::InvalidArgument
+    );
+}
+
+#[test]
+fn what_was_said_before_the_messages() {
+    #[expect(deprecated, reason = "clients of before still say it so")]
+    let former = |words: &str| secured(|security| security.seccomp_profile_path = words.into());
+    for (words, want) in [
+        ("unconfined", Ok(Seccomp::Unconfined)),
+        ("runtime/default", Ok(Seccomp::RuntimeDefault)),
+        ("docker/default", Ok(Seccomp::RuntimeDefault)),
+        (
+            "localhost//p.json",
+            Ok(Seccomp::Localhost("/p.json".into())),
+        ),
+        ("localhost/p.json", Err(Code::InvalidArgument)),
+        ("p", Err(Code::InvalidArgument)),
+    ] {
+        let got = made(&former(words)).map(|spec| spec.seccomp);
+        assert_eq!(got, want, "{words}");
+    }
+}
+
+#[test]
+fn a_container_is_in_its_sandbox() {
+    let with = |options: NamespaceOption| {
+        secured(|security| {
+            security.namespace_options = Some(NamespaceOption {
+                pid: NamespaceMode::Pod.into(),
+                ..options
+            });
+        })
+    };
+    let node = i32::from(NamespaceMode::Node);
+    let network = with(NamespaceOption {
+        network: node,
+        ..NamespaceOption::default()
+    });
+    let ipc = with(NamespaceOption {
+        ipc: node,
+        ..NamespaceOption::default()
+    });
+    for asked in [&network, &ipc] {
+        assert_eq!(made(asked).unwrap_err(), Code::InvalidArgument);
+    }
+    let of_node = SandboxSpec {
+        host_network: true,
+        host_ipc: true,
+        ..sandbox()
+    };
+    for asked in [&network, &ipc] {
+        assert!(spec(asked, &images(), &of_node).is_ok(), "{asked:?}");
+    }
+    let privileged = secured(|security| security.privileged = true);
+    let whole = |privileged| PodSandboxConfig {
+        linux: Some(LinuxPodSandboxConfig {
+            security_context: Some(LinuxSandboxSecurityContext {
+                privileged,
+                ..LinuxSandboxSecurityContext::default()
+            }),
+            ..LinuxPodSandboxConfig::default()
+        }),
+        ..PodSandboxConfig::default()
+    };
+    assert!(check_sandbox(&privileged, &whole(true)).is_ok());
+    assert!(check_sandbox(&config(), &whole(false)).is_ok());
+    for wrong in [whole(false), PodSandboxConfig::default()] {
+        let refused = check_sandbox(&privileged, &wrong).unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
 }
 
 #[test]

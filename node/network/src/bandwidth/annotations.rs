@@ -1,11 +1,7 @@
 //! How fast a pod may receive and send, by its annotations.
 
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use vetch_network::Bandwidth;
-
-use super::quantity::nanos;
-use super::text::go_quote;
+use super::Bandwidth;
+use crate::quantity::nanos;
 
 const INGRESS: &str = "kubernetes.io/ingress-bandwidth";
 const EGRESS: &str = "kubernetes.io/egress-bandwidth";
@@ -17,35 +13,37 @@ const NANO: i128 = 1_000_000_000;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BandwidthError {
-    #[error("annotation {key} is {value}, which is no quantity of bits a second, such as 10M")]
+    #[error("annotation {key} is {value:?}, which is no quantity of bits a second, such as 10M")]
     NoQuantity { key: &'static str, value: String },
-    #[error("annotation {key} is {value}: less than 1k bits a second is unreasonable")]
+    #[error("annotation {key} is {value:?}: less than 1k bits a second is unreasonable")]
     TooSmall { key: &'static str, value: String },
-    #[error("annotation {key} is {value}: more than 1P bits a second is unreasonable")]
+    #[error("annotation {key} is {value:?}: more than 1P bits a second is unreasonable")]
     TooLarge { key: &'static str, value: String },
 }
 
-/// # Errors
-/// A value that is none: such a pod is not started, as with the kubelet and the CNI plugin `bandwidth`.
-pub fn bandwidth(pod: &Pod) -> Result<Bandwidth, BandwidthError> {
-    let read = |key| {
-        let annotations = pod.metadata.annotations.as_ref();
-        let value = annotations.and_then(|annotations| annotations.get(key));
-        value.map(|value| bits(key, value)).transpose()
-    };
-    Ok(Bandwidth {
-        ingress: read(INGRESS)?,
-        egress: read(EGRESS)?,
-    })
+impl Bandwidth {
+    /// `annotation` finds one by its name.
+    ///
+    /// # Errors
+    /// A value that is none: such a pod is not started, as with the kubelet and the CNI plugin `bandwidth`.
+    pub fn of_annotations<'a>(
+        annotation: impl Fn(&str) -> Option<&'a str>,
+    ) -> Result<Self, BandwidthError> {
+        let read = |key| annotation(key).map(|value| bits(key, value)).transpose();
+        Ok(Self {
+            ingress: read(INGRESS)?,
+            egress: read(EGRESS)?,
+        })
+    }
 }
 
 fn bits(key: &'static str, text: &str) -> Result<u64, BandwidthError> {
-    let value = || go_quote(text);
+    let value = || text.to_owned();
     let no_quantity = || BandwidthError::NoQuantity {
         key,
         value: value(),
     };
-    let nanos = nanos(&Quantity(text.to_owned())).ok_or_else(no_quantity)?;
+    let nanos = nanos(text).ok_or_else(no_quantity)?;
     // Up to whole ones, as Kubernetes counts.
     let bits = nanos.div_euclid(NANO) + i128::from(nanos.rem_euclid(NANO) != 0);
     match bits {
@@ -63,15 +61,14 @@ fn bits(key: &'static str, text: &str) -> Result<u64, BandwidthError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::pods::testing::pod;
 
-    fn of(annotations: serde_json::Value) -> Result<Bandwidth, String> {
-        let mut pod = pod(json!({"containers": []}));
-        pod.metadata.annotations = serde_json::from_value(annotations).unwrap();
-        bandwidth(&pod).map_err(|error| error.to_string())
+    fn of(annotations: &[(&str, &str)]) -> Result<Bandwidth, String> {
+        let find = |name: &str| {
+            let mut all = annotations.iter();
+            all.find(|(key, _)| *key == name).map(|(_, value)| *value)
+        };
+        Bandwidth::of_annotations(find).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -84,20 +81,20 @@ mod tests {
             ("999.5", 1_000),
             ("1P", 1_000_000_000_000_000),
         ] {
-            let limits = of(json!({INGRESS: value})).unwrap();
+            let limits = of(&[(INGRESS, value)]).unwrap();
             assert_eq!(
                 (limits.ingress, limits.egress),
                 (Some(bits), None),
                 "{value}"
             );
-            let limits = of(json!({EGRESS: value})).unwrap();
+            let limits = of(&[(EGRESS, value)]).unwrap();
             assert_eq!(
                 (limits.ingress, limits.egress),
                 (None, Some(bits)),
                 "{value}"
             );
         }
-        assert_eq!(of(json!({})), Ok(Bandwidth::default()));
+        assert_eq!(of(&[]), Ok(Bandwidth::default()));
     }
 
     #[test]
@@ -112,7 +109,7 @@ mod tests {
             ("2P", "is \"2P\": more than 1P"),
         ] {
             for key in [INGRESS, EGRESS] {
-                let said = of(json!({key: value})).unwrap_err();
+                let said = of(&[(key, value)]).unwrap_err();
                 assert!(said.contains(words) && said.contains(key), "{said}");
             }
         }
