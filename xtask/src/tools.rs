@@ -137,9 +137,10 @@ pub fn cargo_deb(step: &Step) -> Result<PathBuf> {
     let mut command = cargo("cargo");
     command
         .args(["install", "--locked", "cargo-deb", "--version", CARGO_DEB])
-        // Debian's gzip and xz compress for it.
-        .args(["--no-default-features", "--root"])
+        // strip and gzip are programs of their own: nothing here needs to be fast.
+        .args(["--debug", "--no-default-features", "--root"])
         .arg(&folder)
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         // Outside the checkout, whose settings are not for it.
         .current_dir(std::env::temp_dir());
     run(step, &mut command).with_context(|| {
