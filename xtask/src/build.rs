@@ -83,7 +83,7 @@ pub fn ebpf(tree: &Tree) -> Result<PathBuf> {
     ebpf::build(&Steps::new(), tree).context("build the programs in the kernel")
 }
 
-fn arguments(profile: Profile, wanted: Wanted) -> Vec<&'static str> {
+pub fn arguments(profile: Profile, wanted: Wanted) -> Vec<&'static str> {
     let mut arguments = vec!["build", "--profile", profile.name()];
     arguments.extend_from_slice(match wanted {
         Wanted::Daemons => &["-p", "vetch-control", "-p", "vetch-node", "-p", "vetch-cni"],

@@ -1,4 +1,4 @@
-//! What is fetched once for all checkouts: kernels and Debian's packages for machines.
+//! What is fetched once for all checkouts: kernels and Debian's packages for machines, cargo-deb.
 
 use std::path::PathBuf;
 

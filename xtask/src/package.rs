@@ -1,10 +1,8 @@
 //! `package`: the daemons as Debian packages, with their systemd units.
 //!
-//! dpkg-deb makes them, which is on every Debian: cargo-deb would be one more program to build on two cores, for four
-//! control files that it would have to be told as well, and would not strip another profile's vetch-shim.
+//! cargo-deb makes them. What is in them is said by `[package.metadata.deb]` in the daemons' manifests, and their units
+//! and scripts are in `debian` beside those.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,49 +10,10 @@ use anyhow::{Context as _, Result};
 
 use crate::paths::Tree;
 use crate::steps::{Step, Steps};
-use crate::{build, tools};
+use crate::{build, process, tools};
 
-/// One package: which programs it brings, and what starts them.
-#[derive(Debug)]
-struct Package {
-    name: &'static str,
-    summary: &'static str,
-    /// Its own program comes first.
-    programs: &'static [&'static str],
-    /// Where runtimes look for CNI plugins.
-    cni_plugins: &'static [&'static str],
-    depends: &'static str,
-    /// What apt brings with it unless told otherwise.
-    recommends: &'static str,
-    unit: &'static str,
-    /// Before the package's files go for good: what it made on the machine goes as well.
-    purge: &'static str,
-}
-
-const NODE: Package = Package {
-    name: "vetch-node",
-    summary: "Node daemon of Vetch: pods from kernel parts, Services by eBPF",
-    programs: &["vetch-node", "vetch-shim"],
-    cni_plugins: &["vetch-cni"],
-    // Images are pulled from registries that show certificates.
-    depends: "libc6 (>= 2.36), libgcc-s1, ca-certificates",
-    // Local volumes on block devices get their file systems from it.
-    recommends: "e2fsprogs",
-    unit: include_str!("package/vetch-node.service"),
-    purge: "/usr/bin/vetch-node cleanup || true",
-};
-
-const CONTROL: Package = Package {
-    name: "vetch-control",
-    summary: "Control plane of Vetch: API server, scheduler and controllers over etcd",
-    programs: &["vetch-control"],
-    cni_plugins: &[],
-    depends: "libc6 (>= 2.36), libgcc-s1",
-    // On the same machine, for the first cluster; elsewhere for others.
-    recommends: "etcd-server",
-    unit: include_str!("package/vetch-control.service"),
-    purge: "true",
-};
+const NODE: &str = "vetch-node";
+const CONTROL: &str = "vetch-control";
 
 pub fn run(tree: &Tree) -> Result<()> {
     let steps = Steps::new();
@@ -70,172 +29,128 @@ pub fn run(tree: &Tree) -> Result<()> {
 /// Makes `target/debian/*.deb` from the programs as they are built; returns the node's and the
 /// control plane's.
 pub fn all(step: &Step, tree: &Tree) -> Result<[PathBuf; 2]> {
-    let folder = tree.target().join("debian");
+    let program = tools::cargo_deb(step)?;
     Ok([
-        make(step, &NODE, tree, &folder)?,
-        make(step, &CONTROL, tree, &folder)?,
+        make(step, &program, tree, NODE)?,
+        make(step, &program, tree, CONTROL)?,
     ])
 }
 
 /// Where the package of this name is made.
 pub fn path(tree: &Tree, name: &str) -> PathBuf {
-    tree.target()
-        .join("debian")
-        .join(format!("{name}_{}_amd64.deb", version()))
+    folder(tree).join(format!("{name}_{}_amd64.deb", env!("CARGO_PKG_VERSION")))
 }
 
-fn make(step: &Step, package: &Package, tree: &Tree, folder: &Path) -> Result<PathBuf> {
-    let root = folder.join(package.name);
-    if root.exists() {
-        fs::remove_dir_all(&root).with_context(|| format!("remove {}", root.display()))?;
-    }
-    let programs = package.programs.iter().map(|name| ("usr/bin", *name));
-    let plugins = package
-        .cni_plugins
-        .iter()
-        .map(|name| ("opt/cni/bin", *name));
-    for (dir, program) in programs.chain(plugins) {
-        let source = match program {
-            "vetch-shim" => tree.shim(),
-            other => tree.daemon(other),
-        };
-        let target = root.join(dir).join(program);
-        write(&target, &[], 0o755)?;
-        strip(step, &source, &target)?;
-    }
-    let unit = format!("lib/systemd/system/{}.service", package.name);
-    write(&root.join(unit), package.unit.as_bytes(), 0o644)?;
-    for (name, text, mode) in control_files(package) {
-        write(&root.join("DEBIAN").join(name), text.as_bytes(), mode)?;
-    }
-    let file = path(tree, package.name);
-    let mut command = Command::new("dpkg-deb");
+fn folder(tree: &Tree) -> PathBuf {
+    tree.target().join("debian")
+}
+
+fn make(step: &Step, program: &Path, tree: &Tree, name: &str) -> Result<PathBuf> {
+    let file = path(tree, name);
+    let mut command = Command::new(program);
     command
+        .args(["--package", name, "--no-build", "--locked", "--output"])
+        .arg(&file)
+        // It reads `target/release` in the manifests as this profile's folder. That it warns of `dev` is right for
+        // packages that are given away: those of `run` are of `release`.
+        .args(["--profile", tree.profile.name()])
+        // Line tables are for whoever builds; a package has the program alone.
+        .arg("--strip")
         // Installed within seconds counts for more than the size on a disk of ours.
-        .args(["--root-owner-group", "-Zgzip", "-z1", "--build"])
-        .args([&root, &file])
+        .args(["--compress-type", "gz", "--compress-system", "--fast"])
+        .current_dir(tree.root())
+        .env("CARGO_TARGET_DIR", tree.target())
+        // For what it strips: beside the target folder's own it would be where a cluster's data may be.
+        .env("CARGO_BUILD_BUILD_DIR", folder(tree).join("stripped"))
         // The same programs make the same package, byte by byte.
         .env("SOURCE_DATE_EPOCH", "1")
+        .env("PATH", process::search_path())
         .stdin(Stdio::null());
+    tools::forget_package(&mut command);
     tools::run(step, &mut command).with_context(|| format!("make {}", file.display()))?;
     Ok(file)
 }
 
-fn version() -> &'static str {
-    env!("CARGO_PKG_VERSION")
-}
-
-/// Line tables are for whoever builds; a package has the program alone.
-fn strip(step: &Step, source: &Path, target: &Path) -> Result<()> {
-    let mut command = Command::new("strip");
-    command
-        .arg("-o")
-        .args([target, source])
-        .stdin(Stdio::null());
-    tools::run(step, &mut command).with_context(|| format!("strip {}", source.display()))
-}
-
-fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
-    let failed = || format!("write {}", path.display());
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).with_context(failed)?;
-    }
-    fs::write(path, content).with_context(failed)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(failed)
-}
-
-/// What dpkg reads and runs: deb-control(5), deb-postinst(5), deb-prerm(5), deb-postrm(5).
-fn control_files(package: &Package) -> [(&'static str, String, u32); 4] {
-    let Package {
-        name,
-        summary,
-        depends,
-        recommends,
-        purge,
-        ..
-    } = package;
-    let version = version();
-    let recommends = match *recommends {
-        "" => String::new(),
-        others => format!("Recommends: {others}\n"),
-    };
-    [
-        (
-            "control",
-            format!(
-                "Package: {name}\nVersion: {version}\nArchitecture: amd64\nSection: admin\n\
-                 Priority: optional\nMaintainer: The Vetch founders <vetch@localhost>\n\
-                 Depends: {depends}\n{recommends}Description: {summary}\n"
-            ),
-            0o644,
-        ),
-        (
-            "postinst",
-            format!(
-                "#!/bin/sh\nset -e\n[ \"$1\" = configure ] || exit 0\n\
-                 systemctl enable {name}.service\n\
-                 # Where systemd runs, and not in an image that is being made.\n\
-                 if [ -d /run/systemd/system ]; then\n\
-                 \x20   systemctl daemon-reload\n    systemctl restart {name}.service\nfi\n"
-            ),
-            0o755,
-        ),
-        (
-            "prerm",
-            format!(
-                "#!/bin/sh\nset -e\n[ \"$1\" = remove ] || exit 0\n\
-                 if [ -d /run/systemd/system ]; then\n    systemctl disable --now {name}.service\n\
-                 \x20   {purge}\nfi\n"
-            ),
-            0o755,
-        ),
-        (
-            "postrm",
-            "#!/bin/sh\nset -e\nif [ -d /run/systemd/system ]; then systemctl daemon-reload; fi\n"
-                .to_owned(),
-            0o755,
-        ),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+
+    const UNITS: [(&str, &str); 2] = [
+        (NODE, include_str!("../../node/debian/vetch-node.service")),
+        (
+            CONTROL,
+            include_str!("../../control/debian/vetch-control.service"),
+        ),
+    ];
+
+    /// What cargo says of the workspace's own packages.
+    fn workspace() -> Vec<Value> {
+        let tree = crate::machine::tree();
+        let output = build::cargo(&tree)
+            .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        told["packages"].as_array().unwrap().clone()
+    }
 
     #[test]
     fn a_unit_starts_the_packages_own_program_and_only_where_it_was_configured() {
-        for package in [&NODE, &CONTROL] {
-            let start = format!("ExecStart=/usr/bin/{}\n", package.programs[0]);
-            assert!(package.unit.contains(&start), "{}", package.unit);
-            assert!(package.unit.contains("ConditionPathExists=/etc/vetch/"));
+        for (name, unit) in UNITS {
+            let start = format!("ExecStart=/usr/bin/{name}\n");
+            assert!(unit.contains(&start), "{unit}");
+            assert!(unit.contains("ConditionPathExists=/etc/vetch/"));
         }
         // Pods outlive their daemon.
-        assert!(NODE.unit.contains("KillMode=process\n"));
+        assert!(UNITS[0].1.contains("KillMode=process\n"));
+    }
+
+    #[test]
+    fn packages_bring_programs_that_the_build_makes() {
+        let workspace = workspace();
+        let built = build::arguments(crate::paths::Profile::Release, build::Wanted::Daemons);
+        for (name, _) in UNITS {
+            let package = workspace.iter().find(|one| one["name"] == name).unwrap();
+            let assets = package["metadata"]["deb"]["assets"].as_array().unwrap();
+            let programs = assets
+                .iter()
+                .filter_map(|asset| asset[0].as_str().unwrap().strip_prefix("target/release/"));
+            let mut own = false;
+            for program in programs {
+                let of = workspace.iter().find(|one| {
+                    let targets = one["targets"].as_array().unwrap();
+                    targets
+                        .iter()
+                        .any(|target| target["kind"][0] == "bin" && target["name"] == program)
+                });
+                let of = of.unwrap_or_else(|| panic!("nothing makes {program}"));
+                assert!(
+                    built.iter().any(|argument| of["name"] == *argument),
+                    "{program} is not built"
+                );
+                own |= program == name;
+            }
+            assert!(own, "{name} is not in its own package");
+        }
     }
 
     #[test]
     fn a_control_plane_comes_with_its_etcd() {
-        let (_, text, _) = &control_files(&CONTROL)[0];
-        assert!(
-            text.contains("\nRecommends: etcd-server\nDescription: "),
-            "{text}"
-        );
+        let workspace = workspace();
+        let package = workspace.iter().find(|one| one["name"] == CONTROL).unwrap();
+        assert_eq!(package["metadata"]["deb"]["recommends"], "etcd-server");
     }
 
     #[test]
-    fn scripts_are_for_sh_and_leave_an_image_in_the_making_alone() {
-        for (name, text, mode) in control_files(&NODE) {
-            if name == "control" {
-                assert!(text.ends_with('\n') && text.contains("Package: vetch-node\n"));
-                assert!(
-                    text.contains("\nRecommends: e2fsprogs\n") && !text.contains("\n\n"),
-                    "{text}"
-                );
-                continue;
-            }
-            assert_eq!(mode, 0o755, "{name}");
-            assert!(text.starts_with("#!/bin/sh\nset -e\n"), "{name}: {text}");
-            assert!(text.contains("[ -d /run/systemd/system ]"), "{name}");
-        }
+    fn a_node_is_cleaned_up_after_its_daemon_has_stopped() {
+        let script = include_str!("../../node/debian/prerm");
+        assert!(script.starts_with("#!/bin/sh\nset -e\n"), "{script}");
+        // Where cargo-deb puts what stops the unit.
+        let stop = script.find("#DEBHELPER#\n").unwrap();
+        let clean = script.find("/usr/bin/vetch-node cleanup").unwrap();
+        assert!(stop < clean, "{script}");
     }
 }

@@ -8,8 +8,11 @@ use std::sync::mpsc;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process;
 use crate::steps::Step;
+use crate::{cache, process};
+
+/// The last that was tried: it still packs what the profile `dev` builds, though it says that a later one will not.
+const CARGO_DEB: &str = "3.8.0";
 
 /// How much of a failed program's output is told.
 const TOLD: usize = 60;
@@ -116,6 +119,43 @@ pub fn nextest(step: &Step) -> Result<()> {
         .context("`cargo install cargo-nextest` failed: install it by hand, then run this again")
 }
 
+/// cargo-deb of the version that is known to make what is wanted, installed from crates.io where it is missing: beside
+/// what is fetched once for all checkouts, so that nobody's own is replaced.
+pub fn cargo_deb(step: &Step) -> Result<PathBuf> {
+    let folder = cache::folder().join("tools");
+    let installed = folder.join("bin/cargo-deb");
+    let is_it = |program: &PathBuf| {
+        answer(program, &["--version"]).is_some_and(|words| is_version(&words, CARGO_DEB))
+    };
+    let found = process::find("cargo-deb").into_iter();
+    if let Some(program) = found.chain([installed.clone()]).find(is_it) {
+        return Ok(program);
+    }
+    step.tell(&format!(
+        "cargo install cargo-deb {CARGO_DEB} (a minute, once)"
+    ));
+    let mut command = cargo("cargo");
+    command
+        .args(["install", "--locked", "cargo-deb", "--version", CARGO_DEB])
+        // strip and gzip are programs of their own: nothing here needs to be fast.
+        .args(["--debug", "--no-default-features", "--root"])
+        .arg(&folder)
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        // Outside the checkout, whose settings are not for it.
+        .current_dir(std::env::temp_dir());
+    run(step, &mut command).with_context(|| {
+        format!(
+            "`cargo install cargo-deb@{CARGO_DEB}` failed: install it by hand, then run this again"
+        )
+    })?;
+    Ok(installed)
+}
+
+/// Of what a program prints when it is asked for its version: its name, a space, the version.
+fn is_version(words: &str, version: &str) -> bool {
+    words.split_whitespace().nth(1) == Some(version)
+}
+
 /// The text of a file, or nothing.
 pub fn read(path: &std::path::Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
@@ -144,5 +184,13 @@ mod tests {
         assert_eq!(answer("echo", &["a"]).as_deref(), Some("a\n"));
         assert_eq!(answer("false", &[]), None);
         assert_eq!(answer("no-such-program", &[]), None);
+    }
+
+    #[test]
+    fn another_version_is_not_the_one() {
+        assert!(is_version("cargo-deb 3.8.0\n", "3.8.0"));
+        assert!(!is_version("cargo-deb 3.8.01\n", "3.8.0"));
+        assert!(!is_version("cargo-deb 13.8.0\n", "3.8.0"));
+        assert!(!is_version("", "3.8.0"));
     }
 }

@@ -12,6 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::User;
 
+mod es256;
+
 /// What the API server itself is called in tokens: its issuer, and the audience where a request names none.
 pub const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 
@@ -105,6 +107,7 @@ struct Keys {
 impl Tokens {
     /// ES256 over the key given.
     pub(crate) fn new(key: &KeyPair) -> Result<Tokens, jsonwebtoken::errors::Error> {
+        es256::install();
         let public = key.public_key_pem();
         Ok(Tokens(Arc::new(Keys {
             id: Sha256::digest(public.as_bytes())

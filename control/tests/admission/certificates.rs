@@ -4,7 +4,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::{Value, json};
 use vetch_store::testing::Etcd;
 
-use crate::api::{Api, message};
+use super::api::{Api, message};
 
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 const ADMIN: (&str, &[&str]) = ("root", &["system:masters"]);

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use vetch_store::testing::Etcd;
 
-use crate::api::{Api, SERVICES, message};
-use crate::services::service;
+use super::api::{Api, SERVICES, message};
+use super::services::service;
 
 const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
 const CIDRS: &str = "/apis/networking.k8s.io/v1/servicecidrs";

@@ -1,8 +1,8 @@
 use serde_json::{Value, json};
 use vetch_store::testing::Etcd;
 
-use crate::api::{Api, PODS, message};
-use crate::pod;
+use super::api::{Api, PODS, message};
+use super::pod;
 
 const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
 

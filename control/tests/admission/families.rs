@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use vetch_store::testing::Etcd;
 
-use crate::api::{Api, SERVICES, message};
-use crate::services::service;
+use super::api::{Api, SERVICES, message};
+use super::services::service;
 
 const BOTH: &str = "10.96.0.0/24,fd00:10:96::/112";
 

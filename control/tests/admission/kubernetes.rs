@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use vetch_control::bootstrap::{self, Advertised};
 use vetch_store::testing::Etcd;
 
-use crate::api::Api;
+use super::api::Api;
 
 async fn started(etcd: &Etcd, networks: &str) -> Api {
     let api = Api::start(etcd, networks).await;

@@ -14,7 +14,7 @@ mod types;
 use serde_json::{Value, json};
 use vetch_store::testing::Etcd;
 
-use crate::api::{Api, PODS, message};
+use self::api::{Api, PODS, message};
 
 fn pod(name: &str) -> Value {
     json!({

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use vetch_store::testing::Etcd;
 
-use crate::api::{Api, PODS};
+use super::api::{Api, PODS};
 
 const CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
 const NODES: &str = "/api/v1/nodes";

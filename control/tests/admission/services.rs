@@ -6,7 +6,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use vetch_store::testing::Etcd;
 
-use crate::api::{Api, SERVICES, message};
+use super::api::{Api, SERVICES, message};
 
 pub fn service(name: &str, spec: Value) -> Value {
     let mut service = json!({

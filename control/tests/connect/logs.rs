@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use vetch_identity::{Kept, Pki, Usage, User, Wanted, server_config};
 
-use crate::cluster::{ADMIN, Cluster, cluster};
+use super::cluster::{ADMIN, Cluster, cluster};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 

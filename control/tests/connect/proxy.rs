@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use crate::cluster::{ADMIN, Cluster, cluster};
-use crate::logs::node;
+use super::cluster::{ADMIN, Cluster, cluster};
+use super::logs::node;
 
 const NAMESPACE: &str = "/api/v1/namespaces/default";
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{ADMIN, cluster};
+use super::cluster::{ADMIN, cluster};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const NODE: (&str, &[&str]) = ("system:node:n", &["system:nodes"]);

@@ -9,8 +9,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use vetch_identity::User;
 
-use crate::cluster::{ADMIN, Answer, Cluster, cluster};
-use crate::logs::{Seen, kubelet, node};
+use super::cluster::{ADMIN, Answer, Cluster, cluster};
+use super::logs::{Seen, kubelet, node};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const UPGRADE: [(&str, &str); 2] = [("connection", "Upgrade"), ("upgrade", "websocket")];

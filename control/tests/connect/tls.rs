@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use vetch_identity::{Issued, Kept, Pki, Usage, User, Wanted, server_config};
 
-use crate::cluster::cluster;
+use super::cluster::cluster;
 
 fn client(pki: &Pki, shows: Option<Issued>) -> reqwest::Client {
     let builder = reqwest::Client::builder()

@@ -6,11 +6,11 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::cluster::{Cluster, cluster};
+use super::cluster::{Cluster, cluster};
 
 const TOKEN: &str = "/api/v1/namespaces/default/serviceaccounts/app/token";
 
-async fn request(cluster: &Cluster, spec: Value) -> crate::cluster::Answer {
+async fn request(cluster: &Cluster, spec: Value) -> super::cluster::Answer {
     let body =
         json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": spec});
     cluster.post(TOKEN, body).await
