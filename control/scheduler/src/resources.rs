@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Node, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use vetch_api::quantity::amount;
 
 pub const CPU: &str = "cpu";
 pub const MEMORY: &str = "memory";

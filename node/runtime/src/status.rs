@@ -128,6 +128,7 @@ mod tests {
             cgroup: "/c".into(),
             layers: vec![],
             stop_signal: 15,
+            devices: vec![],
         };
         for (observed, supervised, state, reason) in table {
             let status = container_status(

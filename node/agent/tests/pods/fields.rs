@@ -509,9 +509,10 @@ async fn claim(cluster: &Cluster, name: &str, path: &Path) {
     });
     create(&volumes, json!({"metadata": {"name": name}, "spec": spec})).await;
     let bound = json!({"status": {"phase": "Bound"}});
-    let params = PatchParams::default();
-    let patched = claims.patch_status(name, &params, &Patch::Merge(&bound));
-    patched.await.unwrap();
+    claims
+        .patch_status(name, &PatchParams::default(), &Patch::Merge(&bound))
+        .await
+        .unwrap();
 }
 
 #[test]
