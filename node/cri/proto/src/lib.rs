@@ -1,5 +1,5 @@
 //! The Container Runtime Interface's messages and calls, by the `.proto` files beside: those of
-//! Kubernetes 1.36. The crate `k8s-cri` ends with 1.30's, and what a client says in a field that is not
+//! Kubernetes 1.36. The crate `k8s-cri` is of an earlier one, and what a client says in a field that is not
 //! in a message is gone unseen.
 
 pub mod v1 {

@@ -13,8 +13,7 @@ use tonic::Status;
 use vetch_cri_proto::v1::security_profile::ProfileType;
 use vetch_cri_proto::v1::{
     ContainerConfig, IdMapping, KeyValue, LinuxContainerSecurityContext, Mount as CriMount,
-    MountPropagation, NamespaceMode, NamespaceOption, PodSandboxConfig, SecurityProfile,
-    SupplementalGroupsPolicy,
+    MountPropagation, NamespaceMode, NamespaceOption, PodSandboxConfig, SupplementalGroupsPolicy,
 };
 use vetch_runtime::{
     ContainerId, ContainerSpec, ImageMount, Mount, MountSource, Propagation, SandboxSpec, Seccomp,

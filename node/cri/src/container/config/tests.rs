@@ -1,7 +1,8 @@
 use tonic::Code;
 use vetch_cri_proto::v1::{
     Capability, ContainerMetadata, Device, IdMapping, ImageSpec, Int64Value, LinuxContainerConfig,
-    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceOption, NotLinux, Signal,
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceOption, NotLinux, SecurityProfile,
+    Signal,
 };
 use vetch_runtime::{IdMap, Owner, QosClass, Resources, UserNamespace};
 
