@@ -64,7 +64,9 @@ impl Connections {
             Kind::Stream => {
                 format!("GET /stream?bytes={STREAM} HTTP/1.1\r\nHost: vetch-load\r\n\r\n")
             }
-            Kind::Keepalive | Kind::Udp => "GET / HTTP/1.1\r\nHost: vetch-load\r\n\r\n".into(),
+            Kind::Keepalive | Kind::Udp | Kind::Dns => {
+                "GET / HTTP/1.1\r\nHost: vetch-load\r\n\r\n".into()
+            }
         };
         let connection = |target: &SocketAddr| Connection {
             socket: None,
