@@ -166,6 +166,9 @@ fn changed(known: &Resources, new: &Resources) -> Resources {
         cpu_weight: new.cpu_weight,
         cpu_max: new.cpu_max,
         memory_max: new.memory_max,
+        memory_min: new.memory_min,
+        memory_low: new.memory_low,
+        memory_high: new.memory_high,
         swap_max: new.swap_max.or(known.swap_max),
         hugetlb_max: new
             .hugetlb_max
@@ -219,6 +222,8 @@ mod tests {
             cpu_weight: Some(2),
             cpu_max: None,
             memory_max: Some(2),
+            memory_min: None,
+            memory_high: None,
             swap_max: Some(5),
             cpuset_cpus: Some("1".into()),
             unified: files(&[("memory.low", "1"), ("memory.high", "8")]),
