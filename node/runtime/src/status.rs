@@ -128,7 +128,6 @@ mod tests {
             cgroup: "/c".into(),
             layers: vec![],
             stop_signal: 15,
-            devices: vec![],
         };
         for (observed, supervised, state, reason) in table {
             let status = container_status(
