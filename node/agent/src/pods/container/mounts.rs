@@ -203,11 +203,11 @@ mod tests {
                 let device = &all[0];
                 let host = device.host_path.display().to_string();
                 assert_eq!(device.container_path, Path::new("/dev/xvda"));
-                (host, device.permissions.clone())
+                (host, device.access.write, device.access.make)
             })
         };
-        assert_eq!(of("sda"), Ok(("/dev/sda".into(), "mrw".into())));
-        assert_eq!(of("sdb"), Ok(("/dev/sdb".into(), "r".into())));
+        assert_eq!(of("sda"), Ok(("/dev/sda".into(), true, true)));
+        assert_eq!(of("sdb"), Ok(("/dev/sdb".into(), false, false)));
         assert!(of("dir").is_err() && of("none").is_err());
     }
 
