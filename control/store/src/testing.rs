@@ -19,17 +19,22 @@ impl Etcd {
     /// # Panics
     /// Where there is no etcd: a test that needs it must not pass.
     pub async fn start() -> Etcd {
-        let directory = TempDir::new().expect("a temporary directory");
-        let (client_url, peer_url) = free_urls();
-        let child = spawn(&directory, &client_url, &peer_url);
-        let etcd = Etcd {
-            child,
-            directory,
-            client_url,
-            peer_url,
-        };
-        etcd.answered().await;
-        etcd
+        // Another process may take a free port before etcd does, which then ends.
+        for _ in 0..3 {
+            let directory = TempDir::new().expect("a temporary directory");
+            let (client_url, peer_url) = free_urls();
+            let child = spawn(&directory, &client_url, &peer_url);
+            let mut etcd = Etcd {
+                child,
+                directory,
+                client_url,
+                peer_url,
+            };
+            if etcd.answered().await {
+                return etcd;
+            }
+        }
+        panic!("etcd ends as soon as it is started");
     }
 
     pub fn endpoint(&self) -> &str {
@@ -45,10 +50,11 @@ impl Etcd {
     /// On the same data and ports.
     pub async fn restart(&mut self) {
         self.child = spawn(&self.directory, &self.client_url, &self.peer_url);
-        self.answered().await;
+        assert!(self.answered().await, "etcd ends as soon as it is started");
     }
 
-    async fn answered(&self) {
+    /// False if it has ended instead.
+    async fn answered(&mut self) -> bool {
         let limit = Instant::now() + Duration::from_secs(20);
         loop {
             let attempt = async {
@@ -56,7 +62,8 @@ impl Etcd {
                 client.kv_client().get("ready", None).await
             };
             match tokio::time::timeout(Duration::from_secs(1), attempt).await {
-                Ok(Ok(_)) => return,
+                Ok(Ok(_)) => return true,
+                _ if !matches!(self.child.try_wait(), Ok(None)) => return false,
                 answer if Instant::now() > limit => panic!("etcd does not answer: {answer:?}"),
                 _ => tokio::time::sleep(Duration::from_millis(20)).await,
             }

@@ -299,12 +299,8 @@ fn what_is_not_here_is_refused_in_words() {
         cluster
             .create("claims", once("true", claims, json!({})))
             .await;
-        let pod = cluster.phase("claims", "Failed").await;
-        let message = pod["status"]["message"].as_str().unwrap();
-        assert!(
-            message.contains("resourceClaims are not supported by this node"),
-            "{message}"
-        );
+        let words = "FailedCreatePodSandBox: Failed to create pod sandbox: resourceClaims are not supported by this node";
+        cluster.told("claims", words).await;
         clean(lab, cluster, &["bundle", "certificate", "claims"]).await;
     });
 }

@@ -166,14 +166,16 @@ fn a_process_of_the_node_is_told_of_once_a_backend() {
     assert_eq!(told, [(Verdict::Translate, "sendmsg", None)]);
 }
 
-fn traced(daemon: &std::path::Path, src: IpAddr, dst: &str) -> Trace {
-    let dst: SocketAddr = dst.parse().unwrap();
-    let asked = Question {
+fn asked(src: IpAddr, dst: SocketAddr) -> Question {
+    Question {
         src,
         dst: dst.ip(),
         what: Opening::Port(Tcp, dst.port()),
-    };
-    inspect::trace(daemon, &asked).unwrap()
+    }
+}
+
+fn traced(daemon: &std::path::Path, src: IpAddr, dst: &str) -> Trace {
+    inspect::trace(daemon, &asked(src, dst.parse().unwrap())).unwrap()
 }
 
 /// What becomes of a connection, in a trace's words.
@@ -271,12 +273,15 @@ fn policies_are_told_of_and_traced() {
         "ports": [{"port": "web"}],
     }]);
     api.set("networkpolicies", policy("allow", client_only));
-    until(&site, "the policy holds", || {
-        reaches(Some(&client.namespace), at) && !reaches(Some(&other.namespace), at)
+    let pin_dir = site.config("a").pin_dir;
+    // Policies hold before the Services are all known.
+    until(&site, "the policy holds, and the daemon is in sync", || {
+        reaches(Some(&client.namespace), at)
+            && !reaches(Some(&other.namespace), at)
+            && inspect::trace(&pin_dir, &asked(client.ip, at)).is_ok()
     });
     running.stop(&site);
 
-    let pin_dir = site.config("a").pin_dir;
     for (pod, outcome, reason) in [
         (client, Outcome::Delivered, None),
         (other, Outcome::Dropped, Some("policy-ingress")),
