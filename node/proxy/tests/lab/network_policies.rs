@@ -57,7 +57,7 @@ pub fn reaches(from: Option<&Namespace>, to: SocketAddr) -> bool {
 }
 
 /// A full backlog looks like a policy.
-fn drain(listener: &TcpListener) {
+pub fn drain(listener: &TcpListener) {
     listener.set_nonblocking(true).unwrap();
     while listener.accept().is_ok() {}
     listener.set_nonblocking(false).unwrap();

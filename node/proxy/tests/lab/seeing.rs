@@ -20,7 +20,7 @@ use crate::{
     api::Api,
     cell::{Services, backend, service, services},
     host_ports::{Running, until},
-    network_policies::{PORT, api_pod, namespace, policy, reaches},
+    network_policies::{PORT, api_pod, drain, namespace, policy, reaches},
     site::{Daemon, NODE, OUTSIDE, Pod, Site},
 };
 
@@ -262,7 +262,7 @@ fn policies_are_told_of_and_traced() {
     let pods = ["server", "client", "other"].map(|name| site.pod(name));
     let [server, client, other] = &pods;
     let at = SocketAddr::from((server.ip, PORT));
-    let _listener = server.namespace.run(|| TcpListener::bind(at).unwrap());
+    let listener = server.namespace.run(|| TcpListener::bind(at).unwrap());
     api.set("namespaces", namespace());
     for pod in &pods {
         api.set("pods", api_pod(pod));
@@ -276,6 +276,7 @@ fn policies_are_told_of_and_traced() {
     let pin_dir = site.config("a").pin_dir;
     // Policies hold before the Services are all known.
     until(&site, "the policy holds, and the daemon is in sync", || {
+        drain(&listener);
         reaches(Some(&client.namespace), at)
             && !reaches(Some(&other.namespace), at)
             && inspect::trace(&pin_dir, &asked(client.ip, at)).is_ok()
