@@ -416,14 +416,14 @@ fn who_asks_while_the_daemon_is_away_is_answered() -> Result<()> {
     let cluster = Cluster::machines_exclusive()?;
     let node = &cluster.nodes[0];
     // A question for kubernetes.default.svc.cluster.local by UDP, and a connection to the kubelet API. Which daemon
-    // was there when they came is told by systemd, before and after.
+    // was there when they came is told by systemd, before and after. The shell's own printf makes a datagram of each line.
     let script = r#"
         tries=0
         away() { [ "$(systemctl show -p MainPID --value vetch-node)" = 0 ]; }
         systemctl kill --kill-who=main --signal=KILL vetch-node
         until away || [ "$((tries += 1))" = 200 ]; do sleep 0.01; done
         exec 3<>"/dev/udp/$1/10053" 4<>/dev/tcp/127.0.0.1/10250 || exit
-        printf '\253\315\1\0\0\1\0\0\0\0\0\0\12kubernetes\7default\3svc\7cluster\5local\0\0\1\0\1' >&3
+        env printf '\253\315\1\0\0\1\0\0\0\0\0\0\12kubernetes\7default\3svc\7cluster\5local\0\0\1\0\1' >&3
         away || { echo late; exit; }
         timeout 60 head -c 4 <&3 | od -An -tx1"#;
     let answered = eventually(3 * MINUTE, "one is asked while it is away", || {
