@@ -528,21 +528,30 @@ impl Lab {
     /// What the programs told of since the last call, and how much they did
     /// not.
     pub fn events(&mut self) -> (Vec<Event>, u64) {
-        let mut events = Vec::new();
+        self.told(maps::EVENTS, maps::EVENTS_MISSED, Event::from_words)
+    }
+
+    /// The records of a ring since the last call, and how many did not get into it.
+    fn told<T, const WORDS: usize>(
+        &mut self,
+        ring: &str,
+        missed: &str,
+        read: impl Fn([u64; WORDS]) -> T,
+    ) -> (Vec<T>, u64) {
+        let mut told = Vec::new();
         {
-            let ring = self.ebpf.map_mut(maps::EVENTS).unwrap();
-            let mut ring = RingBuf::try_from(ring).unwrap();
+            let mut ring = RingBuf::try_from(self.ebpf.map_mut(ring).unwrap()).unwrap();
             while let Some(record) = ring.next() {
                 let words: Vec<u64> = record
                     .chunks_exact(8)
                     .map(|word| u64::from_ne_bytes(word.try_into().unwrap()))
                     .collect();
-                events.push(Event::from_words(words.try_into().unwrap()));
+                told.push(read(words.try_into().unwrap()));
             }
         }
         let missed: PerCpuArray<_, u64> =
-            PerCpuArray::try_from(self.ebpf.map(maps::EVENTS_MISSED).unwrap()).unwrap();
-        (events, missed.get(&0, 0).unwrap().iter().sum())
+            PerCpuArray::try_from(self.ebpf.map(missed).unwrap()).unwrap();
+        (told, missed.get(&0, 0).unwrap().iter().sum())
     }
 
     fn array<V: Copy + 'static>(&mut self, name: &str) -> Array<&mut MapData, Raw<V>> {

@@ -1,6 +1,6 @@
 //! What the programs tell of conversations as these begin.
 
-use aya::maps::{Array, PerCpuArray, RingBuf};
+use aya::maps::Array;
 use vetch_ebpf_common::{Beginning, maps, notes};
 
 use super::Lab;
@@ -20,20 +20,10 @@ impl Lab {
 
     /// What was told since the last call, and how much was not.
     pub fn beginnings(&mut self) -> (Vec<Beginning>, u64) {
-        let mut told = Vec::new();
-        {
-            let ring = self.ebpf.map_mut(maps::BEGINNINGS).unwrap();
-            let mut ring = RingBuf::try_from(ring).unwrap();
-            while let Some(record) = ring.next() {
-                let words: Vec<u64> = record
-                    .chunks_exact(8)
-                    .map(|word| u64::from_ne_bytes(word.try_into().unwrap()))
-                    .collect();
-                told.push(Beginning::from_words(words.try_into().unwrap()));
-            }
-        }
-        let missed: PerCpuArray<_, u64> =
-            PerCpuArray::try_from(self.ebpf.map(maps::BEGINNINGS_MISSED).unwrap()).unwrap();
-        (told, missed.get(&0, 0).unwrap().iter().sum())
+        self.told(
+            maps::BEGINNINGS,
+            maps::BEGINNINGS_MISSED,
+            Beginning::from_words,
+        )
     }
 }
