@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, future::join_all};
+use futures::{
+    FutureExt as _,
+    future::{join, join_all},
+};
 use hickory_proto::{ProtoError, rr::Name};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::runtime::watcher::Event;
@@ -64,7 +67,7 @@ pub struct DnsConfig {
     /// Asked about names of their domains.
     pub domain_upstreams: Vec<(String, Vec<SocketAddr>)>,
     pub resolv_conf: PathBuf,
-    /// How long questions wait in the sockets' queues until the cluster's names are known, from
+    /// How long questions wait in the sockets' queues until names and clients are known, from
     /// the start on. Then they are answered by failures, and other names are looked up.
     pub patience: Duration,
 }
@@ -146,16 +149,19 @@ impl Dns {
     }
 
     /// Serves until `shutdown`. `bind` opens its sockets, in the network namespace of the
-    /// runtime's threads if it is [`bind`]. `is_client` says which addresses are pods of this node.
+    /// runtime's threads if it is [`bind`]. `is_client` says which addresses are pods of this node,
+    /// from when `clients_known` has ended.
     pub async fn run(
         &self,
         client: kube::Client,
         is_client: IsClient,
+        clients_known: impl Future<Output = ()> + Send,
         bind: Bind,
         shutdown: CancellationToken,
     ) {
         let server = Server::new(self.resolver.clone(), &self.config.listen, is_client);
-        let ready = timeout(self.config.patience, self.complete())
+        let ready = join(self.complete(), clients_known);
+        let ready = timeout(self.config.patience, ready)
             .map(drop)
             .boxed()
             .shared();

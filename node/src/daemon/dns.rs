@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::Event;
-use tokio::time::timeout;
 use vetch_dns::{Bind, Dns, DnsConfig, IsClient, RESOLV_CONF};
 use vetch_network::Network;
 use vetch_proxy::{ObjectName, OwnService, Tap};
@@ -77,10 +76,15 @@ pub fn bind(sockets: Arc<Sockets>) -> Bind {
     Arc::new(move |address| Ok((sockets.udp(address)?, sockets.tcp(address)?)))
 }
 
-/// The pods of this node, when it knows them.
-pub async fn clients(network: &Network) -> IsClient {
-    let mut pods = network.pods();
-    let _ = timeout(PATIENCE, pods.wait_for(Option::is_some)).await;
+/// Ends when the node knows its pods.
+pub async fn clients_known(network: Network) {
+    // Never, where nobody will tell: then the daemon ends.
+    let _ = network.pods().wait_for(Option::is_some).await;
+}
+
+/// The pods of this node.
+pub fn clients(network: &Network) -> IsClient {
+    let pods = network.pods();
     Arc::new(move |ip| {
         let pods = pods.borrow();
         pods.as_ref().is_some_and(|pods| pods.contains_key(&ip))

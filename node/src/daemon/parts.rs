@@ -165,10 +165,10 @@ pub async fn run(setup: Setup) -> Result<()> {
     spawn_network(&mut parts, &network, &shutdown);
     if let Some(part) = dns {
         let (own, stop) = (client.clone(), shutdown.clone());
-        let (bind, network) = (dns::bind(sockets), network.clone());
+        let (bind, clients) = (dns::bind(sockets), dns::clients(&network));
+        let known = dns::clients_known(network.clone());
         parts.spawn(async move {
-            let clients = dns::clients(&network).await;
-            part.dns.run(own, clients, bind, stop).await;
+            part.dns.run(own, clients, known, bind, stop).await;
             Ok(())
         });
     }

@@ -83,7 +83,13 @@ async fn start_with(
     let (running, stopped) = (dns.clone(), stop.clone());
     tokio::spawn(async move {
         running
-            .run(client(), Arc::new(|_| false), Arc::new(bind), stopped)
+            .run(
+                client(),
+                Arc::new(|_| false),
+                async {},
+                Arc::new(bind),
+                stopped,
+            )
             .await
     });
     let running = Running {
