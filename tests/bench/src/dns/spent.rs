@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 
 use crate::service::daemon::{cpu_nanos, monotonic_micros};
 
-/// Between two looks, each of which reads a file a thread.
+/// Between two looks.
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// When (CLOCK_MONOTONIC), and how much by then.
@@ -26,12 +26,16 @@ impl Sampler {
         let told = over.clone();
         let thread = std::thread::spawn(move || {
             let mut looks = Vec::new();
-            while !told.load(Ordering::Relaxed) {
+            loop {
+                // Asked before the look: the last one is after all that was to be seen.
+                let over = told.load(Ordering::Relaxed);
                 let spent = Duration::from_nanos(cpu_nanos(pid)?);
                 looks.push((Duration::from_secs_f64(monotonic_micros() / 1e6), spent));
+                if over {
+                    return Ok(looks);
+                }
                 std::thread::sleep(PAUSE);
             }
-            Ok(looks)
         });
         Sampler { over, thread }
     }

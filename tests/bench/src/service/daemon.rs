@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 use crate::target::LocalNode;
 
@@ -195,21 +197,12 @@ fn start_ticks(stat: &str) -> Option<u64> {
     rest.split(' ').nth(22 - 3)?.parse().ok()
 }
 
-/// Nanoseconds of CPU time that the threads of a process have had.
+/// Nanoseconds of CPU time that a process has had, its ended threads' too: clock_getcpuclockid(3). The sum of those that
+/// live falls when one ends.
 pub fn cpu_nanos(pid: i32) -> Result<u64> {
-    let mut sum = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task")).context("the daemon's threads")? {
-        // A thread may end meanwhile.
-        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
-            continue;
-        };
-        let first = text
-            .split(' ')
-            .next()
-            .and_then(|word| word.parse::<u64>().ok());
-        sum += first.context("schedstat is not as the kernel documents it")?;
-    }
-    Ok(sum)
+    let clock = clock_getcpuclockid(Pid::from_raw(pid)).context("the daemon's CPU-time clock")?;
+    let spent = clock_gettime(clock).context("the daemon's CPU time")?;
+    Ok(u64::try_from(Duration::from(spent).as_nanos())?)
 }
 
 /// MiB that are this process's alone and no file's: what its part of the work keeps in memory,
