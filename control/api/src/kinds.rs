@@ -1,5 +1,8 @@
 //! One file a kind.
 
+pub mod admin_network_policy;
+mod admin_policy;
+pub mod baseline_admin_network_policy;
 pub mod certificate_signing_request;
 pub mod config_map;
 pub mod controller_revision;

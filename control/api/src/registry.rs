@@ -37,6 +37,8 @@ static REGISTRY: &[Resource] = &[
     kinds::runtime_class::ROW,
     kinds::pod_disruption_budget::ROW,
     kinds::storage_class::ROW,
+    kinds::admin_network_policy::ROW,
+    kinds::baseline_admin_network_policy::ROW,
 ];
 
 /// Every kind served, in discovery order.

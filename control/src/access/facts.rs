@@ -1,4 +1,4 @@
-//! The pods and volumes a decision is about, and whether there are NetworkPolicies, out of the API server's caches.
+//! The pods and volumes a decision is about, and whether there are network policies, out of the API server's caches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ pub trait Facts {
 
     fn volume(&self, name: &str) -> Option<Arc<Object>>;
 
-    /// Whether there is a NetworkPolicy anywhere.
+    /// Whether there is a NetworkPolicy anywhere, or one of an administrator's.
     fn has_policies(&self) -> bool;
 }
 
@@ -27,8 +27,7 @@ pub(super) struct Cached<'a> {
     cache: &'a Cache,
     prefix: String,
     volumes: (&'a Cache, String),
-    policies: &'a Cache,
-    policies_prefix: String,
+    policies: [(&'a Cache, String); 3],
     asked: AtomicBool,
     missed: AtomicBool,
 }
@@ -37,14 +36,21 @@ impl<'a> Cached<'a> {
     pub(super) fn new(server: &'a Server) -> Result<Cached<'a>> {
         let row = server.row("", "pods")?;
         let volumes = server.row("", "persistentvolumes")?;
-        let policies = server.row("networking.k8s.io", "networkpolicies")?;
+        let policies = |group, plural| -> Result<(&'a Cache, String)> {
+            let row = server.row(group, plural)?;
+            Ok((server.cache(row)?, storage_prefix(row)))
+        };
+        const ADMIN: &str = "policy.networking.k8s.io";
         Ok(Cached {
             store: &server.store,
             cache: server.cache(row)?,
             prefix: storage_prefix(row),
             volumes: (server.cache(volumes)?, storage_prefix(volumes)),
-            policies: server.cache(policies)?,
-            policies_prefix: storage_prefix(policies),
+            policies: [
+                policies("networking.k8s.io", "networkpolicies")?,
+                policies(ADMIN, "adminnetworkpolicies")?,
+                policies(ADMIN, "baselineadminnetworkpolicies")?,
+            ],
             asked: AtomicBool::new(false),
             missed: AtomicBool::new(false),
         })
@@ -59,7 +65,8 @@ impl<'a> Cached<'a> {
     pub(super) async fn refresh(&self) -> std::result::Result<(), String> {
         let revision = self.store.current_revision().await;
         let revision = revision.map_err(|error| error.to_string())?;
-        for cache in [self.cache, self.volumes.0, self.policies] {
+        let policies = self.policies.iter().map(|(cache, _)| *cache);
+        for cache in [self.cache, self.volumes.0].into_iter().chain(policies) {
             let reached = cache.wait_for(revision).await;
             reached.map_err(|error| error.to_string())?;
         }
@@ -97,6 +104,7 @@ impl Facts for Cached<'_> {
 
     fn has_policies(&self) -> bool {
         self.asked.store(true, Ordering::Relaxed);
-        self.policies.any(&self.policies_prefix)
+        let mut kinds = self.policies.iter();
+        kinds.any(|(cache, prefix)| cache.any(prefix))
     }
 }

@@ -1,7 +1,7 @@
 //! What a node may do: Kubernetes' node authorizer and its `system:node` and `system:node-proxier` roles, as
 //! vetch-node is kubelet and service proxy in one. And what a network plugin's own account may elsewhere, as it is
-//! that too: a node enforces NetworkPolicies, and for that reads those and namespaces, and, as soon as there is a policy,
-//! pods of the whole cluster.
+//! that too: a node enforces NetworkPolicies and those of administrators, and for that reads those and namespaces, and, as
+//! soon as there is a policy, pods of the whole cluster.
 //!
 //! Where the authorizer leaves ownership to the NodeRestriction admission plugin, it is asked for here as well:
 //! that a request names the node's own object is known before it is read.
@@ -48,6 +48,11 @@ pub(super) fn decide(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Resu
         ("networking.k8s.io", "networkpolicies", "") | ("", "namespaces", "") if reads(verb) => {
             Ok(())
         }
+        (
+            "policy.networking.k8s.io",
+            "adminnetworkpolicies" | "baselineadminnetworkpolicies",
+            "",
+        ) if reads(verb) => Ok(()),
         ("" | "events.k8s.io", "events", "") if matches!(verb, "create" | "update" | "patch") => {
             Ok(())
         }

@@ -179,7 +179,7 @@ pub const MAX_FRAGMENTS: u32 = 1 << 12;
 
 /// Most addresses of pods of the cluster that a selector of a policy matches.
 pub const MAX_IDENTITIES: u32 = 1 << 17;
-/// Most ranges in the `ipBlock`s of policies.
+/// Most ranges in the `ipBlock`s, `networks` and `nodes` of policies.
 pub const MAX_BLOCKS: u32 = 1 << 14;
 /// Most peers of rules with the ports they are let to, as prefixes.
 pub const MAX_RULES: u32 = 1 << 17;
@@ -205,7 +205,7 @@ pub const MAX_NEXT_HOPS: u32 = 1 << 16;
 /// nor written: the daemon fills new ones and then swaps the programs.
 pub const LAYOUT: u32 = fnv1a(&[
     // Raised by hand when the meaning of a field changes and its size does not.
-    3,
+    4,
     size_of::<FrontendKey>() as u32,
     size_of::<Frontend>() as u32,
     size_of::<Service>() as u32,

@@ -5,6 +5,11 @@
 //! ([`Pod`](crate::Pod)). Rules name peers by small numbers, which any number of
 //! addresses share. What a rule does not name is not let pass: there are no
 //! rules that deny.
+//!
+//! Sets are of two kinds. In a plain one rules of anybody, of the peer's identity
+//! and of its block all count. In an exact one only those of the most specific of
+//! these that the peer has do, and anybody is everybody else: so that a set can
+//! let all pass but some, as AdminNetworkPolicies do.
 
 mod conversation;
 
@@ -62,8 +67,8 @@ impl Peer {
 }
 
 /// What a set lets pass to or from a peer: the key of a longest-prefix match,
-/// of all protocols, of one, of a range of its ports whose size is a power of
-/// two, or of one port. Whatever matches lets pass.
+/// of all protocols, of those that begin with some bits, of one, of a range of its
+/// ports whose size is a power of two, or of one port. Whatever matches lets pass.
 #[repr(C, packed)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
@@ -118,6 +123,8 @@ pub struct RuleSet(u32);
 
 impl RuleSet {
     const EGRESS: u32 = 1 << 16;
+    /// The bit of a number whose set is exact.
+    pub const EXACT: u16 = 1 << 15;
 
     /// None for number 0, which pods have that may do as they like.
     #[inline(always)]
@@ -139,6 +146,11 @@ impl RuleSet {
 
     pub const fn number(self) -> u16 {
         self.0 as u16
+    }
+
+    #[inline(always)]
+    pub const fn is_exact(self) -> bool {
+        self.0 & Self::EXACT as u32 != 0
     }
 }
 
@@ -162,15 +174,25 @@ pub fn permits(
     protocol: u8,
     port: [u8; 2],
 ) -> bool {
-    if maps.has(&Rule::new(set, Peer::ANY, protocol, port)) {
+    if !set.is_exact() && maps.has(&Rule::new(set, Peer::ANY, protocol, port)) {
         return true;
     }
     let identity = maps.identity(peer);
-    if identity != 0 && maps.has(&Rule::new(set, Peer::identity(identity), protocol, port)) {
-        return true;
+    if identity != 0 {
+        let lets = maps.has(&Rule::new(set, Peer::identity(identity), protocol, port));
+        if lets || set.is_exact() {
+            return lets;
+        }
     }
     let block = maps.block(peer);
-    block != 0 && maps.has(&Rule::new(set, Peer::block(block), protocol, port))
+    // A plain set says again what it said of anybody: a lookup of the refused, rather
+    // than a branch of all.
+    let rest = if block != 0 {
+        Peer::block(block)
+    } else {
+        Peer::ANY
+    };
+    maps.has(&Rule::new(set, rest, protocol, port))
 }
 
 /// Whether the packet can only be the first of a conversation, and never an

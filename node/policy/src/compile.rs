@@ -1,7 +1,7 @@
 //! What the node's pods may say and hear, without numbers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
@@ -9,7 +9,13 @@ use ipnet::IpNet;
 use vetch_ebpf_common::{PolicyType, Protocol};
 
 use crate::{
-    Namespaces, PeerSpec, Pod, Policy, Port, RuleSpec, World, ports::prefixes, world::Local,
+    AdminPolicy, AdminRule, PeerSpec, Pod, Policy, Port, RuleSpec, World,
+    classes::{Classes, Trait, classes, peers},
+    exact,
+    ports::prefixes,
+    tiers::{Judged, Line, Rules, Tiers},
+    why::Why,
+    world::Local,
 };
 
 /// A number of the compiler's own, from 0 on.
@@ -20,9 +26,8 @@ pub type Class = usize;
 pub struct Wanted {
     /// Each address that is attached here.
     pub pods: BTreeMap<IpAddr, Held>,
-    /// What each set lets pass.
-    pub ingress: Vec<BTreeSet<Grant>>,
-    pub egress: Vec<BTreeSet<Grant>>,
+    pub ingress: Vec<Set>,
+    pub egress: Vec<Set>,
     /// The class of each pod's address in the cluster that is in one.
     pub identities: BTreeMap<IpAddr, Class>,
     /// Ranges by whose longest match addresses are told apart.
@@ -39,6 +44,17 @@ pub enum Held {
         ingress: Option<usize>,
         egress: Option<usize>,
     },
+}
+
+/// What is let pass in one direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Set {
+    /// Whether only the grants of the most specific peer count: [`Who::Anybody`] is
+    /// everybody else then.
+    pub exact: bool,
+    pub grants: BTreeSet<Grant>,
+    /// Of an exact set.
+    pub why: Option<Why>,
 }
 
 /// Who may, and what.
@@ -59,13 +75,15 @@ pub enum Who {
 pub enum Ports {
     /// Of every protocol, those without ports too.
     All,
+    /// Of the protocols whose numbers have so many first bits of this one.
+    Protocols(u8, u8),
     Protocol(Protocol),
     /// Those that have so many bits of this one.
     Prefix(Protocol, u16, u8),
 }
 
 impl Wanted {
-    pub fn sets(&self, of: PolicyType) -> &[BTreeSet<Grant>] {
+    pub fn sets(&self, of: PolicyType) -> &[Set] {
         match of {
             PolicyType::Ingress => &self.ingress,
             PolicyType::Egress => &self.egress,
@@ -73,12 +91,9 @@ impl Wanted {
     }
 }
 
-/// Rules of one direction, the union of those of all policies that select a pod.
-type Rules = BTreeSet<RuleSpec>;
-
 pub fn compile(world: &World) -> Wanted {
     let mut wanted = Wanted::default();
-    if world.policies.is_empty() {
+    if !world.has_policies() {
         let free = Held::Rules {
             ingress: None,
             egress: None,
@@ -86,6 +101,7 @@ pub fn compile(world: &World) -> Wanted {
         wanted.pods = world.local.keys().map(|ip| (*ip, free)).collect();
         return wanted;
     }
+    let admin = in_order(world);
     let mut ingress = Sets::default();
     let mut egress = Sets::default();
     for (ip, local) in world.local() {
@@ -96,25 +112,112 @@ pub fn compile(world: &World) -> Wanted {
                 egress: None,
             },
             Local::Pod(pod) => {
-                let rules = |of| rules(world, pod, of);
+                let judged = |of| judged(world, &admin, pod, of);
                 Held::Rules {
-                    ingress: rules(PolicyType::Ingress).map(|rules| ingress.number(rules)),
-                    egress: rules(PolicyType::Egress).map(|rules| egress.number(rules)),
+                    ingress: judged(PolicyType::Ingress).map(|by| ingress.number(by)),
+                    egress: judged(PolicyType::Egress).map(|by| egress.number(by)),
                 }
             }
         };
         wanted.pods.insert(ip, held);
     }
-    let used = || ingress.0.keys().chain(egress.0.keys()).flatten();
+    let all = || ingress.0.keys().chain(egress.0.keys());
+    let used = || all().flat_map(Judged::rules);
     wanted.blocks = blocks(used());
-    let classes = classes(world, used());
-    wanted.ingress = ingress.grants(&wanted.blocks, &classes);
-    wanted.egress = egress.grants(&wanted.blocks, &classes);
+    let exact = blocks(all().filter_map(Judged::tiers).flat_map(Tiers::rules));
+    let classes = classes(world, used(), &exact);
+    wanted.ingress = ingress.sets(&wanted.blocks, &classes);
+    wanted.egress = egress.sets(&wanted.blocks, &classes);
     wanted.identities = classes.of;
     wanted
 }
 
-/// None if no policy isolates the pod.
+/// AdminNetworkPolicies in the order in which they are asked.
+fn in_order(world: &World) -> Vec<(&str, &AdminPolicy)> {
+    let all = world.admin.iter();
+    let mut all: Vec<_> = all.map(|(name, one)| (name.as_str(), &**one)).collect();
+    all.sort_by_key(|(name, policy)| (policy.priority, *name));
+    all
+}
+
+/// None for a pod that may do as it likes.
+fn judged(
+    world: &World,
+    admin: &[(&str, &AdminPolicy)],
+    pod: &Pod,
+    of: PolicyType,
+) -> Option<Judged> {
+    let lines = |(name, policy): (&str, &AdminPolicy)| lines(world, name, policy, pod, of);
+    let admin: Vec<Line> = admin.iter().copied().flat_map(lines).collect();
+    let policies = rules(world, pod, of);
+    let baseline = match (&policies, &world.baseline) {
+        (None, Some(baseline)) => self::lines(world, "default", baseline, pod, of),
+        // It has no say where they have.
+        _ => Vec::new(),
+    };
+    if admin.is_empty() && baseline.is_empty() {
+        return policies.map(Judged::ByPolicies);
+    }
+    Some(Judged::ByTiers(Tiers {
+        admin,
+        policies,
+        baseline,
+    }))
+}
+
+/// Of a policy whose subject the pod is.
+fn lines(world: &World, name: &str, policy: &AdminPolicy, pod: &Pod, of: PolicyType) -> Vec<Line> {
+    let is_subject = policy.subject.as_ref().is_some_and(|(namespaces, pods)| {
+        let labels = world.namespaces.get(&pod.namespace);
+        labels.is_some_and(|labels| namespaces.matches(labels)) && pods.matches(&pod.labels)
+    });
+    if !is_subject {
+        return Vec::new();
+    }
+    let rules = match of {
+        PolicyType::Ingress => &policy.ingress,
+        PolicyType::Egress => &policy.egress,
+    };
+    let line = |(at, one): (usize, &AdminRule)| {
+        let rule = with_nodes(world, &one.rule);
+        Line {
+            policy: name.to_owned(),
+            priority: policy.priority,
+            at,
+            name: one.name.clone(),
+            action: one.action,
+            rule: match of {
+                PolicyType::Ingress => resolved(&rule, pod),
+                PolicyType::Egress => rule,
+            },
+        }
+    };
+    rules.iter().enumerate().map(line).collect()
+}
+
+/// With the addresses of the nodes that it is about; of none of them it is nobody.
+fn with_nodes(world: &World, rule: &RuleSpec) -> RuleSpec {
+    let mut peers = BTreeSet::new();
+    for peer in &rule.peers {
+        let PeerSpec::Nodes(selector) = peer else {
+            peers.insert(peer.clone());
+            continue;
+        };
+        let nodes = world.nodes.values();
+        let nodes = nodes.filter(|node| selector.matches(&node.labels));
+        peers.extend(nodes.flat_map(|node| &node.ips).map(|ip| PeerSpec::Block {
+            cidr: IpNet::from(*ip),
+            except: BTreeSet::new(),
+        }));
+        peers.insert(PeerSpec::Nobody);
+    }
+    RuleSpec {
+        peers,
+        ports: rule.ports.clone(),
+    }
+}
+
+/// None if no NetworkPolicy isolates the pod.
 fn rules(world: &World, pod: &Pod, of: PolicyType) -> Option<Rules> {
     let first = (pod.namespace.clone(), String::new());
     let own = world.policies.range(first..);
@@ -168,144 +271,26 @@ fn resolved(rule: &RuleSpec, pod: &Pod) -> RuleSpec {
 
 /// Sets of rules with a number each.
 #[derive(Default)]
-struct Sets(BTreeMap<Rules, usize>);
+struct Sets(BTreeMap<Judged, usize>);
 
 impl Sets {
-    fn number(&mut self, rules: Rules) -> usize {
+    fn number(&mut self, by: Judged) -> usize {
         let next = self.0.len();
-        *self.0.entry(rules).or_insert(next)
+        *self.0.entry(by).or_insert(next)
     }
 
-    fn grants(&self, blocks: &BTreeSet<IpNet>, classes: &Classes) -> Vec<BTreeSet<Grant>> {
-        let mut sets = vec![BTreeSet::new(); self.0.len()];
-        for (rules, number) in &self.0 {
-            sets[*number] = grants(rules, blocks, classes);
+    fn sets(&self, blocks: &BTreeSet<IpNet>, classes: &Classes<'_>) -> Vec<Set> {
+        let mut sets = vec![Set::default(); self.0.len()];
+        for (by, number) in &self.0 {
+            sets[*number] = match by {
+                Judged::ByPolicies(rules) => Set {
+                    grants: grants(rules, blocks, classes),
+                    ..Set::default()
+                },
+                Judged::ByTiers(tiers) => exact::set(tiers, blocks, classes),
+            };
         }
         sets
-    }
-}
-
-/// What can be said of a pod that rules ask for: that a peer of theirs is about it,
-/// and the numbers of a named port if it has that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Trait<'a> {
-    /// None for anybody.
-    peer: Option<&'a PeerSpec>,
-    port: Option<(Protocol, &'a str)>,
-}
-
-/// The traits of a rule's peer and port, unless addresses alone decide.
-fn trait_of<'a>(
-    peer: Option<&'a PeerSpec>,
-    port: Option<(Protocol, &'a str)>,
-) -> Option<Trait<'a>> {
-    match (peer, port) {
-        (Some(PeerSpec::Pods { .. }), _) | (_, Some(_)) => Some(Trait { peer, port }),
-        _ => None,
-    }
-}
-
-fn peers(rule: &RuleSpec) -> impl Iterator<Item = Option<&PeerSpec>> {
-    let anybody = rule.peers.is_empty().then_some(None);
-    rule.peers.iter().map(Some).chain(anybody)
-}
-
-/// The names that are still to be resolved: None if there is something else too.
-fn names(rule: &RuleSpec) -> impl Iterator<Item = Option<(Protocol, &str)>> {
-    let plain = rule.ports.is_empty().then_some(None);
-    let ports = rule.ports.iter().map(|spec| match &spec.port {
-        Port::Named(name) => Some((spec.protocol, name.as_str())),
-        _ => None,
-    });
-    ports.chain(plain)
-}
-
-/// Pods of the cluster, told apart by what rules ask for and nothing else.
-struct Classes<'a> {
-    of: BTreeMap<IpAddr, Class>,
-    /// Of each trait, who has it, with the numbers of its port.
-    having: BTreeMap<Trait<'a>, BTreeMap<Class, Vec<u16>>>,
-}
-
-fn classes<'a>(world: &World, rules: impl Iterator<Item = &'a RuleSpec>) -> Classes<'a> {
-    let mut traits: BTreeSet<Trait<'a>> = BTreeSet::new();
-    for rule in rules {
-        for peer in peers(rule) {
-            traits.extend(names(rule).filter_map(|port| trait_of(peer, port)));
-        }
-    }
-    let traits: Vec<Trait<'a>> = traits.into_iter().collect();
-    let by_address = |one: &Trait<'_>| matches!(one.peer, Some(PeerSpec::Block { .. }));
-    let plain = !traits.iter().any(by_address);
-    let mut known: BTreeMap<Signature, Class> = BTreeMap::new();
-    let mut seen: HashMap<(&str, &crate::Labels, &[crate::PodPort]), Signature> = HashMap::new();
-    let mut of = BTreeMap::new();
-    for (ip, pod) in world.peers() {
-        let signature = if plain {
-            // Most pods of a controller have all in common that is asked for.
-            let key = (pod.namespace.as_str(), &*pod.labels, &*pod.ports);
-            let made = seen.entry(key);
-            made.or_insert_with(|| signature(world, pod, ip, &traits))
-                .clone()
-        } else {
-            signature(world, pod, ip, &traits)
-        };
-        if !signature.is_empty() {
-            let next = known.len();
-            of.insert(ip, *known.entry(signature).or_insert(next));
-        }
-    }
-    let mut having: BTreeMap<Trait<'a>, BTreeMap<Class, Vec<u16>>> = BTreeMap::new();
-    for (signature, class) in known {
-        for (index, numbers) in signature {
-            having
-                .entry(traits[index])
-                .or_default()
-                .insert(class, numbers);
-        }
-    }
-    Classes { of, having }
-}
-
-/// Which traits, and the numbers of their ports.
-type Signature = BTreeMap<usize, Vec<u16>>;
-
-fn signature(world: &World, pod: &Pod, ip: IpAddr, traits: &[Trait<'_>]) -> Signature {
-    let mut signature = Signature::new();
-    for (index, one) in traits.iter().enumerate() {
-        if !one.peer.is_none_or(|peer| is_about(peer, world, pod, ip)) {
-            continue;
-        }
-        let numbers: Vec<u16> = match one.port {
-            None => Vec::new(),
-            Some((protocol, name)) => pod.named(protocol, name).collect(),
-        };
-        if one.port.is_none() || !numbers.is_empty() {
-            signature.insert(index, numbers);
-        }
-    }
-    signature
-}
-
-fn is_about(peer: &PeerSpec, world: &World, pod: &Pod, ip: IpAddr) -> bool {
-    match peer {
-        PeerSpec::Pods {
-            namespaces,
-            selector,
-        } => {
-            let in_namespaces = match namespaces {
-                Namespaces::One(name) => *name == pod.namespace,
-                Namespaces::Matching(selector) => world
-                    .namespaces
-                    .get(&pod.namespace)
-                    .is_some_and(|labels| selector.matches(labels)),
-            };
-            in_namespaces && selector.matches(&pod.labels)
-        }
-        PeerSpec::Block { cidr, except } => {
-            cidr.contains(&ip) && !except.iter().any(|range| range.contains(&ip))
-        }
-        PeerSpec::Nobody => false,
     }
 }
 
@@ -373,7 +358,7 @@ fn grants(rules: &Rules, blocks: &BTreeSet<IpNet>, classes: &Classes<'_>) -> BTr
 fn who(peer: Option<&PeerSpec>, blocks: &BTreeSet<IpNet>, classes: &Classes<'_>) -> Vec<Who> {
     match peer {
         None => vec![Who::Anybody],
-        Some(PeerSpec::Nobody) => Vec::new(),
+        Some(PeerSpec::Nodes(_) | PeerSpec::Nobody) => Vec::new(),
         Some(PeerSpec::Pods { .. }) => {
             let having = classes.having.get(&Trait { peer, port: None });
             let classes = having.into_iter().flat_map(|having| having.keys());

@@ -42,28 +42,30 @@ impl Lookup for Contents {
             let rule = Rule::new(set, peer, protocol, port.to_be_bytes());
             self.rules.contains(&(length, rule))
         };
-        known(Rule::ALL, 0, 0)
-            || (0..=16).any(|bits| {
-                let fixed = u32::from(u16::MAX) << (16 - bits);
-                known(Rule::PROTOCOL + bits, protocol, port & fixed as u16)
-            })
+        (0..8_u8).any(|bits| {
+            let fixed = !(u8::MAX >> bits);
+            known(Rule::ALL + u32::from(bits), protocol & fixed, 0)
+        }) || (0..=16).any(|bits| {
+            let fixed = u32::from(u16::MAX) << (16 - bits);
+            known(Rule::PROTOCOL + bits, protocol, port & fixed as u16)
+        })
     }
 }
 
 /// From one state of the maps to another, in this order: what new numbers mean comes
 /// before who has them, and what old ones mean from now on when nobody has them any
 /// more for whom that is not meant. Pods and their sets are written before anything is
-/// removed that lets pass, and ranges go last: what one has kept out may be in a larger
-/// one whose rules were still the old.
+/// removed that lets pass. Identities and ranges go last: whoever one has kept out may be
+/// in a larger range, or among everybody else, whose rules were still the old.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
     /// About peers whose numbers nobody has.
     pub add_rules_of_new: Vec<(u32, Rule)>,
     pub set_blocks: Vec<(IpNet, u32)>,
     pub set_identities: Vec<(IpAddr, u32)>,
-    pub remove_identities: Vec<IpAddr>,
     pub add_rules: Vec<(u32, Rule)>,
     pub remove_rules: Vec<(u32, Rule)>,
+    pub remove_identities: Vec<IpAddr>,
     pub remove_blocks: Vec<IpNet>,
 }
 

@@ -17,7 +17,43 @@ pub struct Policy {
     pub egress: Option<Vec<RuleSpec>>,
 }
 
-/// What a rule lets pass: every one of its ports with every one of its peers.
+/// An AdminNetworkPolicy, or the BaselineAdminNetworkPolicy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminPolicy {
+    /// The lowest is asked first; of equal ones the name that is first. The baseline
+    /// has none.
+    pub priority: i32,
+    /// Namespaces and pods; None for nobody.
+    pub subject: Option<(Selector, Selector)>,
+    /// In order: the first that matches decides.
+    pub ingress: Vec<AdminRule>,
+    pub egress: Vec<AdminRule>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminRule {
+    pub name: String,
+    pub action: Action,
+    pub rule: RuleSpec,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    Allow,
+    Deny,
+    /// On to NetworkPolicies and the baseline.
+    Pass,
+}
+
+/// Of the cluster, this one too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    pub labels: Labels,
+    pub ips: BTreeSet<IpAddr>,
+}
+
+/// What a rule lets pass, or an admin policy's is about: every one of its ports with
+/// every one of its peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RuleSpec {
     /// Empty for anybody.
@@ -38,6 +74,8 @@ pub enum PeerSpec {
         cidr: IpNet,
         except: BTreeSet<IpNet>,
     },
+    /// Whoever has a node's address.
+    Nodes(Selector),
     /// A peer that says nothing, or nothing that can be read.
     Nobody,
 }

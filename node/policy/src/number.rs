@@ -35,11 +35,11 @@ pub fn number(wanted: &Wanted, now: &Contents) -> Contents {
         .into_iter()
         .zip(&sets)
     {
-        for (grants, number) in wanted.sets(of).iter().zip(numbers) {
+        for (wanted, number) in wanted.sets(of).iter().zip(numbers) {
             let Some(set) = RuleSet::new(of, *number) else {
                 continue;
             };
-            contents.rules.extend(grants.iter().map(|grant| {
+            contents.rules.extend(wanted.grants.iter().map(|grant| {
                 let peer = match grant.who {
                     Who::Anybody => Peer::ANY,
                     Who::Class(class) => Peer::identity(identities[class]),
@@ -57,6 +57,7 @@ fn rule(set: RuleSet, peer: Peer, ports: Ports) -> (u32, Rule) {
     let rule = |protocol, port: u16| Rule::new(set, peer, protocol, port.to_be_bytes());
     match ports {
         Ports::All => (Rule::ALL, rule(0, 0)),
+        Ports::Protocols(first, bits) => (Rule::ALL + u32::from(bits), rule(first, 0)),
         Ports::Protocol(protocol) => (Rule::PROTOCOL, rule(protocol as u8, 0)),
         Ports::Prefix(protocol, port, length) => (
             Rule::PROTOCOL + u32::from(length),
@@ -65,33 +66,47 @@ fn rule(set: RuleSet, peer: Peer, ports: Ports) -> (u32, Rule) {
     }
 }
 
+/// Exact sets have numbers of their own, told by a bit.
 fn sets(wanted: &Wanted, now: &Contents, of: PolicyType) -> Vec<u16> {
     let own = |numbers: &[u16; 2]| numbers[of as usize];
-    let held = wanted.pods.iter().filter_map(|(ip, held)| {
-        let number = own(now.pods.get(ip)?);
-        let set = match held {
-            Held::Rules { ingress, egress } => match of {
-                PolicyType::Ingress => *ingress,
-                PolicyType::Egress => *egress,
-            },
-            Held::Pending => None,
-        };
-        // Whoever is free from now on, or unknown, has a say as well: the number
-        // means another thing to it.
-        Some((u32::from(number), set))
-    });
     let in_rules = now.rules.iter().map(|(_, rule)| rule.set());
     let in_rules = in_rules.filter(|set| set.of() == of);
-    let used = now.pods.values().map(|numbers| u32::from(own(numbers)));
-    let used = used
-        .chain(in_rules.map(|set| u32::from(set.number())))
-        .collect();
-    let numbers = claim(wanted.sets(of).len(), held, &used);
-    // A node has fewer pods.
-    numbers
-        .into_iter()
-        .map(|number| u16::try_from(number).unwrap_or(0))
-        .collect()
+    let in_rules = in_rules.map(|set| set.number());
+    let used: Vec<u16> = now.pods.values().map(own).chain(in_rules).collect();
+    let mut all = vec![0; wanted.sets(of).len()];
+    for bit in [0, RuleSet::EXACT] {
+        let is_such = |set: usize| wanted.sets(of)[set].exact == (bit != 0);
+        let such: Vec<usize> = (0..all.len()).filter(|set| is_such(*set)).collect();
+        // Without the bit; None for a number of the other kind.
+        let plain = |number: u16| {
+            let plain = u32::from(number & !RuleSet::EXACT);
+            (number & RuleSet::EXACT == bit).then_some(plain)
+        };
+        let held = wanted.pods.iter().filter_map(|(ip, held)| {
+            let number = plain(own(now.pods.get(ip)?))?;
+            let set = match held {
+                Held::Rules { ingress, egress } => match of {
+                    PolicyType::Ingress => *ingress,
+                    PolicyType::Egress => *egress,
+                },
+                Held::Pending => None,
+            };
+            // Whoever is free from now on, or unknown, has a say as well: the number
+            // means another thing to it.
+            let at = set.and_then(|set| such.iter().position(|one| *one == set));
+            Some((number, at))
+        });
+        let used = used.iter().filter_map(|number| plain(*number)).collect();
+        let numbers = claim(such.len(), held, &used);
+        for (set, number) in such.into_iter().zip(numbers) {
+            // A node has fewer pods.
+            let number = u16::try_from(number)
+                .ok()
+                .filter(|one| *one < RuleSet::EXACT);
+            all[set] = number.map_or(0, |number| number | bit);
+        }
+    }
+    all
 }
 
 fn identities(wanted: &Wanted, now: &Contents) -> Vec<u32> {

@@ -88,7 +88,7 @@ fn block(block: &IPBlock) -> PeerSpec {
 }
 
 /// Also with bits of a host, as objects from before 1.36 may have.
-fn net(text: &str) -> Option<IpNet> {
+pub fn net(text: &str) -> Option<IpNet> {
     let net: IpNet = text.parse().ok()?;
     match net {
         // An IPv4 address in IPv6's clothes is no packet's.

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Labels, Pod, PodRef, Policy};
+use crate::{AdminPolicy, Labels, Node, Pod, PodRef, Policy};
 
 /// What the API server has, and which addresses are attached on this node.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +14,12 @@ pub struct World {
     pub node: String,
     /// By namespace and name.
     pub policies: BTreeMap<(String, String), Arc<Policy>>,
+    /// AdminNetworkPolicies by name.
+    pub admin: BTreeMap<String, Arc<AdminPolicy>>,
+    pub baseline: Option<Arc<AdminPolicy>>,
     pub namespaces: BTreeMap<String, Arc<Labels>>,
+    /// By name; only admin policies are about them.
+    pub nodes: BTreeMap<String, Arc<Node>>,
     /// By namespace and name.
     pub pods: HashMap<(String, String), Arc<Pod>>,
     /// The addresses that are attached here; with the pod, if whoever attached it
@@ -32,6 +37,11 @@ pub enum Local<'a> {
 }
 
 impl World {
+    /// Whether there is anything to hold pods by.
+    pub fn has_policies(&self) -> bool {
+        !self.policies.is_empty() || !self.admin.is_empty() || self.baseline.is_some()
+    }
+
     /// Whose each address here is.
     pub fn local(&self) -> BTreeMap<IpAddr, Local<'_>> {
         let here = self.pods.values().filter(|pod| pod.node == self.node);

@@ -5,6 +5,8 @@ const PULL: &[&str] = &["Always", "IfNotPresent", "Never"];
 const MESSAGE: &[&str] = &["FallbackToLogsOnError", "File"];
 const VOLUME_MODE: &[&str] = &["Block", "Filesystem"];
 const RECLAIM: &[&str] = &["Delete", "Recycle", "Retain"];
+const ACTION: &[&str] = &["Allow", "Deny", "Pass"];
+const BASELINE_ACTION: &[&str] = &["Allow", "Deny"];
 const EFFECT: &[&str] = &["NoExecute", "NoSchedule", "PreferNoSchedule"];
 
 static ENUMS: &[(&str, &str, &[&str])] = &[
@@ -203,6 +205,26 @@ static ENUMS: &[(&str, &str, &[&str])] = &[
         "io.k8s.api.networking.v1.NetworkPolicyPort",
         "protocol",
         PROTOCOL,
+    ),
+    (
+        "io.k8s.networking.policy.v1alpha1.AdminNetworkPolicyIngressRule",
+        "action",
+        ACTION,
+    ),
+    (
+        "io.k8s.networking.policy.v1alpha1.AdminNetworkPolicyEgressRule",
+        "action",
+        ACTION,
+    ),
+    (
+        "io.k8s.networking.policy.v1alpha1.BaselineAdminNetworkPolicyIngressRule",
+        "action",
+        BASELINE_ACTION,
+    ),
+    (
+        "io.k8s.networking.policy.v1alpha1.BaselineAdminNetworkPolicyEgressRule",
+        "action",
+        BASELINE_ACTION,
     ),
 ];
 

@@ -372,6 +372,26 @@ static FACTS: &[(&str, &str, Facts)] = &[
         "conditions",
         TYPE,
     ),
+    (
+        "io.k8s.networking.policy.v1alpha1.AdminNetworkPolicyStatus",
+        "conditions",
+        TYPE,
+    ),
+    (
+        "io.k8s.networking.policy.v1alpha1.BaselineAdminNetworkPolicyStatus",
+        "conditions",
+        TYPE,
+    ),
+    (
+        "io.k8s.networking.policy.v1alpha1.AdminNetworkPolicyEgressPeer",
+        "networks",
+        SET_ONLY,
+    ),
+    (
+        "io.k8s.networking.policy.v1alpha1.BaselineAdminNetworkPolicyEgressPeer",
+        "networks",
+        SET_ONLY,
+    ),
     (CSR_SPEC, "groups", ATOMIC),
     (CSR_SPEC, "usages", ATOMIC),
     (

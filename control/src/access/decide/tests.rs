@@ -172,6 +172,8 @@ fn a_node_may_what_its_pods_need() {
         "watch /namespaces - -",
         "watch discovery.k8s.io/endpointslices - -",
         "list networking.k8s.io/networkpolicies - -",
+        "watch policy.networking.k8s.io/adminnetworkpolicies - -",
+        "list policy.networking.k8s.io/baselineadminnetworkpolicies - -",
         "watch /namespaces - -",
         "create /events ns -",
         "patch events.k8s.io/events ns x",
@@ -209,6 +211,14 @@ fn a_node_may_nothing_else() {
         ("watch /pods ns - spec.nodeName!=a", NARROW),
         ("list /pods ns mine metadata.name=mine", NARROW),
         ("create networking.k8s.io/networkpolicies ns -", ""),
+        (
+            "delete policy.networking.k8s.io/adminnetworkpolicies - x",
+            "",
+        ),
+        (
+            "patch policy.networking.k8s.io/adminnetworkpolicies/status - x",
+            "",
+        ),
         ("delete /namespaces - ns", ""),
         ("get /pods ns theirs", UNRELATED),
         ("get /pods ns nowhere", UNRELATED),

@@ -94,6 +94,53 @@ fn rules_name_anybody_identities_and_blocks() {
     }
 }
 
+/// A pod in a block, a pod in none, who is in a block and everybody else, each by
+/// its own rules.
+#[test]
+fn an_exact_set_asks_the_most_specific_peer_alone() {
+    let set = |number| RuleSet::new(PolicyType::Egress, number | RuleSet::EXACT).unwrap();
+    let port = |port: u16| port.to_be_bytes();
+    let maps = Maps {
+        identities: [(address("10.0.0.1"), 7), (address("10.0.0.2"), 8)].into(),
+        blocks: [(address("10.0.0.1"), 9), (address("192.0.2.1"), 9)].into(),
+        rules: vec![
+            (Rule::ALL, Rule::new(set(1), Peer::ANY, 0, port(0))),
+            (
+                Rule::PORT,
+                Rule::new(set(1), Peer::identity(7), TCP, port(80)),
+            ),
+            // Protocols 16 to 31.
+            (
+                Rule::ALL + 4,
+                Rule::new(set(1), Peer::block(9), 16, port(0)),
+            ),
+            (Rule::ALL, Rule::new(set(2), Peer::identity(7), 0, port(0))),
+            (Rule::ALL, Rule::new(set(2), Peer::block(9), 0, port(0))),
+        ],
+    };
+    for (number, peer, protocol, to, expected) in [
+        (1, "10.0.0.1", TCP, 80, true),
+        (1, "10.0.0.1", TCP, 81, false),
+        (1, "10.0.0.1", UDP, 53, false),
+        (1, "10.0.0.2", TCP, 80, false),
+        (1, "192.0.2.1", UDP, 53, true),
+        (1, "192.0.2.1", TCP, 80, false),
+        (1, "192.0.2.1", ICMP, 0, false),
+        (1, "198.51.100.1", ICMP, 0, true),
+        (1, "198.51.100.1", TCP, 80, true),
+        (2, "10.0.0.1", TCP, 80, true),
+        (2, "192.0.2.1", TCP, 80, true),
+        (2, "10.0.0.2", TCP, 80, false),
+        (2, "198.51.100.1", TCP, 80, false),
+    ] {
+        assert_eq!(
+            permits(&maps, set(number), &address(peer), protocol, port(to)),
+            expected,
+            "{number} {peer} {protocol} {to}"
+        );
+    }
+}
+
 #[test]
 fn sets_of_two_directions_are_apart() {
     let ingress = RuleSet::new(PolicyType::Ingress, 5).unwrap();
@@ -101,7 +148,10 @@ fn sets_of_two_directions_are_apart() {
     assert_ne!(ingress, egress);
     for (set, of) in [(ingress, PolicyType::Ingress), (egress, PolicyType::Egress)] {
         assert_eq!((set.of(), set.number()), (of, 5));
+        assert!(!set.is_exact());
         assert_eq!(RuleSet::new(of, 0), None);
+        let exact = RuleSet::new(of, 5 | RuleSet::EXACT).unwrap();
+        assert!(exact.is_exact() && exact.of() == of);
     }
     assert_eq!(Peer::block(3).as_block(), Some(3));
     assert_eq!(Peer::identity(3).as_block(), None);
