@@ -1,7 +1,7 @@
 //! `vetch-node policy`: by which rules pods are held, from the kernel's maps.
 
 use anyhow::{Context as _, Result, bail};
-use vetch_proxy::inspect::{self, HeldPod, HeldPodDetail, HeldRule};
+use vetch_proxy::inspect::{self, HeldPod, HeldPodDetail, HeldRule, HeldTiers};
 
 use crate::cli::PolicyCommand;
 use crate::table::{self, Table};
@@ -35,9 +35,9 @@ fn list(pods: &[HeldPod]) -> String {
         table.row([
             pod.address.to_string(),
             pod.state.to_owned(),
-            set(pod.ingress_set),
+            set(pod.ingress_set, pod.ingress_tiers),
             rules(pod.ingress_set, pod.ingress_rules),
-            set(pod.egress_set),
+            set(pod.egress_set, pod.egress_tiers),
             rules(pod.egress_set, pod.egress_rules),
             pod.ifindex.to_string(),
         ]);
@@ -45,8 +45,10 @@ fn list(pods: &[HeldPod]) -> String {
     table.text()
 }
 
-fn set(number: Option<u16>) -> String {
-    number.map_or_else(|| "all".into(), |number| format!("set {number}"))
+/// Of tiers where administrators' policies have a say.
+fn set(number: Option<u16>, tiers: bool) -> String {
+    let kind = if tiers { "tiers" } else { "set" };
+    number.map_or_else(|| "all".into(), |number| format!("{kind} {number}"))
 }
 
 fn rules(number: Option<u16>, count: usize) -> String {
@@ -55,26 +57,67 @@ fn rules(number: Option<u16>, count: usize) -> String {
 
 fn show(detail: &HeldPodDetail) -> String {
     let mut text = list(std::slice::from_ref(&detail.pod));
-    for (name, isolated, rules) in [
-        ("FROM", detail.pod.ingress_set, &detail.ingress),
-        ("TO", detail.pod.egress_set, &detail.egress),
+    for (name, isolated, rules, tiers) in [
+        (
+            "FROM",
+            detail.pod.ingress_set,
+            &detail.ingress,
+            &detail.ingress_tiers,
+        ),
+        (
+            "TO",
+            detail.pod.egress_set,
+            &detail.egress,
+            &detail.egress_tiers,
+        ),
     ] {
         if isolated.is_none() {
+            continue;
+        }
+        text.push('\n');
+        if let Some(tiers) = tiers {
+            text.push_str(&decided(name, tiers));
             continue;
         }
         let mut table = Table::new([name, "PROTOCOL", "PORTS", "PODS"]);
         for rule in rules {
             table.row([
                 rule.peer.clone(),
-                rule.protocol.unwrap_or("all").to_owned(),
+                protocol(rule),
                 ports(rule),
-                pods(rule),
+                pods(&rule.addresses),
             ]);
         }
-        text.push('\n');
         text.push_str(&table.text());
     }
     text
+}
+
+/// The rules in their order, and what comes of them for each peer.
+fn decided(name: &'static str, tiers: &HeldTiers) -> String {
+    let mut order = Table::new(["ASKED", "RULE"]);
+    for (at, rule) in tiers.rules.iter().enumerate() {
+        order.row([(at + 1).to_string(), rule.clone()]);
+    }
+    let mut table = Table::new([name, "VERDICT", "TRAFFIC", "PODS", "BY"]);
+    for one in &tiers.decided {
+        table.row([
+            one.peer.clone(),
+            if one.lets { "allow" } else { "deny" }.to_owned(),
+            one.traffic.clone(),
+            pods(&one.addresses),
+            one.by.clone(),
+        ]);
+    }
+    format!("{}\n{}", order.text(), table.text())
+}
+
+fn protocol(rule: &HeldRule) -> String {
+    match (rule.protocol, rule.protocols) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some([first, last])) => format!("{first}-{last}"),
+        (None, None) => "all".to_owned(),
+    }
 }
 
 fn ports(rule: &HeldRule) -> String {
@@ -85,11 +128,10 @@ fn ports(rule: &HeldRule) -> String {
     }
 }
 
-fn pods(rule: &HeldRule) -> String {
-    let shown = rule.addresses.iter().take(SHOWN);
+fn pods(addresses: &[std::net::IpAddr]) -> String {
+    let shown = addresses.iter().take(SHOWN);
     let mut words: Vec<String> = shown.map(ToString::to_string).collect();
-    if let Some(more) = rule
-        .addresses
+    if let Some(more) = addresses
         .len()
         .checked_sub(SHOWN)
         .filter(|more| *more > 0)
@@ -105,6 +147,8 @@ fn pods(rule: &HeldRule) -> String {
 
 #[cfg(test)]
 mod tests {
+    use vetch_proxy::inspect::HeldDecision;
+
     use super::*;
 
     #[test]
@@ -117,6 +161,8 @@ mod tests {
             ingress_rules: 2,
             egress_set: None,
             egress_rules: 0,
+            ingress_tiers: false,
+            egress_tiers: false,
         };
         let rule = |peer: &str, addresses: usize, protocol, ports| HeldRule {
             peer: peer.into(),
@@ -124,6 +170,7 @@ mod tests {
                 .map(|at| format!("10.1.0.{at}").parse().unwrap())
                 .collect(),
             protocol,
+            protocols: None,
             ports,
         };
         let text = show(&HeldPodDetail {
@@ -134,6 +181,8 @@ mod tests {
                 rule("any", 0, None, None),
             ],
             egress: Vec::new(),
+            ingress_tiers: None,
+            egress_tiers: None,
         });
         let lines: Vec<Vec<&str>> = text
             .lines()
@@ -157,5 +206,35 @@ mod tests {
         assert_eq!(lines[5], ["10.0.0.0/8", "UDP", "9000-9007", "-"]);
         assert_eq!(lines[6], ["any", "all", "all", "-"]);
         assert!(!text.lines().any(|line| line.starts_with("TO ")), "{text}");
+    }
+
+    #[test]
+    fn tiers_are_told_by_their_rules() {
+        let decision = |peer: &str, lets, by: &str| HeldDecision {
+            peer: peer.into(),
+            addresses: Vec::new(),
+            lets,
+            traffic: "TCP 80 others".into(),
+            by: by.into(),
+        };
+        let text = decided(
+            "TO",
+            &HeldTiers {
+                rules: vec!["Deny: rule 1 of AdminNetworkPolicy a, priority 5".into()],
+                decided: vec![
+                    decision("identity 7", false, "rule 1 of AdminNetworkPolicy a, priority 5"),
+                    decision("any", true, "no rule of any policy"),
+                ],
+            },
+        );
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(lines[1][..3], ["1", "Deny:", "rule"]);
+        assert_eq!(lines[3], ["TO", "VERDICT", "TRAFFIC", "PODS", "BY"]);
+        let identity = ["identity", "7", "deny", "TCP", "80", "others", "-", "rule"];
+        assert_eq!(lines[4][..8], identity);
+        assert_eq!(lines[5][..2], ["any", "allow"]);
     }
 }

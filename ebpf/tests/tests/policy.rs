@@ -525,3 +525,83 @@ fn by_the_stack() {
     let outcome = lab.run_forwarded("to_pod", UPLINK, POD_2, &syn(side.outside, "10.1.0.3:8080"));
     assert_eq!(outcome.verdict, vetch_ebpf_tests::DROP);
 }
+
+/// An exact set of everybody but one: a pod has its identity's rules alone, an address of
+/// a range those of the range, and everybody else the rest.
+#[test]
+fn an_exact_set_goes_by_the_most_specific_peer() {
+    const SET: u16 = 1 | RuleSet::EXACT;
+    let mut lab = lab();
+    // Of the pod protocols 0 to 3 and 64 to 127: no TCP, UDP or SCTP.
+    for (first, bits) in [(0, 6), (64, 2)] {
+        let peer = Peer::identity(IDENTITY);
+        let rule = Rule::new(ingress(SET), peer, first, [0; 2]);
+        lab.set_rule(Rule::ALL + bits, rule, true);
+    }
+    lab.let_port(ingress(SET), Peer::block(BLOCK), Tcp, 8080);
+    lab.let_all(ingress(SET), Peer::ANY);
+    for side in SIDES {
+        lab.hold(side.two, SET, 0);
+        // The pod is in a range as well, which has no say.
+        lab.block(side.one, 128, BLOCK);
+        for protocol in [Tcp, Udp, Sctp] {
+            let asked = opening(protocol, side.client, side.server);
+            lab.expect_dropped(ONE, &format!("{protocol:?} of the pod"), &asked);
+        }
+        // ICMP is 1, and ICMPv6 58.
+        let ping = echo(side.client, side.server);
+        if side.one.contains(':') {
+            lab.expect_dropped(ONE, "a ping of the pod", &ping);
+        } else {
+            passes(&lab, ONE, "a ping of the pod", &ping, INTO_TWO);
+        }
+        let out = syn(side.outside, side.server);
+        passes(&lab, NET, "of the range", &out, INTO_TWO);
+        let other = syn(side.outside, &side.server.replace("8080", "8081"));
+        lab.expect_dropped(NET, "another port of the range", &other);
+        let ping = echo(side.outside, side.server);
+        lab.expect_dropped(NET, "a ping of the range", &ping);
+        let elsewhere = if side.one.contains(':') {
+            "[2001:db8:9::1]:443"
+        } else {
+            "198.51.100.1:443"
+        };
+        for frame in [
+            syn(elsewhere, side.server),
+            Frame::udp(elsewhere, side.server),
+            echo(elsewhere, side.server),
+        ] {
+            passes(&lab, NET, "of everybody else", &frame, INTO_TWO);
+        }
+    }
+}
+
+/// A pod that no rule of an exact set is about is nobody, and so is one that has lost
+/// its identity; a plain set beside it asks for all.
+#[test]
+fn exact_and_plain_sets_are_apart() {
+    const SET: u16 = 1 | RuleSet::EXACT;
+    let mut lab = lab();
+    let side = V4;
+    // The same rules in both.
+    for set in [SET, 1] {
+        lab.let_all(egress(set), Peer::ANY);
+        lab.let_port(egress(set), Peer::identity(8), Tcp, 8080);
+    }
+    lab.identity(side.two, 8);
+    let (let_out, not) = (
+        syn(side.client, side.server),
+        Frame::udp(side.client, side.server),
+    );
+    lab.hold(side.one, 0, SET);
+    passes(&lab, ONE, "exact", &let_out, INTO_TWO);
+    lab.expect_dropped(ONE, "exact", &not);
+    // What was let pass by one set is judged anew by the other.
+    lab.hold(side.one, 0, 1);
+    passes(&lab, ONE, "plain", &let_out, INTO_TWO);
+    passes(&lab, ONE, "plain", &not, INTO_TWO);
+    lab.hold(side.one, 0, SET);
+    lab.conversations_age(3);
+    lab.expect_dropped(ONE, "its conversation ends", &not);
+    assert_eq!(lab.reason(Reason::PolicyEgress), 2);
+}

@@ -85,7 +85,7 @@ pub fn classes<'a>(
         };
         if !signature.is_empty() {
             let next = known.len();
-            let key = (signature, longest(ranges, ip));
+            let key = (signature, longest(ranges, IpNet::from(ip)));
             of.insert(ip, *known.entry(key).or_insert(next));
         }
     }
@@ -103,15 +103,13 @@ pub fn classes<'a>(
     Classes { of, having, within }
 }
 
-/// The smallest of the ranges that the address is in.
-fn longest(ranges: &BTreeSet<IpNet>, ip: IpAddr) -> Option<IpNet> {
+/// The smallest of the ranges that this one is in.
+pub fn longest(ranges: &BTreeSet<IpNet>, of: IpNet) -> Option<IpNet> {
     if ranges.is_empty() {
         return None;
     }
-    let all = if ip.is_ipv4() { 32 } else { 128 };
-    let around = (0..=all)
-        .rev()
-        .filter_map(|length| IpNet::new(ip, length).ok());
+    let lengths = (0..=of.prefix_len()).rev();
+    let around = lengths.filter_map(|length| IpNet::new(of.addr(), length).ok());
     around
         .map(|range| range.trunc())
         .find(|range| ranges.contains(range))

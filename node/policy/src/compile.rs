@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use vetch_ebpf_common::{PolicyType, Protocol};
+use vetch_ebpf_common::{MAX_BLOCKS, MAX_IDENTITIES, PolicyType};
 
 use crate::{
     AdminPolicy, AdminRule, PeerSpec, Pod, Policy, Port, RuleSpec, World,
@@ -126,8 +126,11 @@ pub fn compile(world: &World) -> Wanted {
     wanted.blocks = blocks(used());
     let exact = blocks(all().filter_map(Judged::tiers).flat_map(Tiers::rules));
     let classes = classes(world, used(), &exact);
-    wanted.ingress = ingress.sets(&wanted.blocks, &classes);
-    wanted.egress = egress.sets(&wanted.blocks, &classes);
+    // Whom the maps have no room for would be everybody else to exact sets.
+    let fits = wanted.blocks.len() <= MAX_BLOCKS as usize
+        && classes.of.len() <= MAX_IDENTITIES as usize;
+    wanted.ingress = ingress.sets(&wanted.blocks, &classes, fits);
+    wanted.egress = egress.sets(&wanted.blocks, &classes, fits);
     wanted.identities = classes.of;
     wanted
 }
@@ -279,7 +282,8 @@ impl Sets {
         *self.0.entry(by).or_insert(next)
     }
 
-    fn sets(&self, blocks: &BTreeSet<IpNet>, classes: &Classes<'_>) -> Vec<Set> {
+    /// Exact ones let nobody pass where not all `fits`.
+    fn sets(&self, blocks: &BTreeSet<IpNet>, classes: &Classes<'_>, fits: bool) -> Vec<Set> {
         let mut sets = vec![Set::default(); self.0.len()];
         for (by, number) in &self.0 {
             sets[*number] = match by {
@@ -287,7 +291,11 @@ impl Sets {
                     grants: grants(rules, blocks, classes),
                     ..Set::default()
                 },
-                Judged::ByTiers(tiers) => exact::set(tiers, blocks, classes),
+                Judged::ByTiers(tiers) if fits => exact::set(tiers, blocks, classes),
+                Judged::ByTiers(_) => Set {
+                    exact: true,
+                    ..Set::default()
+                },
             };
         }
         sets

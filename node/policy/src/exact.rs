@@ -11,7 +11,7 @@ use vetch_ebpf_common::Protocol;
 
 use crate::{
     Class, Grant, PeerSpec, Port, RuleSpec, Set, Who,
-    classes::{Classes, Trait, peers},
+    classes::{Classes, Trait, longest, peers},
     tiers::{Tiers, let_pass},
     traffic::Traffic,
     why::Why,
@@ -60,6 +60,8 @@ impl Peer {
 struct Asked<'a> {
     /// The ports that it names by number, or all.
     ports: Traffic,
+    /// Ranges that nothing is excepted from: there may be thousands.
+    networks: BTreeSet<IpNet>,
     peers: Vec<AskedPeer<'a>>,
 }
 
@@ -74,7 +76,7 @@ struct AskedPeer<'a> {
 impl<'a> Asked<'a> {
     fn new(rule: &'a RuleSpec, classes: &'a Classes<'a>) -> Self {
         let having = |peer, port| classes.having.get(&Trait { peer, port });
-        let named = |peer| {
+        let named = |peer| -> Vec<_> {
             let ports = rule.ports.iter().filter_map(move |spec| match &spec.port {
                 Port::Named(name) => {
                     let port = Some((spec.protocol, name.as_str()));
@@ -84,20 +86,36 @@ impl<'a> Asked<'a> {
             });
             ports.collect()
         };
-        let peers = peers(rule).map(|peer| AskedPeer {
-            peer,
-            classes: having(peer, None),
-            named: named(peer),
-        });
+        let mut networks = BTreeSet::new();
+        let mut others = Vec::new();
+        for peer in peers(rule) {
+            let named = named(peer);
+            match peer {
+                Some(PeerSpec::Block { cidr, except }) if except.is_empty() && named.is_empty() => {
+                    networks.insert(*cidr);
+                }
+                _ => others.push(AskedPeer {
+                    peer,
+                    classes: having(peer, None),
+                    named,
+                }),
+            }
+        }
         Self {
             ports: by_number(rule),
-            peers: peers.collect(),
+            networks,
+            peers: others,
         }
     }
 
     /// What it is about of a peer's traffic.
     fn about(&self, peer: &Peer) -> Traffic {
         let mut about = Traffic::default();
+        if let Some(range) = peer.within
+            && longest(&self.networks, range).is_some()
+        {
+            about = about.or(&self.ports);
+        }
         for asked in &self.peers {
             let matches = match asked.peer {
                 None => true,

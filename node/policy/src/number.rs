@@ -69,32 +69,46 @@ fn rule(set: RuleSet, peer: Peer, ports: Ports) -> (u32, Rule) {
 /// Exact sets have numbers of their own, told by a bit.
 fn sets(wanted: &Wanted, now: &Contents, of: PolicyType) -> Vec<u16> {
     let own = |numbers: &[u16; 2]| numbers[of as usize];
+    let set_of = |held: &Held| match held {
+        Held::Rules { ingress, egress } => match of {
+            PolicyType::Ingress => *ingress,
+            PolicyType::Egress => *egress,
+        },
+        Held::Pending => None,
+    };
+    // Who has which number, and what it is to be in. Whoever is free from now on, or
+    // unknown, has a say as well: the number means another thing to it.
+    let held = wanted.pods.iter();
+    let held: Vec<(u16, Option<usize>)> = held
+        .filter_map(|(ip, held)| Some((own(now.pods.get(ip)?), set_of(held))))
+        .collect();
     let in_rules = now.rules.iter().map(|(_, rule)| rule.set());
     let in_rules = in_rules.filter(|set| set.of() == of);
     let in_rules = in_rules.map(|set| set.number());
     let used: Vec<u16> = now.pods.values().map(own).chain(in_rules).collect();
+    let is_exact = |set: usize| wanted.sets(of)[set].exact;
+    // Sets whose pods come from one of the other kind: new to these, whoever else is in.
+    let joined: BTreeSet<usize> = held
+        .iter()
+        .filter(|(number, _)| *number != 0)
+        .filter_map(|(number, set)| Some((number & RuleSet::EXACT != 0, (*set)?)))
+        .filter(|(exact, set)| *exact != is_exact(*set))
+        .map(|(_, set)| set)
+        .collect();
     let mut all = vec![0; wanted.sets(of).len()];
     for bit in [0, RuleSet::EXACT] {
-        let is_such = |set: usize| wanted.sets(of)[set].exact == (bit != 0);
-        let such: Vec<usize> = (0..all.len()).filter(|set| is_such(*set)).collect();
+        let such: Vec<usize> = (0..all.len())
+            .filter(|set| is_exact(*set) == (bit != 0))
+            .collect();
         // Without the bit; None for a number of the other kind.
         let plain = |number: u16| {
             let plain = u32::from(number & !RuleSet::EXACT);
             (number & RuleSet::EXACT == bit).then_some(plain)
         };
-        let held = wanted.pods.iter().filter_map(|(ip, held)| {
-            let number = plain(own(now.pods.get(ip)?))?;
-            let set = match held {
-                Held::Rules { ingress, egress } => match of {
-                    PolicyType::Ingress => *ingress,
-                    PolicyType::Egress => *egress,
-                },
-                Held::Pending => None,
-            };
-            // Whoever is free from now on, or unknown, has a say as well: the number
-            // means another thing to it.
-            let at = set.and_then(|set| such.iter().position(|one| *one == set));
-            Some((number, at))
+        let place = |set: &usize| such.iter().position(|one| one == set);
+        let held = held.iter().filter_map(|(number, set)| {
+            let stays = set.filter(|set| !joined.contains(set));
+            Some((plain(*number)?, stays.as_ref().and_then(place)))
         });
         let used = used.iter().filter_map(|number| plain(*number)).collect();
         let numbers = claim(such.len(), held, &used);

@@ -1,25 +1,31 @@
 //! The compiler, the numbers and the programs' own way to look things up, against
 //! what the API says.
 
+mod admin;
 mod random;
 mod reference;
 mod tables;
+mod tiers;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::{
-    core::v1::{Namespace, Pod as ApiPod},
+    core::v1::{Namespace, Node as ApiNode, Pod as ApiPod},
     networking::v1::NetworkPolicy,
 };
+use serde_json::Value;
 use vetch_ebpf_common::{Address, PolicyType, RuleSet, policy::permits};
 
-use crate::{Contents, Pod, PodRef, Policy, World, compile, number};
+use crate::{AdminPolicy, Contents, Node, Pod, PodRef, Policy, World, compile, number};
 
 /// What the API server has, and a node of it.
 #[derive(Clone, Debug, Default)]
 struct Cluster {
     node: String,
     policies: Vec<NetworkPolicy>,
+    admin: Vec<Value>,
+    baseline: Option<Value>,
+    nodes: Vec<ApiNode>,
     namespaces: Vec<Namespace>,
     pods: Vec<ApiPod>,
 }
@@ -59,11 +65,22 @@ impl Cluster {
             (name(&one.metadata).1, Arc::new(labels))
         });
         let policies = self.policies.iter();
+        let admin = self.admin.iter().map(|one| {
+            let name = one["metadata"]["name"].as_str().unwrap().to_owned();
+            (name, Arc::new(AdminPolicy::read(&one["spec"])))
+        });
+        let baseline = self.baseline.as_ref();
+        let nodes = self.nodes.iter();
         let pods = self.pods.iter();
         World {
             node: self.node.clone(),
             policies: policies
                 .map(|one| (name(&one.metadata), Arc::new(Policy::read(one))))
+                .collect(),
+            admin: admin.collect(),
+            baseline: baseline.map(|one| Arc::new(AdminPolicy::read(&one["spec"]))),
+            nodes: nodes
+                .map(|one| (name(&one.metadata).1, Arc::new(Node::read(one))))
                 .collect(),
             namespaces: namespaces.collect(),
             pods: pods

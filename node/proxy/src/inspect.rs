@@ -34,7 +34,7 @@ pub use flows::{Flow, flow_protocol};
 pub use latency::ConnectLatency;
 pub use memory::{Memory, MemoryMap};
 pub use paths::{LinkPath, LinkProgram, Paths, PodPaths, read as paths};
-pub use policies::{HeldPod, HeldPodDetail, HeldRule};
+pub use policies::{HeldDecision, HeldPod, HeldPodDetail, HeldRule, HeldTiers};
 pub use services::{Service, ServiceBackend, ServiceDetail};
 pub use trace::{Hop, Opening, Outcome, Question, Trace, Way, read::read as trace};
 
@@ -105,7 +105,8 @@ pub fn policies(pin_dir: &Path) -> Result<Vec<HeldPod>, Error> {
 /// One of them with its rules; None if no pod here has the address.
 pub fn policy(pin_dir: &Path, address: std::net::IpAddr) -> Result<Option<HeldPodDetail>, Error> {
     let (pods, contents) = policies::read(&maps_dir(pin_dir))?;
-    Ok(policies::show(&pods, &contents, address))
+    let words = policies::words(pin_dir);
+    Ok(policies::show(&pods, &contents, &words, address))
 }
 
 /// Each map with its size, and the reasons' counters.

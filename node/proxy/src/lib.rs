@@ -119,6 +119,9 @@ pub struct ProxyConfig {
     pub own_service: Option<OwnService>,
     /// Who hears what is watched here.
     pub tap: Option<Arc<dyn Tap>>,
+    /// Where it is written by which rules of admin policies pods are held, for
+    /// [`inspect`]; None for nowhere.
+    pub policies_file: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]

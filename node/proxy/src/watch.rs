@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vetch_ebpf_common::{Reason, addresses};
 use vetch_network::Owners;
-use vetch_policy::{compile, number, steps};
+use vetch_policy::{compile, explain, number, steps};
 
 use crate::{
     Error, HostPorts, ProxyConfig, TablePressure, Tap,
@@ -50,7 +50,7 @@ use crate::{
     index::{Index, ObjectName},
     masquerade::{keeps_source, sources},
     metrics::Metrics,
-    policy::{self, Rulebook},
+    policy::{self, AdminKind, Rulebook, Words},
     pressure::{message, ports_ran_out, pressed},
     programs::maps_dir,
     proxy::{Proxy, chain},
@@ -123,6 +123,7 @@ pub async fn keep_in_step(
     let mut keeper = Keeper {
         owners,
         rulebook,
+        words: Words::new(config.policies_file.clone(), &config.pin_dir),
         node_ports: NodePorts::new(seen.tell.health.clone()),
         told: Told::default(),
         seen,
@@ -182,6 +183,8 @@ struct Feed {
     host_ports: HostPorts,
     client: Client,
     policies: BoxStream<'static, Result<Event<NetworkPolicy>, watcher::Error>>,
+    admin: BoxStream<'static, policy::Told>,
+    baseline: BoxStream<'static, policy::Told>,
     /// While there are policies.
     peers: Option<Peers>,
 }
@@ -236,6 +239,8 @@ impl Feed {
             policies: watcher::watcher(Api::all(client.clone()), everything())
                 .default_backoff()
                 .boxed(),
+            admin: policy::watch(&client, AdminKind::Admin),
+            baseline: policy::watch(&client, AdminKind::Baseline),
             peers: None,
             client,
         }
@@ -250,6 +255,8 @@ impl Feed {
         }
         tokio::select! {
             Some(event) = self.policies.next() => seen.policy(event),
+            Some(told) = self.admin.next() => seen.admin_policy(AdminKind::Admin, told),
+            Some(told) = self.baseline.next() => seen.admin_policy(AdminKind::Baseline, told),
             peer = Peers::next(&mut self.peers) => match peer {
                 Peer::Namespace(event) => seen.policies.namespace(event),
                 Peer::Pod(event) => seen.policies.pod(event),
@@ -317,6 +324,7 @@ impl Seen {
             let leaving = taints.any(|taint| taint.key == DELETION_TAINT);
             self.tell.health.set_eligible(!leaving);
         }
+        self.policies.node(event.clone());
         self.index.node(event);
         self.note_change();
     }
@@ -330,6 +338,19 @@ impl Seen {
                 "cannot read NetworkPolicies, and pods that are new here wait for them: this node's user must \
                  be allowed to list and watch networkpolicies.networking.k8s.io, namespaces and pods of the \
                  whole cluster; trying again"
+            ),
+        }
+    }
+
+    fn admin_policy(&mut self, of: AdminKind, told: policy::Told) {
+        match told {
+            policy::Told::Event(event) => self.policies.admin_policy(of, event),
+            policy::Told::NotServed => self.policies.no_admin_policies(of),
+            policy::Told::Failed(error) => warn!(
+                %error,
+                "cannot read {plural}, and pods that are new here wait for them: this node's user must be \
+                 allowed to list and watch {plural}.policy.networking.k8s.io; trying again",
+                plural = of.plural(),
             ),
         }
     }
@@ -359,6 +380,7 @@ fn is_unknown_kind(error: &watcher::Error) -> bool {
 struct Keeper {
     owners: watch_channel::Receiver<Option<Arc<Owners>>>,
     rulebook: Rulebook,
+    words: Words,
     seen: Seen,
     proxy: Proxy,
     links: Follow,
@@ -484,17 +506,19 @@ impl Keeper {
         };
         now.pods = self.links.sets();
         let world = self.seen.policies.take();
-        let wanted = number(&compile(&world), &now);
+        let compiled = compile(&world);
+        let wanted = number(&compiled, &now);
         let steps = steps(&now, &wanted);
         self.rulebook.before(&steps);
         self.links.set_held(HeldPods {
-            in_force: !world.policies.is_empty(),
+            in_force: world.has_policies(),
             sets: wanted.pods.clone(),
         });
         self.follow_links(Follow::act);
         if !steps.is_empty() {
             tracing::debug!(
                 policies = world.policies.len(),
+                admin_policies = world.admin.len(),
                 rules = wanted.rules.len(),
                 identities = wanted.identities.len(),
                 writes = steps.len(),
@@ -504,6 +528,7 @@ impl Keeper {
         }
         let writes = steps.len() as u64;
         self.seen.tell.metrics.map_writes.inc_by(writes);
+        self.words.write(explain(&compiled, &wanted));
         self.rulebook.after(&steps, wanted);
     }
 

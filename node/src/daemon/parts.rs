@@ -114,6 +114,7 @@ pub async fn run(setup: Setup) -> Result<()> {
         metrics_address: Some(args.metrics_bind_address),
         own_service: dns.as_ref().map(|dns| dns.own.clone()),
         tap: dns.as_ref().map(|dns| dns.tap()),
+        policies_file: Some(places.run_dir.join("policies.json")),
     };
     let (pressure, table_pressure) = tokio::sync::watch::channel(None);
     let agent = AgentConfig {

@@ -1,5 +1,7 @@
-//! NetworkPolicies: what gets through between pods, tried pair by pair, and whom nothing keeps out. The suite's
-//! entries for them are of `[sig-network] Netpol`, outside of conformance; names here are our own.
+//! NetworkPolicies and those of administrators: what gets through between pods, tried pair by pair, and whom nothing
+//! keeps out. The suite's entries for them are of `[sig-network] Netpol`, outside of conformance; names here are our own.
+
+mod tiers;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use vetch_tests::{Cluster, Namespace, Node, eventually};
 
+use self::tiers::{Action, Tiers};
 use crate::fixture::{MINUTE, all_ports, apply, cluster_ip, ready, server, service, text, url};
 
 const GROUPS: [&str; 3] = ["a", "b", "c"];
@@ -15,7 +18,9 @@ const GROUPS: [&str; 3] = ["a", "b", "c"];
 const WAYS: [(&str, &str, u64, &str); 2] =
     [("http", "TCP", 8080, "http"), ("udp", "UDP", 8082, "udp")];
 
-const SETS: usize = 13;
+const SETS: usize = 4;
+/// Of those of administrators too.
+const TIERED_SETS: usize = 8;
 
 /// A pod that serves and asks.
 struct Member {
@@ -205,6 +210,7 @@ impl Rule {
 }
 
 fn expected(
+    tiers: &Tiers,
     rules: &[Rule],
     namespaces: &[Namespace<'_>],
     members: &[Member],
@@ -212,20 +218,45 @@ fn expected(
 ) -> bool {
     let (from, to, way) = attempt;
     let end = |ingress: bool, own: &Member, peer: &Member| {
+        let asked = tiers::Asked {
+            ingress,
+            own,
+            peer,
+            way,
+        };
+        match tiers.admin(namespaces, members, &asked) {
+            Some(Action::Allow) => return true,
+            Some(Action::Deny) => return false,
+            Some(Action::Pass) | None => {}
+        }
         let isolating: Vec<&Rule> = rules
             .iter()
             .filter(|rule| rule.ingress == ingress && rule.isolates(namespaces, own))
             .collect();
-        isolating.is_empty()
-            || isolating
-                .iter()
-                .any(|rule| rule.lets(namespaces, members, peer, way))
+        if isolating.is_empty() {
+            return tiers.baseline(namespaces, members, &asked) != Some(Action::Deny);
+        }
+        isolating
+            .iter()
+            .any(|rule| rule.lets(namespaces, members, peer, way))
     };
     from == to
         || end(false, &members[from], &members[to]) && end(true, &members[to], &members[from])
 }
 
-/// Sets of policies made at random, and every pair of nine pods by two ways under each: 2,106 attempts.
+/// Those of administrators are of the whole cluster: they go when the test does.
+struct AdminPolicies<'a>(&'a Cluster);
+
+impl Drop for AdminPolicies<'_> {
+    fn drop(&mut self) {
+        for kind in tiers::KINDS {
+            let _ = self.0.kubectl(&["delete", kind, "--all", "--wait=false"]);
+        }
+    }
+}
+
+/// Sets of policies made at random, and every pair of nine pods by two ways under each: 1,944 attempts. Under most of
+/// them administrators' policies are around the NetworkPolicies.
 #[test]
 fn policies_let_pass_what_they_say_and_nothing_else() -> Result<()> {
     let cluster = Cluster::shared()?;
@@ -240,10 +271,19 @@ fn policies_let_pass_what_they_say_and_nothing_else() -> Result<()> {
         .flat_map(|(from, to)| [(from, to, 0), (from, to, 1)])
         .collect();
     let mut chance = Chance(2026);
-    for round in 0..SETS {
-        let rules: Vec<Rule> = (0..6)
+    let _admin_policies = AdminPolicies(&cluster);
+    for round in 0..SETS + TIERED_SETS {
+        let tiered = round >= SETS;
+        // Fewer, so that something is left for the other tiers.
+        let count = if tiered { 3 } else { 6 };
+        let rules: Vec<Rule> = (0..count)
             .map(|_| Rule::at_random(&mut chance, namespaces.len(), members.len()))
             .collect();
+        let tiers = if tiered {
+            Tiers::at_random(&mut chance, namespaces.len(), members.len())
+        } else {
+            Tiers::default()
+        };
         for (at, namespace) in namespaces.iter().enumerate() {
             namespace
                 .kubectl(&["delete", "networkpolicies", "--all"])?
@@ -259,13 +299,19 @@ fn policies_let_pass_what_they_say_and_nothing_else() -> Result<()> {
                 apply(namespace, &own)?;
             }
         }
+        if tiered {
+            for kind in tiers::KINDS {
+                cluster.kubectl(&["delete", kind, "--all"])?.ok()?;
+            }
+            apply(&namespaces[0], &tiers.objects(&namespaces, &members))?;
+        }
         eventually(MINUTE, &format!("round {round}"), || {
             for (attempt, passed) in tried(&members, &attempts)? {
-                let wanted = expected(&rules, &namespaces, &members, attempt);
+                let wanted = expected(&tiers, &rules, &namespaces, &members, attempt);
                 let (from, to, way) = attempt;
                 ensure!(
                     passed == wanted,
-                    "from {}/{} to {}/{} by {:?}: passed {passed} by {rules:?}",
+                    "from {}/{} to {}/{} by {:?}: passed {passed} by {rules:?} and {tiers:?}",
                     members[from].namespace,
                     members[from].group,
                     members[to].namespace,

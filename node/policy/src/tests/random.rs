@@ -3,18 +3,19 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use k8s_openapi::api::core::v1::Node;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 
 use vetch_ebpf_common::PolicyType;
 
-use super::{Attempt, Cluster, end_lets, lets, reference};
+use super::{Attempt, Cluster, admin, end_lets, lets, reference};
 use crate::{Contents, compile, steps};
 
 const NAMESPACES: [&str; 3] = ["a", "ab", "c"];
-const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
-const NAMES: [&str; 3] = ["web", "dns", "none"];
-const BLOCKS: [&str; 9] = [
+pub const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+pub const NAMES: [&str; 3] = ["web", "dns", "none"];
+pub const BLOCKS: [&str; 9] = [
     "0.0.0.0/0",
     "10.0.0.0/8",
     "10.1.0.0/24",
@@ -27,9 +28,9 @@ const BLOCKS: [&str; 9] = [
 ];
 /// Of nobody in the cluster.
 const OUTSIDE: [&str; 4] = ["192.0.2.1", "198.51.100.1", "2001:db8::1", "10.1.0.200"];
-const PORTS: [u16; 6] = [53, 80, 81, 8080, 8095, 9999];
+pub const PORTS: [u16; 6] = [53, 80, 81, 8080, 8095, 9999];
 
-fn selector(rng: &mut StdRng) -> Value {
+pub fn selector(rng: &mut StdRng) -> Value {
     let (key, value) = (["app", "env"].choose(rng), ["x", "y"].choose(rng));
     match rng.random_range(0..6) {
         0 => json!({}),
@@ -152,8 +153,19 @@ fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
 fn cluster(rng: &mut StdRng) -> Cluster {
     let policies = rng.random_range(0..6);
     let pods = rng.random_range(1..9);
+    // Every third has none.
+    let count = [0, 1, 4][rng.random_range(0..3)];
+    let node = |(name, address, labels): (&str, &str, Value)| -> Node {
+        let addresses = json!([{"type": "InternalIP", "address": address}]);
+        read(json!({"metadata": {"name": name, "labels": labels}, "status": {"addresses": addresses}}))
+    };
     Cluster {
         node: "here".into(),
+        admin: (0..count).map(|at| admin::policy(rng, at)).collect(),
+        baseline: (count != 0 && rng.random_bool(0.5)).then(|| admin::baseline(rng)),
+        nodes: [("here", "10.9.0.1", labels(rng)), ("there", "192.0.2.1", labels(rng))]
+            .map(node)
+            .into(),
         policies: (0..policies).map(|at| read(policy(rng, at))).collect(),
         namespaces: NAMESPACES
             .iter()
@@ -238,7 +250,10 @@ fn nothing_passes_on_the_way_that_neither_end_lets_pass() {
         let rng = &mut StdRng::seed_from_u64(seed);
         let old = cluster(rng);
         let mut new = old.clone();
-        new.policies = cluster(rng).policies;
+        let other = cluster(rng);
+        new.policies = other.policies;
+        new.admin = other.admin;
+        new.baseline = other.baseline;
         let from = old.contents(&Contents::default());
         let to = new.contents(&from);
         let steps = steps(&from, &to);
@@ -251,7 +266,7 @@ fn nothing_passes_on_the_way_that_neither_end_lets_pass() {
         between.rules.extend(steps.add_rules_of_new.iter().copied());
         let mut states = vec![between.clone()];
         between.blocks.extend(&to.blocks);
-        between.identities.clone_from(&to.identities);
+        between.identities.extend(&to.identities);
         states.push(between.clone());
         between.rules.extend(steps.add_rules.iter().copied());
         states.push(between.clone());
@@ -260,6 +275,9 @@ fn nothing_passes_on_the_way_that_neither_end_lets_pass() {
         for gone in &steps.remove_rules {
             between.rules.remove(gone);
         }
+        states.push(between.clone());
+        let gone = |ip: &IpAddr| steps.remove_identities.contains(ip);
+        between.identities.retain(|ip, _| !gone(ip));
         states.push(between.clone());
         between
             .blocks
@@ -308,6 +326,7 @@ fn rules_do_not_grow_with_pods() {
             }))],
             namespaces: vec![read(json!({"metadata": {"name": "a"}}))],
             pods: (0..count).map(pod).collect(),
+            ..Cluster::default()
         };
         let wanted = compile(&cluster.world());
         assert_eq!(wanted.identities.len(), count);

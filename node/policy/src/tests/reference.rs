@@ -11,9 +11,10 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
+use serde_json::Value;
 use vetch_ebpf_common::PolicyType;
 
-use super::{Attempt, Cluster};
+use super::{Attempt, Cluster, admin};
 
 /// Whether both ends let it pass, as far as they are pods of the node.
 pub fn lets(cluster: &Cluster, attempt: Attempt) -> bool {
@@ -44,6 +45,20 @@ fn end(
     if own.spec.as_ref().unwrap().node_name.as_deref() != Some(&cluster.node) {
         return true;
     }
+    let by_tier = |policies: &[&Value]| {
+        let first = admin::verdict(cluster, policies, direction, own, other, server, attempt);
+        first.map(str::to_owned)
+    };
+    let mut admin: Vec<&Value> = cluster.admin.iter().collect();
+    admin.sort_by_key(|one| {
+        let name = one["metadata"]["name"].as_str().unwrap();
+        (one["spec"]["priority"].as_i64().unwrap(), name)
+    });
+    match by_tier(&admin).as_deref() {
+        Some("Allow") => return true,
+        Some("Deny") => return false,
+        _ => {}
+    }
     let isolating: Vec<&NetworkPolicy> = cluster
         .policies
         .iter()
@@ -58,8 +73,11 @@ fn end(
                     .any(|one| one == direction)
         })
         .collect();
-    isolating.is_empty()
-        || isolating.iter().any(|policy| {
+    if isolating.is_empty() {
+        let baseline: Vec<&Value> = cluster.baseline.iter().collect();
+        return by_tier(&baseline).as_deref() != Some("Deny");
+    }
+    isolating.iter().any(|policy| {
             let spec = policy.spec.as_ref().unwrap();
             let own = policy.metadata.namespace.as_deref().unwrap();
             let rule = |peers: Option<&Vec<NetworkPolicyPeer>>,
@@ -147,11 +165,11 @@ fn pod_at(cluster: &Cluster, ip: IpAddr) -> Option<&Pod> {
     })
 }
 
-fn labels(pod: &Pod) -> Option<&BTreeMap<String, String>> {
+pub fn labels(pod: &Pod) -> Option<&BTreeMap<String, String>> {
     pod.metadata.labels.as_ref()
 }
 
-fn matches(selector: Option<&LabelSelector>, labels: Option<&BTreeMap<String, String>>) -> bool {
+pub fn matches(selector: Option<&LabelSelector>, labels: Option<&BTreeMap<String, String>>) -> bool {
     let Some(selector) = selector else {
         return true;
     };

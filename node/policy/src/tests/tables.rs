@@ -8,15 +8,15 @@ use vetch_ebpf_common::PolicyType;
 use super::{Attempt, Cluster, lets};
 use crate::{Contents, Held, Policy, compile};
 
-fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
+pub fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-fn namespace(name: &str, team: &str) -> Value {
+pub fn namespace(name: &str, team: &str) -> Value {
     json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name, "team": team}}})
 }
 
-fn pod(namespace: &str, name: &str, ip: &str, web: u16) -> Value {
+pub fn pod(namespace: &str, name: &str, ip: &str, web: u16) -> Value {
     json!({
         "metadata": {"name": name, "namespace": namespace, "uid": ip, "labels": {"app": name}},
         "spec": {"nodeName": "here", "containers": [
@@ -27,7 +27,7 @@ fn pod(namespace: &str, name: &str, ip: &str, web: u16) -> Value {
 }
 
 /// `server` in `one` is what the policy selects, unless it says something else.
-fn cluster(spec: Value) -> Cluster {
+pub fn cluster(spec: Value) -> Cluster {
     let mut whole =
         json!({"podSelector": {"matchLabels": {"app": "server"}}, "policyTypes": ["Ingress"]});
     for (key, value) in spec.as_object().unwrap() {
@@ -55,22 +55,23 @@ fn cluster(spec: Value) -> Cluster {
         .into_iter()
         .map(read)
         .collect(),
+        ..Cluster::default()
     }
 }
 
-const SERVER: &str = "10.1.0.1";
-const CLIENT: &str = "10.1.0.2";
-const OF_TWO: &str = "10.1.0.3";
-const OF_THREE: &str = "10.1.0.4";
-const HOST: &str = "10.9.0.1";
-const OUTSIDE: &str = "192.0.2.1";
+pub const SERVER: &str = "10.1.0.1";
+pub const CLIENT: &str = "10.1.0.2";
+pub const OF_TWO: &str = "10.1.0.3";
+pub const OF_THREE: &str = "10.1.0.4";
+pub const HOST: &str = "10.9.0.1";
+pub const OUTSIDE: &str = "192.0.2.1";
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const SCTP: u8 = 132;
-const ICMP: u8 = 1;
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+pub const SCTP: u8 = 132;
+pub const ICMP: u8 = 1;
 
-fn passes(cluster: &Cluster, from: &str, to: &str, protocol: u8, port: u16) -> bool {
+pub fn passes(cluster: &Cluster, from: &str, to: &str, protocol: u8, port: u16) -> bool {
     let attempt = Attempt {
         from: from.parse().unwrap(),
         to: to.parse().unwrap(),
@@ -81,7 +82,7 @@ fn passes(cluster: &Cluster, from: &str, to: &str, protocol: u8, port: u16) -> b
 }
 
 /// Who of all gets to the server's port 80 by TCP, or whom it gets to.
-fn who(cluster: &Cluster, of: PolicyType) -> Vec<&'static str> {
+pub fn who(cluster: &Cluster, of: PolicyType) -> Vec<&'static str> {
     let all = [SERVER, CLIENT, OF_TWO, OF_THREE, HOST, OUTSIDE];
     let passes = |peer: &&str| match of {
         PolicyType::Ingress => passes(cluster, peer, SERVER, TCP, 80),

@@ -7,9 +7,13 @@ use serde::Serialize;
 use vetch_ebpf_common::{
     Address, Peer, Pod, PolicyType, Protocol, Rule, RuleSet, policy::Lookup as _,
 };
-use vetch_policy::Contents;
+use vetch_policy::{Contents, Explained, ExplainedPart};
 
-use crate::{Error, hooks, model::protocol_name, policy::Rulebook};
+use crate::{
+    Error, hooks,
+    model::protocol_name,
+    policy::{self, Rulebook},
+};
 
 /// How an address of this node's is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +30,9 @@ pub struct HeldPod {
     /// And for what it sends.
     pub egress_set: Option<u16>,
     pub egress_rules: usize,
+    /// Whether administrators' policies have a say in it.
+    pub ingress_tiers: bool,
+    pub egress_tiers: bool,
 }
 
 /// One of them with its rules.
@@ -36,6 +43,31 @@ pub struct HeldPodDetail {
     pub pod: HeldPod,
     pub ingress: Vec<HeldRule>,
     pub egress: Vec<HeldRule>,
+    /// Where administrators' policies have a say, and the daemon has written it.
+    pub ingress_tiers: Option<HeldTiers>,
+    pub egress_tiers: Option<HeldTiers>,
+}
+
+/// What tiers of policies make of the traffic in one direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldTiers {
+    /// The rules of administrators' policies, in the order in which they are asked.
+    pub rules: Vec<String>,
+    pub decided: Vec<HeldDecision>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldDecision {
+    /// As of a [`HeldRule`]; `any` is everybody else.
+    pub peer: String,
+    pub addresses: Vec<IpAddr>,
+    pub lets: bool,
+    /// `all`, or protocols with their ports: `TCP 80,443 UDP others`.
+    pub traffic: String,
+    /// By which rule.
+    pub by: String,
 }
 
 /// Whom it lets pass, and what.
@@ -46,8 +78,10 @@ pub struct HeldRule {
     pub peer: String,
     /// The pods' addresses that have the identity.
     pub addresses: Vec<IpAddr>,
-    /// None for every protocol.
+    /// None for every protocol, or for those below.
     pub protocol: Option<&'static str>,
+    /// The numbers of the first and last of several.
+    pub protocols: Option<[u8; 2]>,
     /// First and last; None for all.
     pub ports: Option<[u16; 2]>,
 }
@@ -62,9 +96,14 @@ pub fn list(pods: &BTreeMap<Address, Pod>, contents: &Contents) -> Vec<HeldPod> 
     pods.iter().map(one).collect()
 }
 
+pub fn words(pin_dir: &Path) -> Explained {
+    policy::words(pin_dir)
+}
+
 pub fn show(
     pods: &BTreeMap<Address, Pod>,
     contents: &Contents,
+    words: &Explained,
     address: IpAddr,
 ) -> Option<HeldPodDetail> {
     let pod = pods.get(&Address::from(address))?;
@@ -72,7 +111,58 @@ pub fn show(
         pod: held(address, pod, contents),
         ingress: rules(contents, PolicyType::Ingress, pod.ingress),
         egress: rules(contents, PolicyType::Egress, pod.egress),
+        ingress_tiers: tiers(contents, words, PolicyType::Ingress, pod.ingress),
+        egress_tiers: tiers(contents, words, PolicyType::Egress, pod.egress),
     })
+}
+
+fn tiers(
+    contents: &Contents,
+    words: &Explained,
+    of: PolicyType,
+    number: u16,
+) -> Option<HeldTiers> {
+    let set = words.set(of, number)?;
+    let decided = set.peers.iter().flat_map(|one| {
+        let of = Peer::from_bits(one.peer);
+        one.parts.iter().map(move |part| HeldDecision {
+            peer: peer(contents, of),
+            addresses: addresses(contents, of),
+            lets: part.lets,
+            traffic: traffic(part),
+            by: part.by.clone(),
+        })
+    });
+    Some(HeldTiers {
+        rules: set.order.clone(),
+        decided: decided.collect(),
+    })
+}
+
+fn traffic(part: &ExplainedPart) -> String {
+    let is_all = |ranges: &Vec<[u16; 2]>| *ranges == [[0, u16::MAX]];
+    if part.others && part.ports.len() == 3 && part.ports.values().all(is_all) {
+        return "all".to_owned();
+    }
+    let mut words: Vec<String> = Vec::new();
+    for (protocol, ranges) in &part.ports {
+        words.extend(
+            Protocol::try_from(*protocol)
+                .ok()
+                .map(|one| protocol_name(one).to_owned()),
+        );
+        if !is_all(ranges) {
+            let ranges = ranges.iter().map(|[first, last]| match first == last {
+                true => first.to_string(),
+                false => format!("{first}-{last}"),
+            });
+            words.push(ranges.collect::<Vec<_>>().join(","));
+        }
+    }
+    if part.others {
+        words.push("others".to_owned());
+    }
+    words.join(" ")
 }
 
 fn held(address: IpAddr, pod: &Pod, contents: &Contents) -> HeldPod {
@@ -92,6 +182,8 @@ fn held(address: IpAddr, pod: &Pod, contents: &Contents) -> HeldPod {
         ingress_rules: count(PolicyType::Ingress, pod.ingress),
         egress_set: set(pod.egress),
         egress_rules: count(PolicyType::Egress, pod.egress),
+        ingress_tiers: pod.ingress & RuleSet::EXACT != 0,
+        egress_tiers: pod.egress & RuleSet::EXACT != 0,
     }
 }
 
@@ -119,6 +211,9 @@ fn held_rule(contents: &Contents, length: u32, rule: &Rule) -> HeldRule {
             .ok()
             .filter(|_| length >= Rule::PROTOCOL)
             .map(protocol_name),
+        protocols: (Rule::ALL + 1..Rule::PROTOCOL)
+            .contains(&length)
+            .then(|| [rule.protocol(), rule.protocol() | u8::MAX >> (length - Rule::ALL)]),
         ports: length
             .checked_sub(Rule::PROTOCOL)
             .filter(|fixed| *fixed != 0)
@@ -140,15 +235,20 @@ pub(super) fn letting(
 ) -> Option<String> {
     let address = Address::from(ip);
     let (identity, block) = (contents.identity(&address), contents.block(&address));
-    let peers = [
-        Some(Peer::ANY),
-        (identity != 0).then_some(Peer::identity(identity)),
-        (block != 0).then_some(Peer::block(block)),
-    ];
+    let peers = if set.is_exact() {
+        [Some(most_specific(contents, ip)), None, None]
+    } else {
+        [
+            Some(Peer::ANY),
+            (identity != 0).then_some(Peer::identity(identity)),
+            (block != 0).then_some(Peer::block(block)),
+        ]
+    };
     let port = u16::from_be_bytes(port);
     let matches = |length: u32, rule: &Rule| {
         let Some(bits) = length.checked_sub(Rule::PROTOCOL) else {
-            return true;
+            let fixed = !(u8::MAX >> (length - Rule::ALL));
+            return rule.protocol() == protocol & fixed;
         };
         let fixed = u32::from(u16::MAX) << (16 - bits.min(16));
         rule.protocol() == protocol && rule.port() == port & fixed as u16
@@ -160,15 +260,27 @@ pub(super) fn letting(
     });
     let (length, rule) = found?;
     let held = held_rule(contents, *length, rule);
-    let protocol = held
-        .protocol
-        .map_or_else(String::new, |name| format!(", {name}"));
+    let protocol = match (held.protocol, held.protocols) {
+        (Some(name), _) => format!(", {name}"),
+        (None, Some([first, last])) => format!(", protocols {first}-{last}"),
+        (None, None) => String::new(),
+    };
     let ports = match held.ports {
         None => String::new(),
         Some([first, last]) if first == last => format!(" {first}"),
         Some([first, last]) => format!(" {first}-{last}"),
     };
     Some(format!("{}{protocol}{ports}", held.peer))
+}
+
+/// Whom an exact set takes the address for.
+pub(super) fn most_specific(contents: &Contents, ip: IpAddr) -> Peer {
+    let address = Address::from(ip);
+    match (contents.identity(&address), contents.block(&address)) {
+        (0, 0) => Peer::ANY,
+        (0, block) => Peer::block(block),
+        (identity, _) => Peer::identity(identity),
+    }
 }
 
 fn peer(contents: &Contents, peer: Peer) -> String {
@@ -195,6 +307,8 @@ fn addresses(contents: &Contents, peer: Peer) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use vetch_policy::{ExplainedPeer, ExplainedSet};
+
     use super::*;
 
     #[test]
@@ -242,7 +356,7 @@ mod tests {
             states,
             [("isolated", Some(3), 3, None), ("pending", None, 0, None)]
         );
-        let shown = show(&pods, &contents, one).unwrap();
+        let shown = show(&pods, &contents, &Explained::default(), one).unwrap();
         let rules: Vec<_> = shown
             .ingress
             .iter()
@@ -263,6 +377,86 @@ mod tests {
                 ("identity 7", 1, Some("TCP"), Some([8080, 8087])),
             ]
         );
-        assert_eq!(show(&pods, &contents, "10.0.0.9".parse().unwrap()), None);
+        let nobody = show(
+            &pods,
+            &contents,
+            &Explained::default(),
+            "10.0.0.9".parse().unwrap(),
+        );
+        assert_eq!(nobody, None);
+    }
+
+    #[test]
+    fn tiers_are_shown_with_their_rules() {
+        let one: IpAddr = "10.0.0.1".parse().unwrap();
+        let number = 3 | RuleSet::EXACT;
+        let set = RuleSet::new(PolicyType::Egress, number).unwrap();
+        let contents = Contents {
+            identities: [(one, 7)].into(),
+            // Protocols 128 to 255.
+            rules: [(
+                Rule::ALL + 1,
+                Rule::new(set, Peer::identity(7), 128, [0; 2]),
+            )]
+            .into(),
+            ..Contents::default()
+        };
+        let part = |lets, by: &str, ports: &[(u8, &[[u16; 2]])], others| ExplainedPart {
+            lets,
+            by: by.into(),
+            ports: ports.iter().map(|(of, all)| (*of, all.to_vec())).collect(),
+            others,
+        };
+        let whole: &[[u16; 2]] = &[[0, u16::MAX]];
+        let parts = vec![
+            part(false, "rule 1", &[(6, &[[80, 80], [90, 99]]), (17, whole)], true),
+            part(true, "rule 2", &[(132, whole)], false),
+        ];
+        let everything = part(true, "none", &[(6, whole), (17, whole), (132, whole)], true);
+        let words = Explained {
+            sets: vec![ExplainedSet {
+                egress: true,
+                number,
+                order: vec!["rule 1".into()],
+                peers: vec![
+                    ExplainedPeer {
+                        peer: Peer::identity(7).bits(),
+                        parts,
+                    },
+                    ExplainedPeer {
+                        peer: Peer::ANY.bits(),
+                        parts: vec![everything],
+                    },
+                ],
+            }],
+        };
+        let pod = Pod {
+            egress: number,
+            ..Pod::default()
+        };
+        let pods = BTreeMap::from([(Address::from(one), pod)]);
+        let shown = show(&pods, &contents, &words, one).unwrap();
+        assert!(shown.pod.egress_tiers && !shown.pod.ingress_tiers);
+        assert_eq!(shown.egress[0].protocols, Some([128, 255]));
+        assert_eq!(shown.ingress_tiers, None);
+        let tiers = shown.egress_tiers.unwrap();
+        assert_eq!(tiers.rules, ["rule 1"]);
+        let decided: Vec<_> = tiers
+            .decided
+            .iter()
+            .map(|one| (one.peer.as_str(), one.lets, one.traffic.as_str()))
+            .collect();
+        assert_eq!(
+            decided,
+            [
+                ("identity 7", false, "TCP 80,90-99 UDP others"),
+                ("identity 7", true, "SCTP"),
+                ("any", true, "all"),
+            ]
+        );
+        assert_eq!(most_specific(&contents, one), Peer::identity(7));
+        let by = letting(&contents, set, one, 200, [0; 2]);
+        assert_eq!(by.as_deref(), Some("identity 7, protocols 128-255"));
+        assert_eq!(letting(&contents, set, one, 1, [0; 2]), None);
     }
 }

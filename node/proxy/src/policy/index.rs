@@ -7,18 +7,23 @@ use std::{
 };
 
 use k8s_openapi::api::{core, networking::v1::NetworkPolicy};
-use kube::runtime::watcher::Event;
+use kube::{core::DynamicObject, runtime::watcher::Event};
 use vetch_network::Owners;
-use vetch_policy::{Labels, Pod, PodRef, Policy, World};
+use vetch_policy::{AdminPolicy, Labels, Node, PeerSpec, Pod, PodRef, Policy, World};
 
+use super::AdminKind;
 use crate::index::{Change, Mirror, ObjectName};
 
-/// Namespaces and pods are of interest only while there is a policy; pods by what
+/// Namespaces and pods are of interest only while there is a policy of any kind; pods by what
 /// decides about them alone, for there may be many.
 #[derive(Debug, Default)]
 pub struct Index {
     node_name: String,
     policies: Mirror<Arc<Policy>>,
+    admin: Mirror<Arc<AdminPolicy>>,
+    baseline: Mirror<Arc<AdminPolicy>>,
+    /// Of interest while an admin policy is about them; watched in any case.
+    nodes: Mirror<Arc<Node>>,
     namespaces: Mirror<Arc<Labels>>,
     pods: Mirror<Arc<Pod>>,
     local: BTreeMap<IpAddr, Option<PodRef>>,
@@ -38,8 +43,44 @@ impl Index {
         let read = |policy: &NetworkPolicy| Arc::new(Policy::read(policy));
         self.changed |= news(&self.policies.apply(event, read), &self.policies);
         self.changed |= first && self.policies.listed;
+        self.forget_peers();
+    }
+
+    pub fn admin_policy(&mut self, of: AdminKind, event: Event<DynamicObject>) {
+        let policies = match of {
+            AdminKind::Admin => &mut self.admin,
+            AdminKind::Baseline => &mut self.baseline,
+        };
+        let first = !policies.listed;
+        let read = |policy: &DynamicObject| Arc::new(AdminPolicy::read(&policy.data["spec"]));
+        self.changed |= news(&policies.apply(event, read), policies);
+        self.changed |= first && policies.listed;
+        self.forget_peers();
+    }
+
+    /// The API server does not serve the kind.
+    pub fn no_admin_policies(&mut self, of: AdminKind) {
+        let policies = match of {
+            AdminKind::Admin => &mut self.admin,
+            AdminKind::Baseline => &mut self.baseline,
+        };
+        self.changed |= !policies.listed || !policies.items.is_empty();
+        *policies = Mirror::default();
+        policies.listed = true;
+        self.forget_peers();
+    }
+
+    pub fn node(&mut self, event: Event<core::v1::Node>) {
+        let first = !self.nodes.listed;
+        let read = |node: &core::v1::Node| Arc::new(Node::read(node));
+        let mut changed = news(&self.nodes.apply(event, read), &self.nodes);
+        changed |= first && self.nodes.listed;
+        self.changed |= changed && self.wants_nodes();
+    }
+
+    /// They are listed anew with the next policy.
+    fn forget_peers(&mut self) {
         if !self.wants_peers() {
-            // Listed anew with the next policy.
             self.namespaces = Mirror::default();
             self.pods = Mirror::default();
         }
@@ -88,11 +129,26 @@ impl Index {
     /// Whether it matters who is in the cluster.
     pub fn wants_peers(&self) -> bool {
         !self.policies.items.is_empty()
+            || !self.admin.items.is_empty()
+            || !self.baseline.items.is_empty()
+    }
+
+    /// And which nodes.
+    fn wants_nodes(&self) -> bool {
+        let admin = self.admin.items.values();
+        let mut all = admin.chain(self.baseline.items.values());
+        all.any(|policy| {
+            let mut rules = policy.ingress.iter().chain(&policy.egress);
+            let is_nodes = |peer: &PeerSpec| matches!(peer, PeerSpec::Nodes(_));
+            rules.any(|rule| rule.rule.peers.iter().any(is_nodes))
+        })
     }
 
     /// Whether all that decides is known.
     pub fn complete(&self) -> bool {
-        self.policies.listed && (!self.wants_peers() || self.namespaces.listed && self.pods.listed)
+        let policies = self.policies.listed && self.admin.listed && self.baseline.listed;
+        let peers = !self.wants_peers() || self.namespaces.listed && self.pods.listed;
+        policies && peers && (self.nodes.listed || !self.wants_nodes())
     }
 
     /// Whether what is in force may be another thing than what was taken last.
@@ -113,11 +169,21 @@ impl Index {
             .map(|(name, pod)| (key(name), Arc::clone(pod)))
             .collect();
         let policies = self.policies.items.iter();
+        let admin = self.admin.items.iter();
+        let baseline = self.baseline.get(&ObjectName::new("", "default"));
+        let nodes = self.nodes.items.iter().filter(|_| self.wants_nodes());
         let namespaces = self.namespaces.items.iter();
         World {
             node: self.node_name.clone(),
             policies: policies
                 .map(|(name, policy)| (key(name), Arc::clone(policy)))
+                .collect(),
+            admin: admin
+                .map(|(name, policy)| (name.name().to_owned(), Arc::clone(policy)))
+                .collect(),
+            baseline: baseline.cloned(),
+            nodes: nodes
+                .map(|(name, node)| (name.name().to_owned(), Arc::clone(node)))
                 .collect(),
             namespaces: namespaces
                 .map(|(name, labels)| (name.name().to_owned(), Arc::clone(labels)))
@@ -156,9 +222,18 @@ mod tests {
         }))
     }
 
+    /// Of an API server that serves no kinds for administrators.
+    fn index() -> Index {
+        let mut index = Index::new("here".into());
+        index.no_admin_policies(AdminKind::Admin);
+        index.no_admin_policies(AdminKind::Baseline);
+        index.changed = false;
+        index
+    }
+
     #[test]
     fn peers_are_of_interest_while_there_is_a_policy() {
-        let mut index = Index::new("here".into());
+        let mut index = index();
         assert!(!index.complete());
         index.policy(Event::Init);
         index.policy(Event::InitDone);
@@ -190,9 +265,67 @@ mod tests {
         assert!(index.is_due());
     }
 
+    fn admin_policy(name: &str, spec: Value) -> DynamicObject {
+        read(json!({
+            "apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": "AdminNetworkPolicy",
+            "metadata": {"name": name}, "spec": spec,
+        }))
+    }
+
+    #[test]
+    fn policies_of_administrators_are_policies() {
+        let mut index = Index::new("here".into());
+        index.no_policies();
+        assert!(!index.complete(), "nothing is known of administrators' yet");
+        index.no_admin_policies(AdminKind::Baseline);
+        index.admin_policy(AdminKind::Admin, Event::Init);
+        index.admin_policy(AdminKind::Admin, Event::InitDone);
+        assert!(index.is_due() && !index.wants_peers());
+        index.take();
+        let to = |peer: Value| {
+            let rule = json!({"action": "Deny", "to": [peer]});
+            admin_policy("a", json!({"subject": {"namespaces": {}}, "egress": [rule]}))
+        };
+        let pods = to(json!({"namespaces": {}}));
+        index.admin_policy(AdminKind::Admin, Event::Apply(pods));
+        assert!(index.wants_peers() && !index.complete());
+        index.namespace(Event::Init);
+        index.namespace(Event::InitDone);
+        index.pod(Event::Init);
+        index.pod(Event::InitDone);
+        assert_eq!(index.take().admin["a"].egress.len(), 1);
+        // Nodes matter while a rule is about some.
+        let node = |labels: Value| -> core::v1::Node {
+            let addresses = json!([{"type": "InternalIP", "address": "192.0.2.1"}]);
+            let metadata = json!({"name": "there", "labels": labels});
+            read(json!({"metadata": metadata, "status": {"addresses": addresses}}))
+        };
+        index.node(Event::Init);
+        index.node(Event::InitApply(node(json!({}))));
+        assert!(!index.is_due());
+        let nodes = to(json!({"nodes": {}}));
+        index.admin_policy(AdminKind::Admin, Event::Apply(nodes));
+        assert!(!index.complete(), "nodes are not listed yet");
+        index.node(Event::InitDone);
+        assert_eq!(index.take().nodes["there"].ips.len(), 1);
+        index.node(Event::Apply(node(json!({}))));
+        assert!(!index.is_due());
+        index.node(Event::Apply(node(json!({"a": "b"}))));
+        assert!(index.is_due());
+        // Another name is no baseline.
+        for (name, is_one) in [("other", false), ("default", true)] {
+            let policy = admin_policy(name, json!({"subject": {"namespaces": {}}}));
+            index.admin_policy(AdminKind::Baseline, Event::Apply(policy));
+            assert_eq!(index.take().baseline.is_some(), is_one, "{name}");
+        }
+        index.no_admin_policies(AdminKind::Admin);
+        index.no_admin_policies(AdminKind::Baseline);
+        assert!(index.is_due() && !index.wants_peers());
+    }
+
     #[test]
     fn who_is_attached_is_news_once() {
-        let mut index = Index::new("here".into());
+        let mut index = index();
         index.no_policies();
         index.take();
         let ip: IpAddr = "10.0.0.1".parse().unwrap();

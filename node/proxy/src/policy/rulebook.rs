@@ -82,13 +82,6 @@ impl Rulebook {
             let done = self.identities.insert(Address::from(*ip), number, 0);
             problems.note(done.map_err(write_error(maps::IDENTITIES, ip)));
         }
-        for ip in &steps.remove_identities {
-            let done = match self.identities.remove(&Address::from(*ip)) {
-                Err(MapError::KeyNotFound) => Ok(()),
-                removed => gone(removed),
-            };
-            problems.note(done.map_err(write_error(maps::IDENTITIES, ip)));
-        }
         self.add_rules(&steps.add_rules, &mut problems);
         self.failed = problems.tell();
     }
@@ -99,6 +92,13 @@ impl Rulebook {
         for (length, rule) in &steps.remove_rules {
             let done = gone(self.rules.remove(&Key::new(*length, *rule)));
             problems.note(done.map_err(write_error(maps::RULES, named(rule))));
+        }
+        for ip in &steps.remove_identities {
+            let done = match self.identities.remove(&Address::from(*ip)) {
+                Err(MapError::KeyNotFound) => Ok(()),
+                removed => gone(removed),
+            };
+            problems.note(done.map_err(write_error(maps::IDENTITIES, ip)));
         }
         for range in &steps.remove_blocks {
             let (address, len) = mapped(*range);

@@ -83,6 +83,7 @@ impl Cell {
             metrics_address: None,
             own_service: None,
             tap: None,
+            policies_file: None,
         }
     }
 

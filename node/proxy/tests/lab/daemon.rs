@@ -127,6 +127,7 @@ fn process() {
                 metrics_address: None,
                 own_service: None,
                 tap: None,
+                policies_file: None,
             };
             let shutdown = CancellationToken::new();
             let (pressure, _) = tokio::sync::watch::channel(None);

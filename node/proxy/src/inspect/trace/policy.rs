@@ -11,7 +11,7 @@ use super::{
     Snapshot,
     journey::{Packet, Refusal},
 };
-use crate::inspect::policies::letting;
+use crate::inspect::policies::{letting, most_specific};
 
 /// As `policy` of the programs does at the sender's link, or where a packet enters (no
 /// sender). What each end says, in words.
@@ -80,15 +80,26 @@ fn lets(
     let Some(set) = RuleSet::new(end.policy(), number) else {
         return Ok(Some(format!("{whose}: no policy isolates the pod")));
     };
-    if !permits(&maps.rules, set, &Address::from(peer), protocol, port) {
-        return Err(Refusal {
-            reason,
-            why: format!("{whose}: no rule of set {number} lets it {way} {peer}"),
-        });
+    let lets = permits(&maps.rules, set, &Address::from(peer), protocol, port);
+    // The names of rules, where administrators' have a say and the daemon has written them.
+    let words = maps.words.set(end.policy(), number).and_then(|words| {
+        let peer = most_specific(&maps.rules, peer);
+        words.why(peer, protocol, u16::from_be_bytes(port))
+    });
+    let by = words.filter(|words| words.lets == lets);
+    let by = by.map(|words| format!(", by {}", words.by));
+    if !lets {
+        let why = match by {
+            Some(by) => format!("{whose}: set {number} does not let it {way} {peer}{by}"),
+            None => format!("{whose}: no rule of set {number} lets it {way} {peer}"),
+        };
+        return Err(Refusal { reason, why });
     }
-    let rule = letting(&maps.rules, set, peer, protocol, port);
-    let rule = rule.map_or_else(String::new, |rule| format!(" ({rule})"));
+    let by = by.unwrap_or_else(|| {
+        let rule = letting(&maps.rules, set, peer, protocol, port);
+        rule.map_or_else(String::new, |rule| format!(" ({rule})"))
+    });
     Ok(Some(format!(
-        "{whose}: set {number} lets it {way} {peer}{rule}"
+        "{whose}: set {number} lets it {way} {peer}{by}"
     )))
 }

@@ -19,7 +19,7 @@ use crate::{
     model::Backend,
     netlink::Netlink,
     notes::Notes,
-    policy::Rulebook,
+    policy::{self, Rulebook},
     programs::{ProgramsError, maps_dir},
     sys,
 };
@@ -65,6 +65,7 @@ fn snapshot(pin_dir: &Path, asked: &Question) -> Result<Snapshot, Error> {
         services,
         policies: in_force(&dir).map_err(read_error(maps::POLICIES))?,
         rules: Rulebook::open(&dir)?.held()?,
+        words: policy::words(pin_dir),
         peers: maps.peer_pods()?,
         keeps_source: maps.non_masquerade()?,
         sources: maps.sources()?,

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use vetch_ebpf_common::{Address, PeerPods, Pod, Sources};
-use vetch_policy::Contents;
+use vetch_policy::{Contents, Explained};
 
 use crate::{
     diff::{Current, ServiceId},
@@ -30,6 +30,8 @@ pub struct Snapshot {
     /// Whether policies are in force at all.
     pub policies: bool,
     pub rules: Contents,
+    /// By which rules of administrators' policies sets decide.
+    pub words: Explained,
     /// Other nodes' pods.
     pub peers: BTreeMap<IpNet, PeerPods>,
     /// Whom pods reach with their own address.

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vetch_ebpf_common::{Peer, PeerPods, PolicyType, Rule, RuleSet, Sources, notes::Settings};
-use vetch_policy::Contents;
+use vetch_policy::{Contents, Explained, ExplainedPart, ExplainedPeer, ExplainedSet};
 
 use super::*;
 use crate::{
@@ -157,6 +157,7 @@ fn snapshot() -> Snapshot {
         affinity: BTreeMap::new(),
         policies: false,
         rules: Contents::default(),
+        words: Explained::default(),
         peers: [
             ("10.2.0.0/24".parse().unwrap(), PeerPods::direct(UPLINK)),
             ("10.3.0.0/24".parse().unwrap(), PeerPods::in_tunnel(TUNNEL)),
@@ -540,6 +541,62 @@ fn policies_say_by_which_rule() {
             "pod from_pod dropped policy-pending",
         )],
     );
+}
+
+/// An exact set: the pod by TCP 80 alone, everybody else by all.
+#[test]
+fn tiers_say_by_whose_rule() {
+    let mut maps = snapshot();
+    let number = 3 | RuleSet::EXACT;
+    let ingress = RuleSet::new(PolicyType::Ingress, number).unwrap();
+    let pod = Peer::identity(7);
+    maps.policies = true;
+    maps.rules = Contents {
+        identities: [(ip(POD), 7)].into(),
+        rules: BTreeSet::from([
+            (
+                Rule::PORT,
+                Rule::new(ingress, pod, 6, 80_u16.to_be_bytes()),
+            ),
+            (Rule::ALL, Rule::new(ingress, Peer::ANY, 0, [0; 2])),
+        ]),
+        ..Contents::default()
+    };
+    let part = |lets, by: &str, ranges: &[[u16; 2]], others| ExplainedPart {
+        lets,
+        by: by.to_owned(),
+        ports: [(6, ranges.to_vec())].into(),
+        others,
+    };
+    let of_pod = vec![
+        part(true, "one", &[[80, 80]], false),
+        part(false, "two", &[[0, 79], [81, u16::MAX]], true),
+    ];
+    let of_any = vec![part(true, "nobody", &[[0, u16::MAX]], true)];
+    maps.words.sets = vec![ExplainedSet {
+        egress: false,
+        number,
+        order: Vec::new(),
+        peers: [(pod, of_pod), (Peer::ANY, of_any)]
+            .map(|(peer, parts)| ExplainedPeer {
+                peer: peer.bits(),
+                parts,
+            })
+            .into(),
+    }];
+    maps.pods.get_mut(&ip(OTHER)).unwrap().ingress = number;
+    for (src, dst, by, lets) in [
+        (POD, "10.1.0.2:80/TCP", "by one", true),
+        (POD, "10.1.0.2:81/TCP", "by two", false),
+        (POD, OTHER, "by two", false),
+        (CLIENT, "10.1.0.2:81/TCP", "by nobody", true),
+    ] {
+        let traced = trace(&maps, &asked(src, dst));
+        let way = &traced.ways[0];
+        assert_eq!(way.reason.is_none(), lets, "{src} {dst}: {traced:#?}");
+        let said = way.hops.iter().any(|hop| hop.what.contains(by));
+        assert!(said, "{src} {dst}: {traced:#?}");
+    }
 }
 
 #[test]
