@@ -250,6 +250,71 @@ fn explain_reads_the_schema() -> Result<()> {
     Ok(())
 }
 
+/// Custom resources elsewhere. This one is for nobody's pods.
+#[test]
+fn policies_of_administrators_are_applied_read_and_refused() -> Result<()> {
+    const NAME: &str = "read-by-kubectl";
+    let cluster = Cluster::shared()?;
+    let object = |kind: &str, name: &str, spec: serde_json::Value| {
+        json!({
+            "apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": kind,
+            "metadata": {"name": name}, "spec": spec,
+        })
+        .to_string()
+    };
+    let policy = |priority: i32, peer: serde_json::Value| {
+        let nobody = json!({"namespaces": {"matchLabels": {"nobody": "has-this"}}});
+        let rule = json!({"action": "Deny", "to": [peer]});
+        let spec = json!({"priority": priority, "subject": nobody, "egress": [rule]});
+        object("AdminNetworkPolicy", NAME, spec)
+    };
+    let pods = || json!({"namespaces": {}});
+    for (priority, said) in [(5, "created"), (5, "unchanged"), (7, "configured")] {
+        let told = cluster.kubectl_stdin(&["apply"], &policy(priority, pods()))?;
+        let told = told.ok()?;
+        ensure!(told.contains(said), "{said}: {told}");
+    }
+    let table = cluster.kubectl(&["get", "anp", NAME])?.ok()?;
+    ensure!(header(&table) == ["NAME", "PRIORITY", "AGE"], "{table}");
+    ensure!(table.contains(" 7 "), "{table}");
+    let dry = &["apply", "--dry-run=server"];
+    let other = object(
+        "BaselineAdminNetworkPolicy",
+        "other",
+        json!({"subject": pods()}),
+    );
+    for (manifest, words) in [
+        (policy(1001, pods()), "less than or equal to 1000"),
+        (policy(5, json!({"domainNames": ["kubernetes.io"]})), "domainNames: Forbidden"),
+        (policy(5, json!({"networks": ["10.0.0.0"]})), "Invalid CIDR format"),
+        (policy(5, json!({"services": {}})), "unknown field"),
+        (other, "Only one baseline admin network policy"),
+    ] {
+        let told = cluster.kubectl_stdin(dry, &manifest)?.refused()?;
+        ensure!(told.contains(words), "{words}: {told}");
+    }
+    let condition = json!({"status": {"conditions": [{
+        "type": "Told", "status": "True", "reason": "ByATest", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]}})
+    .to_string();
+    let patch = ["patch", "anp", NAME, "--type=merge", "--subresource=status"];
+    cluster
+        .kubectl(&[&patch[..], &["--patch", &condition]].concat())?
+        .ok()?;
+    let shown = "jsonpath={.status.conditions[0].reason} {.metadata.generation}";
+    let shown = cluster.kubectl(&["get", "anp", NAME, "-o", shown])?.ok()?;
+    ensure!(shown == "ByATest 2", "{shown}");
+    cluster.kubectl(&["delete", "anp", NAME])?.ok()?;
+    let text = cluster
+        .kubectl(&["explain", "adminnetworkpolicy.spec.egress", "--recursive"])?
+        .ok()?;
+    for words in ["networks", "portRange", "action", "-required-"] {
+        ensure!(text.contains(words), "explain has no {words:?}:\n{text}");
+    }
+    Ok(())
+}
+
 #[test]
 fn deleting_a_namespace_takes_everything_with_it() -> Result<()> {
     let cluster = Cluster::shared()?;

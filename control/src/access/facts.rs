@@ -8,6 +8,8 @@ use vetch_server::request::storage_prefix;
 use vetch_server::status::Result;
 use vetch_store::{Cache, Object, Store};
 
+const ADMIN_GROUP: &str = "policy.networking.k8s.io";
+
 /// What a decision may ask.
 pub trait Facts {
     fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Object>>;
@@ -40,7 +42,6 @@ impl<'a> Cached<'a> {
             let row = server.row(group, plural)?;
             Ok((server.cache(row)?, storage_prefix(row)))
         };
-        const ADMIN: &str = "policy.networking.k8s.io";
         Ok(Cached {
             store: &server.store,
             cache: server.cache(row)?,
@@ -48,8 +49,8 @@ impl<'a> Cached<'a> {
             volumes: (server.cache(volumes)?, storage_prefix(volumes)),
             policies: [
                 policies("networking.k8s.io", "networkpolicies")?,
-                policies(ADMIN, "adminnetworkpolicies")?,
-                policies(ADMIN, "baselineadminnetworkpolicies")?,
+                policies(ADMIN_GROUP, "adminnetworkpolicies")?,
+                policies(ADMIN_GROUP, "baselineadminnetworkpolicies")?,
             ],
             asked: AtomicBool::new(false),
             missed: AtomicBool::new(false),

@@ -42,7 +42,10 @@ fn only(value: &Value) -> Option<(&str, &Value)> {
 
 fn selector(value: &Value) -> Option<Selector> {
     let read: LabelSelector = serde_json::from_value(value.clone()).ok()?;
-    Some(Selector::read(&read))
+    let mut expressions = read.match_expressions.iter().flatten();
+    let known = ["In", "NotIn", "Exists", "DoesNotExist"];
+    let is_known = expressions.all(|one| known.contains(&one.operator.as_str()));
+    is_known.then(|| Selector::read(&read))
 }
 
 /// Namespaces and pods in them.
@@ -217,6 +220,11 @@ mod tests {
             (
                 "half of pods",
                 json!({"to": [{"pods": {"podSelector": {}}}]}),
+                false,
+            ),
+            (
+                "an operator that is none",
+                json!({"to": [{"nodes": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}]}),
                 false,
             ),
             ("no ports", json!({"to": [pods()], "ports": []}), false),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use vetch_ebpf_common::{MAX_BLOCKS, MAX_IDENTITIES, PolicyType};
+use vetch_ebpf_common::{MAX_BLOCKS, MAX_IDENTITIES, PolicyType, Protocol};
 
 use crate::{
     AdminPolicy, AdminRule, PeerSpec, Pod, Policy, Port, RuleSpec, World,

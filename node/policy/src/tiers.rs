@@ -92,15 +92,14 @@ impl Tiers {
     /// [`Tiers::rules`] is about of it, in that order.
     pub fn decide(&self, mut matched: impl Iterator<Item = Traffic>) -> Vec<Decided> {
         let mut decided = Vec::new();
-        let mut decide = |by, lets, what: Traffic| {
-            if !what.is_empty() {
-                decided.push(Decided { by, lets, what });
-            }
-        };
+        let mut decide = |by, lets, what| decided.push(Decided { by, lets, what });
         let mut open = Traffic::all();
         let mut passed = Traffic::default();
         for (at, (line, of)) in self.admin.iter().zip(&mut matched).enumerate() {
             let hit = of.and(&open);
+            if hit.is_empty() {
+                continue;
+            }
             open = open.without(&hit);
             match line.action {
                 Action::Pass => passed = passed.or(&hit),
@@ -113,14 +112,19 @@ impl Tiers {
             let lets = own.fold(Traffic::default(), |all, one| all.or(&one));
             decide(Tier::Policies, true, open.and(&lets));
             decide(Tier::Policies, false, open.without(&lets));
+            decided.retain(|one| !one.what.is_empty());
             return decided;
         }
         for (at, (line, of)) in self.baseline.iter().zip(matched).enumerate() {
             let hit = of.and(&open);
+            if hit.is_empty() {
+                continue;
+            }
             open = open.without(&hit);
             decide(Tier::Baseline(at), line.action == Action::Allow, hit);
         }
         decide(Tier::None, true, open);
+        decided.retain(|one| !one.what.is_empty());
         decided
     }
 }

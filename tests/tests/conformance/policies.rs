@@ -249,9 +249,7 @@ struct AdminPolicies<'a>(&'a Cluster);
 
 impl Drop for AdminPolicies<'_> {
     fn drop(&mut self) {
-        for kind in tiers::KINDS {
-            let _ = self.0.kubectl(&["delete", kind, "--all", "--wait=false"]);
-        }
+        let _ = tiers::delete(self.0);
     }
 }
 
@@ -300,9 +298,7 @@ fn policies_let_pass_what_they_say_and_nothing_else() -> Result<()> {
             }
         }
         if tiered {
-            for kind in tiers::KINDS {
-                cluster.kubectl(&["delete", kind, "--all"])?.ok()?;
-            }
+            tiers::delete(&cluster)?;
             apply(&namespaces[0], &tiers.objects(&namespaces, &members))?;
         }
         eventually(MINUTE, &format!("round {round}"), || {

@@ -83,7 +83,7 @@ impl Cell {
             metrics_address: None,
             own_service: None,
             tap: None,
-            policies_file: None,
+            policies_file: Some(self.dir.path().join(format!("{name}.policies.json"))),
         }
     }
 

@@ -164,6 +164,112 @@ fn policies_come_and_go_under_connections() {
     running.stop(&site);
 }
 
+/// About the pod named `server`: `spec` beside its subject.
+fn of_administrators(kind: &str, name: &str, mut spec: Value) -> Value {
+    spec["subject"] = json!({"pods": {
+        "namespaceSelector": {},
+        "podSelector": {"matchLabels": {"app": "server"}},
+    }});
+    json!({
+        "apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": kind,
+        "metadata": {"name": name}, "spec": spec,
+    })
+}
+
+#[test]
+fn policies_of_administrators_are_around_the_others() {
+    let site = Site::new();
+    let api = Api::new();
+    let pods = ["server", "client", "other"].map(|name| site.pod(name));
+    let [server, client, other] = &pods;
+    let at = SocketAddr::from((server.ip, PORT));
+    let listener = server
+        .namespace
+        .run(|| TcpListener::bind(("0.0.0.0", PORT)).unwrap());
+    api.set("namespaces", namespace());
+    for pod in &pods {
+        api.set("pods", api_pod(pod));
+    }
+    let running = Running::start(&site, &api);
+    // The API server serves none of the kinds.
+    until(&site, "everybody is let", || {
+        reaches(Some(&client.namespace), at) && reaches(Some(&other.namespace), at)
+    });
+    let (mut early, mut accepted) = connect(client, at, &listener);
+    early.write_all(b"x").unwrap();
+    accepted.read_exact(&mut [0]).unwrap();
+
+    let of = |app: &str| {
+        json!([{"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": app}}}}])
+    };
+    let denied = json!([{
+        "name": "no-web", "action": "Deny", "from": of("client"), "ports": [{"namedPort": "web"}],
+    }]);
+    let deny = |rules: &Value| {
+        let spec = json!({"priority": 5, "ingress": rules});
+        of_administrators("AdminNetworkPolicy", "deny", spec)
+    };
+    api.set("adminnetworkpolicies", deny(&denied));
+    until(&site, "the client is let no more", || {
+        drain(&listener);
+        !reaches(Some(&client.namespace), at)
+    });
+    assert!(reaches(Some(&other.namespace), at));
+    assert!(reaches(Some(&site.outside), at));
+    assert!(reaches(None, at));
+    let mut word = [0; 1];
+    until(&site, "an open connection is cut", || {
+        early.write_all(b"x").is_err() || accepted.read_exact(&mut word).is_err()
+    });
+    // A NetworkPolicy cannot let it in, nor can a baseline keep others out then.
+    api.set("networkpolicies", policy("allow", json!([{}])));
+    let nobody = json!({"ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}]});
+    let baseline = of_administrators("BaselineAdminNetworkPolicy", "default", nobody);
+    api.set("baselineadminnetworkpolicies", baseline);
+    until(&site, "both are known", || {
+        drain(&listener);
+        let shown = inspect::policy(&site.config("a").pin_dir, server.ip).unwrap();
+        let tiers = shown.and_then(|shown| shown.ingress_tiers);
+        tiers.is_some_and(|tiers| tiers.decided.iter().any(|one| one.by.contains("NetworkPolicies")))
+    });
+    assert!(!reaches(Some(&client.namespace), at));
+    assert!(reaches(Some(&other.namespace), at));
+    api.delete("networkpolicies", policy("allow", json!([{}])));
+    until(&site, "the baseline keeps out pods", || {
+        drain(&listener);
+        !reaches(Some(&other.namespace), at)
+    });
+    assert!(reaches(Some(&site.outside), at), "which is no pod");
+
+    // Nothing is closed or opened by a daemon that goes and comes.
+    let pin_dir = site.config("a").pin_dir;
+    let shown = inspect::policy(&pin_dir, server.ip).unwrap().unwrap();
+    assert!(shown.pod.ingress_tiers, "{shown:#?}");
+    running.stop(&site);
+    assert!(!reaches(Some(&client.namespace), at));
+    assert!(reaches(Some(&site.outside), at));
+    let running = Running::start(&site, &api);
+    let later = site.pod("later");
+    api.set("pods", api_pod(&later));
+    until(&site, "the baseline keeps out a new pod", || {
+        drain(&listener);
+        !reaches(Some(&later.namespace), at)
+    });
+    let again = inspect::policy(&pin_dir, server.ip).unwrap().unwrap();
+    assert_eq!(again.pod, shown.pod, "the same numbers");
+    let rules = again.ingress_tiers.unwrap().rules;
+    assert!(rules[0].contains("(no-web) of AdminNetworkPolicy deny"), "{rules:?}");
+
+    api.set("adminnetworkpolicies", deny(&json!([
+        {"action": "Allow", "from": of("other"), "ports": [{"portNumber": {"port": PORT}}]},
+    ])));
+    until(&site, "the other is let again", || {
+        reaches(Some(&other.namespace), at)
+    });
+    assert!(!reaches(Some(&client.namespace), at));
+    running.stop(&site);
+}
+
 /// Of whom the API server has not told yet.
 #[test]
 fn a_pod_is_attached_when_its_policies_are_known() {

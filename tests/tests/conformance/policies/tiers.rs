@@ -1,15 +1,24 @@
 //! AdminNetworkPolicies and the BaselineAdminNetworkPolicy made at random, and what they mean. Their subjects are pods
 //! of the test's namespaces: others use the same cluster.
 
+use anyhow::Result;
 use serde_json::{Value, json};
-use vetch_tests::Namespace;
+use vetch_tests::{Cluster, Namespace};
 
 use super::{Chance, Member, WAYS};
 
-pub const KINDS: [&str; 2] = [
-    "adminnetworkpolicies.policy.networking.k8s.io",
-    "baselineadminnetworkpolicies.policy.networking.k8s.io",
-];
+/// Most of one set; their names are in the order of their places.
+const ADMIN: [&str; 3] = ["policies-0", "policies-1", "policies-2"];
+
+/// Whatever is there of this test's.
+pub fn delete(cluster: &Cluster) -> Result<()> {
+    let baseline = ["baselineadminnetworkpolicies/default".to_owned()];
+    let names = ADMIN.map(|name| format!("adminnetworkpolicies/{name}"));
+    let names = names.iter().chain(&baseline).map(String::as_str);
+    let mut args = vec!["delete", "--ignore-not-found"];
+    args.extend(names);
+    cluster.kubectl(&args)?.ok().map(drop)
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -66,7 +75,6 @@ struct Policy {
 
 #[derive(Clone, Debug, Default)]
 pub struct Tiers {
-    /// Named by their places.
     admin: Vec<Policy>,
     baseline: Option<Policy>,
 }
@@ -236,8 +244,8 @@ impl Tiers {
             [Action::Allow, Action::Deny, Action::Pass],
             [Action::Allow, Action::Deny],
         );
-        // Priorities may be the same: names decide then, which are in the order of places.
-        let count = chance.below(4);
+        // Priorities may be the same: names decide then.
+        let count = chance.below(ADMIN.len() + 1);
         Self {
             admin: (0..count)
                 .map(|_| Policy::at_random(chance, namespaces, members, &all))
@@ -258,7 +266,7 @@ impl Tiers {
         let admin = self.admin.iter().enumerate().map(|(at, policy)| {
             let mut spec = policy.spec(namespaces, members);
             spec["priority"] = json!(policy.priority);
-            object("AdminNetworkPolicy", &format!("a{at}"), spec)
+            object("AdminNetworkPolicy", ADMIN[at], spec)
         });
         let baseline = self.baseline.iter().map(|policy| {
             let spec = policy.spec(namespaces, members);
