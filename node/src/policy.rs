@@ -131,11 +131,7 @@ fn ports(rule: &HeldRule) -> String {
 fn pods(addresses: &[std::net::IpAddr]) -> String {
     let shown = addresses.iter().take(SHOWN);
     let mut words: Vec<String> = shown.map(ToString::to_string).collect();
-    if let Some(more) = addresses
-        .len()
-        .checked_sub(SHOWN)
-        .filter(|more| *more > 0)
-    {
+    if let Some(more) = addresses.len().checked_sub(SHOWN).filter(|more| *more > 0) {
         words.push(format!("{more} more"));
     }
     if words.is_empty() {
@@ -222,7 +218,11 @@ mod tests {
             &HeldTiers {
                 rules: vec!["Deny: rule 1 of AdminNetworkPolicy a, priority 5".into()],
                 decided: vec![
-                    decision("identity 7", false, "rule 1 of AdminNetworkPolicy a, priority 5"),
+                    decision(
+                        "identity 7",
+                        false,
+                        "rule 1 of AdminNetworkPolicy a, priority 5",
+                    ),
                     decision("any", true, "no rule of any policy"),
                 ],
             },

@@ -285,8 +285,14 @@ fn policies_of_administrators_are_applied_read_and_refused() -> Result<()> {
     );
     for (manifest, words) in [
         (policy(1001, pods()), "less than or equal to 1000"),
-        (policy(5, json!({"domainNames": ["kubernetes.io"]})), "domainNames: Forbidden"),
-        (policy(5, json!({"networks": ["10.0.0.0"]})), "Invalid CIDR format"),
+        (
+            policy(5, json!({"domainNames": ["kubernetes.io"]})),
+            "domainNames: Forbidden",
+        ),
+        (
+            policy(5, json!({"networks": ["10.0.0.0"]})),
+            "Invalid CIDR format",
+        ),
         (policy(5, json!({"services": {}})), "unknown field"),
         (other, "Only one baseline admin network policy"),
     ] {

@@ -127,8 +127,8 @@ pub fn compile(world: &World) -> Wanted {
     let exact = blocks(all().filter_map(Judged::tiers).flat_map(Tiers::rules));
     let classes = classes(world, used(), &exact);
     // Whom the maps have no room for would be everybody else to exact sets.
-    let fits = wanted.blocks.len() <= MAX_BLOCKS as usize
-        && classes.of.len() <= MAX_IDENTITIES as usize;
+    let fits =
+        wanted.blocks.len() <= MAX_BLOCKS as usize && classes.of.len() <= MAX_IDENTITIES as usize;
     wanted.ingress = ingress.sets(&wanted.blocks, &classes, fits);
     wanted.egress = egress.sets(&wanted.blocks, &classes, fits);
     wanted.identities = classes.of;

@@ -20,11 +20,6 @@ impl Spans {
         self.0 == [(0, u16::MAX)]
     }
 
-    fn contains(&self, port: u16) -> bool {
-        self.iter()
-            .any(|(first, last)| (first..=last).contains(&port))
-    }
-
     fn or(&self, other: &Self) -> Self {
         let mut all: Vec<(u16, u16)> = self.iter().chain(other.iter()).collect();
         all.sort_unstable();
@@ -109,15 +104,6 @@ impl Traffic {
 
     pub fn without(&self, other: &Self) -> Self {
         self.each(other, Spans::without)
-    }
-
-    /// By the number of a protocol; what has no ports comes with port 0.
-    pub fn contains(&self, protocol: u8, port: u16) -> bool {
-        let with_ports = PROTOCOLS.iter().position(|one| *one as u8 == protocol);
-        match with_ports {
-            Some(at) => self.0[at].contains(port),
-            None => self.has_others(),
-        }
     }
 
     /// Protocols without ports.
@@ -224,6 +210,17 @@ mod tests {
         }
     }
 
+    /// What has no ports comes with port 0.
+    fn contains(traffic: &Traffic, protocol: u8, port: u16) -> bool {
+        match PROTOCOLS.iter().position(|one| *one as u8 == protocol) {
+            Some(at) => {
+                let mut spans = traffic.0[at].iter();
+                spans.any(|(first, last)| (first..=last).contains(&port))
+            }
+            None => traffic.has_others(),
+        }
+    }
+
     /// As the kernel's longest-prefix match has it.
     fn lets(rules: &[Ports], protocol: u8, port: u16) -> bool {
         rules.iter().any(|rule| match *rule {
@@ -261,9 +258,9 @@ mod tests {
                     let with_ports = PROTOCOLS.iter().any(|one| *one as u8 == protocol);
                     // The port of a fragment that nobody knows, or of what has none.
                     let expected = if port == 0 && with_ports {
-                        (0..=u16::MAX).all(|port| traffic.contains(protocol, port))
+                        (0..=u16::MAX).all(|port| contains(&traffic, protocol, port))
                     } else {
-                        traffic.contains(protocol, port)
+                        contains(&traffic, protocol, port)
                     };
                     let port = if with_ports { port } else { 0 };
                     assert_eq!(

@@ -124,9 +124,10 @@ fn validate_rule(
     for (i, port) in ports.iter().enumerate() {
         validate_port(port, &path.child("ports").index(i), errors);
     }
-    let has_none = |peer: &Value| ["networks", "nodes", "domainNames"].map(|one| peer.get(one));
-    let without = listed.iter().any(|peer| has_none(peer) != [None; 3]);
-    if without && ports.iter().any(|port| port.get("namedPort").is_some()) {
+    let without_names = ["networks", "nodes", "domainNames"];
+    let mut fields = listed.iter().flat_map(|peer| peer.as_object()).flatten();
+    let has_none = fields.any(|(field, _)| without_names.contains(&field.as_str()));
+    if has_none && ports.iter().any(|port| port.get("namedPort").is_some()) {
         errors.push(path.invalid("object", rules.no_named_ports));
     }
 }

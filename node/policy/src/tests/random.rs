@@ -157,15 +157,20 @@ fn cluster(rng: &mut StdRng) -> Cluster {
     let count = [0, 1, 4][rng.random_range(0..3)];
     let node = |(name, address, labels): (&str, &str, Value)| -> Node {
         let addresses = json!([{"type": "InternalIP", "address": address}]);
-        read(json!({"metadata": {"name": name, "labels": labels}, "status": {"addresses": addresses}}))
+        read(
+            json!({"metadata": {"name": name, "labels": labels}, "status": {"addresses": addresses}}),
+        )
     };
     Cluster {
         node: "here".into(),
         admin: (0..count).map(|at| admin::policy(rng, at)).collect(),
         baseline: (count != 0 && rng.random_bool(0.5)).then(|| admin::baseline(rng)),
-        nodes: [("here", "10.9.0.1", labels(rng)), ("there", "192.0.2.1", labels(rng))]
-            .map(node)
-            .into(),
+        nodes: [
+            ("here", "10.9.0.1", labels(rng)),
+            ("there", "192.0.2.1", labels(rng)),
+        ]
+        .map(node)
+        .into(),
         policies: (0..policies).map(|at| read(policy(rng, at))).collect(),
         namespaces: NAMESPACES
             .iter()

@@ -78,26 +78,26 @@ fn end(
         return by_tier(&baseline).as_deref() != Some("Deny");
     }
     isolating.iter().any(|policy| {
-            let spec = policy.spec.as_ref().unwrap();
-            let own = policy.metadata.namespace.as_deref().unwrap();
-            let rule = |peers: Option<&Vec<NetworkPolicyPeer>>,
-                        ports: Option<&Vec<NetworkPolicyPort>>| {
-                let peers = peers.map_or(&[][..], |peers| peers);
-                let ports = ports.map_or(&[][..], |ports| ports);
-                (peers.is_empty() || peers.iter().any(|peer| is_peer(cluster, own, peer, other)))
-                    && (ports.is_empty() || ports.iter().any(|port| is_port(port, server, attempt)))
-            };
-            match direction {
-                "Ingress" => {
-                    let mut rules = spec.ingress.iter().flatten();
-                    rules.any(|one| rule(one.from.as_ref(), one.ports.as_ref()))
-                }
-                _ => {
-                    let mut rules = spec.egress.iter().flatten();
-                    rules.any(|one| rule(one.to.as_ref(), one.ports.as_ref()))
-                }
+        let spec = policy.spec.as_ref().unwrap();
+        let own = policy.metadata.namespace.as_deref().unwrap();
+        let rule = |peers: Option<&Vec<NetworkPolicyPeer>>,
+                    ports: Option<&Vec<NetworkPolicyPort>>| {
+            let peers = peers.map_or(&[][..], |peers| peers);
+            let ports = ports.map_or(&[][..], |ports| ports);
+            (peers.is_empty() || peers.iter().any(|peer| is_peer(cluster, own, peer, other)))
+                && (ports.is_empty() || ports.iter().any(|port| is_port(port, server, attempt)))
+        };
+        match direction {
+            "Ingress" => {
+                let mut rules = spec.ingress.iter().flatten();
+                rules.any(|one| rule(one.from.as_ref(), one.ports.as_ref()))
             }
-        })
+            _ => {
+                let mut rules = spec.egress.iter().flatten();
+                rules.any(|one| rule(one.to.as_ref(), one.ports.as_ref()))
+            }
+        }
+    })
 }
 
 fn is_peer(
@@ -169,7 +169,10 @@ pub fn labels(pod: &Pod) -> Option<&BTreeMap<String, String>> {
     pod.metadata.labels.as_ref()
 }
 
-pub fn matches(selector: Option<&LabelSelector>, labels: Option<&BTreeMap<String, String>>) -> bool {
+pub fn matches(
+    selector: Option<&LabelSelector>,
+    labels: Option<&BTreeMap<String, String>>,
+) -> bool {
     let Some(selector) = selector else {
         return true;
     };

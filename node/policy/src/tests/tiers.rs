@@ -87,7 +87,13 @@ fn the_first_rule_decides() {
     );
     let closed = network_policy(json!([]));
     let open_for_blue = network_policy(json!([{"from": [{"namespaceSelector": blue}]}]));
-    type Case<'a> = (&'a str, Vec<Value>, Vec<Value>, Option<Value>, &'a [&'a str]);
+    type Case<'a> = (
+        &'a str,
+        Vec<Value>,
+        Vec<Value>,
+        Option<Value>,
+        &'a [&'a str],
+    );
     let table: Vec<Case<'_>> = vec![
         (
             "deny some",
@@ -195,13 +201,19 @@ fn the_first_rule_decides() {
         (
             "what no rule is about goes on",
             vec![admin("a", 5, json!([allow(&red)]))],
-            vec![network_policy(json!([{"from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]))],
+            vec![network_policy(
+                json!([{"from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]),
+            )],
             Some(baseline(json!([deny(&all)]))),
             &[SERVER, CLIENT, OF_TWO, OUTSIDE],
         ),
         (
             "a rule that cannot be read denies all",
-            vec![admin("a", 5, json!([allow(&red), {"action": "Pass", "from": [{}]}]))],
+            vec![admin(
+                "a",
+                5,
+                json!([allow(&red), {"action": "Pass", "from": [{}]}]),
+            )],
             vec![],
             None,
             &[SERVER, CLIENT, OF_TWO],
@@ -210,7 +222,11 @@ fn the_first_rule_decides() {
     for (what, admin, policies, baseline, expected) in table {
         let cluster = with(&admin, &policies, baseline);
         assert_eq!(who(&cluster, PolicyType::Ingress), expected, "{what}");
-        assert_eq!(who(&cluster, PolicyType::Egress), ALL, "{what}: the other way");
+        assert_eq!(
+            who(&cluster, PolicyType::Egress),
+            ALL,
+            "{what}: the other way"
+        );
     }
 }
 
@@ -229,7 +245,11 @@ fn who_is_no_subject_is_free() {
     ] {
         policy["spec"]["subject"] = subject.clone();
         let cluster = with(&[policy.clone()], &[], None);
-        assert_eq!(passes(&cluster, CLIENT, SERVER, TCP, 80), !held, "{subject}");
+        assert_eq!(
+            passes(&cluster, CLIENT, SERVER, TCP, 80),
+            !held,
+            "{subject}"
+        );
     }
     // In its node's network.
     policy["spec"]["subject"] = json!({"namespaces": {}});
@@ -248,8 +268,7 @@ fn ports_are_taken_from_each_other() {
     };
     let port =
         |protocol: &str, port: u16| json!({"portNumber": {"protocol": protocol, "port": port}});
-    let range =
-        |start: u16, end: u16| json!({"portRange": {"protocol": "TCP", "start": start, "end": end}});
+    let range = |start: u16, end: u16| json!({"portRange": {"protocol": "TCP", "start": start, "end": end}});
     type Case = (&'static str, Value, &'static [(u8, u16, bool)]);
     let table: [Case; 6] = [
         (
@@ -270,8 +289,16 @@ fn ports_are_taken_from_each_other() {
         ),
         (
             "one, and nothing else",
-            json!([rule("Allow", json!([port("UDP", 53)])), rule("Deny", Value::Null)]),
-            &[(UDP, 53, true), (UDP, 54, false), (TCP, 53, false), (ICMP, 0, false)],
+            json!([
+                rule("Allow", json!([port("UDP", 53)])),
+                rule("Deny", Value::Null)
+            ]),
+            &[
+                (UDP, 53, true),
+                (UDP, 54, false),
+                (TCP, 53, false),
+                (ICMP, 0, false),
+            ],
         ),
         (
             "a hole in a range that is denied",
@@ -301,12 +328,25 @@ fn ports_are_taken_from_each_other() {
         (
             "a protocol as a whole",
             json!([rule("Deny", json!([range(1, 65_535)]))]),
-            &[(TCP, 1, false), (TCP, 65_535, false), (UDP, 1, true), (ICMP, 0, true)],
+            &[
+                (TCP, 1, false),
+                (TCP, 65_535, false),
+                (UDP, 1, true),
+                (ICMP, 0, true),
+            ],
         ),
         (
             "a name, the server's",
-            json!([rule("Deny", json!([{"namedPort": "web"}, {"namedPort": "nobody's"}]))]),
-            &[(TCP, 8080, false), (UDP, 8080, true), (TCP, 80, true), (ICMP, 0, true)],
+            json!([rule(
+                "Deny",
+                json!([{"namedPort": "web"}, {"namedPort": "nobody's"}])
+            )]),
+            &[
+                (TCP, 8080, false),
+                (UDP, 8080, true),
+                (TCP, 80, true),
+                (ICMP, 0, true),
+            ],
         ),
     ];
     for (what, rules, attempts) in table {
@@ -386,7 +426,11 @@ fn peers_outwards() {
         let node = json!({"metadata": metadata, "status": {"addresses": addresses}});
         cluster.nodes = vec![read(node)];
         assert_eq!(who(&cluster, PolicyType::Egress), expected, "{what}");
-        assert_eq!(who(&cluster, PolicyType::Ingress), ALL, "{what}: the other way");
+        assert_eq!(
+            who(&cluster, PolicyType::Ingress),
+            ALL,
+            "{what}: the other way"
+        );
     }
     let named = json!({"action": "Deny", "to": [pods(json!({}))], "ports": [{"namedPort": "web"}]});
     let cluster = with(&[outwards("a", 5, json!([named]))], &[], None);
@@ -398,7 +442,11 @@ fn peers_outwards() {
         (HOST, 80, true),
         (OUTSIDE, 80, true),
     ] {
-        assert_eq!(passes(&cluster, SERVER, to, TCP, port), expected, "{to} {port}");
+        assert_eq!(
+            passes(&cluster, SERVER, to, TCP, port),
+            expected,
+            "{to} {port}"
+        );
     }
 }
 
@@ -469,6 +517,10 @@ fn rules_are_told_by_their_names() {
         (Peer::ANY, TCP, 80, "no rule of any policy", true),
     ] {
         let why = set.why(peer, protocol, port).unwrap();
-        assert_eq!((why.by.as_str(), why.lets), (by, lets), "{peer:?} {protocol} {port}");
+        assert_eq!(
+            (why.by.as_str(), why.lets),
+            (by, lets),
+            "{peer:?} {protocol} {port}"
+        );
     }
 }

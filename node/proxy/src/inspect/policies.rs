@@ -116,12 +116,7 @@ pub fn show(
     })
 }
 
-fn tiers(
-    contents: &Contents,
-    words: &Explained,
-    of: PolicyType,
-    number: u16,
-) -> Option<HeldTiers> {
+fn tiers(contents: &Contents, words: &Explained, of: PolicyType, number: u16) -> Option<HeldTiers> {
     let set = words.set(of, number)?;
     let decided = set.peers.iter().flat_map(|one| {
         let of = Peer::from_bits(one.peer);
@@ -211,9 +206,12 @@ fn held_rule(contents: &Contents, length: u32, rule: &Rule) -> HeldRule {
             .ok()
             .filter(|_| length >= Rule::PROTOCOL)
             .map(protocol_name),
-        protocols: (Rule::ALL + 1..Rule::PROTOCOL)
-            .contains(&length)
-            .then(|| [rule.protocol(), rule.protocol() | u8::MAX >> (length - Rule::ALL)]),
+        protocols: (Rule::ALL + 1..Rule::PROTOCOL).contains(&length).then(|| {
+            [
+                rule.protocol(),
+                rule.protocol() | u8::MAX >> (length - Rule::ALL),
+            ]
+        }),
         ports: length
             .checked_sub(Rule::PROTOCOL)
             .filter(|fixed| *fixed != 0)
@@ -409,7 +407,12 @@ mod tests {
         };
         let whole: &[[u16; 2]] = &[[0, u16::MAX]];
         let parts = vec![
-            part(false, "rule 1", &[(6, &[[80, 80], [90, 99]]), (17, whole)], true),
+            part(
+                false,
+                "rule 1",
+                &[(6, &[[80, 80], [90, 99]]), (17, whole)],
+                true,
+            ),
             part(true, "rule 2", &[(132, whole)], false),
         ];
         let everything = part(true, "none", &[(6, whole), (17, whole), (132, whole)], true);

@@ -284,7 +284,10 @@ mod tests {
         index.take();
         let to = |peer: Value| {
             let rule = json!({"action": "Deny", "to": [peer]});
-            admin_policy("a", json!({"subject": {"namespaces": {}}, "egress": [rule]}))
+            admin_policy(
+                "a",
+                json!({"subject": {"namespaces": {}}, "egress": [rule]}),
+            )
         };
         let pods = to(json!({"namespaces": {}}));
         index.admin_policy(AdminKind::Admin, Event::Apply(pods));

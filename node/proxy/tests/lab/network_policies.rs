@@ -199,9 +199,7 @@ fn policies_of_administrators_are_around_the_others() {
     early.write_all(b"x").unwrap();
     accepted.read_exact(&mut [0]).unwrap();
 
-    let of = |app: &str| {
-        json!([{"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": app}}}}])
-    };
+    let of = |app: &str| json!([{"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": app}}}}]);
     let denied = json!([{
         "name": "no-web", "action": "Deny", "from": of("client"), "ports": [{"namedPort": "web"}],
     }]);
@@ -230,7 +228,12 @@ fn policies_of_administrators_are_around_the_others() {
         drain(&listener);
         let shown = inspect::policy(&site.config("a").pin_dir, server.ip).unwrap();
         let tiers = shown.and_then(|shown| shown.ingress_tiers);
-        tiers.is_some_and(|tiers| tiers.decided.iter().any(|one| one.by.contains("NetworkPolicies")))
+        tiers.is_some_and(|tiers| {
+            tiers
+                .decided
+                .iter()
+                .any(|one| one.by.contains("NetworkPolicies"))
+        })
     });
     assert!(!reaches(Some(&client.namespace), at));
     assert!(reaches(Some(&other.namespace), at));
@@ -258,11 +261,17 @@ fn policies_of_administrators_are_around_the_others() {
     let again = inspect::policy(&pin_dir, server.ip).unwrap().unwrap();
     assert_eq!(again.pod, shown.pod, "the same numbers");
     let rules = again.ingress_tiers.unwrap().rules;
-    assert!(rules[0].contains("(no-web) of AdminNetworkPolicy deny"), "{rules:?}");
+    assert!(
+        rules[0].contains("(no-web) of AdminNetworkPolicy deny"),
+        "{rules:?}"
+    );
 
-    api.set("adminnetworkpolicies", deny(&json!([
-        {"action": "Allow", "from": of("other"), "ports": [{"portNumber": {"port": PORT}}]},
-    ])));
+    api.set(
+        "adminnetworkpolicies",
+        deny(&json!([
+            {"action": "Allow", "from": of("other"), "ports": [{"portNumber": {"port": PORT}}]},
+        ])),
+    );
     until(&site, "the other is let again", || {
         reaches(Some(&other.namespace), at)
     });

@@ -169,7 +169,8 @@ impl Rule {
                 Port::Number => json!([{"portNumber": {"protocol": protocol, "port": number}}]),
                 Port::Named => json!([{"namedPort": name}]),
                 Port::Range => {
-                    let range = json!({"protocol": protocol, "start": number - 1, "end": number + 1});
+                    let range =
+                        json!({"protocol": protocol, "start": number - 1, "end": number + 1});
                     json!([{"portRange": range}])
                 }
             };
@@ -186,7 +187,10 @@ impl Rule {
         let is_peer = |peer: &Peer| match peer {
             Peer::Pods(pods) => pods.are(namespaces, asked.peer),
             Peer::Networks(of) => {
-                of.is_empty() || of.iter().any(|at| members[*at].address == asked.peer.address)
+                of.is_empty()
+                    || of
+                        .iter()
+                        .any(|at| members[*at].address == asked.peer.address)
             }
         };
         self.ingress == asked.ingress

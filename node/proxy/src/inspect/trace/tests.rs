@@ -554,10 +554,7 @@ fn tiers_say_by_whose_rule() {
     maps.rules = Contents {
         identities: [(ip(POD), 7)].into(),
         rules: BTreeSet::from([
-            (
-                Rule::PORT,
-                Rule::new(ingress, pod, 6, 80_u16.to_be_bytes()),
-            ),
+            (Rule::PORT, Rule::new(ingress, pod, 6, 80_u16.to_be_bytes())),
             (Rule::ALL, Rule::new(ingress, Peer::ANY, 0, [0; 2])),
         ]),
         ..Contents::default()
