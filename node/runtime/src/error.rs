@@ -26,6 +26,13 @@ pub enum Error {
     UserNamespace(String),
     #[error("image {0} is not in the store")]
     ImageNotFound(String),
+    /// A container was to mount it.
+    #[error("sub path {path:?} of the image")]
+    ImagePart {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("no command specified")]
     NoCommand,
     #[error("invalid capability {0:?}")]

@@ -21,6 +21,7 @@ mod import;
 mod index;
 mod layer;
 mod manifest;
+pub(crate) mod part;
 mod pins;
 mod pull;
 mod reference;

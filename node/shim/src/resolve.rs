@@ -21,6 +21,17 @@ pub fn openat2(
     again(|| rustix::fs::openat2(dir.as_fd(), path, flags, mode, resolve))
 }
 
+/// A directory of the tree at `root`. Symlinks lead where they lead in that tree (RESOLVE_IN_ROOT, 5.6+).
+pub fn directory_in(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    openat2(
+        root,
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
+}
+
 fn again<T>(mut ask: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 1..TRIES {
         match ask() {

@@ -74,7 +74,7 @@ async fn a_container_is_what_its_fields_say() -> Result<()> {
         .await?;
     assert_eq!(said, "1000\nCapEff:\t0000000000000400\n");
 
-    // Part of an image that is not there is found when the container starts.
+    // What is not in the image is said before there is a container, as by containerd.
     let mut lost = container("lost", SLEEPS);
     lost.mounts = vec![Mount {
         container_path: "/part".into(),
@@ -86,9 +86,7 @@ async fn a_container_is_what_its_fields_say() -> Result<()> {
         image_sub_path: "nothing/here".into(),
         ..Mount::default()
     }];
-    let lost = cri.create(&pod, &config, lost).await?;
-    let request = StartContainerRequest { container_id: lost };
-    let refused = cri.runtime.start_container(request).await.unwrap_err();
+    let refused = cri.create(&pod, &config, lost).await.unwrap_err();
     ensure!(refused.message().contains("nothing/here"), "{refused}");
     cri.remove_sandbox(&pod).await
 }

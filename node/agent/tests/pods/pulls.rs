@@ -194,12 +194,14 @@ fn for_a_volume_too() {
         assert!(agent.runtime.images().status(&image).await.is_some());
 
         cluster.create("lost", with(&[], "nowhere")).await;
-        let pod = cluster.phase("lost", "Failed").await;
-        let words = state(&pod)["terminated"]["message"].as_str().unwrap();
-        assert!(
-            words.ends_with("sub path \"nowhere\" of the image: no such file or directory"),
-            "{words}"
-        );
+        cluster
+            .wait("lost", "that there is no such part", |pod| {
+                let waiting = &state(pod)["waiting"];
+                let words = "sub path \"nowhere\" of the image: No such file or directory";
+                let message = waiting["message"].as_str().unwrap_or_default();
+                waiting["reason"] == "CreateContainerError" && message.starts_with(words)
+            })
+            .await;
         for name in ["stranger", "friend", "lost"] {
             cluster.delete(name).await;
             cluster.gone(name).await;

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use vetch_shim::protocol::{BUNDLE_FILE, ROOTFS_DIR, Reply, Request, STATE_FILE, State};
+use vetch_shim::protocol::{self, BUNDLE_FILE, ROOTFS_DIR, Reply, Request, STATE_FILE, State};
 
 use super::{Container, Runtime, new_id};
 use crate::bundle::{self, MountedImages, Places};
 use crate::devices::{DeviceError, DeviceNode, nodes};
 use crate::error::Chain;
-use crate::images::{ImageError, layers};
+use crate::images::{ImageError, layers, part};
 use crate::record::{self, CONTAINER_FILE, ContainerRecord};
 use crate::shim::ShimConnection;
 use crate::types::*;
@@ -128,8 +128,16 @@ impl Runtime {
         }
 
         let dir = self.container_dir(&sandbox.id, id);
-        for made in [&dir.join(ROOTFS_DIR), &upper, &work] {
+        let rootfs = dir.join(ROOTFS_DIR);
+        for made in [&rootfs, &upper, &work] {
             fs::create_dir_all(made).map_err(Error::io("making", made))?;
+        }
+        for mount in &bundle.mounts {
+            if let protocol::MountSource::Image(image) = &mount.source
+                && let Some(wanted) = &image.sub_path
+            {
+                part::find(&image.lower, wanted, &rootfs)?;
+            }
         }
         if let Some(map) = sandbox.spec.id_map() {
             users::own(&upper, map)?;

@@ -5,10 +5,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags, open_tree, unmount};
 use vetch_shim::protocol::ImageTree;
-use vetch_shim::resolve::openat2;
+use vetch_shim::resolve::directory_in;
 
 use super::{mounts, overlay};
 use crate::failure::{Context, Failure};
@@ -49,21 +48,13 @@ pub fn prepare(
     Ok(tree)
 }
 
-/// A copy of a directory of what is mounted at `root`. Symlinks lead where they
-/// lead in the image (RESOLVE_IN_ROOT, 5.6+). Files are refused, as by containerd.
+/// A copy of a directory of what is mounted at `root`. Files are refused, as by containerd.
 fn part(root: &OwnedFd, sub_path: Option<&Path>) -> Result<OwnedFd, Failure> {
     let step = || match sub_path {
         Some(path) => format!("sub path {path:?} of the image"),
         None => "files of the image".into(),
     };
-    let found = openat2(
-        root,
-        sub_path.unwrap_or(Path::new(".")),
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )
-    .context(step)?;
+    let found = directory_in(root, sub_path.unwrap_or(Path::new("."))).context(step)?;
     open_tree(
         &found,
         "",
