@@ -1,11 +1,13 @@
 //! From a registry into the store.
 
 mod blob;
+mod clients;
 mod hosts;
 mod progress;
 mod registry;
 mod repository;
 mod resume;
+mod token;
 mod words;
 
 use std::path::PathBuf;
@@ -82,8 +84,7 @@ pub struct Puller {
 
 impl Puller {
     pub fn new(config: PullConfig) -> Result<Puller, ImageError> {
-        // oci-client makes clients before it is told of a configuration, and
-        // those need a default; one that is set already is as good.
+        // reqwest's clients need a default; one that is set already is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let elsewhere = config.netns.as_ref().map(threads_in).transpose()?;
         Ok(Puller { config, elsewhere })

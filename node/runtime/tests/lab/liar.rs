@@ -46,6 +46,8 @@ pub struct Liar {
     pub address: String,
     /// The paths that were asked for, with their queries.
     pub asked: Arc<Mutex<Vec<String>>>,
+    /// Whom clients said they were, in small letters.
+    pub shown: Arc<Mutex<Vec<String>>>,
     done: Arc<AtomicBool>,
 }
 
@@ -57,20 +59,22 @@ impl Liar {
         let done = Arc::new(AtomicBool::new(false));
         let (answers, ended) = (Arc::new(answers), done.clone());
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = asked.clone();
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let heard = (asked.clone(), shown.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if ended.load(Ordering::Relaxed) {
                     break;
                 }
-                let (answers, asked) = (answers.clone(), heard.clone());
+                let (answers, (asked, shown)) = (answers.clone(), heard.clone());
                 // A client that has heard enough goes away in the middle.
-                std::thread::spawn(move || serve(stream.unwrap(), &answers, &asked).ok());
+                std::thread::spawn(move || serve(stream.unwrap(), &answers, &asked, &shown).ok());
             }
         });
         Liar {
             address,
             asked,
+            shown,
             done,
         }
     }
@@ -92,6 +96,7 @@ fn serve(
     mut stream: TcpStream,
     answers: &BTreeMap<String, Answer>,
     asked: &Mutex<Vec<String>>,
+    shown: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap_or(Ok(String::new()))?;
@@ -103,6 +108,9 @@ fn serve(
         }
         if let Some(range) = line.strip_prefix("range: bytes=") {
             from = range.trim_end_matches('-').parse::<usize>().ok();
+        }
+        if let Some(who) = line.strip_prefix("authorization: ") {
+            shown.lock().unwrap().push(who.to_owned());
         }
     }
     let path = request.split(' ').nth(1).unwrap_or_default();

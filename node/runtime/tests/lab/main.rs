@@ -2,6 +2,7 @@
 //! docker-registry for the pulls). Each test has a mount namespace, a tmpfs and
 //! a cgroup subtree of its own, and checks that nothing is left in them.
 
+mod access;
 mod adopt;
 mod attach;
 mod capabilities;

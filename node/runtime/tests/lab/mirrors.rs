@@ -88,12 +88,12 @@ fn a_file_that_is_wrong_is_said_at_the_pull() {
     lab.block_on(async {
         let dir = tempfile::tempdir().unwrap();
         let images = store(&lab, dir.path());
-        let wrong = "[host.\"https://m\"]\nclient = \"cert.pem\"";
+        let wrong = "[host.\"https://m\"]\nclient = 1";
         hosts(dir.path(), "registry.invalid", wrong);
         let error = images.pull("registry.invalid/it:1", None).await;
         let words = error.unwrap_err().to_string();
         assert!(
-            words.contains("hosts.toml: host \"https://m\": client certificates"),
+            words.contains("hosts.toml: host \"https://m\": client: something is neither"),
             "{words}"
         );
     });

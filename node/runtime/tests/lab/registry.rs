@@ -32,6 +32,15 @@ pub struct Registry {
 pub struct Options {
     pub password: bool,
     pub own_network: bool,
+    pub tls: Option<Tls>,
+}
+
+/// PEM files.
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Who signs its clients' certificates, without which it speaks to nobody.
+    pub clients: PathBuf,
 }
 
 impl Registry {
@@ -40,8 +49,17 @@ impl Registry {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let storage = dir.join("storage");
         fs::create_dir_all(&storage).unwrap();
+        let tls = options.tls.as_ref().map(|tls| {
+            format!(
+                ", tls: {{certificate: '{}', key: '{}', clientcas: ['{}']}}",
+                tls.certificate.display(),
+                tls.key.display(),
+                tls.clients.display()
+            )
+        });
+        let tls = tls.unwrap_or_default();
         let mut config = format!(
-            "version: 0.1\nlog: {{level: info}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
+            "version: 0.1\nlog: {{level: info}}\nhttp: {{addr: '127.0.0.1:0'{tls}}}\n\
              storage: {{filesystem: {{rootdirectory: '{}'}}}}\n",
             storage.display()
         );
@@ -78,7 +96,7 @@ impl Registry {
                 Some(
                     line.split_once("listening on ")?
                         .1
-                        .split('"')
+                        .split(['"', ','])
                         .next()?
                         .to_owned(),
                 )

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The first of these directories that exists is read, at each pull. Mirrors are asked in the file's
-//! order, and the registry itself last. Client certificates (`client`) are refused.
+//! order, and the registry itself last. One with several client certificates is a door for each, in
+//! their order.
 
 use std::fs;
 use std::io;
@@ -25,6 +26,8 @@ pub struct Host {
     pub pulls: bool,
     /// PEM files.
     pub ca: Vec<PathBuf>,
+    /// PEM files of one client certificate and its key, or one with both.
+    pub client: Vec<PathBuf>,
     pub skip_verify: bool,
     pub headers: HeaderMap,
     pub dial_timeout: Option<Duration>,
@@ -39,19 +42,11 @@ impl Host {
             resolves: true,
             pulls: true,
             ca: Vec::new(),
+            client: Vec::new(),
             skip_verify: false,
             headers: HeaderMap::new(),
             dial_timeout: None,
             own: false,
-        }
-    }
-
-    /// `host:port`, without the port where it is the scheme's.
-    pub fn authority(&self) -> String {
-        let host = self.base.host_str().unwrap_or_default();
-        match self.base.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
         }
     }
 
@@ -142,7 +137,7 @@ fn parse(text: &str, folder: &Path, default: Host) -> Result<Vec<Host>, String> 
             .try_into()
             .map_err(|error: toml::de::Error| wrong(error.to_string()))?;
         let url = base(&name, settings.override_path).map_err(wrong)?;
-        hosts.push(apply(Host::new(url), settings, folder).map_err(wrong)?);
+        hosts.extend(apply(Host::new(url), settings, folder).map_err(wrong)?);
     }
     let server = match file.server {
         Some(server) => Host {
@@ -151,14 +146,12 @@ fn parse(text: &str, folder: &Path, default: Host) -> Result<Vec<Host>, String> 
         },
         None => default,
     };
-    hosts.push(apply(server, file.own, folder)?);
+    hosts.extend(apply(server, file.own, folder)?);
     Ok(hosts)
 }
 
-fn apply(host: Host, settings: Settings, folder: &Path) -> Result<Host, String> {
-    if settings.client.is_some() {
-        return Err("client certificates are not supported (client)".into());
-    }
+/// As often as it has client certificates.
+fn apply(host: Host, settings: Settings, folder: &Path) -> Result<Vec<Host>, String> {
     let can = |what: &str| match &settings.capabilities {
         Some(capabilities) => capabilities.iter().any(|capability| capability == what),
         None => true,
@@ -169,7 +162,7 @@ fn apply(host: Host, settings: Settings, folder: &Path) -> Result<Host, String> 
         Some(Names::Some(names)) => names,
     };
     let dial_timeout = settings.dial_timeout.as_deref().map(duration).transpose()?;
-    Ok(Host {
+    let host = Host {
         resolves: can("resolve"),
         pulls: can("pull"),
         ca: ca.iter().map(|name| folder.join(name)).collect(),
@@ -177,7 +170,43 @@ fn apply(host: Host, settings: Settings, folder: &Path) -> Result<Host, String> 
         headers: headers(&settings.header)?,
         dial_timeout,
         ..host
-    })
+    };
+    let mut certificates = match &settings.client {
+        Some(client) => certificates(client)?,
+        None => Vec::new(),
+    };
+    if certificates.is_empty() {
+        certificates.push(Vec::new());
+    }
+    let with = |files: Vec<&str>| Host {
+        client: files.iter().map(|name| folder.join(name)).collect(),
+        ..host.clone()
+    };
+    Ok(certificates.into_iter().map(with).collect())
+}
+
+/// A file with certificate and key, several of them, or several pairs of files.
+fn certificates(client: &toml::Value) -> Result<Vec<Vec<&str>>, String> {
+    match client {
+        toml::Value::Array(several) => several.iter().map(certificate).collect(),
+        single => Ok(vec![certificate(single)?]),
+    }
+}
+
+/// A pair without its second is one file.
+fn certificate(value: &toml::Value) -> Result<Vec<&str>, String> {
+    let files = match value {
+        toml::Value::Array(pair) if pair.len() == 2 => pair.as_slice(),
+        single => std::slice::from_ref(single),
+    };
+    let files = files.iter().map(toml::Value::as_str);
+    let mut files = files.collect::<Option<Vec<&str>>>().ok_or(
+        "client: something is neither a PEM file nor a pair of files, certificate and key",
+    )?;
+    if files.len() == 2 && files[1].is_empty() {
+        files.pop();
+    }
+    Ok(files)
 }
 
 fn base(server: &str, override_path: bool) -> Result<Url, String> {
@@ -222,139 +251,4 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn own() -> Host {
-        Host {
-            own: true,
-            ..Host::new(Url::parse("https://registry.example/v2").unwrap())
-        }
-    }
-
-    fn parsed(text: &str) -> Result<Vec<Host>, String> {
-        parse(text, Path::new("/etc/certs.d/registry.example"), own())
-    }
-
-    #[test]
-    fn mirrors_come_in_the_files_order_and_the_registry_last() {
-        let hosts = parsed(
-            r#"
-            [host."https://z.example"]
-            capabilities = ["pull"]
-            [host."http://a.example:5000"]
-            skip_verify = true
-            dial_timeout = "1s"
-            [host."http://a.example:5000".header]
-            x-one = "1"
-            x-two = ["2", "3"]
-            [host."https://harbor.example/v2/proxy"]
-            override_path = true
-            ca = ["one.pem", "/two.pem"]
-            "#,
-        )
-        .unwrap();
-        let bases: Vec<&str> = hosts.iter().map(|host| host.base.as_str()).collect();
-        assert_eq!(
-            bases,
-            [
-                "https://z.example/v2",
-                "http://a.example:5000/v2",
-                "https://harbor.example/v2/proxy",
-                "https://registry.example/v2",
-            ]
-        );
-        assert_eq!(hosts[3], own());
-        assert!(!hosts[0].resolves && hosts[0].pulls && !hosts[0].own);
-        assert!(hosts[1].skip_verify && hosts[1].resolves);
-        assert_eq!(hosts[1].dial_timeout, Some(Duration::from_secs(1)));
-        assert_eq!(hosts[1].headers.get_all("x-two").iter().count(), 2);
-        assert_eq!(hosts[1].authority(), "a.example:5000");
-        assert_eq!((hosts[1].prefix(), hosts[2].prefix()), ("", "proxy"));
-        assert_eq!(
-            hosts[2].ca,
-            [
-                PathBuf::from("/etc/certs.d/registry.example/one.pem"),
-                PathBuf::from("/two.pem"),
-            ]
-        );
-    }
-
-    #[test]
-    fn the_registry_itself_may_be_elsewhere() {
-        for (text, want) in [
-            ("", "https://registry.example/v2"),
-            (
-                "server = \"https://other.example\"",
-                "https://other.example/v2",
-            ),
-            (
-                "server = \"other.example:5000\"",
-                "https://other.example:5000/v2",
-            ),
-            ("server = \"localhost:5000\"", "http://localhost:5000/v2"),
-            (
-                "server = \"https://other.example/base/\"",
-                "https://other.example/base/v2",
-            ),
-            (
-                "server = \"https://other.example/base\"\noverride_path = true",
-                "https://other.example/base",
-            ),
-        ] {
-            let hosts = parsed(text).unwrap();
-            assert_eq!(hosts.len(), 1, "{text}");
-            assert_eq!(hosts[0].base.as_str(), want, "{text}");
-            assert!(hosts[0].own);
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_said() {
-        for (text, want) in [
-            ("server = 1", "invalid type: integer"),
-            ("server = \"ftp://x\"", "neither http:// nor https://"),
-            ("[host.\"https://\"]", "empty host"),
-            (
-                "client = \"cert.pem\"",
-                "client certificates are not supported",
-            ),
-            (
-                "[host.\"https://m\"]\nclient = [[\"a\", \"b\"]]",
-                "client certificates are not supported",
-            ),
-            ("[header]\nx = 1", "header \"x\": not a string"),
-            ("[header]\n\"a b\" = \"1\"", "header \"a b\": invalid"),
-            ("dial_timeout = \"soon\"", "dial_timeout \"soon\""),
-            ("dial_timeout = \"-1s\"", "dial_timeout \"-1s\""),
-        ] {
-            let words = parsed(text).unwrap_err();
-            assert!(words.contains(want), "{text}: {words}");
-        }
-    }
-
-    #[test]
-    fn the_first_directory_that_there_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let default = Url::parse("https://registry.example:5000/v2").unwrap();
-        let found = |registry: &str| of(Some(dir.path()), registry, default.clone()).unwrap();
-        assert_eq!(found("registry.example:5000").len(), 1);
-        for (name, mirror) in [
-            ("_default", "https://default.example"),
-            ("registry.example", "https://host.example"),
-            ("registry.example:5000", "https://colon.example"),
-            ("registry.example_5000_", "https://underscores.example"),
-        ] {
-            let folder = dir.path().join(name);
-            fs::create_dir(&folder).unwrap();
-            fs::write(folder.join("hosts.toml"), format!("[host.\"{mirror}\"]")).unwrap();
-            let hosts = found("registry.example:5000");
-            assert_eq!(hosts[0].base.as_str(), format!("{mirror}/v2"), "{name}");
-        }
-        assert_eq!(
-            found("other")[0].base.as_str(),
-            "https://default.example/v2"
-        );
-        assert_eq!(of(None, "other", default.clone()).unwrap()[0].base, default);
-    }
-}
+mod tests;

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
+use oci_client::Reference;
 use oci_client::secrets::RegistryAuth as OciAuth;
-use oci_client::{Client, Reference};
 use reqwest::Url;
 use tokio::sync::OnceCell;
 
+use super::clients::Clients;
 use super::hosts::{self, Host};
-use super::repository::{BlobStream, CONNECT, Repository, USER_AGENT};
+use super::repository::{BlobStream, Repository};
 use super::words;
 use super::{PullConfig, is_insecure};
 use crate::images::manifest::Descriptor;
@@ -117,54 +117,12 @@ impl Registry {
     }
 
     async fn open(&self, host: &Host) -> Result<Repository, String> {
-        let certificates = certificates(host).await?;
-        let connect = host.dial_timeout.unwrap_or(CONNECT);
-        let tokens = Client::try_from(ClientConfig {
-            protocol: match host.base.scheme() {
-                "http" => ClientProtocol::Http,
-                _ => ClientProtocol::Https,
-            },
-            platform_resolver: None,
-            accept_invalid_certificates: host.skip_verify,
-            extra_root_certificates: certificates
-                .iter()
-                .map(|data| Certificate {
-                    encoding: CertificateEncoding::Pem,
-                    data: data.clone(),
-                })
-                .collect(),
-            connect_timeout: Some(connect),
-            read_timeout: Some(self.silence),
-            user_agent: USER_AGENT,
-            ..ClientConfig::default()
-        })
-        .map_err(|error| words::no_client(&error))?;
+        let clients = Clients::of(host, self.silence).await?;
         let auth = match host.own {
             true => self.auth.clone(),
             false => OciAuth::Anonymous,
         };
-        Repository::open(
-            tokens,
-            &self.name,
-            host,
-            &certificates,
-            auth,
-            connect,
-            self.silence,
-        )
-        .await
-        .map_err(|error| words::resolving(&self.name, &error))
+        let opened = Repository::open(clients, &self.name, host, auth).await;
+        opened.map_err(|error| words::resolving(&self.name, &error))
     }
-}
-
-/// PEM files, each maybe with several.
-async fn certificates(host: &Host) -> Result<Vec<Vec<u8>>, String> {
-    let mut all = Vec::new();
-    for path in &host.ca {
-        let pem = tokio::fs::read(path)
-            .await
-            .map_err(|error| format!("reading {}: {error}", path.display()))?;
-        all.push(pem);
-    }
-    Ok(all)
 }

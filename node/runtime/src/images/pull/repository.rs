@@ -1,43 +1,40 @@
 //! A repository of a registry: its manifests and blobs, and no more of an answer than such a thing has.
 //!
-//! oci-client reads whole answers into memory, so that one without an end would take the daemon with
-//! it: it is asked for the token alone.
+//! oci-client, whose words these are, reads whole answers into memory, so that one without an end would
+//! take the daemon with it; and it knows no client certificates.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
+use oci_client::Reference;
 use oci_client::errors::{OciDistributionError, OciEnvelope};
 use oci_client::secrets::RegistryAuth as OciAuth;
-use oci_client::{Client, Reference, RegistryOperation};
-use reqwest::{Response, StatusCode, header};
+use reqwest::{Response, StatusCode, Url, header};
 
 use super::blob::Blob;
+use super::clients::Clients;
 use super::hosts::Host;
-use super::{resume, words};
+use super::{resume, token, words};
 use crate::images::manifest::{self, Descriptor};
 
 /// What a registry has to take at least (the distribution specification, "Pushing Manifests"), and
 /// containerd's limit.
 const MAX_MANIFEST: usize = 4 << 20;
 /// Of an answer that says why not.
-const MAX_WORDS: usize = 64 << 10;
-pub const CONNECT: Duration = Duration::from_secs(30);
-pub const USER_AGENT: &str = concat!("vetch/", env!("CARGO_PKG_VERSION"));
+pub const MAX_WORDS: usize = 64 << 10;
 
 pub struct Repository {
-    http: reqwest::Client,
+    clients: Clients,
+    base: Url,
     /// `https://registry/v2/name`
     url: String,
     /// The registry whose images a mirror is asked for: `ns` in containerd's requests.
     of: Option<String>,
     name: Reference,
     /// The name that a token is asked for.
-    here: Reference,
+    here: String,
     auth: OciAuth,
-    /// Asks for tokens.
-    client: Client,
     token: tokio::sync::Mutex<Option<String>>,
 }
 
@@ -46,40 +43,25 @@ pub type BlobStream = Blob<BoxStream<'static, std::io::Result<Bytes>>>;
 impl Repository {
     /// Asks for a token, where the registry gives such.
     pub async fn open(
-        client: Client,
+        clients: Clients,
         name: &Reference,
         host: &Host,
-        certificates: &[Vec<u8>],
         auth: OciAuth,
-        connect: Duration,
-        silence: Duration,
     ) -> Result<Repository, OciDistributionError> {
-        let certificates = certificates
-            .iter()
-            .map(|pem| reqwest::Certificate::from_pem(pem));
-        let http = reqwest::Client::builder()
-            .connect_timeout(connect)
-            .read_timeout(silence)
-            .user_agent(USER_AGENT)
-            .default_headers(host.headers.clone())
-            .danger_accept_invalid_certs(host.skip_verify)
-            .tls_certs_merge(certificates.collect::<Result<Vec<_>, _>>()?)
-            .build()?;
-        let repository = match host.prefix() {
+        let here = match host.prefix() {
             "" => name.repository().to_owned(),
             prefix => format!("{prefix}/{}", name.repository()),
         };
-        let here = Reference::with_tag(host.authority(), repository, "latest".into());
-        let token = client.auth(&here, &auth, RegistryOperation::Pull).await?;
+        let token = token::ask(&clients.tokens, &host.base, &here, &auth).await?;
         let base = host.base.as_str().trim_end_matches('/');
         Ok(Repository {
-            http,
+            clients,
+            base: host.base.clone(),
             url: format!("{base}/{}", name.repository()),
             of: (!host.own).then(|| name.registry().to_owned()),
             name: name.clone(),
             here,
             auth,
-            client,
             token: tokio::sync::Mutex::new(token),
         })
     }
@@ -165,7 +147,8 @@ impl Repository {
         // Blobs are not chosen by it.
         let accepted = manifest::ACCEPTED.join(", ");
         let request = self
-            .http
+            .clients
+            .content
             .get(url)
             .header(header::ACCEPT, accepted + ", */*");
         let request = match &self.of {
@@ -188,15 +171,15 @@ impl Repository {
     async fn renew(&self, old: Option<String>) -> Result<Option<String>, OciDistributionError> {
         let mut token = self.token.lock().await;
         if *token == old {
-            let operation = RegistryOperation::Pull;
-            *token = self.client.auth(&self.here, &self.auth, operation).await?;
+            let client = &self.clients.tokens;
+            *token = token::ask(client, &self.base, &self.here, &self.auth).await?;
         }
         Ok(token.clone())
     }
 }
 
 /// `None` when it is longer.
-async fn limited(
+pub async fn limited(
     mut response: Response,
     most: usize,
 ) -> Result<Option<Bytes>, OciDistributionError> {

@@ -49,16 +49,8 @@ pub fn words(error: &OciDistributionError) -> String {
     }
 }
 
-/// Why no client could be made: without CA certificates on the machine, say.
-pub fn no_client(error: &OciDistributionError) -> String {
-    let why = match error {
-        OciDistributionError::RequestError(error) => with_causes(error),
-        other => other.to_string(),
-    };
-    format!("cannot make an HTTP client: {why}")
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
+/// What reqwest says is in its sources.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
