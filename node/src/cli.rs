@@ -11,6 +11,7 @@ use vetch_network::{Vxlan, VxlanMode};
 use vetch_proxy::{LoadBalancerMode, Masquerade, Xdp};
 
 mod dns;
+mod ends;
 mod image;
 mod join;
 mod maps;
@@ -21,6 +22,7 @@ mod registration;
 mod testing;
 
 pub use dns::{DnsArgs, DnsMode};
+pub use ends::{End, Kind};
 pub use image::{ImageCommand, Registries};
 pub use join::JoinArgs;
 pub use maps::{CtCommand, DropsArgs, MapsArgs, Output, PolicyCommand, ServiceCommand, VerifyArgs};

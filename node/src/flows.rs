@@ -76,7 +76,8 @@ fn filter(args: &FlowsArgs) -> Result<FlowFilter> {
             name,
             port,
         }) => {
-            let frontends = names::frontends(&args.kubeconfig, namespace, name, port.as_deref())?;
+            let frontends =
+                names::frontends(&args.api.kubeconfig, namespace, name, port.as_deref())?;
             let numbers = inspect::numbers(pin_dir, &frontends)?;
             if numbers.is_empty() {
                 bail!("this node does not serve the Service {namespace}/{name}");

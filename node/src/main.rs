@@ -7,6 +7,7 @@ mod cli;
 mod ct;
 mod daemon;
 mod drops;
+mod ends;
 mod filesystems;
 mod flows;
 mod image;

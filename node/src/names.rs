@@ -3,11 +3,13 @@
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceSpec};
 use kube::{
     Api, Client, Config,
+    api::ListParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use tokio::runtime::Runtime;
 use vetch_proxy::{Frontend, Protocol};
 
 /// At the Service's cluster addresses: its other frontends lead to the same
@@ -18,11 +20,7 @@ pub fn frontends(
     name: &str,
     port: Option<&str>,
 ) -> Result<Vec<Frontend>> {
-    let service = fetch(kubeconfig, namespace, name)
-        .with_context(|| format!("ask the API server for the Service {namespace}/{name}"))?;
-    let Some(service) = service else {
-        bail!("there is no Service {namespace}/{name}");
-    };
+    let service = Asker::open(kubeconfig)?.service(namespace, name)?;
     let frontends = of(&service, port);
     if frontends.is_empty() {
         match port {
@@ -33,20 +31,62 @@ pub fn frontends(
     Ok(frontends)
 }
 
-fn fetch(kubeconfig: &Path, namespace: &str, name: &str) -> Result<Option<Service>> {
-    let read = Kubeconfig::read_from(kubeconfig)
-        .with_context(|| format!("read the kubeconfig {}", kubeconfig.display()))?;
-    // A second call changes nothing.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let tokio = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the async runtime")?;
-    tokio.block_on(async {
-        let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
-        let services: Api<Service> = Api::namespaced(Client::try_from(config)?, namespace);
-        Ok(services.get_opt(name).await?)
-    })
+/// Asks an API server for objects, one by one.
+pub struct Asker {
+    tokio: Runtime,
+    client: Client,
+}
+
+impl Asker {
+    pub fn open(kubeconfig: &Path) -> Result<Asker> {
+        let read = Kubeconfig::read_from(kubeconfig)
+            .with_context(|| format!("read the kubeconfig {}", kubeconfig.display()))?;
+        // A second call changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start the async runtime")?;
+        let client = tokio.block_on(async {
+            let config =
+                Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+            anyhow::Ok(Client::try_from(config)?)
+        });
+        let client = client.context("use the kubeconfig")?;
+        Ok(Asker { tokio, client })
+    }
+
+    pub fn service(&self, namespace: &str, name: &str) -> Result<Service> {
+        let services: Api<Service> = Api::namespaced(self.client.clone(), namespace);
+        let found = self.tokio.block_on(services.get_opt(name));
+        found
+            .with_context(|| format!("ask the API server for the Service {namespace}/{name}"))?
+            .with_context(|| format!("there is no Service {namespace}/{name}"))
+    }
+
+    /// A node may get its own pods alone; where there are NetworkPolicies it may list all.
+    pub fn pod(&self, namespace: &str, name: &str) -> Result<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let is_refusal =
+            |error: &kube::Error| matches!(error, kube::Error::Api(it) if it.code == 403);
+        let found = match self.tokio.block_on(pods.get_opt(name)) {
+            Err(error) if is_refusal(&error) => {
+                let only = ListParams::default().fields(&format!("metadata.name={name}"));
+                match self.tokio.block_on(pods.list(&only)) {
+                    Ok(list) => Ok(list.items.into_iter().next()),
+                    Err(error) if is_refusal(&error) => bail!(
+                        "this kubeconfig may not read the pod {namespace}/{name}, as a node's may not those of \
+                         other nodes: give its address, or --kubeconfig of somebody who may"
+                    ),
+                    Err(error) => Err(error),
+                }
+            }
+            found => found,
+        };
+        found
+            .with_context(|| format!("ask the API server for the pod {namespace}/{name}"))?
+            .with_context(|| format!("there is no pod {namespace}/{name}"))
+    }
 }
 
 /// By its ports' names or numbers; pure.
@@ -54,11 +94,7 @@ fn of(service: &Service, port: Option<&str>) -> Vec<Frontend> {
     let Some(spec) = &service.spec else {
         return Vec::new();
     };
-    let many = spec.cluster_ips.iter().flatten();
-    let addresses: BTreeSet<IpAddr> = many
-        .chain(&spec.cluster_ip)
-        .filter_map(|ip| ip.parse().ok())
-        .collect();
+    let addresses = BTreeSet::from_iter(addresses(spec));
     let is_asked_for = |name: Option<&str>, number: i32| {
         port.is_none_or(|port| name == Some(port) || number.to_string() == port)
     };
@@ -66,12 +102,7 @@ fn of(service: &Service, port: Option<&str>) -> Vec<Frontend> {
     ports
         .filter(|one| is_asked_for(one.name.as_deref(), one.port))
         .filter_map(|one| {
-            let protocol = match one.protocol.as_deref() {
-                None | Some("TCP") => Protocol::Tcp,
-                Some("UDP") => Protocol::Udp,
-                Some("SCTP") => Protocol::Sctp,
-                Some(_) => return None,
-            };
+            let protocol = protocol(one.protocol.as_deref())?;
             Some((u16::try_from(one.port).ok()?, protocol))
         })
         .flat_map(|(port, protocol)| {
@@ -82,6 +113,23 @@ fn of(service: &Service, port: Option<&str>) -> Vec<Frontend> {
             })
         })
         .collect()
+}
+
+/// The cluster's, its own family first.
+pub fn addresses(service: &ServiceSpec) -> Vec<IpAddr> {
+    let many = service.cluster_ips.iter().flatten();
+    let texts = many.chain(&service.cluster_ip);
+    texts.filter_map(|ip| ip.parse().ok()).collect()
+}
+
+/// By the API's word for it.
+pub fn protocol(word: Option<&str>) -> Option<Protocol> {
+    match word {
+        None | Some("TCP") => Some(Protocol::Tcp),
+        Some("UDP") => Some(Protocol::Udp),
+        Some("SCTP") => Some(Protocol::Sctp),
+        Some(_) => None,
+    }
 }
 
 #[cfg(test)]

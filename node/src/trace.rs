@@ -1,13 +1,12 @@
 //! `vetch-node trace`: what would become of a packet, hop by hop, by the kernel's maps and
 //! routes.
 
-use anyhow::{Context as _, Result, bail};
-use vetch_proxy::{
-    Protocol,
-    inspect::{self, Hop, Opening, Question, Trace, Way},
-};
+use anyhow::{Context as _, Result};
+use vetch_proxy::inspect::{self, Hop, Question, Trace, Way};
 
-use crate::cli::TraceArgs;
+use crate::cli::{End, Kind, TraceArgs};
+use crate::ends::{self, Found};
+use crate::names::Asker;
 use crate::table;
 
 /// Of a service's ways.
@@ -21,19 +20,25 @@ pub fn main(args: &TraceArgs) -> Result<()> {
 }
 
 fn question(args: &TraceArgs) -> Result<Question> {
-    if args.src.is_ipv4() != args.dst.ip.is_ipv4() {
-        bail!("{} and {} are of two families", args.src, args.dst.ip);
-    }
-    let what = match (args.dst.port, args.protocol) {
-        (Some(port), protocol) => Opening::Port(protocol.unwrap_or(Protocol::Tcp), port),
-        (None, None) => Opening::Ping,
-        (None, Some(_)) => bail!("a port is missing: --protocol asks for ADDRESS:PORT"),
+    // Asked for once, where anything has a name.
+    let mut asker = None;
+    let mut find = |end: &End| {
+        let named = match end {
+            End::Address(ip) => return Ok(Found::Address(ip.to_canonical())),
+            End::Named(named) => named,
+        };
+        let asker = match &asker {
+            Some(asker) => asker,
+            None => asker.insert(Asker::open(&args.api.kubeconfig)?),
+        };
+        let namespace = named.namespace.as_deref().unwrap_or(&args.namespace);
+        anyhow::Ok(match named.kind {
+            Kind::Pod => Found::Pod(asker.pod(namespace, &named.name)?),
+            Kind::Service => Found::Service(asker.service(namespace, &named.name)?),
+        })
     };
-    Ok(Question {
-        src: args.src.to_canonical(),
-        dst: args.dst.ip.to_canonical(),
-        what,
-    })
+    let (src, dst) = (find(&args.src.0)?, find(&args.dst.end)?);
+    ends::question(&src, &dst, args.dst.port.as_deref(), args.protocol)
 }
 
 fn text(trace: &Trace) -> String {

@@ -6,6 +6,7 @@ use clap::Args;
 use vetch_proxy::{Frontend, Protocol, inspect::Verdict};
 
 use super::MapsArgs;
+use super::ends::{Place, Sender};
 
 #[derive(Debug, Args)]
 pub struct FlowsArgs {
@@ -25,7 +26,13 @@ pub struct FlowsArgs {
     /// Only these: drop, refusal, translate, masquerade, allow
     #[arg(long, value_name = "VERDICT,…", value_delimiter = ',')]
     pub verdict: Vec<Verdict>,
-    /// Of the API server, for --service NAMESPACE/NAME
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ApiArgs {
+    /// Of the API server, which is asked where something has a name
     #[arg(
         long,
         value_name = "FILE",
@@ -39,15 +46,23 @@ pub struct FlowsArgs {
 pub struct TraceArgs {
     #[command(flatten)]
     pub maps: MapsArgs,
-    /// Who sends: a pod of this node, the node itself, or anybody outside
+    /// Who sends: a pod of this node, the node itself, or anybody outside; NAMESPACE/POD or pod/NAME asks
+    /// the API server
     #[arg(value_name = "SRC")]
-    pub src: IpAddr,
-    /// For whom: ADDRESS:PORT, or an address alone for a ping
+    pub src: Sender,
+    /// For whom: ADDRESS:PORT, or an address alone for a ping; NAMESPACE/POD, pod/NAME, svc/NAME and
+    /// NAMESPACE/svc/NAME, each with :PORT by name or number or without, ask the API server. A Service
+    /// without a port is that of its only one
     #[arg(value_name = "DST[:PORT]")]
     pub dst: Place,
     /// tcp, udp or sctp [default: tcp, where there is a port]
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
     pub protocol: Option<Protocol>,
+    /// Of what is named without one
+    #[arg(long, short, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    #[command(flatten)]
+    pub api: ApiArgs,
 }
 
 /// Which service-ports.
@@ -93,31 +108,6 @@ impl FromStr for ServiceQuery {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             port,
-        })
-    }
-}
-
-/// An address, with a port or without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    pub ip: IpAddr,
-    pub port: Option<u16>,
-}
-
-impl FromStr for Place {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(socket) = text.parse::<std::net::SocketAddr>() {
-            return Ok(Self {
-                ip: socket.ip(),
-                port: Some(socket.port()),
-            });
-        }
-        let ip = text.parse();
-        ip.map(|ip| Self { ip, port: None }).map_err(|_| {
-            "a destination is an address or ADDRESS:PORT, such as 10.96.0.1:443 or [fd96::1]:443"
-                .to_owned()
         })
     }
 }
@@ -192,13 +182,23 @@ mod tests {
         assert_eq!(args.maps.output, Output::Json);
         assert_eq!(args.verdict, [Verdict::Drop, Verdict::Allow]);
         assert!(parse(&["flows", "--verdict", "passed"]).is_err());
+        let Command::Trace(args) = parse(&["trace", "a/b", "svc/web", "-n", "shop"]).unwrap()
+        else {
+            panic!("no trace");
+        };
+        assert_eq!(args.namespace, "shop");
+        assert!(parse(&["trace", "svc/web", "a/b"]).is_err());
         for (dst, protocol, expected) in [
             (
                 "10.96.0.1:443",
                 "TCP",
-                Some((Some(443), Some(Protocol::Tcp))),
+                Some((Some("443"), Some(Protocol::Tcp))),
             ),
-            ("[fd96::1]:53", "udp", Some((Some(53), Some(Protocol::Udp)))),
+            (
+                "[fd96::1]:53",
+                "udp",
+                Some((Some("53"), Some(Protocol::Udp))),
+            ),
             ("fd96::1", "sctp", Some((None, Some(Protocol::Sctp)))),
             ("10.96.0.1:443", "icmp", None),
             ("web:80", "tcp", None),
@@ -208,6 +208,7 @@ mod tests {
                 Command::Trace(args) => (args.dst.port, args.protocol),
                 other => panic!("{other:?}"),
             });
+            let expected = expected.map(|(port, protocol)| (port.map(str::to_owned), protocol));
             assert_eq!(read, expected, "{dst}");
         }
     }

@@ -87,14 +87,50 @@ fn bulk(from: &Node, place: &str) -> Result<()> {
     from.run("bash", &["-c", script, "bulk", place]).map(drop)
 }
 
-fn status(cluster: &Own, node: &str) -> Result<Value> {
+/// What a command of the node's daemon says in JSON.
+fn said(cluster: &Own, node: &str, command: &[&str]) -> Result<Value> {
     let built = std::env::var("VETCH_PREBUILT").unwrap_or_else(|_| "release".into());
     let program = repository().join("target").join(built).join("vetch-node");
     let program = program.to_string_lossy();
-    let args = [
-        "--mounts", node, "--", &*program, "status", "--output", "json",
-    ];
+    let args = ["--mounts", node, "--", &*program];
+    let args = [&args, command, &["--output", "json"]].concat();
     Ok(serde_json::from_str(&exec(cluster, &args)?)?)
+}
+
+fn status(cluster: &Own, node: &str) -> Result<Value> {
+    said(cluster, node, &["status"])
+}
+
+/// A pod's way to its Service, asked for by their names.
+fn traced(cluster: &Own, namespace: &Namespace<'_>, from: &Pod, to: &Pod, ip: &str) -> Result<()> {
+    let kubeconfig = cluster.kubeconfig.to_string_lossy();
+    let trace = |src: &str, dst: &str| {
+        let namespace = &namespace.name;
+        let more = ["--kubeconfig", &*kubeconfig, "--namespace", namespace];
+        said(
+            cluster,
+            "node-1",
+            &[&["trace", src, dst], &more[..]].concat(),
+        )
+    };
+    let src = format!("{}/{}", namespace.name, from.name);
+    let traced = trace(&src, "svc/far:http")?;
+    ensure!(traced["source"] == from.ip.as_str(), "{traced}");
+    ensure!(
+        traced["destination"] == ip && traced["port"] == 80,
+        "{traced}"
+    );
+    let backend = format!("{}:8080", to.ip);
+    ensure!(traced["ways"][0]["backend"] == backend, "{traced}");
+    for (src, dst, words) in [
+        ("pod/nobody", "svc/far:http", "there is no pod "),
+        (src.as_str(), "svc/far", "say which port of the service "),
+        (src.as_str(), "svc/none:80", "there is no Service "),
+    ] {
+        let refused = trace(src, dst).unwrap_err();
+        ensure!(format!("{refused:#}").contains(words), "{dst}: {refused:#}");
+    }
+    Ok(())
 }
 
 /// The cluster's name goes before what is run.
@@ -200,6 +236,7 @@ fn nodes_behind_a_router_are_reached_in_vxlan_and_neighbours_directly() -> Resul
     seen_as(&one.inside, ip, &one.ip)?;
     seen_as(nodes[2], ip, &nodes[2].address)?;
     bulk(&three.inside, ip)?;
+    traced(&cluster, &namespace, one, two, ip)?;
     for length in [100, 1472, 8000] {
         datagram(&one.inside, two, ip, 82, length)?;
     }
