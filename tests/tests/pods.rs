@@ -1,5 +1,7 @@
 //! The life of a pod: restarts, failures in Kubernetes' words, phases, init containers.
 
+#[path = "pods/account.rs"]
+mod account;
 #[path = "pods/volumes.rs"]
 mod volumes;
 

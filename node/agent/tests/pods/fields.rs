@@ -1,5 +1,7 @@
 //! Fields of pods and containers, by what a container finds.
 
+mod volumes;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
@@ -8,7 +10,6 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Service};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use nix::mount::{MsFlags, mount, umount};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -295,13 +296,26 @@ fn what_is_not_here_is_refused_in_words() {
             );
             cluster.told(name, &words).await;
         }
+        for (name, source) in [
+            ("nfs", json!({"server": "192.0.2.1", "path": "/"})),
+            ("csi", json!({"driver": "csi.example.com"})),
+        ] {
+            let mut spec = projected(Value::Null);
+            spec["volumes"] = json!([{"name": "v", name: source}]);
+            cluster.create(name, spec).await;
+            let words = format!(
+                "FailedMount: MountVolume.SetUp failed for volume \"v\" : {name} volumes are not supported by this node"
+            );
+            cluster.told(name, &words).await;
+        }
         let claims = json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "mine"}]});
         cluster
             .create("claims", once("true", claims, json!({})))
             .await;
         let words = "FailedCreatePodSandBox: Failed to create pod sandbox: resourceClaims are not supported by this node";
         cluster.told("claims", words).await;
-        clean(lab, cluster, &["bundle", "certificate", "claims"]).await;
+        let all = ["bundle", "certificate", "nfs", "csi", "claims"];
+        clean(lab, cluster, &all).await;
     });
 }
 
@@ -378,103 +392,6 @@ fn a_container_is_stopped_by_the_signal_it_names() {
         clean(lab, cluster, &["stopped"]).await;
         let word = fs::read_to_string(lab.path("diary/log")).unwrap();
         assert_eq!(word, "used\n");
-    });
-}
-
-/// A file system of its own, until the value goes.
-struct Tmpfs(std::path::PathBuf);
-
-impl Tmpfs {
-    fn at(path: std::path::PathBuf) -> Tmpfs {
-        fs::create_dir_all(&path).unwrap();
-        let none = None::<&str>;
-        mount(Some("own"), &path, Some("tmpfs"), MsFlags::empty(), none).unwrap();
-        Tmpfs(path)
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = umount(&self.0);
-    }
-}
-
-#[test]
-fn parts_of_volumes_and_what_is_mounted_below_them() {
-    on_a_node(async |lab, cluster, _| {
-        let tree = lab.path("tree");
-        fs::create_dir(&tree).unwrap();
-        let below = Tmpfs::at(tree.join("below"));
-        let script = "touch /flat/below/x 2>/dev/null && echo written; touch /deep/below/y 2>&1 | grep -o Read-only.*; \
-                      touch /flat/z 2>&1 | grep -o Read-only.*; echo here >/own/file";
-        let spec = once(
-            script,
-            json!({"volumes": host_path(&tree)}),
-            json!({
-                "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-                "volumeMounts": [
-                    {"name": "v", "mountPath": "/flat", "readOnly": true},
-                    {"name": "v", "mountPath": "/deep", "readOnly": true, "recursiveReadOnly": "Enabled"},
-                    {"name": "v", "mountPath": "/own", "subPathExpr": "of/$(POD)"},
-                ],
-            }),
-        );
-        assert_eq!(
-            said(lab, cluster, "parts", spec).await,
-            "written\nRead-only file system\nRead-only file system"
-        );
-        let written = fs::read_to_string(tree.join("of/parts/file")).unwrap();
-        assert_eq!(written, "here\n");
-        let pod = cluster.get("parts").await.unwrap();
-        let mounts = &pod["status"]["containerStatuses"][0]["volumeMounts"];
-        assert_eq!(mounts[1]["recursiveReadOnly"], "Enabled");
-        drop(below);
-        clean(lab, cluster, &["parts"]).await;
-    });
-}
-
-#[test]
-fn mounts_that_come_later_are_seen_as_far_as_was_asked() {
-    on_a_node(async |lab, cluster, _| {
-        let tree = lab.path("tree");
-        fs::create_dir(&tree).unwrap();
-        let none = None::<&str>;
-        mount(Some(&tree), &tree, none, MsFlags::MS_BIND, none).unwrap();
-        mount(none, &tree, none, MsFlags::MS_SHARED, none).unwrap();
-        let told = "test -e /v/later/file && echo seen || echo unseen";
-        let waits = format!("touch /v/ready; until test -e /v/go; do sleep 0.05; done; {told}");
-        let with = |propagation: &str, script: &str| {
-            once(
-                script,
-                json!({"volumes": host_path(&tree)}),
-                json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "mountPropagation": propagation}]}),
-            )
-        };
-        for (name, propagation, want) in [
-            ("hears", "HostToContainer", "seen"),
-            ("deaf", "None", "unseen"),
-        ] {
-            cluster.create(name, with(propagation, &waits)).await;
-            let ready = |_: &Value| tree.join("ready").exists();
-            cluster.wait(name, "it waits", ready).await;
-            let later = Tmpfs::at(tree.join("later"));
-            fs::write(tree.join("later/file"), "").unwrap();
-            fs::write(tree.join("go"), "").unwrap();
-            let pod = cluster.phase(name, "Succeeded").await;
-            assert_eq!(log(lab, &pod, "app", 0), want, "{propagation}");
-            drop(later);
-            fs::remove_file(tree.join("ready")).unwrap();
-            fs::remove_file(tree.join("go")).unwrap();
-        }
-        let script = "mkdir -p /v/made && mount -t tmpfs own /v/made && touch /v/made/file";
-        let mut tells = with("Bidirectional", script);
-        tells["containers"][0]["securityContext"] = json!({"privileged": true});
-        cluster.create("tells", tells).await;
-        cluster.phase("tells", "Succeeded").await;
-        assert!(tree.join("made/file").exists(), "the host sees it");
-        umount(&tree.join("made")).unwrap();
-        umount(&tree).unwrap();
-        clean(lab, cluster, &["hears", "deaf", "tells"]).await;
     });
 }
 

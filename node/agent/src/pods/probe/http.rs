@@ -13,7 +13,9 @@ use vetch_streaming::dial_words;
 use super::{Outcome, resolve_port};
 use crate::pods::text::{chain, go_quote};
 
-const AGENT: &str = "kube-probe/1.36";
+/// Who asks, as the kubelet says it.
+const PROBE: &str = "kube-probe/1.36";
+const HOOK: &str = "kube-lifecycle/1.36";
 const MAX_REDIRECTS: usize = 10;
 /// What of a body is told.
 const MAX_BODY: usize = 10 * 1024;
@@ -75,6 +77,7 @@ pub fn request(
     client: &reqwest::Client,
     action: &HTTPGetAction,
     url: reqwest::Url,
+    agent: &'static str,
 ) -> Result<reqwest::RequestBuilder, String> {
     let mut headers = http::HeaderMap::new();
     for header in action.http_headers.iter().flatten() {
@@ -88,7 +91,7 @@ pub fn request(
             .map_err(|error| format!("header {}: {error}", header.name))?;
         headers.append(name, value);
     }
-    for (name, value) in [(USER_AGENT, AGENT), (ACCEPT, "*/*")] {
+    for (name, value) in [(USER_AGENT, agent), (ACCEPT, "*/*")] {
         headers
             .entry(name)
             .or_insert(HeaderValue::from_static(value));
@@ -104,7 +107,7 @@ pub async fn get(
     pod_ip: IpAddr,
 ) -> Result<(), String> {
     let url = url(action, container, pod_ip)?;
-    let answer = request(client, action, url.clone())?.send().await;
+    let answer = request(client, action, url.clone(), HOOK)?.send().await;
     match answer {
         Ok(_) => Ok(()),
         Err(error) => Err(error_words(&url, &error)),
@@ -119,7 +122,7 @@ pub async fn ask(
     timeout: Duration,
 ) -> Outcome {
     let asked = url(action, container, pod_ip)
-        .and_then(|url| Ok((request(client, action, url.clone())?, url)));
+        .and_then(|url| Ok((request(client, action, url.clone(), PROBE)?, url)));
     let (request, url) = match asked {
         Ok(asked) => asked,
         Err(words) => return Outcome::Error(words),

@@ -17,7 +17,8 @@ const TRIES: u32 = 3;
 /// A container that begins to listen a moment after its start should not wait
 /// a whole period to be ready: until the first answer, or the period is over,
 /// it is asked again after this, then twice this, and so on. These first
-/// failures change nothing and are not told.
+/// failures change nothing and are not told. Its first success ends that: if more
+/// are wanted, each has a period of its own.
 const EARLY: Duration = Duration::from_millis(20);
 
 pub struct ProbeTask {
@@ -66,6 +67,9 @@ impl ProbeTask {
             }
             if machine.finished() {
                 return;
+            }
+            if success == Some(true) {
+                early.end();
             }
             match early.next().filter(|_| machine.believed() != Some(true)) {
                 Some(pause) => tokio::time::sleep(pause).await,
@@ -156,6 +160,10 @@ impl Early {
         Early { pause: EARLY, left }
     }
 
+    fn end(&mut self) {
+        self.left = Duration::ZERO;
+    }
+
     fn is_open(&self) -> bool {
         !self.left.is_zero()
     }
@@ -186,6 +194,10 @@ mod tests {
             .collect();
         assert_eq!(pauses, [20, 40, 80, 160, 320]);
         assert!(!early.is_open());
+        let mut early = Early::new(Kind::Readiness, Duration::from_secs(1));
+        assert!(early.next().is_some() && early.is_open());
+        early.end();
+        assert!(!early.is_open() && early.next().is_none());
         for kind in [Kind::Liveness, Kind::Startup] {
             let mut early = Early::new(kind, Duration::from_secs(1));
             assert!(!early.is_open() && early.next().is_none());
