@@ -86,7 +86,18 @@ fn seen_as(pod: &Node, machine: IpAddr) -> Result<IpAddr> {
 
 #[test]
 fn a_node_that_comes_back_with_another_address_is_reached_there_and_nowhere_else() -> Result<()> {
-    let cluster = Own::up("vtmoved", &["--nodes", "2"])?;
+    moves("vtmoved", &["--nodes", "2"], "via")
+}
+
+#[test]
+fn so_it_is_in_vxlan() -> Result<()> {
+    let always = "--node-arg=--vxlan-mode=always";
+    moves("vtmovedvx", &["--nodes", "2", always], "dst")
+}
+
+/// `word` goes before a node's address in routes to its pods.
+fn moves(name: &str, up: &[&str], word: &str) -> Result<()> {
+    let cluster = Own::up(name, up)?;
     let (near, far) = (cluster.node("node-1")?, cluster.node("node-2")?);
     let namespace = Namespace::create(&cluster, "moved")?;
     let service = json!({
@@ -186,13 +197,17 @@ fn a_node_that_comes_back_with_another_address_is_reached_there_and_nowhere_else
         near.run("ip", &["-4", "route", "show", "table", "all"])?,
         near.run("ip", &["-6", "route", "show", "table", "all"])?,
     ];
-    for ip in &old {
-        let words = format!("via {ip} ");
-        let stale = routes
-            .iter()
-            .flat_map(|all| all.lines())
-            .find(|line| format!("{line} ").contains(&words));
-        ensure!(stale.is_none(), "{stale:?}");
+    let leads = |word: &str, ip: &IpAddr| {
+        let words = format!("{word} {ip} ");
+        let mut lines = routes.iter().flat_map(|all| all.lines());
+        lines.find(|line| format!("{line} ").contains(&words))
+    };
+    for (from, to) in old.iter().zip(&new) {
+        for word in ["via", "dst"] {
+            let stale = leads(word, from);
+            ensure!(stale.is_none(), "{stale:?}");
+        }
+        ensure!(leads(word, to).is_some(), "no {word} {to} in {routes:?}");
     }
     Ok(())
 }
