@@ -2,14 +2,11 @@
 //! loaded for it. Nothing is attached: packets are given to the programs by
 //! hand. Everything goes with the process.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
     programs::{
         Program, ProgramError, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions,
         TestRunResult, tc,
@@ -20,14 +17,15 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use vetch_ebpf_common::{
-    self as kernel, Address, BackendKey, Conversation, Endpoint, Event, Flow, Frontend,
-    FrontendKey, NextHop, Peer, PeerPods, Pod, Protocol, Reason, Rule, RuleSet, ServiceWord, Slot,
-    SourceRange, Sources, Sweep, Terms, Traffic, Tuple, Uplink, addresses, maps, variables,
+    self as kernel, Address, BackendKey, Endpoint, Frontend, FrontendKey, NextHop, Peer, PeerPods,
+    Pod, Protocol, Rule, RuleSet, ServiceWord, Slot, SourceRange, Sources, Terms, Tuple, Uplink,
+    addresses, maps, variables,
 };
 
 use crate::{Frame, namespace::ip_command};
 
 mod beginnings;
+mod kept;
 
 /// `TC_ACT_UNSPEC`: on to the next program, then to the stack.
 pub const PASS: i32 = -1;
@@ -427,24 +425,6 @@ impl Lab {
         }
     }
 
-    pub fn conversations(&mut self) -> BTreeMap<Tuple, Conversation> {
-        self.hash::<Tuple, Conversation>(maps::CONVERSATIONS)
-            .iter()
-            .map(|entry| entry.map(|(key, talk)| (key.0, talk.0)).unwrap())
-            .collect()
-    }
-
-    /// As if every packet so far had come that much earlier, and the rules had been
-    /// asked then.
-    pub fn conversations_age(&mut self, seconds: u64) {
-        for (key, talk) in self.conversations() {
-            let aged = talk.aged(seconds * 1_000_000_000);
-            self.hash(maps::CONVERSATIONS)
-                .insert(Raw(key), Raw(aged), 0)
-                .unwrap();
-        }
-    }
-
     pub fn uplink(&mut self, ifindex: u32, mtu: u32) {
         let uplink = Uplink::new(mac(ifindex)).with_mtu(mtu);
         self.hash(maps::UPLINKS)
@@ -487,50 +467,6 @@ impl Lab {
         ranges.insert(&key, 1, 0).unwrap();
     }
 
-    pub fn flows(&mut self) -> BTreeMap<Tuple, Flow> {
-        self.hash::<Tuple, Flow>(maps::FLOWS)
-            .iter()
-            .map(|entry| entry.map(|(key, flow)| (key.0, flow.0)).unwrap())
-            .collect()
-    }
-
-    pub fn set_flow(&mut self, key: Tuple, flow: Flow) {
-        self.hash(maps::FLOWS)
-            .insert(Raw(key), Raw(flow), 0)
-            .unwrap();
-    }
-
-    pub fn drop_flow(&mut self, key: Tuple) {
-        self.hash::<Tuple, Flow>(maps::FLOWS)
-            .remove(&Raw(key))
-            .unwrap();
-    }
-
-    /// As if every packet so far had come that much earlier.
-    pub fn flows_age(&mut self, seconds: u64) {
-        for (key, mut flow) in self.flows() {
-            flow.seen = flow
-                .seen
-                .checked_sub(seconds * 1_000_000_000)
-                .expect("a machine that is up for that long");
-            self.set_flow(key, flow);
-        }
-    }
-
-    /// Takes what is over out of the tables.
-    pub fn sweep(&self) -> Sweep {
-        self.run_bytes("sweep", POD_1, &[0; 60]);
-        let swept: Array<_, Raw<Sweep>> =
-            Array::try_from(self.ebpf.map(maps::SWEPT).unwrap()).unwrap();
-        swept.get(&0, 0).unwrap().0
-    }
-
-    /// What the programs told of since the last call, and how much they did
-    /// not.
-    pub fn events(&mut self) -> (Vec<Event>, u64) {
-        self.told(maps::EVENTS, maps::EVENTS_MISSED, Event::from_words)
-    }
-
     /// The records of a ring since the last call, and how many did not get into it.
     fn told<T, const WORDS: usize>(
         &mut self,
@@ -556,32 +492,6 @@ impl Lab {
 
     fn array<V: Copy + 'static>(&mut self, name: &str) -> Array<&mut MapData, Raw<V>> {
         Array::try_from(self.ebpf.map_mut(name).unwrap()).unwrap()
-    }
-
-    /// The one flow that packets of a client have: what they are rewritten to.
-    #[track_caller]
-    pub fn flow(&mut self, key: &Tuple) -> Flow {
-        *self.flows().get(key).expect("a flow")
-    }
-
-    /// What was counted for a service-port.
-    pub fn traffic(&self, service: u32) -> Traffic {
-        let map = self.ebpf.map(maps::TRAFFIC).unwrap();
-        let counts: PerCpuHashMap<_, u32, Raw<Traffic>> = PerCpuHashMap::try_from(map).unwrap();
-        let mut all = Traffic::default();
-        // Else nobody has come yet.
-        if let Ok(counts) = counts.get(&service, 0) {
-            for Raw(one) in counts.iter() {
-                all.add(one);
-            }
-        }
-        all
-    }
-
-    pub fn reason(&self, reason: Reason) -> u64 {
-        let counts: PerCpuArray<_, u64> =
-            PerCpuArray::try_from(self.ebpf.map(maps::REASONS).unwrap()).unwrap();
-        counts.get(&(reason as u32), 0).unwrap().iter().sum()
     }
 }
 
