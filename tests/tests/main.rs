@@ -11,21 +11,3 @@ mod port_forward;
 mod resize;
 mod service;
 mod stats;
-
-#[test]
-fn no_file_here_is_forgotten() {
-    let known = [include_str!("main.rs"), include_str!("../Cargo.toml")].concat();
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.join("main.rs").exists() {
-            continue;
-        }
-        let name = path.file_stem().unwrap().to_str().unwrap();
-        assert!(
-            name == "main"
-                || known.contains(&format!("mod {name};"))
-                || known.contains(&format!("name = \"{name}\"")),
-            "{name} is neither among main.rs' modules nor a program of Cargo.toml, and does not run"
-        );
-    }
-}

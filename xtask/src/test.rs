@@ -1,5 +1,8 @@
 //! `test`: every test of the workspace in one run, on a cluster of the suite's own.
 
+#[cfg(test)]
+mod forgotten;
+
 use std::path::Path;
 use std::process::{Child, Command, ExitCode};
 
@@ -15,10 +18,12 @@ use crate::vm::{Machines, kernel};
 use crate::{apt, bench, child, down, e2e, kubectl, machine, process, tools, up};
 
 /// What a whole machine has to show; see there.
-const SCENARIOS: [&str; 3] = [
+const SCENARIOS: [&str; 5] = [
     include_str!("../../tests/tests/machine.rs"),
+    include_str!("../../tests/tests/machine/confined.rs"),
     include_str!("../../tests/tests/machine/disks.rs"),
     include_str!("../../tests/tests/machine/memory.rs"),
+    include_str!("../../tests/tests/machine/power.rs"),
 ];
 /// The suite's cluster of virtual machines.
 const MACHINES: &str = "vm-test";
