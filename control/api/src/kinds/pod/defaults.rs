@@ -30,6 +30,10 @@ pub(crate) fn pod(pod: &mut Value) {
     }
     whole::default(spec);
     pod_spec(spec);
+    // Of templates a negative one stays as it is.
+    if spec.i64_at("/terminationGracePeriodSeconds") < 0 {
+        spec["terminationGracePeriodSeconds"] = 1.into();
+    }
     if let Some(status) = pod.get_mut("status") {
         addresses(status, "podIP", "podIPs");
         addresses(status, "hostIP", "hostIPs");
@@ -64,13 +68,14 @@ fn pod_spec(spec: &mut Value) {
     spec.default_to("terminationGracePeriodSeconds", 30);
     spec.default_to("schedulerName", "default-scheduler");
     spec.default_to("securityContext", json!({}));
-    // The old name of the field goes on being served.
+    // The old name of the field goes on being served; the new one wins.
     for (from, to) in [
         ("serviceAccountName", "serviceAccount"),
         ("serviceAccount", "serviceAccountName"),
     ] {
-        if let Some(name) = spec.get(from).cloned() {
-            spec.default_to(to, name);
+        let name = spec.str_at(&format!("/{from}"));
+        if !name.is_empty() {
+            spec[to] = name.into();
         }
     }
     for list in ["initContainers", "containers", "ephemeralContainers"] {

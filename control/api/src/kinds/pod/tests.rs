@@ -17,6 +17,44 @@ fn errors(pod: &Value) -> Vec<String> {
 }
 
 #[test]
+fn a_negative_grace_period_of_a_pod_is_one_second() {
+    for (given, kept) in [(-1, 1), (-600, 1), (0, 0), (7, 7)] {
+        let pod = defaulted(json!({"containers": [], "terminationGracePeriodSeconds": given}));
+        assert_eq!(
+            pod["spec"]["terminationGracePeriodSeconds"], kept,
+            "{given}"
+        );
+    }
+    let mut workload =
+        json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": -1}}}});
+    defaults::template(&mut workload);
+    assert_eq!(
+        workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"],
+        -1
+    );
+}
+
+#[test]
+fn the_new_name_of_the_service_account_wins() {
+    for (given, name) in [
+        (json!({"serviceAccountName": "new"}), "new"),
+        (json!({"serviceAccount": "old"}), "old"),
+        (
+            json!({"serviceAccountName": "new", "serviceAccount": "old"}),
+            "new",
+        ),
+        (
+            json!({"serviceAccountName": "", "serviceAccount": "old"}),
+            "old",
+        ),
+    ] {
+        let pod = defaulted(given.clone());
+        assert_eq!(pod["spec"]["serviceAccountName"], name, "{given}");
+        assert_eq!(pod["spec"]["serviceAccount"], name, "{given}");
+    }
+}
+
+#[test]
 fn a_minimal_pod_is_defaulted_and_valid() {
     let pod = defaulted(
         json!({"containers": [{"name": "a", "image": "nginx", "ports": [{"containerPort": 80}],
