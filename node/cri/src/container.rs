@@ -123,8 +123,10 @@ impl Cri {
     ) -> Result<ContainerStatusResponse, Status> {
         let known = self.find_container(wanted).await?;
         let sandbox = self.find_sandbox(&known.sandbox.0).await?;
+        let image = self.runtime.images().status(&known.spec.image_id).await;
+        let status = status(&known, &sandbox.spec, &self.files, image.as_ref());
         Ok(ContainerStatusResponse {
-            status: Some(status(&known, &sandbox.spec, &self.files)),
+            status: Some(status),
             info: if verbose {
                 status::info(&known.sandbox, &known.spec, &known.status)
             } else {

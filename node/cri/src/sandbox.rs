@@ -158,9 +158,11 @@ impl Cri {
         &self,
         sandbox: &SandboxStatus,
     ) -> (PodSandboxStatus, Vec<ContainerStatus>) {
-        let containers = self
-            .containers_of(sandbox)
-            .map(|known| container::status(&known, &sandbox.spec, &self.files));
+        let images = self.runtime.images().list().await;
+        let containers = self.containers_of(sandbox).map(|known| {
+            let image = images.iter().find(|image| image.id == known.spec.image_id);
+            container::status(&known, &sandbox.spec, &self.files, image)
+        });
         let containers = containers.collect();
         (
             status::whole(sandbox, &self.addresses(sandbox).await),

@@ -8,8 +8,8 @@ use vetch_cri_proto::v1::{
     ContainerUser, ImageSpec, LinuxContainerUser, Mount as CriMount, MountPropagation,
 };
 use vetch_runtime::{
-    ContainerSpec, ContainerState, ContainerStatus as Observed, Mount, Propagation, SandboxId,
-    SandboxSpec,
+    ContainerSpec, ContainerState, ContainerStatus as Observed, ImageStatus, Mount, Propagation,
+    SandboxId, SandboxSpec,
 };
 
 use super::{Known, report_signal};
@@ -61,9 +61,50 @@ pub fn listed(sandbox: &SandboxId, spec: &ContainerSpec, container: &Observed) -
     }
 }
 
-/// Times of what has not happened are 0.
-pub fn whole(known: &Known, sandbox: &SandboxSpec, files: &Files) -> ContainerStatus {
+/// What a kubelet shows as a container's image and imageID, in this order: a name, and the digest in its
+/// repository; the id where the image has neither, or is gone.
+fn names(spec: &ContainerSpec, image: Option<&ImageStatus>) -> (String, String) {
+    let (tags, digests) = image.map_or((&[][..], &[][..]), |image| {
+        (image.repo_tags.as_slice(), image.repo_digests.as_slice())
+    });
+    let asked = Some(&spec.image).filter(|name| !name.is_empty() && !is_id(name));
+    let name = asked.or(tags.first()).or(digests.first());
+    let same =
+        |digest: &&String| name.is_some_and(|name| is_of(repository(digest), repository(name)));
+    let digest = digests.iter().find(same).or(digests.first());
+    let or_id = |found: Option<&String>| found.unwrap_or(&spec.image_id).clone();
+    (or_id(name), or_id(digest))
+}
+
+fn repository(name: &str) -> &str {
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
+/// People leave the registry out.
+fn is_of(whole: &str, said: &str) -> bool {
+    let rest = whole.strip_suffix(said);
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+}
+
+/// Kubelets ask by the id that a pull or an image's status gave them.
+fn is_id(name: &str) -> bool {
+    let digits = name.strip_prefix("sha256:").unwrap_or(name);
+    digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
+/// Times of what has not happened are 0. `image` is its image, as long as that is there.
+pub fn whole(
+    known: &Known,
+    sandbox: &SandboxSpec,
+    files: &Files,
+    image: Option<&ImageStatus>,
+) -> ContainerStatus {
     let (spec, container) = (&known.spec, &known.status);
+    let (name, digest) = names(spec, image);
     ContainerStatus {
         id: container.id.0.clone(),
         metadata: Some(metadata(spec)),
@@ -72,8 +113,12 @@ pub fn whole(known: &Known, sandbox: &SandboxSpec, files: &Files) -> ContainerSt
         started_at: container.started_at.map_or(0, nanos),
         finished_at: container.finished_at.map_or(0, nanos),
         exit_code: container.exit_code.unwrap_or(0),
-        image: Some(image(spec)),
-        image_ref: spec.image_id.clone(),
+        image: Some(ImageSpec {
+            image: name,
+            user_specified_image: spec.image.clone(),
+            ..ImageSpec::default()
+        }),
+        image_ref: digest,
         reason: container.reason.clone().unwrap_or_default(),
         message: container.message.clone().unwrap_or_default(),
         labels: labels(spec),
@@ -150,6 +195,64 @@ mod tests {
     use vetch_runtime::{ImageMount, MountSource};
 
     use super::*;
+    use crate::container::tests::plain;
+
+    #[test]
+    fn a_status_names_the_image_and_its_digest() {
+        const ID: &str = "sha256:00000000000000000000000000000000000000000000000000000000000000aa";
+        let image = |tags: &[&str], digests: &[&str]| ImageStatus {
+            id: ID.into(),
+            repo_tags: tags.iter().map(|name| (*name).to_owned()).collect(),
+            repo_digests: digests.iter().map(|name| (*name).to_owned()).collect(),
+            size_bytes: 0,
+            entrypoint: vec![],
+            cmd: vec![],
+            env: vec![],
+            working_dir: String::new(),
+            user: String::new(),
+            stop_signal: None,
+        };
+        let both = image(
+            &["example.com/a:1", "example.com:5000/b:1"],
+            &["example.com/a@sha256:1", "example.com:5000/b@sha256:2"],
+        );
+        let none = image(&[], &[]);
+        for (asked, image, name, digest) in [
+            (
+                "example.com/a:1",
+                Some(&both),
+                "example.com/a:1",
+                "example.com/a@sha256:1",
+            ),
+            (
+                "example.com:5000/b",
+                Some(&both),
+                "example.com:5000/b",
+                "example.com:5000/b@sha256:2",
+            ),
+            ("b:1", Some(&both), "b:1", "example.com:5000/b@sha256:2"),
+            ("c:1", Some(&both), "c:1", "example.com/a@sha256:1"),
+            (ID, Some(&both), "example.com/a:1", "example.com/a@sha256:1"),
+            (
+                &ID[7..],
+                Some(&both),
+                "example.com/a:1",
+                "example.com/a@sha256:1",
+            ),
+            ("", Some(&both), "example.com/a:1", "example.com/a@sha256:1"),
+            (ID, Some(&none), ID, ID),
+            ("example.com/a:1", None, "example.com/a:1", ID),
+            ("", None, ID, ID),
+        ] {
+            let spec = ContainerSpec {
+                image: asked.into(),
+                image_id: ID.into(),
+                ..plain()
+            };
+            let want = (name.to_owned(), digest.to_owned());
+            assert_eq!(names(&spec, image), want, "{asked}");
+        }
+    }
 
     #[test]
     fn a_mount_says_what_it_shows() {
