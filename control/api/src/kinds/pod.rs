@@ -11,6 +11,7 @@ mod profile;
 mod qos;
 mod resize;
 pub(crate) mod spec;
+mod sysctls;
 mod update;
 mod volume;
 mod whole;

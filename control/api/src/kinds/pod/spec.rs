@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{affinity, container, profile, volume, whole};
+use super::{affinity, container, profile, sysctls, volume, whole};
 use crate::field::Path;
 use crate::names;
 use crate::resource::FieldError;
@@ -130,6 +130,7 @@ pub(crate) fn validate(spec: &Value, path: &Path, template: bool) -> Vec<FieldEr
     if let Some(context) = spec.get("securityContext") {
         profile::validate(context, &path.child("securityContext"), &mut errors);
     }
+    sysctls::validate(spec, path, &mut errors);
     host_users(spec, path, &mut errors);
     unique_gates(spec, path, &mut errors);
     affinity::tolerations(spec, &path.child("tolerations"), &mut errors);
