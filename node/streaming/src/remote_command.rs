@@ -27,7 +27,7 @@ pub use session::Process;
 use stdio::Ends;
 
 const OFFER: Offer = Offer {
-    web_sockets: &[channels::V5, channels::V4],
+    web_sockets: channels::NAMES,
     spdy: &[channels::V4],
 };
 

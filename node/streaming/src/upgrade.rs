@@ -23,6 +23,7 @@ const SPDY: &str = "SPDY/3.1";
 
 /// The names of what can be spoken over each.
 pub struct Offer {
+    /// With the empty one, for clients that name none.
     pub web_sockets: &'static [&'static str],
     pub spdy: &'static [&'static str],
 }
@@ -44,7 +45,12 @@ pub fn shake_hands(request: &Request, offer: &Offer) -> Result<(Response, Agreed
             let mut response = create_response_with_body(request, Body::empty)
                 .map_err(|error| bad(format!("unable to upgrade: {error}")))?;
             let asked = names(headers, SEC_WEBSOCKET_PROTOCOL);
-            let name = choose(&asked, offer.web_sockets).ok_or_else(|| {
+            let named = if asked.is_empty() {
+                &[""][..]
+            } else {
+                asked.as_slice()
+            };
+            let name = choose(named, offer.web_sockets).ok_or_else(|| {
                 let words = format!(
                     "requested protocol(s) are not supported: [{}]; supports [{}]",
                     asked.join(" "),
@@ -53,10 +59,12 @@ pub fn shake_hands(request: &Request, offer: &Offer) -> Result<(Response, Agreed
                 // As Go's server refuses a handshake.
                 (StatusCode::FORBIDDEN, words)
             })?;
-            let agreed = HeaderValue::from_static(name);
-            response
-                .headers_mut()
-                .insert(SEC_WEBSOCKET_PROTOCOL, agreed);
+            if !name.is_empty() {
+                let agreed = HeaderValue::from_static(name);
+                response
+                    .headers_mut()
+                    .insert(SEC_WEBSOCKET_PROTOCOL, agreed);
+            }
             Ok((response, Agreed::WebSocket(name)))
         }
         Some(asked) if asked.eq_ignore_ascii_case(SPDY) => {

@@ -22,7 +22,10 @@ use crate::web_socket;
 /// reset and its output lost.
 const LINGER: Duration = Duration::from_secs(10);
 
-struct Speaker<S>(SplitSink<WebSocketStream<S>, Message>);
+struct Speaker<S> {
+    sink: SplitSink<WebSocketStream<S>, Message>,
+    protocol: Protocol,
+}
 
 struct Client<S> {
     messages: SplitStream<WebSocketStream<S>>,
@@ -41,17 +44,18 @@ where
     P: Process,
 {
     let (sink, messages) = web_socket::open(stream).await.split();
-    let (mut speaker, mut client) = (Speaker(sink), Client { messages, protocol });
+    let mut speaker = Speaker { sink, protocol };
+    let mut client = Client { messages, protocol };
     speaker.say(vec![greeted(options)]).await?;
     session::serve(&mut speaker, &mut client, start).await?;
     let close = CloseFrame {
         code: CloseCode::Normal,
         reason: "".into(),
     };
-    speaker.0.send(Message::Close(Some(close))).await?;
+    speaker.sink.send(Message::Close(Some(close))).await?;
     let gone = async move {
         while let Some(Ok(_)) = client.messages.next().await {}
-        if let Ok(mut socket) = speaker.0.reunite(client.messages) {
+        if let Ok(mut socket) = speaker.sink.reunite(client.messages) {
             let _ = socket.get_mut().shutdown().await;
         }
     };
@@ -70,12 +74,20 @@ fn greeted(options: &Options) -> u8 {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Speak for Speaker<S> {
+    fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     async fn say(&mut self, message: Vec<u8>) -> Result<(), Gone> {
-        Ok(self.0.send(Message::Binary(message.into())).await?)
+        let message = match self.protocol.is_text() {
+            true => Message::text(channels::to_text(&message)),
+            false => Message::Binary(message.into()),
+        };
+        Ok(self.sink.send(message).await?)
     }
 
     async fn ping(&mut self) -> Result<(), Gone> {
-        Ok(self.0.send(Message::Ping(Bytes::new())).await?)
+        Ok(self.sink.send(Message::Ping(Bytes::new())).await?)
     }
 }
 
@@ -86,10 +98,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Hear for Client<S> {
         if message.is_close() {
             return None;
         }
-        Some(match message.is_binary() || message.is_text() {
-            true => channels::read(self.protocol, &message.into_data()),
-            false => Told::Nothing,
-        })
+        if !(message.is_binary() || message.is_text()) {
+            return Some(Told::Nothing);
+        }
+        let message = message.into_data();
+        let message = match self.protocol.is_text() {
+            true => channels::from_text(&message),
+            false => Some(message),
+        };
+        Some(message.map_or(Told::Nothing, |message| {
+            channels::read(self.protocol, &message)
+        }))
     }
 }
 

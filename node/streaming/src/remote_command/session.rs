@@ -13,7 +13,7 @@ use tokio::time::{Instant, interval_at};
 use tokio_tungstenite::tungstenite;
 use vetch_spdy::Closed;
 
-use super::channels::{self, ERROR, Told};
+use super::channels::{self, ERROR, Protocol, Told};
 use super::stdio::{Ends, Input, Output};
 
 /// A client that vanished without a word is found out by what it does not acknowledge.
@@ -42,6 +42,11 @@ pub trait Process: Send {
 
 /// To the client.
 pub trait Speak: Send {
+    /// What it was agreed to speak.
+    fn protocol(&self) -> Protocol {
+        Protocol::V4
+    }
+
     /// A message of `channels`: a channel's number, and bytes.
     fn say(&mut self, message: Vec<u8>) -> impl Future<Output = Result<(), Gone>> + Send;
 
@@ -55,7 +60,7 @@ pub trait Hear: Send {
     fn hear(&mut self) -> impl Future<Output = Option<Told>> + Send;
 }
 
-/// Its last word is the status. `start`: our ends of the process's streams, and the process.
+/// The last word is the status. `start`: our ends of the process's streams, and the process.
 pub async fn serve<P: Process>(
     speaker: &mut impl Speak,
     client: &mut impl Hear,
@@ -75,8 +80,10 @@ pub async fn serve<P: Process>(
             }
         }
     };
-    let status = channels::status(outcome).to_string();
-    speaker.say([&[ERROR], status.as_bytes()].concat()).await
+    match channels::last_word(speaker.protocol(), outcome) {
+        Some(words) => speaker.say([&[ERROR], words.as_bytes()].concat()).await,
+        None => Ok(()),
+    }
 }
 
 /// Sends what the process writes until it has ended; returns how.

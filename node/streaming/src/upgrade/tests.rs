@@ -69,6 +69,23 @@ fn what_is_agreed_on() {
 }
 
 #[test]
+fn who_names_no_protocol_gets_the_nameless_one() {
+    let nameless = Offer {
+        web_sockets: &["v4.channel.k8s.io", ""],
+        spdy: &[],
+    };
+    let mut request = Request::new(Body::empty());
+    for (name, value) in &WEB_SOCKET {
+        let value = HeaderValue::from_static(value);
+        request.headers_mut().insert(*name, value);
+    }
+    let (response, agreed) = shake_hands(&request, &nameless).unwrap();
+    assert_eq!(agreed, Agreed::WebSocket(""));
+    assert!(!response.headers().contains_key("sec-websocket-protocol"));
+    assert_eq!(shake_hands(&request, &OFFER).unwrap_err().0, 403);
+}
+
+#[test]
 fn what_is_refused() {
     for (headers, more, code, words) in [
         (&[][..], &[][..], 400, "Upgrade request required"),

@@ -86,6 +86,33 @@ fn success() -> Value {
 }
 
 #[tokio::test]
+async fn the_first_protocol_says_nothing_of_a_success() {
+    for (protocol, wanted) in [
+        (
+            Protocol::V1,
+            [&b"\x01"[..], b"\x01out\n"].map(|bytes| Message::Binary(bytes.into())),
+        ),
+        (Protocol::V1Base64, ["1", "1b3V0Cg=="].map(Message::text)),
+    ] {
+        let session = Session::start(protocol, &["output"], &["echo", "out"]).await;
+        let Session {
+            mut socket, served, ..
+        } = session;
+        let mut said = Vec::new();
+        let hear = async {
+            while let Some(Ok(message)) = socket.next().await {
+                if !message.is_close() {
+                    said.push(message);
+                }
+            }
+        };
+        timeout(LIMIT, hear).await.expect("it ends");
+        served.await.unwrap().unwrap();
+        assert_eq!(said, wanted);
+    }
+}
+
+#[tokio::test]
 async fn streams_apart_and_then_the_exit_code() {
     for protocol in [Protocol::V5, Protocol::V4] {
         let script = "echo out; echo err >&2; exit 3";
