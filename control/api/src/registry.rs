@@ -90,7 +90,7 @@ pub(crate) const BASE: Resource = Resource {
     selectable_fields: |_| Vec::new(),
     columns: print::NAME_AGE,
     cells: print::name_age,
-    default_grace_seconds: |_| None,
+    grace_seconds: |_, _| None,
     default_propagation: Propagation::Background,
     create_on_update: false,
     unconditional_update: true,

@@ -43,8 +43,9 @@ pub struct Resource {
     pub columns: &'static [Column],
     /// One cell a column; `now` makes ages a pure function.
     pub cells: fn(&Value, now: jiff::Timestamp) -> Vec<Value>,
-    /// metadata.deletionGracePeriodSeconds to use when a delete names none; None = no graceful deletion for the kind.
-    pub default_grace_seconds: fn(&Value) -> Option<i64>,
+    /// metadata.deletionGracePeriodSeconds of a delete that asks for so many, or names none; None = no graceful deletion
+    /// for the kind.
+    pub grace_seconds: fn(&Value, asked: Option<i64>) -> Option<i64>,
     pub default_propagation: Propagation,
     /// PUT of a name that does not exist creates it.
     pub create_on_update: bool,

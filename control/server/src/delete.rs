@@ -142,10 +142,10 @@ enum Outcome {
 fn decide(resource: &Resource, object: &Value, options: &Options, now: Timestamp) -> Outcome {
     let mut object = object.clone();
     options.set_finalizers(resource, &mut object);
-    let default_grace = (resource.default_grace_seconds)(&object);
     let asked = options
         .grace_period_seconds
         .map(|seconds| if seconds < 0 { 1 } else { seconds });
+    let graceful = (resource.grace_seconds)(&object, asked);
     let metadata = &object["metadata"];
     let running = metadata["deletionTimestamp"]
         .as_str()
@@ -157,16 +157,12 @@ fn decide(resource: &Resource, object: &Value, options: &Options, now: Timestamp
                 .as_i64()
                 .unwrap_or_default();
             let grace = asked
-                .filter(|_| default_grace.is_some())
+                .filter(|_| graceful.is_some())
                 .map_or(running, |asked| asked.min(running));
             (at - SignedDuration::from_secs(running - grace), grace)
         }
         None => {
-            let grace = match default_grace {
-                // Not graceful at all, or nothing runs any more.
-                None | Some(0) => 0,
-                Some(default) => asked.unwrap_or(default),
-            };
+            let grace = graceful.unwrap_or(0);
             (now + SignedDuration::from_secs(grace), grace)
         }
     };
@@ -252,7 +248,7 @@ impl Request<'_> {
                     let marked = Object::new(old.key.clone(), marked, revision);
                     self.answer(StatusCode::OK, &marked)
                 }
-                Outcome::Remove if (resource.default_grace_seconds)(&old.value).is_some() => {
+                Outcome::Remove if (resource.grace_seconds)(&old.value, None).is_some() => {
                     self.answer(StatusCode::OK, old)
                 }
                 Outcome::Remove => {

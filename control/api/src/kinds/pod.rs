@@ -111,7 +111,7 @@ pub const ROW: Resource = Resource {
     selectable_fields,
     columns: columns::COLUMNS,
     cells: columns::cells,
-    default_grace_seconds: grace_seconds,
+    grace_seconds,
     schema: "io.k8s.api.core.v1.Pod",
     types: register::<Typed>,
     ..BASE
@@ -166,16 +166,14 @@ fn selectable_fields(pod: &Value) -> Vec<(&'static str, String)> {
 }
 
 /// A pod that runs nowhere, or no more, needs no time to end.
-fn grace_seconds(pod: &Value) -> Option<i64> {
+fn grace_seconds(pod: &Value, asked: Option<i64>) -> Option<i64> {
     let ended = matches!(pod.str_at("/status/phase"), "Succeeded" | "Failed");
     if pod.str_at("/spec/nodeName").is_empty() || ended {
         return Some(0);
     }
-    Some(
-        pod.opt_i64("/spec/terminationGracePeriodSeconds")
-            .unwrap_or(30)
-            .max(0),
-    )
+    let own = || pod.opt_i64("/spec/terminationGracePeriodSeconds");
+    let seconds = asked.or_else(own).unwrap_or(30);
+    Some(if seconds < 0 { 1 } else { seconds })
 }
 
 #[cfg(test)]

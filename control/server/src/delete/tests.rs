@@ -20,6 +20,12 @@ fn pod(node: &str, phase: &str) -> Value {
     })
 }
 
+fn at_once() -> Value {
+    let mut pod = pod("n", "Running");
+    pod["spec"]["terminationGracePeriodSeconds"] = 0.into();
+    pod
+}
+
 /// deletionTimestamp, deletionGracePeriodSeconds, finalizers.
 fn marks(outcome: Outcome) -> Option<(String, i64, Value)> {
     match outcome {
@@ -52,7 +58,15 @@ fn pods_end_gracefully_where_something_runs() {
             at("2026-01-01T00:00:01Z", 1),
         ),
         (pod("n", "Running"), r#"{"gracePeriodSeconds": 0}"#, None),
+        // What is asked for counts, also of a pod that would end at once.
+        (at_once(), "", None),
+        (
+            at_once(),
+            r#"{"gracePeriodSeconds": 30}"#,
+            at("2026-01-01T00:00:30Z", 30),
+        ),
         (pod("", "Pending"), "", None),
+        (pod("", "Pending"), r#"{"gracePeriodSeconds": 60}"#, None),
         (pod("n", "Succeeded"), "", None),
         (pod("n", "Failed"), r#"{"gracePeriodSeconds": 60}"#, None),
     ] {

@@ -396,9 +396,13 @@ fn the_status_column_reads_as_in_kubectl() {
 #[test]
 fn grace_ends_with_the_run() {
     let pod = |node: &str, phase: &str| json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 7}, "status": {"phase": phase}});
-    assert_eq!(grace_seconds(&pod("", "Pending")), Some(0));
-    assert_eq!(grace_seconds(&pod("n", "Running")), Some(7));
-    assert_eq!(grace_seconds(&pod("n", "Failed")), Some(0));
+    for asked in [None, Some(3)] {
+        assert_eq!(grace_seconds(&pod("", "Pending"), asked), Some(0));
+        assert_eq!(grace_seconds(&pod("n", "Failed"), asked), Some(0));
+    }
+    for (asked, wanted) in [(None, 7), (Some(3), 3), (Some(0), 0), (Some(-1), 1)] {
+        assert_eq!(grace_seconds(&pod("n", "Running"), asked), Some(wanted));
+    }
 }
 
 #[test]
