@@ -176,13 +176,14 @@ fn merge_list(
     items: Option<&Definition>,
 ) -> Result<Vec<Value>, MergeError> {
     let key = facts.merge_key;
+    let server = original.clone();
     if key.is_empty() {
         for item in patch {
             if !original.contains(item) {
                 original.push(item.clone());
             }
         }
-        return Ok(original);
+        return Ok(ordered(original, &server, patch, key));
     }
     let key_of = |item: &Value| {
         item.get(key).cloned().ok_or_else(|| MergeError::MergeKey {
@@ -229,11 +230,11 @@ fn merge_list(
             Some(other) => return Err(MergeError::Directive(other.to_string())),
         }
     }
-    Ok(original)
+    Ok(ordered(original, &server, patch, key))
 }
 
-/// `$setElementOrder`: items it names take its order; the others keep their place relative to `server`, the list
-/// before the merge.
+/// By `$setElementOrder`, or the patch itself: items that `order` names take its order; the others keep their place
+/// relative to `server`, the list before the merge, and come after what was not in it.
 fn ordered(merged: Vec<Value>, server: &[Value], order: &[Value], key: &str) -> Vec<Value> {
     let id = |item: &Value| {
         if key.is_empty() {

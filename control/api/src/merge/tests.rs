@@ -23,8 +23,16 @@ fn patches_merge_as_in_kubernetes() {
                 {"name": "b", "image": "y"}]}}),
             json!({"spec": {"containers": [{"name": "a", "args": ["2"], "env": [{"name": "B", "value": "2"}]}, {"name": "c"}]}}),
             json!({"spec": {"containers": [
-                {"name": "a", "image": "x", "args": ["2"], "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]},
-                {"name": "b", "image": "y"}, {"name": "c"}]}}),
+                {"name": "a", "image": "x", "args": ["2"], "env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1"}]},
+                {"name": "c"}, {"name": "b", "image": "y"}]}}),
+        ),
+        (
+            "what is new comes first",
+            POD,
+            json!({"metadata": {"finalizers": ["a", "b"]}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}}),
+            json!({"metadata": {"finalizers": ["c"]}, "spec": {"containers": [{"name": "new"}, {"name": "b", "image": "y"}]}}),
+            json!({"metadata": {"finalizers": ["c", "a", "b"]},
+                "spec": {"containers": [{"name": "new"}, {"name": "a"}, {"name": "b", "image": "y"}]}}),
         ),
         (
             "an item is deleted, and the order set",
