@@ -412,6 +412,8 @@ fn who_asks_while_the_daemon_is_away_is_answered() -> Result<()> {
     let answered = eventually(3 * MINUTE, "one is asked while it is away", || {
         let said = node.run("bash", &["-c", script, "ask", &node.address])?;
         ensure!(said.trim() != "late", "the daemon was there again");
+        // SERVFAIL: on a machine this busy the lists took longer than questions wait for them.
+        ensure!(said.trim() != "ab cd 81 82", "the daemon had no names yet");
         Ok(said)
     })?;
     // The question's number, an answer with authority, no error.
