@@ -133,9 +133,10 @@ async fn three_kinds_of_patch() {
         .await
         .expect(200);
     let env = &patched.body["spec"]["template"]["spec"]["containers"][0]["env"];
+    // What the patch brings is first.
     assert_eq!(
         *env,
-        json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}])
+        json!([{"name": "B", "value": "2"}, {"name": "A", "value": "1"}])
     );
     assert_eq!(patched.body["metadata"]["generation"], 2);
 
