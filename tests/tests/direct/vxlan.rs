@@ -128,7 +128,7 @@ fn traced(cluster: &Own, namespace: &Namespace<'_>, from: &Pod, to: &Pod, ip: &s
     let backend = format!("{}:8080", to.ip);
     ensure!(traced["ways"][0]["backend"] == backend, "{traced}");
     for (src, dst, words) in [
-        ("pod/nobody", "svc/far:http", "may not read the pod "),
+        ("pod/nobody", "svc/far:http", "there is no pod "),
         (src.as_str(), "svc/far", "say which port of the service "),
         (src.as_str(), "svc/none:80", "there is no Service "),
     ] {
