@@ -78,20 +78,26 @@ fn connect(from: &Pod, to: SocketAddr, listener: &TcpListener) -> (TcpStream, Tc
     }
 }
 
-#[test]
-fn policies_come_and_go_under_connections() {
-    let site = Site::new();
-    let api = Api::new();
+/// Pods that the API server knows, the first of which listens.
+fn three(site: &Site, api: &Api) -> ([Pod; 3], TcpListener) {
     let pods = ["server", "client", "other"].map(|name| site.pod(name));
-    let [server, client, other] = &pods;
-    let at = SocketAddr::from((server.ip, PORT));
-    let listener = server
+    let listener = pods[0]
         .namespace
         .run(|| TcpListener::bind(("0.0.0.0", PORT)).unwrap());
     api.set("namespaces", namespace());
     for pod in &pods {
         api.set("pods", api_pod(pod));
     }
+    (pods, listener)
+}
+
+#[test]
+fn policies_come_and_go_under_connections() {
+    let site = Site::new();
+    let api = Api::new();
+    let (pods, listener) = three(&site, &api);
+    let [server, client, other] = &pods;
+    let at = SocketAddr::from((server.ip, PORT));
     let running = Running::start(&site, &api);
     // The API server does not serve the kind.
     until(&site, "everybody is let", || {
@@ -180,16 +186,9 @@ fn of_administrators(kind: &str, name: &str, mut spec: Value) -> Value {
 fn policies_of_administrators_are_around_the_others() {
     let site = Site::new();
     let api = Api::new();
-    let pods = ["server", "client", "other"].map(|name| site.pod(name));
+    let (pods, listener) = three(&site, &api);
     let [server, client, other] = &pods;
     let at = SocketAddr::from((server.ip, PORT));
-    let listener = server
-        .namespace
-        .run(|| TcpListener::bind(("0.0.0.0", PORT)).unwrap());
-    api.set("namespaces", namespace());
-    for pod in &pods {
-        api.set("pods", api_pod(pod));
-    }
     let running = Running::start(&site, &api);
     // The API server serves none of the kinds.
     until(&site, "everybody is let", || {
