@@ -8,6 +8,7 @@ mod proxy;
 mod review;
 mod stream;
 mod token;
+mod web_socket;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub fn connectors(
         all.insert(key, Connector::Forward(proxy.clone()));
     }
     let log = log::PodLog::new(kubelet_client)?;
-    all.insert("pods/log", Connector::Answer(Arc::new(log)));
+    all.insert("pods/log", Connector::Forward(Arc::new(log)));
     let token = token::Token::new(access.tokens().clone());
     all.insert("serviceaccounts/token", Connector::Answer(Arc::new(token)));
     for (key, answer) in review::answers(access) {

@@ -1,4 +1,5 @@
-//! pods/log: the kubelet of the pod's node has it; what it sends goes on to the client as it comes.
+//! pods/log: the kubelet of the pod's node has it; what it sends goes on to the client as it comes, plain or in the
+//! messages of a WebSocket.
 
 mod options;
 
@@ -12,11 +13,13 @@ use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 use vetch_identity::Kept;
 use vetch_server::Server;
-use vetch_server::connect::{Call, Connect};
+use vetch_server::connect::{Forward, Forwarded};
+use vetch_server::request::Query;
 use vetch_server::status::{Result, Status};
 
 use super::ConnectError;
 use super::kubelet::{self, Kubelet, unreachable};
+use super::web_socket;
 
 /// Longest body of a refusal that is passed on.
 const WORDS_LIMIT: usize = 2048;
@@ -35,29 +38,34 @@ impl PodLog {
         Ok(PodLog { client })
     }
 
-    async fn stream(&self, server: &Server, call: &Call) -> Result<Response> {
-        super::only(&Method::GET, call)?;
-        let namespace = call.target.namespace.as_deref().unwrap_or_default();
-        let name = call.target.name.as_deref().unwrap_or_default();
-        options::check(&call.query, name)?;
-        let located = kubelet::locate(server, &call.target, call.query.text("container")).await?;
+    async fn stream(&self, server: &Server, forwarded: Forwarded) -> Result<Response> {
+        let Forwarded { target, request } = forwarded;
+        if request.method() != Method::GET {
+            return Err(Status::method_not_allowed());
+        }
+        let query = Query::parse(request.uri());
+        let namespace = target.namespace.as_deref().unwrap_or_default();
+        let name = target.name.as_deref().unwrap_or_default();
+        options::check(&query, name)?;
+        let located = kubelet::locate(server, &target, query.text("container")).await?;
         let container = located.container;
         let Some(Kubelet { node, host }) = located.kubelet else {
             // Nobody has written anything yet.
             return Ok(text(Body::empty()));
         };
         let url = format!("https://{host}/containerLogs/{namespace}/{name}/{container}");
-        let request = self
-            .client
-            .get(&url)
-            .query(&options::passed_on(&call.query));
-        let answer = request
+        let asked = self.client.get(&url).query(&options::passed_on(&query));
+        let answer = asked
             .send()
             .await
             .map_err(|error| unreachable(format!("Get {url:?}: {}", why(&host, &error))))?;
         let code = answer.status();
         if code.is_success() {
-            return Ok(text(Body::from_stream(answer.bytes_stream())));
+            let pieces = answer.bytes_stream();
+            return match web_socket::is_asked(request.headers()) {
+                true => web_socket::answer(request, pieces),
+                false => Ok(text(Body::from_stream(pieces))),
+            };
         }
         let words = answer.text().await.unwrap_or_default();
         let words: String = words.trim_end().chars().take(WORDS_LIMIT).collect();
@@ -102,8 +110,12 @@ fn text(body: Body) -> Response {
     response
 }
 
-impl Connect for PodLog {
-    fn call<'a>(&'a self, server: &'a Server, call: Call) -> BoxFuture<'a, Result<Response>> {
-        Box::pin(async move { self.stream(server, &call).await })
+impl Forward for PodLog {
+    fn forward<'a>(
+        &'a self,
+        server: &'a Server,
+        forwarded: Forwarded,
+    ) -> BoxFuture<'a, Result<Response>> {
+        Box::pin(self.stream(server, forwarded))
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use axum::body::Body;
 use bytes::Bytes;
 use futures::StreamExt as _;
+use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -15,9 +16,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use vetch_identity::{Kept, Pki, Usage, User, Wanted, server_config};
 
 use super::cluster::{ADMIN, Cluster, cluster};
+use super::tls;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
@@ -121,6 +127,68 @@ async fn logs_flow_from_the_kubelet_as_they_come() {
     );
     let client = User::new("kube-apiserver-kubelet-client", &["system:masters"]);
     assert_eq!(user.as_ref(), Some(&client));
+}
+
+#[tokio::test]
+async fn a_web_socket_gets_each_piece_as_it_comes() {
+    let cluster = cluster().await;
+    let seen = Arc::new(Seen::default());
+    let address = kubelet(&cluster.pki, seen.clone()).await;
+    node(&cluster, address).await;
+    cluster.pod("p", "default", "n").await;
+    let url = format!("{}{PODS}/p/log?follow=true", tls::listen(&cluster).await);
+    let admin = cluster.pki.client("admin", Some("system:masters")).unwrap();
+    // Of HTTP/2 there is no way to another protocol.
+    let client = tls::client(&cluster.pki, Some(admin)).http1_only().build();
+    let client = client.unwrap();
+    let ask = |protocol: &str| {
+        let (pieces, script) = mpsc::unbounded_channel();
+        seen.script.lock().unwrap().push((200, script));
+        let request = client
+            .get(&url)
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header(SEC_WEBSOCKET_PROTOCOL, protocol);
+        (pieces, request.send())
+    };
+    for (protocol, wanted) in [
+        ("binary.k8s.io", ["", "one\n", "two\n"].map(Message::binary)),
+        (
+            "base64.binary.k8s.io",
+            ["", "b25lCg==", "dHdvCg=="].map(Message::text),
+        ),
+    ] {
+        let (pieces, answer) = ask(protocol);
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 101);
+        assert_eq!(answer.headers()[SEC_WEBSOCKET_PROTOCOL], protocol);
+        let stream = answer.upgrade().await.unwrap();
+        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+        // Each is here while the kubelet has not yet the next.
+        for (message, next) in wanted.into_iter().zip(["one\n", "two\n", ""]) {
+            assert_eq!(socket.next().await.unwrap().unwrap(), message);
+            pieces.send(next).unwrap();
+        }
+        drop(pieces);
+        let Message::Close(Some(close)) = socket.next().await.unwrap().unwrap() else {
+            panic!("no close message")
+        };
+        assert_eq!(close.code, CloseCode::Normal);
+    }
+
+    let (_pieces, answer) = ask("v4.channel.k8s.io");
+    assert_eq!(answer.await.unwrap().status(), 403);
+    // What is refused before there is a stream is refused as ever.
+    let (pieces, answer) = ask("binary.k8s.io");
+    let words = "container \"c\" in pod \"p\" is waiting to start: ContainerCreating";
+    pieces.send(words).unwrap();
+    drop(pieces);
+    seen.script.lock().unwrap().last_mut().unwrap().0 = 400;
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 400);
+    assert!(answer.text().await.unwrap().contains("is waiting to start"));
 }
 
 #[tokio::test]

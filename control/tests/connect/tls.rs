@@ -7,26 +7,24 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use vetch_identity::{Issued, Kept, Pki, Usage, User, Wanted, server_config};
 
-use super::cluster::cluster;
+use super::cluster::{Cluster, cluster};
 
-fn client(pki: &Pki, shows: Option<Issued>) -> reqwest::Client {
+pub fn client(pki: &Pki, shows: Option<Issued>) -> reqwest::ClientBuilder {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder()
         .tls_certs_only([reqwest::Certificate::from_pem(pki.ca_pem().as_bytes()).unwrap()])
         .no_proxy();
-    let builder = match shows {
+    match shows {
         None => builder,
         Some(issued) => {
             let pem = format!("{}{}", issued.certificate_pem, issued.key_pem);
             builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap())
         }
-    };
-    builder.build().unwrap()
+    }
 }
 
-#[tokio::test]
-async fn a_certificate_of_the_authority_opens_what_its_user_may() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let cluster = cluster().await;
+/// Serves the cluster's API; told is where.
+pub async fn listen(cluster: &Cluster) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let wanted = Wanted {
@@ -44,7 +42,13 @@ async fn a_certificate_of_the_authority_opens_what_its_user_may() {
         User::of_certificate,
         cluster.stop.clone(),
     ));
+    url
+}
 
+#[tokio::test]
+async fn a_certificate_of_the_authority_opens_what_its_user_may() {
+    let cluster = cluster().await;
+    let url = listen(&cluster).await;
     let node = Some(
         cluster
             .pki
@@ -68,9 +72,8 @@ async fn a_certificate_of_the_authority_opens_what_its_user_may() {
         ("a node", node, "/api/v1/namespaces/default/secrets", 403),
         ("the admin", admin, "/api/v1/secrets", 200),
     ] {
-        let answer = client(&cluster.pki, shows)
-            .get(format!("{url}{path}"))
-            .send();
+        let client = client(&cluster.pki, shows).build().unwrap();
+        let answer = client.get(format!("{url}{path}")).send();
         assert_eq!(answer.await.unwrap().status(), code, "{who} {path}");
     }
 
@@ -78,6 +81,6 @@ async fn a_certificate_of_the_authority_opens_what_its_user_may() {
     let directory = tempfile::tempdir().unwrap();
     let foreign = Pki::open(directory.path()).unwrap();
     let stranger = foreign.client("admin", Some("system:masters")).unwrap();
-    let stranger = client(&cluster.pki, Some(stranger));
+    let stranger = client(&cluster.pki, Some(stranger)).build().unwrap();
     assert!(stranger.get(format!("{url}/api")).send().await.is_err());
 }
