@@ -526,6 +526,26 @@ fn nodes_are_reached_through_the_api_server() -> Result<()> {
     Ok(())
 }
 
+/// That there is none is told to those who may ask for it.
+#[test]
+fn what_is_not_served_is_refused_as_what_it_would_be() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let thing = "/apis/example.com/v1/namespaces/n/things/t";
+    let closed = "(Forbidden): things.example.com \"t\" is forbidden: User \"jane\" cannot get resource \"things\" in API group \"example.com\" in the namespace \"n\"";
+    let none = "(NotFound): the server could not find the requested resource";
+    for (group, words) in [("devs", closed), ("system:masters", none)] {
+        let asked = ["--as", "jane", "--as-group", group, "get", "--raw", thing];
+        let said = cluster.kubectl(&asked)?.refused()?;
+        ensure!(said.contains(words), "{group}: {said}");
+    }
+    // Anybody may ask who they are, of whatever version.
+    let review = "/apis/authentication.k8s.io/v1alpha1/selfsubjectreviews";
+    let asked = ["--as", "jane", "create", "--raw", review];
+    let said = cluster.kubectl_stdin(&asked, "{}")?.refused()?;
+    ensure!(said.contains(none), "{said}");
+    Ok(())
+}
+
 #[test]
 fn service_account_tokens_are_accepted_and_bounded() -> Result<()> {
     let cluster = Cluster::shared()?;

@@ -4,19 +4,19 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, Request as HttpRequest, StatusCode};
-use serde_json::json;
 use vetch_api::resource::SubresourceKind;
 use vetch_identity::User;
 
 use crate::body::{json_only, media_type};
 use crate::connect::{Call, Connector, Forwarded};
-use crate::guard::{Action, refusal};
+use crate::guard::{Action, forbidden};
 use crate::output::Form;
 use crate::patch::Patch;
 use crate::read::json_response;
+use crate::request::info::RequestInfo;
 use crate::request::{Query, Target};
 use crate::state::Server;
-use crate::status::{Result, Status, details};
+use crate::status::{Result, Status};
 use crate::warnings::with_warnings;
 use crate::write::Request;
 use crate::{discovery, health, impersonate, openapi, read, watch};
@@ -140,66 +140,25 @@ async fn authorize(
     target: Option<&Target>,
     query: &Query,
 ) -> Result<()> {
-    let verb = method.as_str().to_lowercase();
-    let asked = target.map(|target| target.verb(method, query.flag("watch")));
-    // Other verbs read no selector, so it says nothing about what they touch.
-    let fields = match asked {
-        Some("list" | "watch" | "deletecollection") => query.fields().ok(),
-        _ => None,
+    let watch = query.flag("watch");
+    let info = match target {
+        Some(target) => Some(RequestInfo::of(target, method, watch)),
+        None => RequestInfo::parse(method, path, watch)?,
     };
-    let action = match target {
-        Some(target) => Action {
-            verb: asked.unwrap_or_default(),
-            group: target.resource.group,
-            resource: target.resource.plural,
-            subresource: target.subresource.map_or("", |sub| sub.name),
-            namespace: target.namespace.as_deref().unwrap_or_default(),
-            // A list pinned to one name is a request for that name.
-            name: target
-                .name
-                .as_deref()
-                .or_else(|| fields.as_ref().and_then(|fields| fields.name()))
-                .unwrap_or_default(),
-            fields: fields.as_ref(),
-            path,
-        },
+    // Other verbs read no selector, so it says nothing about what they touch.
+    let selecting = info.as_ref().filter(|info| info.selects());
+    let fields = selecting.and_then(|_| query.fields().ok());
+    let verb = method.as_str().to_lowercase();
+    let action = match &info {
+        Some(info) => info.action(path, fields.as_ref()),
         None => Action {
             verb: &verb,
-            group: "",
-            resource: "",
-            subresource: "",
-            namespace: "",
-            name: "",
-            fields: None,
             path,
+            ..Action::default()
         },
     };
-    server
-        .guard
-        .authorize(server, user, &action)
-        .await
-        .map_err(|why| {
-            let told = refusal(user, &action, &why);
-            let message = match target {
-                Some(target) => {
-                    let qualified = crate::status::qualified(target.resource);
-                    match &target.name {
-                        Some(name) => format!("{qualified} {name:?} is forbidden: {told}"),
-                        None => format!("{qualified} is forbidden: {told}"),
-                    }
-                }
-                None => format!("forbidden: {told}"),
-            };
-            Status {
-                details: Some(match target {
-                    Some(target) => {
-                        details(target.resource, target.name.as_deref().unwrap_or_default())
-                    }
-                    None => json!({}),
-                }),
-                ..Status::new(StatusCode::FORBIDDEN, "Forbidden", message)
-            }
-        })
+    let answer = server.guard.authorize(server, user, &action).await;
+    answer.map_err(|why| forbidden(user, &action, &why))
 }
 
 async fn resource(server: &Server, call: &Call, headers: &http::HeaderMap) -> Result<Response> {

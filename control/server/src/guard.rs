@@ -1,14 +1,16 @@
 //! Who asks, and whether they may: the server's view of identity.
 
 use futures::future::BoxFuture;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value};
 use vetch_identity::User;
 
 pub use crate::selector::FieldSelector;
 use crate::state::Server;
+use crate::status::Status;
 
 /// What a user wants to do, in authorisation's terms.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Action<'a> {
     pub verb: &'a str,
     pub group: &'a str,
@@ -41,8 +43,35 @@ pub trait Guard: Send + Sync {
     ) -> BoxFuture<'a, Result<(), String>>;
 }
 
+/// Kubernetes' Forbidden; its resource need not be one that is served.
+pub(crate) fn forbidden(user: &User, action: &Action<'_>, why: &str) -> Status {
+    let told = refusal(user, action, why);
+    let resource = match action.group {
+        "" => action.resource.to_owned(),
+        group => format!("{}.{group}", action.resource),
+    };
+    let message = match (resource.as_str(), action.name) {
+        ("", _) => format!("forbidden: {told}"),
+        (resource, "") => format!("{resource} is forbidden: {told}"),
+        (resource, name) => format!("{resource} {name:?} is forbidden: {told}"),
+    };
+    let details: Map<String, Value> = [
+        ("name", action.name),
+        ("group", action.group),
+        ("kind", action.resource),
+    ]
+    .into_iter()
+    .filter(|(_, text)| !text.is_empty())
+    .map(|(field, text)| (field.to_owned(), text.into()))
+    .collect();
+    Status {
+        details: Some(details.into()),
+        ..Status::new(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+}
+
 /// Kubernetes' sentence for a refused action.
-pub fn refusal(user: &User, action: &Action<'_>, why: &str) -> String {
+fn refusal(user: &User, action: &Action<'_>, why: &str) -> String {
     let mut text = if action.resource.is_empty() {
         format!(
             "User {:?} cannot {} path {:?}",

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value};
+use http::HeaderMap;
 use vetch_identity::User;
 
-use crate::guard::{Action, refusal};
+use crate::guard::{Action, forbidden};
 use crate::request::decode;
 use crate::state::Server;
 use crate::status::{Result, Status};
@@ -29,7 +28,7 @@ pub(crate) async fn stand_in(server: &Server, asker: User, headers: &HeaderMap) 
     for what in &impersonated(&wanted) {
         let action = what.action();
         if let Err(why) = server.guard.authorize(server, &asker, &action).await {
-            return Err(what.refused(&refusal(&asker, &action, &why)));
+            return Err(forbidden(&asker, &action, &why));
         }
     }
     Ok(with_groups(wanted))
@@ -81,27 +80,7 @@ impl Impersonated<'_> {
             subresource: self.subresource,
             namespace: self.namespace,
             name: self.name,
-            fields: None,
-            path: "",
-        }
-    }
-
-    /// The Forbidden of a resource that has no row.
-    fn refused(&self, told: &str) -> Status {
-        let mut details = Map::new();
-        details.insert("name".into(), self.name.into());
-        let qualified = match self.group {
-            "" => self.resource.to_owned(),
-            group => {
-                details.insert("group".into(), group.into());
-                format!("{}.{group}", self.resource)
-            }
-        };
-        details.insert("kind".into(), self.resource.into());
-        let message = format!("{qualified} {:?} is forbidden: {told}", self.name);
-        Status {
-            details: Some(Value::from(details)),
-            ..Status::new(StatusCode::FORBIDDEN, "Forbidden", message)
+            ..Action::default()
         }
     }
 }
@@ -172,6 +151,7 @@ fn with_groups(mut user: User) -> User {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
     use http::header::HeaderName;
 
     use super::*;

@@ -1,5 +1,7 @@
 //! What a request asks for: path and query taken apart, before any object is touched.
 
+pub(crate) mod info;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ pub struct Target {
 impl Target {
     /// `None`: no resource is served at this path.
     pub fn parse(registry: &'static [Resource], path: &str) -> Option<Target> {
-        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        let mut segments = segments(path);
         let (group, version) = match segments.next()? {
             "api" => ("", segments.next()?),
             "apis" => (segments.next()?, segments.next()?),
@@ -63,8 +65,7 @@ impl Target {
         };
         let behind = match subresource.map(|sub| &sub.kind) {
             Some(SubresourceKind::Proxy) => {
-                let segments = path.split('/').filter(|segment| !segment.is_empty());
-                behind(path, segments.count() - more.len()).to_owned()
+                behind(path, self::segments(path).count() - more.len()).to_owned()
             }
             _ if more.is_empty() => String::new(),
             _ => return None,
@@ -101,17 +102,27 @@ impl Target {
 
     /// The verb authorisation and audit know.
     pub fn verb(&self, method: &Method, watch: bool) -> &'static str {
-        match (method, self.name.is_some()) {
-            (_, false) if watch => "watch",
-            (&Method::GET | &Method::HEAD, true) => "get",
-            (&Method::GET | &Method::HEAD, false) => "list",
-            (&Method::POST, _) => "create",
-            (&Method::PUT, _) => "update",
-            (&Method::PATCH, _) => "patch",
-            (&Method::DELETE, true) => "delete",
-            (&Method::DELETE, false) => "deletecollection",
-            _ => "unknown",
-        }
+        verb(method, self.name.is_some(), watch)
+    }
+}
+
+/// Empty ones are none.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
+}
+
+/// Empty for methods that are none.
+fn verb(method: &Method, named: bool, watch: bool) -> &'static str {
+    match (method, named) {
+        (&Method::GET | &Method::HEAD, true) => "get",
+        (&Method::GET | &Method::HEAD, false) if watch => "watch",
+        (&Method::GET | &Method::HEAD, false) => "list",
+        (&Method::POST, _) => "create",
+        (&Method::PUT, _) => "update",
+        (&Method::PATCH, _) => "patch",
+        (&Method::DELETE, true) => "delete",
+        (&Method::DELETE, false) => "deletecollection",
+        _ => "",
     }
 }
 

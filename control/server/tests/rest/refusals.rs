@@ -202,6 +202,63 @@ async fn refusals_are_worded_as_in_kubernetes() {
 }
 
 #[tokio::test]
+async fn what_is_not_served_is_refused_as_what_it_would_be() {
+    let mut cluster = cluster().await;
+    let not_found = "the server could not find the requested resource";
+    let review = "/apis/authentication.k8s.io/v1alpha1/selfsubjectreviews";
+    let made = cluster.post(review, json!({})).await.expect(404);
+    assert_eq!(made.message(), not_found);
+    // May get, and nothing else.
+    cluster.client = vetch_server::client(&cluster.router, "reader", &[]);
+    let things = "/apis/example.com/v1/namespaces/n/things";
+    for (method, path, code, message, details) in [
+        (
+            "POST",
+            review.to_owned(),
+            403,
+            "selfsubjectreviews.authentication.k8s.io is forbidden: User \"reader\" cannot create resource \"selfsubjectreviews\" in API group \"authentication.k8s.io\" at the cluster scope",
+            json!({"group": "authentication.k8s.io", "kind": "selfsubjectreviews"}),
+        ),
+        (
+            "PUT",
+            format!("{things}/t/status"),
+            403,
+            "things.example.com \"t\" is forbidden: User \"reader\" cannot update resource \"things/status\" in API group \"example.com\" in the namespace \"n\"",
+            json!({"name": "t", "group": "example.com", "kind": "things"}),
+        ),
+        ("GET", format!("{things}/t"), 404, not_found, Value::Null),
+        (
+            "GET",
+            things.to_owned(),
+            403,
+            "things.example.com is forbidden: User \"reader\" cannot list resource \"things\" in API group \"example.com\" in the namespace \"n\"",
+            json!({"group": "example.com", "kind": "things"}),
+        ),
+        (
+            "DELETE",
+            "/api/v1/namespaces/n".to_owned(),
+            403,
+            "namespaces \"n\" is forbidden: User \"reader\" cannot delete resource \"namespaces\" in API group \"\" in the namespace \"n\"",
+            json!({"name": "n", "kind": "namespaces"}),
+        ),
+        (
+            "POST",
+            "/apis/example.com/v1".to_owned(),
+            403,
+            "forbidden: User \"reader\" cannot post path \"/apis/example.com/v1\"",
+            json!({}),
+        ),
+    ] {
+        let answer = cluster.call(method, &path, &[], Value::Null).await;
+        assert_eq!(
+            (answer.code, answer.message(), &answer.body["details"]),
+            (code, message, &details),
+            "{method} {path}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn bodies_in_other_formats_are_refused() {
     let cluster = cluster().await;
     cluster.post(MAPS, map("a")).await.expect(201);
