@@ -20,47 +20,43 @@ pub struct Why {
     by_peer: BTreeMap<Who, Vec<Decided>>,
 }
 
+/// A rule of an admin policy, as people read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Named {
-    policy: String,
-    priority: i32,
-    at: usize,
-    name: String,
     action: Action,
+    /// `rule 2 (dns) of AdminNetworkPolicy name, priority 5`, the first rule being 1.
+    words: String,
 }
 
 impl Named {
-    fn new(line: &Line) -> Self {
-        Self {
-            policy: line.policy.clone(),
-            priority: line.priority,
-            at: line.at,
-            name: line.name.clone(),
-            action: line.action,
-        }
+    fn admin(line: &Line) -> Self {
+        let mut named = Self::new("AdminNetworkPolicy", line);
+        named.words += &format!(", priority {}", line.priority);
+        named
     }
 
-    /// `rule 2 (dns) of AdminNetworkPolicy name, priority 5`, the first rule being 1.
-    fn words(&self, kind: &str, with_priority: bool) -> String {
-        let name = match self.name.as_str() {
+    fn baseline(line: &Line) -> Self {
+        Self::new("BaselineAdminNetworkPolicy", line)
+    }
+
+    fn new(kind: &str, line: &Line) -> Self {
+        let name = match line.name.as_str() {
             "" => String::new(),
             name => format!(" ({name})"),
         };
-        let priority = if with_priority {
-            format!(", priority {}", self.priority)
-        } else {
-            String::new()
-        };
-        let (number, policy) = (self.at + 1, &self.policy);
-        format!("rule {number}{name} of {kind} {policy}{priority}")
+        let (number, policy) = (line.at + 1, &line.policy);
+        Self {
+            action: line.action,
+            words: format!("rule {number}{name} of {kind} {policy}"),
+        }
     }
 }
 
 impl Why {
     pub(crate) fn new(tiers: &Tiers) -> Self {
         Self {
-            admin: tiers.admin.iter().map(Named::new).collect(),
-            baseline: tiers.baseline.iter().map(Named::new).collect(),
+            admin: tiers.admin.iter().map(Named::admin).collect(),
+            baseline: tiers.baseline.iter().map(Named::baseline).collect(),
             by_peer: BTreeMap::new(),
         }
     }
@@ -71,8 +67,8 @@ impl Why {
 
     fn words(&self, by: Tier) -> String {
         match by {
-            Tier::Admin(at) => self.admin[at].words("AdminNetworkPolicy", true),
-            Tier::Baseline(at) => self.baseline[at].words("BaselineAdminNetworkPolicy", false),
+            Tier::Admin(at) => self.admin[at].words.clone(),
+            Tier::Baseline(at) => self.baseline[at].words.clone(),
             Tier::Policies => "the pod's NetworkPolicies".to_owned(),
             Tier::None => "no rule of any policy".to_owned(),
         }
@@ -80,13 +76,10 @@ impl Why {
 
     /// In the order in which they are asked.
     fn order(&self) -> Vec<String> {
-        let action = |line: &Named, words: String| format!("{:?}: {words}", line.action);
-        let admin = self.admin.iter();
-        let admin = admin.map(|line| action(line, line.words("AdminNetworkPolicy", true)));
-        let baseline = self.baseline.iter();
-        let baseline =
-            baseline.map(|line| action(line, line.words("BaselineAdminNetworkPolicy", false)));
-        admin.chain(baseline).collect()
+        let lines = self.admin.iter().chain(&self.baseline);
+        lines
+            .map(|line| format!("{:?}: {}", line.action, line.words))
+            .collect()
     }
 }
 
