@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Node, repository};
-use crate::wait::{eventually, patient};
+use crate::wait::{self, eventually, patient};
 
 /// What a kubectl run printed.
 #[derive(Debug)]
@@ -225,7 +225,7 @@ impl<'a> Namespace<'a> {
 
 impl Drop for Namespace<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() || wait::given_up() {
             // The state of a failed scenario is what explains it.
             for args in [
                 &["get", "pods", "-o", "wide"][..],

@@ -15,7 +15,7 @@ use crate::paths::{Profile, Tree};
 use crate::signals::{self, Signals};
 use crate::steps::{Step, Steps};
 use crate::vm::cluster::first_trouble;
-use crate::vm::{Choice, Kernel, Machines, Plan, accelerator, image, kernel};
+use crate::vm::{Choice, Kernel, Machines, Plan, accelerator, console, image, kernel};
 use crate::{apt, cache, child, debian, kubectl, machine, package, test, tools, up};
 
 mod outcome;
@@ -50,6 +50,8 @@ pub struct E2eArgs {
 const READY: Duration = Duration::from_secs(240);
 /// Between two looks at the consoles.
 const LOOK: Duration = Duration::from_millis(300);
+/// Lines of a console that are shown after a failure.
+const TOLD: usize = 20;
 
 pub fn run(name: Option<Name>, args: &E2eArgs) -> Result<ExitCode> {
     image::check()?;
@@ -261,6 +263,11 @@ pub fn finish(machines: &Machines, code: i32) -> Result<i32> {
         return Ok(code);
     }
     machines.power_off_all()?;
+    for machine in machines.all() {
+        // Warnings and worse: a kernel that stalls is told here, where the folder may be out of reach.
+        let said = console::end(&machines.files(&machine).console(), TOLD);
+        eprintln!("the console of {} ends:\n{said}", machine.name);
+    }
     eprintln!(
         "what the machines said is in {}",
         machines.folder().display()

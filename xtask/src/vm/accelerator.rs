@@ -1,5 +1,5 @@
 //! Whether KVM works here is found out by trying: there are machines whose /dev/kvm opens, and whose
-//! guests hang in the firmware.
+//! guests hang in the firmware or later.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::kernel::Kernel;
-use super::qemu::Accelerator;
+use super::qemu::{Accelerator, PROCESSORS};
 use crate::process;
 
-/// A kernel that is run by the processor says its first word within a second.
-const LIMIT: Duration = Duration::from_secs(5);
-/// The first line every Linux prints.
-const SIGN: &str = "Linux version";
+/// A kernel that is run by the processor is there within two seconds.
+const LIMIT: Duration = Duration::from_secs(20);
+/// What a kernel without a disk ends with: until then it has needed interrupts, timers and each of its processors.
+const SIGN: &str = "Kernel panic - not syncing: VFS";
 
 pub fn find(kernel: &Kernel, folder: &Path) -> Result<Accelerator> {
     if !Path::new("/dev/kvm").exists() {
@@ -35,6 +35,7 @@ fn kvm_runs(kernel: &Kernel, folder: &Path) -> Result<bool> {
         .args([
             "-machine", "q35", "-accel", "kvm", "-cpu", "host", "-m", "256",
         ])
+        .args(["-smp", &PROCESSORS.to_string()])
         .arg("-kernel")
         .arg(&kernel.image)
         .args(["-append", "console=ttyS0 panic=-1", "-serial"])

@@ -41,6 +41,14 @@ pub fn trouble(text: &str) -> Option<Trouble> {
     })
 }
 
+/// The last lines of a file, at most as many as this; nothing of one that is not there.
+pub fn end(path: &Path, most: usize) -> String {
+    let said = std::fs::read(path).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(most)..].join("\n")
+}
+
 /// A file that grows.
 #[derive(Debug)]
 pub struct Watched {
@@ -113,6 +121,15 @@ mod tests {
     fn the_text_begins_with_the_sign_and_goes_on() {
         let text = "usual\nOops: 0000\n RIP: somewhere\n";
         assert_eq!(trouble(text).unwrap().text, "Oops: 0000\n RIP: somewhere");
+    }
+
+    #[test]
+    fn the_end_is_the_last_lines_that_say_something() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "one\r\n\ntwo\n  \nthree\n").unwrap();
+        assert_eq!(end(file.path(), 2), "two\nthree");
+        assert_eq!(end(file.path(), 9), "one\ntwo\nthree");
+        assert_eq!(end(Path::new("/nowhere/at/all"), 9), "");
     }
 
     #[test]
