@@ -45,7 +45,10 @@ pub fn trouble(text: &str) -> Option<Trouble> {
 pub fn end(path: &Path, most: usize) -> String {
     let said = std::fs::read(path).unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
-    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     lines[lines.len().saturating_sub(most)..].join("\n")
 }
 

@@ -149,10 +149,12 @@ pub fn arguments(hardware: &Hardware<'_>, files: &Files) -> Vec<String> {
         ("-pidfile", text(&files.pid())),
         ("-kernel", text(hardware.kernel)),
         ("-initrd", text(&files.initramfs())),
-        // The flaws of a processor that is not there need no care; a panic stays on the console.
+        // The flaws of a processor that is not there need no care; a panic stays on the console. The time stamp
+        // counters of emulated processors are the host's one, but Linux cannot know and takes the HPET, of which
+        // each reading is a system call and an exit to QEMU under the lock of all its devices.
         (
             "-append",
-            "console=ttyS0 rw net.ifnames=0 mitigations=off systemd.unified_cgroup_hierarchy=1 systemd.show_status=0 quiet loglevel=5 panic=0".into(),
+            "console=ttyS0 rw tsc=reliable net.ifnames=0 mitigations=off systemd.unified_cgroup_hierarchy=1 systemd.show_status=0 quiet loglevel=5 panic=0".into(),
         ),
         (
             "-drive",
