@@ -42,7 +42,7 @@ pub fn run(name: Name, args: &BenchArgs) -> Result<ExitCode> {
     let tree = machine::tree();
     let steps = Steps::new();
     if !needs_cluster(&args.arguments) {
-        build::everything(&steps, &tree, Wanted::DaemonsAndBench)?;
+        build::unless_there(&steps, &tree, Wanted::DaemonsAndBench)?;
         let signals = Signals::hold()?;
         let child = signals::spawn(&mut program(&tree, &args.arguments))?;
         return child::wait(child, &signals).map(child::exit_code);
@@ -50,8 +50,8 @@ pub fn run(name: Name, args: &BenchArgs) -> Result<ExitCode> {
     machine::require_kernel()?;
     let cluster = Cluster::open(name)?;
     let lock = cluster.lock()?;
-    build::install(&steps, &[apt::BUILD, apt::RUN].concat())?;
-    build::everything(&steps, &tree, Wanted::DaemonsAndBench)?;
+    build::install(&steps, apt::RUN)?;
+    build::unless_there(&steps, &tree, Wanted::DaemonsAndBench)?;
     // From here on Ctrl-C takes the cluster down as well.
     let signals = Signals::hold()?;
     let mut more = args.more.clone();

@@ -9,19 +9,20 @@ use crate::apt;
 use crate::paths::{Profile, Tree, echo_target};
 use crate::process;
 use crate::steps::{Step, Steps};
-use crate::tools;
+use crate::{tools, up};
 
 mod ebpf;
 
 /// What cargo is asked for.
 ///
-/// Daemons and tests are built by one profile, the tree's: then every dependency is compiled once.
+/// Daemons are built by the tree's profile. Tests are by `test`, which differs from `dev` for the workspace's own crates
+/// alone: every dependency is compiled once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     Daemons,
     /// The daemons and `vetch-bench`.
     DaemonsAndBench,
-    /// The daemons as well: asking for both at once resolves the same features for both.
+    /// Every program of the workspace: what these depend on has the features that it has for the tests.
     DaemonsAndTests,
 }
 
@@ -41,6 +42,15 @@ pub fn install(steps: &Steps, needs: &[apt::Need]) -> Result<()> {
     steps.run("Install packages", |step| apt::install(step, &packages))
 }
 
+/// [`everything`], where [`up::PREBUILT`] does not say that it is there.
+pub fn unless_there(steps: &Steps, tree: &Tree, wanted: Wanted) -> Result<()> {
+    if std::env::var_os(up::PREBUILT).is_some() {
+        return Ok(());
+    }
+    install(steps, apt::BUILD)?;
+    everything(steps, tree, wanted)
+}
+
 pub fn everything(steps: &Steps, tree: &Tree, wanted: Wanted) -> Result<()> {
     ebpf(tree)?;
     steps.run("Build the pods' supervisor", |step| {
@@ -57,14 +67,33 @@ pub fn everything(steps: &Steps, tree: &Tree, wanted: Wanted) -> Result<()> {
             static_program(step, tree, "vetch-load")
         })?;
     }
+    if wanted == Wanted::DaemonsAndTests {
+        steps.run("Build the tests (many minutes, the first time)", |step| {
+            tests(step, tree)
+        })?;
+    }
     let what = match wanted {
-        Wanted::Daemons => "Build the daemons (minutes, the first time)",
+        Wanted::Daemons | Wanted::DaemonsAndTests => "Build the daemons (minutes, the first time)",
         Wanted::DaemonsAndBench => "Build the daemons and the benchmark (minutes, the first time)",
-        Wanted::DaemonsAndTests => "Build the daemons and the tests (many minutes, the first time)",
     };
     steps.run(what, |step| {
         tools::run(step, cargo(tree).args(arguments(tree.profile, wanted)))
     })
+}
+
+/// Builds what tests, and notes it for nextest.
+///
+/// Cargo has one place for the programs of `dev` and `test`. Tests that run a program should find the daemon as others
+/// do, so these are built after this, and nextest is not to build again.
+fn tests(step: &Step, tree: &Tree) -> Result<()> {
+    let mut command = cargo(tree);
+    command.args(["nextest", "list", "--workspace"]).args([
+        "--list-type",
+        "binaries-only",
+        "--message-format",
+        "json",
+    ]);
+    tools::run_into(step, &mut command, &tree.tests())
 }
 
 /// One that has to run in an image without libraries.
@@ -97,7 +126,7 @@ pub fn arguments(profile: Profile, wanted: Wanted) -> Vec<&'static str> {
             "-p",
             "vetch-bench",
         ],
-        Wanted::DaemonsAndTests => &["--workspace", "--bins", "--tests"],
+        Wanted::DaemonsAndTests => &["--workspace", "--bins"],
     });
     arguments
 }

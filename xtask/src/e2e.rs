@@ -16,7 +16,7 @@ use crate::signals::{self, Signals};
 use crate::steps::{Step, Steps};
 use crate::vm::cluster::first_trouble;
 use crate::vm::{Choice, Kernel, Machines, Plan, accelerator, console, image, kernel};
-use crate::{apt, cache, child, debian, kubectl, machine, package, test, tools, up};
+use crate::{apt, cache, child, debian, kubectl, machine, package, test, tools};
 
 mod outcome;
 
@@ -65,15 +65,13 @@ pub fn run(name: Option<Name>, args: &E2eArgs) -> Result<ExitCode> {
         tree.profile = Profile::Dev;
         Wanted::DaemonsAndTests
     };
-    if std::env::var_os(up::PREBUILT).is_none() {
-        build::everything(&steps, &tree, wanted)?;
-    }
     let kubectl = steps.run("Look for nextest and kubectl", |step| {
         if !args.shell {
             tools::nextest(step)?;
         }
         kubectl::recent::program(step, &tree)
     })?;
+    build::unless_there(&steps, &tree, wanted)?;
     let kernels: &[Choice] = if args.kernels.is_empty() {
         &kernel::DEBIAN
     } else {

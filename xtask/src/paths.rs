@@ -80,6 +80,11 @@ impl Tree {
         self.target().join(self.profile.folder()).join(program)
     }
 
+    /// What was built to test, as nextest tells it to itself.
+    pub fn tests(&self) -> PathBuf {
+        self.target().join("tests.json")
+    }
+
     pub fn shim(&self) -> PathBuf {
         self.target().join("shim/vetch-shim")
     }

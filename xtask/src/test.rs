@@ -112,12 +112,12 @@ fn needs_machines(filters: &[String]) -> bool {
     filters.is_empty() || filters.iter().any(named)
 }
 
-/// nextest over the whole workspace, told where what the tests run is.
+/// nextest over what was built of the whole workspace, told where what the tests run is.
 pub fn nextest_command(tree: &Tree, kubectl: &Path) -> Command {
     let mut command = build::cargo(tree);
     command
-        .args(["nextest", "run", "--cargo-profile", tree.profile.name()])
-        .arg("--workspace")
+        .args(["nextest", "run", "--binaries-metadata"])
+        .arg(tree.tests())
         // The build may have replaced the file of this process.
         .env("VETCH_XTASK", tree.daemon("xtask"))
         .env("VETCH_ECHO", tree.echo())

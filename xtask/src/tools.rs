@@ -1,8 +1,8 @@
 //! Running other people's programs, with their words where one needs them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
@@ -19,9 +19,18 @@ const TOLD: usize = 60;
 
 /// Runs it to its end; what it says goes beside the step, and into the error when it fails.
 pub fn run(step: &Step, command: &mut Command) -> Result<()> {
+    told(step, command.stdout(Stdio::piped()))
+}
+
+/// As [`run`], with its standard output in this file.
+pub fn run_into(step: &Step, command: &mut Command, path: &Path) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+    told(step, command.stdout(file))
+}
+
+fn told(step: &Step, command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command
-        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("run {program}"))?;

@@ -20,8 +20,7 @@ use crate::steps::{Step, Steps};
 use crate::{apt, down, foreground, image, kubectl, machine, namespaces, network, ports};
 
 /// Set by `cargo xtask test` for the scenarios that call xtask, to the folder of target that holds
-/// what they start: it is built and installed, and a build in the middle of measurements would spoil
-/// them.
+/// what they start: a build in the middle of measurements would spoil them.
 pub const PREBUILT: &str = "VETCH_PREBUILT";
 
 const API_LIMIT: Duration = Duration::from_secs(60);
@@ -32,10 +31,8 @@ pub fn run(cluster: &Cluster, args: &UpArgs) -> Result<()> {
     machine::require_kernel()?;
     let steps = Steps::new();
     let lock = cluster.lock()?;
-    if std::env::var_os(PREBUILT).is_none() {
-        build::install(&steps, &[apt::BUILD, apt::RUN].concat())?;
-        build::everything(&steps, &cluster.tree, Wanted::Daemons)?;
-    }
+    build::install(&steps, apt::RUN)?;
+    build::unless_there(&steps, &cluster.tree, Wanted::Daemons)?;
     let state = start(&steps, cluster, args)?;
     // Others may work on it while its logs are shown.
     drop(lock);
