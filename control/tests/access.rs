@@ -245,6 +245,61 @@ async fn a_node_renews_its_own_lease_only() {
 }
 
 #[tokio::test]
+async fn a_node_tells_its_own_drivers_only() {
+    let cluster = cluster().await;
+    let storage = "/apis/storage.k8s.io/v1";
+    let nodes = format!("{storage}/csinodes");
+    let (own, other) = (format!("{nodes}/a"), format!("{nodes}/b"));
+    let drivers = |name: &str, drivers: Value| {
+        json!({
+            "kind": "CSINode", "apiVersion": "storage.k8s.io/v1",
+            "metadata": {"name": name}, "spec": {"drivers": drivers},
+        })
+    };
+    // The steps of a kubelet: there is none, it makes one, and a driver registers.
+    let missing = cluster.node("a", "GET", &own, Value::Null).await;
+    assert_eq!(missing.0, 404, "{}", missing.1);
+    let mut made = cluster
+        .node("a", "POST", &nodes, drivers("a", Value::Null))
+        .await;
+    assert_eq!(made.0, 201, "{}", made.1);
+    made.1["spec"] =
+        json!({"drivers": [{"name": "csi.example.com", "nodeID": "i-1", "topologyKeys": null}]});
+    let told = cluster.node("a", "PUT", &own, made.1).await;
+    assert_eq!(told.0, 200, "{}", told.1);
+    let read = cluster.node("a", "GET", &own, Value::Null).await.1;
+    assert_eq!(read["spec"]["drivers"][0]["nodeID"], "i-1");
+
+    cluster.create(&nodes, drivers("b", json!([]))).await;
+    for (method, body) in [
+        ("GET", Value::Null),
+        ("PUT", drivers("b", json!([]))),
+        ("DELETE", Value::Null),
+    ] {
+        let told = cluster.node("a", method, &other, body).await;
+        assert_eq!(told.0, 403, "{method}: {}", told.1);
+        assert!(
+            message(&told).ends_with("same name as the requesting node"),
+            "{}",
+            told.1
+        );
+    }
+    let listed = cluster.node("a", "GET", &nodes, Value::Null).await;
+    assert_eq!(listed.0, 403, "{}", listed.1);
+    let ended = cluster.node("a", "DELETE", &own, Value::Null).await;
+    assert_eq!(ended.0, 200, "{}", ended.1);
+
+    let all = format!("{storage}/csidrivers");
+    let listed = cluster.node("a", "GET", &all, Value::Null).await;
+    assert_eq!(listed.0, 200, "{}", listed.1);
+    let driver = json!({
+        "kind": "CSIDriver", "apiVersion": "storage.k8s.io/v1", "metadata": {"name": "csi.example.com"}, "spec": {},
+    });
+    let made = cluster.node("a", "POST", &all, driver).await;
+    assert_eq!(made.0, 403, "{}", made.1);
+}
+
+#[tokio::test]
 async fn a_token_falls_with_its_account_and_its_pod() {
     let cluster = cluster().await;
     cluster.pod_with_secret("a").await;

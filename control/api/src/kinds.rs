@@ -6,6 +6,8 @@ pub mod baseline_admin_network_policy;
 pub mod certificate_signing_request;
 pub mod config_map;
 pub mod controller_revision;
+pub mod csi_driver;
+pub mod csi_node;
 pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;

@@ -41,6 +41,16 @@ pub const fn number(name: &'static str, description: &'static str) -> Column {
     }
 }
 
+pub const fn flag(name: &'static str, description: &'static str) -> Column {
+    Column {
+        name,
+        kind: "boolean",
+        format: "",
+        priority: 0,
+        description,
+    }
+}
+
 /// Shown with `-o wide`.
 pub const fn wide(name: &'static str, description: &'static str) -> Column {
     Column {

@@ -36,6 +36,8 @@ static REGISTRY: &[Resource] = &[
     kinds::service_cidr::ROW,
     kinds::runtime_class::ROW,
     kinds::pod_disruption_budget::ROW,
+    kinds::csi_driver::ROW,
+    kinds::csi_node::ROW,
     kinds::storage_class::ROW,
     kinds::admin_network_policy::ROW,
     kinds::baseline_admin_network_policy::ROW,

@@ -43,7 +43,12 @@ pub(super) fn decide(node: &str, action: &Action<'_>, facts: &dyn Facts) -> Resu
         ("", "serviceaccounts", "") if verb == "get" => account(node, action, facts),
         ("", "serviceaccounts", "token") if verb == "create" => account(node, action, facts),
         ("", "services", "") | ("discovery.k8s.io", "endpointslices", "") if reads(verb) => Ok(()),
-        ("node.k8s.io", "runtimeclasses", "") if reads(verb) => Ok(()),
+        ("node.k8s.io", "runtimeclasses", "") | ("storage.k8s.io", "csidrivers", "")
+            if reads(verb) =>
+        {
+            Ok(())
+        }
+        ("storage.k8s.io", "csinodes", sub) => own_csi_node(node, sub, action),
         // Beyond upstream: nodes enforce policies, and are their own cluster DNS (CoreDNS' role lists namespaces).
         ("networking.k8s.io", "networkpolicies", "") | ("", "namespaces", "") if reads(verb) => {
             Ok(())
@@ -210,6 +215,24 @@ fn own_lease(node: &str, action: &Action<'_>) -> Result<(), String> {
         return Err(
             "can only access node lease with the same name as the requesting node".to_owned(),
         );
+    }
+    Ok(())
+}
+
+/// The drivers it has, which its kubelet tells.
+fn own_csi_node(node: &str, subresource: &str, action: &Action<'_>) -> Result<(), String> {
+    if !matches!(
+        action.verb,
+        "get" | "create" | "update" | "patch" | "delete"
+    ) {
+        return Err("can only get, create, update, patch, or delete a CSINode".to_owned());
+    }
+    if !subresource.is_empty() {
+        return Err("cannot authorize CSINode subresources".to_owned());
+    }
+    // A create names its object in the body, which NodeRestriction reads.
+    if action.verb != "create" && action.name != node {
+        return Err("can only access CSINode with the same name as the requesting node".to_owned());
     }
     Ok(())
 }

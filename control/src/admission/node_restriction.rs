@@ -71,6 +71,7 @@ fn decide(attributes: &Attributes<'_>, node: &str, object: &Value) -> Result<(),
         ("", "pods") => pod::decide(attributes, node, object),
         ("", "persistentvolumes") => volume::decide(attributes, node, object),
         ("coordination.k8s.io", "leases") => lease(attributes, node),
+        ("storage.k8s.io", "csinodes") => csi_node(attributes, node),
         ("certificates.k8s.io", "certificatesigningrequests") => {
             certificate::decide(attributes, object)
         }
@@ -88,6 +89,13 @@ fn lease(attributes: &Attributes<'_>, node: &str) -> Result<(), String> {
         return Err("can only access node lease with the same name as the requesting node".into());
     }
     Ok(())
+}
+
+fn csi_node(attributes: &Attributes<'_>, node: &str) -> Result<(), String> {
+    match attributes.name == node {
+        true => Ok(()),
+        false => Err("can only access CSINode with the same name as the requesting node".into()),
+    }
 }
 
 #[cfg(test)]

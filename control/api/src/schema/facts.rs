@@ -485,6 +485,22 @@ static FACTS: &[(&str, &str, Facts)] = &[
     ),
     ("io.k8s.api.storage.v1.StorageClass", "mountOptions", ATOMIC),
     (
+        "io.k8s.api.storage.v1.CSIDriverSpec",
+        "volumeLifecycleModes",
+        SET_ONLY,
+    ),
+    (
+        "io.k8s.api.storage.v1.CSIDriverSpec",
+        "tokenRequests",
+        ATOMIC,
+    ),
+    ("io.k8s.api.storage.v1.CSINodeSpec", "drivers", NAME),
+    (
+        "io.k8s.api.storage.v1.CSINodeDriver",
+        "topologyKeys",
+        ATOMIC,
+    ),
+    (
         "io.k8s.api.core.v1.PodExtendedResourceClaimStatus",
         "requestMappings",
         ATOMIC,

@@ -65,6 +65,7 @@ fn named_string(definition: &str, field: &str) -> Option<&'static str> {
         ("EmptyDirVolumeSource", "medium") => "v1.StorageMedium",
         ("HostPathVolumeSource", "type") => "v1.HostPathType",
         ("VolumeMount", "mountPropagation") => "v1.MountPropagationMode",
+        ("CSIDriverSpec", "fsGroupPolicy") => "v1.FSGroupPolicy",
         ("ObjectMeta" | "OwnerReference", "uid") => "types.UID",
         _ => return None,
     })

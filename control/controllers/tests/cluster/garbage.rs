@@ -1,5 +1,6 @@
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
+use k8s_openapi::api::storage::v1::CSINode;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Resource, ResourceExt as _};
 use serde_json::{Value, json};
@@ -146,4 +147,26 @@ async fn absent_owners_count_for_nothing() {
     })
     .await;
     nodes.get("outside").await.unwrap();
+}
+
+/// What a kubelet tells of a node's drivers is owned by the Node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_drivers_go_with_it() {
+    let cluster = cluster(config()).await;
+    let (nodes, drivers): (Api<Node>, Api<CSINode>) = (cluster.all(), cluster.all());
+    for name in ["goes", "stays"] {
+        let node = create(&nodes, json!({"metadata": {"name": name}})).await;
+        let metadata = json!({"name": name, "ownerReferences": [owner(&node, false)]});
+        create(
+            &drivers,
+            json!({"metadata": metadata, "spec": {"drivers": []}}),
+        )
+        .await;
+    }
+    nodes
+        .delete("goes", &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually_gone(&drivers, "goes").await;
+    drivers.get("stays").await.unwrap();
 }

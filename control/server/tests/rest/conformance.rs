@@ -1,5 +1,5 @@
-//! What Kubernetes' conformance suite promises of the API of kinds that Services are made of: each test is named after
-//! the entry of the suite whose promise it holds, and its first line is that entry's name.
+//! What Kubernetes' conformance suite promises of the API of kinds that Services and storage are made of: each test is
+//! named after the entry of the suite whose promise it holds, and its first line is that entry's name.
 
 use std::collections::BTreeSet;
 
@@ -321,4 +321,155 @@ async fn endpoints_should_test_the_lifecycle_of_an_endpoint() {
     let events = cluster.watch(&watch, &[]).await;
     let told: Vec<&Value> = events.iter().map(|event| &event["type"]).collect();
     assert_eq!(told, ["MODIFIED", "MODIFIED", "DELETED"]);
+}
+
+/// `[sig-storage] CSIInlineVolumes should run through the lifecycle of a CSIDriver`
+#[tokio::test]
+async fn csi_inline_volumes_should_run_through_the_lifecycle_of_a_csi_driver() {
+    let cluster = cluster().await;
+    let kind = Kind {
+        group: "storage.k8s.io",
+        plural: "csidrivers",
+        namespaced: false,
+        names: ["a.example.com", "b.example.com", "c.example.com"],
+        make: |_| json!({"metadata": {}, "spec": {"volumeLifecycleModes": ["Ephemeral"]}}),
+    };
+    kind.assert_discovered(&cluster).await;
+    kind.assert_operable(&cluster).await;
+
+    let made = kind.create(&cluster, "a.example.com").await;
+    assert_eq!(
+        made["spec"],
+        json!({
+            "attachRequired": true, "podInfoOnMount": false, "storageCapacity": false,
+            "fsGroupPolicy": "ReadWriteOnceWithFSType", "volumeLifecycleModes": ["Ephemeral"],
+            "requiresRepublish": false, "seLinuxMount": false,
+        })
+    );
+    let mut again = (kind.make)("");
+    again["metadata"]["name"] = "a.example.com".into();
+    cluster.post(&kind.collection(), again).await.expect(409);
+
+    let path = kind.path("a.example.com");
+    let patch = json!({"spec": {"fsGroupPolicy": "File", "tokenRequests": [{"audience": "a"}]}});
+    let patched = cluster
+        .patch(&path, "strategic-merge-patch", patch)
+        .await
+        .expect(200);
+    assert_eq!(patched.body["metadata"]["generation"], 1);
+    // What comes without a version would overwrite it blindly.
+    let mut blind = patched.body.clone();
+    blind["metadata"]["resourceVersion"] = Value::Null;
+    cluster.put(&path, blind).await.expect(422);
+    for (spec, field) in [
+        (json!({"attachRequired": false}), "spec.attachedRequired"),
+        (
+            json!({"volumeLifecycleModes": ["Persistent"]}),
+            "spec.volumeLifecycleModes",
+        ),
+    ] {
+        let refused = cluster
+            .patch(&path, "merge-patch", json!({"spec": spec}))
+            .await
+            .expect(422);
+        let told = refused.message();
+        assert!(told.contains(field), "{told}");
+    }
+    assert_eq!(
+        cells(&cluster, &kind).await[..7],
+        [
+            json!("a.example.com"),
+            json!(true),
+            json!(false),
+            json!(false),
+            json!("a"),
+            json!(false),
+            json!("Ephemeral"),
+        ]
+    );
+
+    let mut asking = (kind.make)("");
+    asking["metadata"]["name"] = "d.example.com".into();
+    asking["spec"]["tokenRequests"] = json!([{"audience": "a"}]);
+    let asking = cluster.post(&kind.collection(), asking).await.expect(201);
+    let warned = asking.headers["warning"].to_str().expect("a warning");
+    assert!(
+        warned.contains("spec.serviceAccountTokenInSecrets is unset"),
+        "{warned}"
+    );
+}
+
+/// `[sig-storage] CSINodes CSI Conformance should run through the lifecycle of a csinode`
+#[tokio::test]
+async fn csi_nodes_csi_conformance_should_run_through_the_lifecycle_of_a_csinode() {
+    let cluster = cluster().await;
+    let kind = Kind {
+        group: "storage.k8s.io",
+        plural: "csinodes",
+        namespaced: false,
+        names: ["a", "b", "c"],
+        // As a client in Go says that there are none.
+        make: |_| json!({"metadata": {}, "spec": {"drivers": null}}),
+    };
+    kind.assert_discovered(&cluster).await;
+    kind.assert_operable(&cluster).await;
+
+    // Drivers are one another's neighbours, by name.
+    kind.create(&cluster, "a").await;
+    let path = kind.path("a");
+    for name in ["a.example.com", "b.example.com"] {
+        let driver = json!({"name": name, "nodeID": "i-1", "topologyKeys": ["zone"]});
+        cluster
+            .patch(
+                &path,
+                "strategic-merge-patch",
+                json!({"spec": {"drivers": [driver]}}),
+            )
+            .await
+            .expect(200);
+    }
+    assert_eq!(cells(&cluster, &kind).await[..2], [json!("a"), json!(2)]);
+    let patch = |driver: Value| json!({"spec": {"drivers": [driver]}});
+    let renamed = patch(json!({"name": "a.example.com", "nodeID": "i-2"}));
+    let refused = cluster
+        .patch(&path, "strategic-merge-patch", renamed)
+        .await
+        .expect(422);
+    let told = refused.message();
+    assert!(
+        told.contains("spec.drivers: Invalid value: ") && told.ends_with("field is immutable"),
+        "{told}"
+    );
+    let counted = patch(json!({"name": "a.example.com", "allocatable": {"count": 8}}));
+    cluster
+        .patch(&path, "strategic-merge-patch", counted)
+        .await
+        .expect(200);
+    let gone = patch(json!({"name": "b.example.com", "$patch": "delete"}));
+    let left = cluster
+        .patch(&path, "strategic-merge-patch", gone)
+        .await
+        .expect(200);
+    assert_eq!(
+        left.body["spec"]["drivers"],
+        json!([{
+            "name": "a.example.com", "nodeID": "i-1", "topologyKeys": ["zone"], "allocatable": {"count": 8},
+        }])
+    );
+    let mut longer = left.body;
+    longer["spec"]["drivers"] = json!([{"name": "c.example.com", "nodeID": "i".repeat(257)}]);
+    let refused = cluster.put(&path, longer).await.expect(422);
+    let told = refused.message();
+    assert!(told.ends_with("must be 256 characters or less"), "{told}");
+}
+
+/// The first row as kubectl prints it.
+async fn cells(cluster: &Cluster, kind: &Kind<'_>) -> Vec<Value> {
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let table = cluster
+        .call("GET", &kind.collection(), &[("accept", table)], Value::Null)
+        .await
+        .expect(200);
+    let cells = table.body["rows"][0]["cells"].as_array().cloned();
+    cells.expect("cells")
 }

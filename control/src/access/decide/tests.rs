@@ -134,6 +134,7 @@ fn node(name: &str) -> User {
 
 const ONE: &str = "can only get individual resources of this type";
 const NARROW: &str = "can only list/watch pods with spec.nodeName field selector";
+const ANOTHERS_DRIVERS: &str = "can only access CSINode with the same name as the requesting node";
 const UNRELATED: &str = "no relationship found between node 'a' and this object";
 
 #[test]
@@ -152,6 +153,14 @@ fn a_node_may_what_its_pods_need() {
         "get /pods ns gone",
         "create /pods ns -",
         "get node.k8s.io/runtimeclasses - fast",
+        "get storage.k8s.io/csidrivers - csi.example.com",
+        "list storage.k8s.io/csidrivers - -",
+        "watch storage.k8s.io/csidrivers - -",
+        "create storage.k8s.io/csinodes - -",
+        "get storage.k8s.io/csinodes - a",
+        "update storage.k8s.io/csinodes - a",
+        "patch storage.k8s.io/csinodes - a",
+        "delete storage.k8s.io/csinodes - a",
         "delete /pods ns mine",
         "patch /pods/status ns mine",
         "update /pods/status ns mine",
@@ -272,6 +281,23 @@ fn a_node_may_nothing_else() {
             "update coordination.k8s.io/leases kube-node-lease b",
             "can only access node lease with the same name as the requesting node",
         ),
+        (
+            "list storage.k8s.io/csinodes - -",
+            "can only get, create, update, patch, or delete a CSINode",
+        ),
+        (
+            "watch storage.k8s.io/csinodes - a",
+            "can only get, create, update, patch, or delete a CSINode",
+        ),
+        ("get storage.k8s.io/csinodes - b", ANOTHERS_DRIVERS),
+        ("update storage.k8s.io/csinodes - b", ANOTHERS_DRIVERS),
+        ("delete storage.k8s.io/csinodes - b", ANOTHERS_DRIVERS),
+        (
+            "update storage.k8s.io/csinodes/status - a",
+            "cannot authorize CSINode subresources",
+        ),
+        ("create storage.k8s.io/csidrivers - -", ""),
+        ("delete storage.k8s.io/csidrivers - csi.example.com", ""),
         ("list apps/deployments - -", ""),
         (
             "create certificates.k8s.io/certificatesigningrequests/nodeclient - -",

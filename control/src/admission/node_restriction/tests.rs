@@ -45,6 +45,13 @@ fn leases(namespace: &'static str, name: &'static str) -> Case {
     }
 }
 
+fn csi_nodes(operation: Operation, name: &'static str) -> Case {
+    Case {
+        resource: ("storage.k8s.io", "csinodes"),
+        ..nodes(operation, name, None, json!({}))
+    }
+}
+
 impl Case {
     fn refused(self, why: &'static str) -> Case {
         Case {
@@ -110,6 +117,13 @@ fn a_node_writes_its_own() {
             .refused("can only access node lease with the same name as the requesting node"),
         leases("default", "a")
             .refused("can only access leases in the \"kube-node-lease\" system namespace"),
+        csi_nodes(Create, "a"),
+        csi_nodes(Update, "a"),
+        csi_nodes(Delete, "a"),
+        csi_nodes(Create, "b")
+            .refused("can only access CSINode with the same name as the requesting node"),
+        csi_nodes(Update, "b")
+            .refused("can only access CSINode with the same name as the requesting node"),
     ];
     let user = User::new("system:node:a", &["system:nodes"]);
     for case in table {

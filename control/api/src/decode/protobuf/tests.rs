@@ -98,6 +98,53 @@ fn pointers_keep_their_zero_and_inlined_messages_open() {
 }
 
 #[test]
+fn drivers_as_a_kubelet_tells_them() {
+    let driver = [
+        bytes(1, b"csi.example.com"),
+        bytes(2, b"i-1"),
+        bytes(3, b"zone"),
+        bytes(4, &varint(1, 0)),
+    ]
+    .concat();
+    for (spec, drivers) in [
+        (vec![], None),
+        (
+            bytes(1, &driver),
+            Some(json!([{
+                "name": "csi.example.com", "nodeID": "i-1", "topologyKeys": ["zone"], "allocatable": {"count": 0},
+            }])),
+        ),
+    ] {
+        let raw = [bytes(1, &bytes(1, b"a")), bytes(2, &spec)].concat();
+        let value = protobuf_to_json(&body("storage.k8s.io/v1", "CSINode", &raw)).unwrap();
+        let row = crate::find("storage.k8s.io", "v1", "csinodes").unwrap();
+        let decoded = (row.decode)(value).unwrap();
+        assert_eq!(decoded.warnings, [""; 0]);
+        assert_eq!(decoded.value["spec"].get("drivers"), drivers.as_ref());
+    }
+    let token = [bytes(1, b"a"), varint(2, 60)].concat();
+    let spec = [
+        varint(1, 0),
+        varint(2, 1),
+        bytes(3, b"Ephemeral"),
+        varint(4, 1),
+        bytes(5, b"File"),
+        bytes(6, &token),
+    ]
+    .concat();
+    let raw = bytes(2, &spec);
+    let value = protobuf_to_json(&body("storage.k8s.io/v1", "CSIDriver", &raw)).unwrap();
+    assert_eq!(
+        value["spec"],
+        json!({
+            "attachRequired": false, "podInfoOnMount": true, "volumeLifecycleModes": ["Ephemeral"],
+            "storageCapacity": true, "fsGroupPolicy": "File",
+            "tokenRequests": [{"audience": "a", "expirationSeconds": 60}],
+        })
+    );
+}
+
+#[test]
 fn delete_options_belong_to_every_group() {
     let raw = [varint(1, 0), bytes(4, b"Background")].concat();
     let value = protobuf_to_json(&body("apps/v1", "DeleteOptions", &raw)).unwrap();
