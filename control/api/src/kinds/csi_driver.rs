@@ -34,7 +34,7 @@ pub const ROW: Resource = Resource {
     storage_prefix: "csidrivers",
     decode: typed::<Typed>,
     default,
-    // Only changes are counted.
+    // No generation before the first change of the spec.
     prepare_create: |driver| {
         if let Some(spec) = driver.get_mut("spec") {
             spec.remove_key(PREVENT);
@@ -77,6 +77,7 @@ pub const ROW: Resource = Resource {
                 false => Vec::new(),
             }
         },
+        // Kubernetes warns of requests that change; what they were is not known here.
         update: |_| Vec::new(),
         status: |_| Vec::new(),
     }),
