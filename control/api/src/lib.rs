@@ -15,6 +15,7 @@ pub mod quantity;
 pub mod registry;
 pub mod resource;
 pub mod schema;
+pub mod time;
 mod value;
 
 pub use registry::{find, registry};

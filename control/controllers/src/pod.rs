@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use vetch_api::time::later;
 
 pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.as_deref()?;
@@ -67,7 +68,8 @@ pub fn until_available(
     if min_ready_seconds == 0 {
         return Some(SignedDuration::ZERO);
     }
-    let available = ready_since(pod)? + SignedDuration::from_secs(min_ready_seconds.into());
+    let ready = ready_since(pod)?;
+    let available = later(ready, SignedDuration::from_secs(min_ready_seconds.into()));
     Some(available.duration_since(now).max(SignedDuration::ZERO))
 }
 
@@ -84,4 +86,38 @@ pub fn has_labels(
 /// A delay for a work queue: a little late rather than too early.
 pub fn delay(until: SignedDuration) -> std::time::Duration {
     std::time::Duration::try_from(until).unwrap_or_default() + std::time::Duration::from_millis(50)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_available_once_it_has_been_ready_for_long_enough() {
+        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        for (status, since, min_ready, left) in [
+            ("False", "2026-01-01T00:00:00Z", 0, None),
+            ("True", "2026-01-01T00:00:00Z", 0, Some(0)),
+            ("True", "2026-01-01T00:00:00Z", 60, Some(0)),
+            ("True", "2026-01-01T00:00:00Z", 61, Some(1)),
+            // Whoever writes a pod's status writes this too.
+            (
+                "True",
+                "9999-12-30T22:00:00Z",
+                i32::MAX,
+                Some(Timestamp::MAX.duration_since(now).as_secs()),
+            ),
+        ] {
+            let pod: Pod = serde_json::from_value(
+                json!({"metadata": {"name": "p"}, "status": {"conditions": [
+                    {"type": "Ready", "status": status, "lastTransitionTime": since},
+                ]}}),
+            )
+            .unwrap();
+            let found = until_available(&pod, min_ready, now).map(|left| left.as_secs());
+            assert_eq!(found, left, "{status} since {since}, {min_ready} s");
+        }
+    }
 }

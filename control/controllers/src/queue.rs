@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use vetch_api::time::LONGEST;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -56,7 +57,8 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         if delay.is_zero() {
             return self.add(key);
         }
-        if self.with(|state| state.delay(key, Instant::now() + delay)) {
+        let at = Instant::now() + delay.min(LONGEST);
+        if self.with(|state| state.delay(key, at)) {
             self.wake.notify_one();
         }
     }
@@ -225,5 +227,19 @@ mod tests {
         queue.done(&"a");
         let again = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
         assert!(again.is_err(), "the later times were replaced");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delay_may_be_past_what_a_clock_can_hold() {
+        let queue = Queue::default();
+        for (key, delay) in [
+            ("a", LONGEST),
+            ("b", Duration::from_secs(i64::MAX as u64)),
+            ("c", Duration::MAX),
+        ] {
+            queue.add_after(key, delay);
+        }
+        let waited = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
+        assert!(waited.is_err(), "none is due");
     }
 }

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vetch_api::resource::{Propagation, Resource, SubresourceKind};
+use vetch_api::time::later;
 use vetch_store::{Error, Object, Precondition, Write};
 
 use crate::admission::{Attributes, Operation, admit};
@@ -159,11 +160,13 @@ fn decide(resource: &Resource, object: &Value, options: &Options, now: Timestamp
             let grace = asked
                 .filter(|_| graceful.is_some())
                 .map_or(running, |asked| asked.min(running));
-            (at - SignedDuration::from_secs(running - grace), grace)
+            (later(at, SignedDuration::from_secs(grace - running)), grace)
         }
         None => {
-            let grace = graceful.unwrap_or(0);
-            (now + SignedDuration::from_secs(grace), grace)
+            // No more than there is time for: a second delete counts back by it.
+            let most = Timestamp::MAX.duration_since(now).as_secs();
+            let grace = graceful.unwrap_or(0).min(most);
+            (later(now, SignedDuration::from_secs(grace)), grace)
         }
     };
     if grace == 0 && !is_held(resource, &object) {

@@ -207,9 +207,7 @@ impl Query {
     }
 
     pub fn timeout(&self) -> Result<Option<Duration>> {
-        Ok(self
-            .number("timeoutSeconds")?
-            .map(|seconds| Duration::from_secs(seconds.max(0) as u64)))
+        Ok(self.number("timeoutSeconds")?.map(vetch_api::time::wait))
     }
 
     pub fn dry_run(&self) -> Result<bool> {

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use vetch_api::time::later;
 
 use crate::deployment::strategy::rounded_up;
 use crate::events::whole_seconds;
@@ -51,7 +52,7 @@ pub fn observe(
             let there = pods
                 .iter()
                 .any(|pod| name_of(pod.as_ref()) == name.as_str() && !is_deleted(pod.as_ref()));
-            there && at.0 + FORGOTTEN > now
+            there && later(at.0, FORGOTTEN) > now
         })
         .map(|(name, at)| (name.clone(), at.clone()))
         .collect();
@@ -72,7 +73,7 @@ pub fn observe(
         true => ("True", "SufficientPods", ""),
         false => ("False", "InsufficientPods", ""),
     };
-    let next = disrupted.values().map(|at| at.0 + FORGOTTEN).min();
+    let next = disrupted.values().map(|at| later(at.0, FORGOTTEN)).min();
     let status = PodDisruptionBudgetStatus {
         conditions: Some(conditions(&before, told, generation, now)),
         current_healthy: Some(healthy),
@@ -248,5 +249,14 @@ mod tests {
         let mut same = budget(json!({"minAvailable": 0}), json!({}));
         same.status = Some(status.clone());
         assert_eq!(observe(&same, &pods, &alone, now()).0, status);
+    }
+
+    #[test]
+    fn an_eviction_of_the_last_day_there_is_counts() {
+        let disrupted = json!({"disruptedPods": {"a": "9999-12-30T22:00:00Z"}});
+        let budget = budget(json!({"minAvailable": 0}), disrupted);
+        let (status, again) = observe(&budget, &[pod("a", true)], &|_| Ok(None), now());
+        assert_eq!(status.current_healthy, Some(0));
+        assert!(again.is_some());
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
+use vetch_api::time;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
@@ -21,7 +22,7 @@ pub fn patience<'a>(
             return Patience::For(Duration::ZERO);
         };
         if let Some(seconds) = toleration.toleration_seconds {
-            let own = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+            let own = time::wait(seconds);
             patience = Patience::For(match patience {
                 Patience::Forever => own,
                 Patience::For(other) => own.min(other),
@@ -99,6 +100,11 @@ mod tests {
                 &two[..1],
                 vec![toleration("a", "Exists", "", Some(-3))],
                 seconds(0),
+            ),
+            (
+                &two[..1],
+                vec![toleration("a", "Exists", "", Some(i64::MAX))],
+                Patience::For(time::LONGEST),
             ),
             (
                 &two[..1],

@@ -79,6 +79,45 @@ fn pods_end_gracefully_where_something_runs() {
 }
 
 #[test]
+fn grace_is_at_most_the_time_there_is() {
+    let pods = row("", "pods");
+    let whole = Timestamp::MAX.duration_since(now()).as_secs();
+    let endless = |grace: i64| {
+        let mut pod = pod("n", "Running");
+        pod["spec"]["terminationGracePeriodSeconds"] = grace.into();
+        pod
+    };
+    for (object, asked, grace) in [
+        (pod("n", "Running"), Some(whole), whole),
+        (pod("n", "Running"), Some(whole + 1), whole),
+        (pod("n", "Running"), Some(1_000_000_000_000), whole),
+        (pod("n", "Running"), Some(i64::MAX), whole),
+        // As the garbage collector deletes: the pod itself says how long.
+        (endless(1_000_000_000_000), None, whole),
+        (endless(i64::MAX), None, whole),
+        (endless(i64::MAX), Some(5), 5),
+    ] {
+        let asked = asked.map_or(json!({}), |seconds| json!({"gracePeriodSeconds": seconds}));
+        let first = decide(pods, &object, &options(&asked.to_string()), now());
+        let Outcome::Mark(marked) = first else {
+            panic!("{asked}: it is removed at once");
+        };
+        let until = now() + SignedDuration::from_secs(grace);
+        let wanted = Some((timestamp(until), grace, Value::Null));
+        assert_eq!(marks(Outcome::Mark(marked.clone())), wanted, "{asked}");
+        // Shortened, it ends as though that had been asked for first.
+        let second = decide(
+            pods,
+            &marked,
+            &options(r#"{"gracePeriodSeconds": 5}"#),
+            now(),
+        );
+        let wanted = Some(("2026-01-01T00:00:05Z".to_owned(), 5, Value::Null));
+        assert_eq!(marks(second), wanted, "{asked}, then 5");
+    }
+}
+
+#[test]
 fn a_second_delete_only_shortens() {
     let pods = row("", "pods");
     let mut object = pod("n", "Running");

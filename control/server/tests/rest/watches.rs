@@ -164,7 +164,9 @@ async fn a_watch_list_says_where_the_state_ends() {
 async fn events_arrive_while_the_watch_is_open_and_across_a_restart_of_etcd() {
     let mut cluster = cluster().await;
     let version = cluster.get(MAPS).await.version();
-    let path = format!("{MAPS}?watch=true&resourceVersion={version}");
+    // As long as can be said.
+    let forever = i64::MAX;
+    let path = format!("{MAPS}?watch=true&timeoutSeconds={forever}&resourceVersion={version}");
     let mut stream = cluster
         .send("GET", &path, &[], String::new())
         .await
