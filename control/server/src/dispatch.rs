@@ -88,14 +88,9 @@ async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response>
         let request = HttpRequest::from_parts(parts, body);
         return other.forward(server, Forwarded { target, request }).await;
     }
-    let body = axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| {
-        let message = format!("Request entity too large: limit is {BODY_LIMIT}");
-        Status::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "RequestEntityTooLarge",
-            message,
-        )
-    })?;
+    let body = axum::body::to_bytes(body, BODY_LIMIT)
+        .await
+        .map_err(|_| Status::too_large(&format!("limit is {BODY_LIMIT}")))?;
     let body = match media_type(&parts.headers) {
         // What handlers see is JSON, whatever the client wrote.
         vetch_api::decode::PROTOBUF if !body.is_empty() => {

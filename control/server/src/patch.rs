@@ -1,5 +1,7 @@
 //! The three kinds of patch, by media type.
 
+mod json;
+
 use http::HeaderMap;
 use serde_json::Value;
 
@@ -18,13 +20,8 @@ pub(crate) enum Patch {
 
 impl Patch {
     pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Patch> {
-        let wrong = |error: serde_json::Error| {
-            Status::bad_request(format!("error decoding patch: {error}"))
-        };
         match media_type(headers) {
-            "application/json-patch+json" => {
-                Ok(Patch::Json(serde_json::from_slice(body).map_err(wrong)?))
-            }
+            "application/json-patch+json" => Ok(Patch::Json(json::parse(body)?)),
             "application/merge-patch+json" => Ok(Patch::Merge(object(body)?)),
             "application/strategic-merge-patch+json" => Ok(Patch::Strategic(object(body)?)),
             "application/apply-patch+yaml" => Err(Status::unsupported_media_type(
@@ -53,15 +50,7 @@ impl Patch {
     pub fn apply(&self, object: &Value, schema: &str) -> Result<Value> {
         let mut patched = object.clone();
         match self {
-            Patch::Json(patch) => json_patch::patch(&mut patched, patch).map_err(|error| {
-                Status::new(
-                    http::StatusCode::UNPROCESSABLE_ENTITY,
-                    "Invalid",
-                    format!(
-                        "the server rejected our request due to an error in our request: {error}"
-                    ),
-                )
-            })?,
+            Patch::Json(patch) => json::apply(patch, &mut patched)?,
             Patch::Merge(patch) => json_patch::merge(&mut patched, patch),
             Patch::Strategic(patch) => {
                 return vetch_api::merge::strategic_merge(object, patch, schema)

@@ -123,6 +123,14 @@ impl Status {
         )
     }
 
+    pub fn too_large(why: &str) -> Status {
+        Status::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: {why}"),
+        )
+    }
+
     pub fn expired(message: impl Into<String>) -> Status {
         Status::new(StatusCode::GONE, "Expired", message)
     }
