@@ -52,7 +52,7 @@ pub(super) fn apply(patch: &[PatchOperation], object: &mut Value) -> Result<()> 
                 )));
             }
         }
-        // What it leaves undone of a patch that fails is undone by nobody: the object is thrown away then.
+        // Nothing is undone: an object whose patch fails is thrown away.
         json_patch::patch_unsafe(object, std::slice::from_ref(operation)).map_err(
             |mut error| {
                 error.operation = index;

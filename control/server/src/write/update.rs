@@ -71,7 +71,8 @@ impl Request<'_> {
             let mut patched = patch.apply(old, resource.schema)?;
             // Only a version the patch itself names binds it; else a lost race is retried.
             if !patch.names_version()
-                && let Some(metadata) = patched["metadata"].as_object_mut()
+                // Of what is no object there is none: a patch may have made anything.
+                && let Some(metadata) = patched.get_mut("metadata").and_then(Value::as_object_mut)
             {
                 metadata.remove("resourceVersion");
             }

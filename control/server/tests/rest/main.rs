@@ -4,6 +4,7 @@ mod cluster;
 mod conformance;
 mod deletes;
 mod outputs;
+mod patches;
 mod reads;
 mod refusals;
 mod serving;
