@@ -2,7 +2,8 @@
 
 use http::{HeaderMap, header};
 use serde_json::Value;
-use vetch_api::resource::{Decoded, Resource};
+use vetch_api::decode::{decode_schema, strict_error};
+use vetch_api::resource::{DecodeError, Decoded, Resource};
 
 use crate::request::Query;
 use crate::status::{Result, Status};
@@ -53,24 +54,10 @@ pub(crate) fn json_only(headers: &HeaderMap) -> Result<()> {
 
 /// A whole object of this kind, and what strict decoding found, where the client asked to be warned.
 pub(crate) fn decode(resource: &Resource, query: &Query, body: &[u8]) -> Result<(Value, Warnings)> {
-    let strictness = Strictness::parse(query)?;
-    let (value, duplicates) = vetch_api::decode::json(body).map_err(|cause| {
-        Status::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; {cause} ({})",
-            resource.kind,
-            summary(body)
-        ))
-    })?;
-    check_kind(resource, &value)?;
-    let mut decoded =
-        (resource.decode)(value).map_err(|error| Status::bad_request(error.message))?;
-    decoded.warnings.splice(0..0, duplicates);
-    if strictness == Strictness::Strict && !decoded.warnings.is_empty() {
-        let error =
-            vetch_api::decode::strict_error(resource.version, resource.kind, &decoded.warnings);
-        return Err(Status::bad_request(error.message));
-    }
-    Ok(warned(strictness, decoded))
+    read(query, body, (resource.version, resource.kind), |value| {
+        check_kind(resource, &value)?;
+        (resource.decode)(value).map_err(|error| Status::bad_request(error.message))
+    })
 }
 
 /// What a patch has made of an object; `patch` is shown to the client when that is no such object.
@@ -80,9 +67,78 @@ pub(crate) fn decode_patched(
     patched: Value,
     patch: &[u8],
 ) -> Result<(Value, Warnings)> {
+    read_patched(query, patch, || (resource.decode)(patched))
+}
+
+/// What a subresource is written by, where that is no row's kind.
+pub(crate) struct Asked {
+    pub schema: &'static str,
+    pub api_version: &'static str,
+    pub kind: &'static str,
+}
+
+pub(crate) const SCALE: Asked = Asked {
+    schema: "io.k8s.api.autoscaling.v1.Scale",
+    api_version: "autoscaling/v1",
+    kind: "Scale",
+};
+
+impl Asked {
+    pub fn decode(&self, query: &Query, body: &[u8]) -> Result<(Value, Warnings)> {
+        let (_, version) = self
+            .api_version
+            .split_once('/')
+            .unwrap_or(("", self.api_version));
+        read(query, body, (version, self.kind), |value| {
+            self.typed(value)
+                .map_err(|error| Status::bad_request(error.message))
+        })
+    }
+
+    pub fn decode_patched(
+        &self,
+        query: &Query,
+        patched: Value,
+        patch: &[u8],
+    ) -> Result<(Value, Warnings)> {
+        read_patched(query, patch, || self.typed(patched))
+    }
+
+    fn typed(&self, value: Value) -> Result<Decoded, DecodeError> {
+        decode_schema(self.schema, self.api_version, self.kind, value)
+    }
+}
+
+/// `version` and `kind` are those that are wanted.
+fn read(
+    query: &Query,
+    body: &[u8],
+    (version, kind): (&str, &str),
+    decode: impl FnOnce(Value) -> Result<Decoded>,
+) -> Result<(Value, Warnings)> {
     let strictness = Strictness::parse(query)?;
-    let decoded =
-        (resource.decode)(patched).map_err(|error| Status::invalid_patch(patch, &error.message))?;
+    let (value, duplicates) = vetch_api::decode::json(body).map_err(|cause| {
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {cause} ({})",
+            summary(body)
+        ))
+    })?;
+    let mut decoded = decode(value)?;
+    decoded.warnings.splice(0..0, duplicates);
+    if strictness == Strictness::Strict && !decoded.warnings.is_empty() {
+        let error = strict_error(version, kind, &decoded.warnings);
+        return Err(Status::bad_request(error.message));
+    }
+    Ok(warned(strictness, decoded))
+}
+
+fn read_patched(
+    query: &Query,
+    patch: &[u8],
+    decode: impl FnOnce() -> Result<Decoded, DecodeError>,
+) -> Result<(Value, Warnings)> {
+    let strictness = Strictness::parse(query)?;
+    let decoded = decode().map_err(|error| Status::invalid_patch(patch, &error.message))?;
     if strictness == Strictness::Strict && !decoded.warnings.is_empty() {
         let found = format!("strict decoding error: {}", decoded.warnings.join(", "));
         return Err(Status::invalid_patch(patch, &found));
@@ -197,6 +253,64 @@ mod tests {
             status.message,
             " \"\" is invalid: patch: Invalid value: \"{\\\"spec\\\":{\\\"foo\\\":1}}\": strict decoding error: unknown field \"spec.foo\""
         );
+        assert_eq!(status.code.as_u16(), 422);
+    }
+
+    #[test]
+    fn what_subresources_are_written_by_is_typed() {
+        let query = Query::parse(&"/?fieldValidation=Strict".parse().unwrap());
+        for (asked, body, told) in [
+            (SCALE, r#"{"spec":{"replicas":2147483647}}"#, None),
+            (
+                SCALE,
+                r#"{"spec":{"replicas":2147483648}}"#,
+                Some(
+                    "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal number 2147483648 into Go ",
+                ),
+            ),
+            (
+                SCALE,
+                r#"{"spec":{"replicas":"2"}}"#,
+                Some(
+                    "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal string into Go struct field ",
+                ),
+            ),
+            (
+                SCALE,
+                r#"{"spec":{"replica":2}}"#,
+                Some(
+                    "Scale in version \"v1\" cannot be handled as a Scale: strict decoding error: unknown field \"spec.replica\"",
+                ),
+            ),
+            (
+                SCALE,
+                r#"{"kind":"Deployment","apiVersion":"apps/v1"}"#,
+                Some("Deployment in version \"v1\" cannot be handled as a Scale: "),
+            ),
+            (
+                SCALE,
+                "[]",
+                Some("couldn't get version/kind; json parse error: "),
+            ),
+            (
+                SCALE,
+                "",
+                Some("the object provided is unrecognized (must be of type Scale): "),
+            ),
+        ] {
+            let found = asked.decode(&query, body.as_bytes());
+            let Some(told) = told else {
+                assert!(found.is_ok(), "{body}");
+                continue;
+            };
+            let status = found.unwrap_err();
+            let message = &status.message;
+            assert!(message.starts_with(told), "{body}: {message}");
+            assert_eq!((status.code.as_u16(), status.reason), (400, "BadRequest"));
+        }
+        let patch = br#"{"spec":{"replicas":3000000000}}"#;
+        let patched = serde_json::from_slice(patch).unwrap();
+        let status = SCALE.decode_patched(&query, patched, patch).unwrap_err();
         assert_eq!(status.code.as_u16(), 422);
     }
 }

@@ -4,13 +4,16 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
+use vetch_api::field::Path;
 use vetch_api::resource::SubresourceKind;
 
+use crate::body::SCALE;
 use crate::delete::Options;
 use crate::patch::Patch;
 use crate::read::{current, json_response};
 use crate::status::{Result, Status};
-use crate::write::{Allow, Request, timestamp};
+use crate::warnings::with_warnings;
+use crate::write::{Allow, Request, set_namespace, timestamp};
 
 /// Where a kind keeps what autoscaling/v1 Scale shows; JSON pointers.
 struct Paths {
@@ -118,27 +121,31 @@ impl Request<'_> {
         patch: Option<&Patch>,
     ) -> Result<Response> {
         let paths = self.paths().ok_or_else(Status::no_route)?;
+        let (whole, mut warnings) = match patch {
+            Some(_) => (Value::Null, Vec::new()),
+            None => SCALE.decode(self.query, body)?,
+        };
+        // Only a version the patch itself names binds it.
+        let versioned = patch.is_none_or(Patch::names_version);
         let (code, object) = self
             .change(
                 |old| {
-                    let view = match patch {
+                    let mut scale = match patch {
                         Some(patch) => {
-                            patch.apply(&paths.view(old), "io.k8s.api.autoscaling.v1.Scale")?
+                            let patched = patch.apply(&paths.view(old), SCALE.schema)?;
+                            let (scale, found) = SCALE.decode_patched(self.query, patched, body)?;
+                            warnings = found;
+                            scale
                         }
-                        None => serde_json::from_slice(body).map_err(|error| {
-                            Status::bad_request(format!("error decoding Scale: {error}"))
-                        })?,
+                        None => whole.clone(),
                     };
-                    let replicas = match &view["spec"]["replicas"] {
-                        Value::Null => 0,
-                        value => value.as_i64().ok_or_else(|| {
-                            Status::bad_request("Scale: spec.replicas is no integer")
-                        })?,
-                    };
+                    self.check_name(&scale)?;
+                    set_namespace(self.target, &mut scale)?;
+                    let replicas = self.check_scale(&scale, old)?;
                     let mut new = old.clone();
                     paths.set(&mut new, replicas);
-                    match view["metadata"]["resourceVersion"].as_str() {
-                        Some(version) if patch.is_none() && !version.is_empty() => {
+                    match scale["metadata"]["resourceVersion"].as_str() {
+                        Some(version) if versioned && !version.is_empty() => {
                             new["metadata"]["resourceVersion"] = version.into();
                         }
                         _ => drop(
@@ -155,7 +162,45 @@ impl Request<'_> {
                 },
             )
             .await?;
-        Ok(json_response(code, paths.view(&object.value).to_string()))
+        let response = json_response(code, paths.view(&object.value).to_string());
+        Ok(with_warnings(response, &warnings))
+    }
+
+    /// ValidateScale, and the uid as a precondition. The replicas that are asked for.
+    fn check_scale(&self, scale: &Value, old: &Value) -> Result<i64> {
+        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
+        if replicas < 0 {
+            let path = Path::new("spec").child("replicas");
+            let error = path.invalid(replicas, "must be greater than or equal to 0");
+            return Err(Status::invalid_kind(
+                "autoscaling",
+                "Scale",
+                self.name(),
+                &[error],
+            ));
+        }
+        let uid = |object: &Value| {
+            object["metadata"]["uid"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (wanted, own) = (uid(scale), uid(old));
+        if !wanted.is_empty() && wanted != own {
+            let why = format!(
+                "Precondition failed: UID in precondition: {wanted}, UID in object meta: {own}"
+            );
+            return Err(self.conflict(&why));
+        }
+        Ok(replicas)
+    }
+
+    /// A conflict on the subresource, as Kubernetes names it: `deployments/scale.apps`.
+    fn conflict(&self, why: &str) -> Status {
+        let resource = self.target.resource;
+        let subresource = self.target.subresource.map_or("", |sub| sub.name);
+        let plural = format!("{}/{subresource}", resource.plural);
+        Status::conflict_on(resource.group, &plural, self.name(), why)
     }
 
     /// POST pods/binding: the scheduler's decision.

@@ -18,21 +18,29 @@ pub type Result<T, E = Status> = std::result::Result<T, E>;
 
 /// `deployments.apps`, or `pods` in the core group.
 pub fn qualified(resource: &Resource) -> String {
-    match resource.group {
-        "" => resource.plural.to_owned(),
-        group => format!("{}.{group}", resource.plural),
+    dotted(resource.group, resource.plural)
+}
+
+fn dotted(group: &str, plural: &str) -> String {
+    match group {
+        "" => plural.to_owned(),
+        group => format!("{plural}.{group}"),
     }
 }
 
 pub(crate) fn details(resource: &Resource, name: &str) -> Value {
+    details_of(resource.group, resource.plural, name)
+}
+
+fn details_of(group: &str, kind: &str, name: &str) -> Value {
     let mut map = Map::new();
     if !name.is_empty() {
         map.insert("name".into(), name.into());
     }
-    if !resource.group.is_empty() {
-        map.insert("group".into(), resource.group.into());
+    if !group.is_empty() {
+        map.insert("group".into(), group.into());
     }
-    map.insert("kind".into(), resource.plural.into());
+    map.insert("kind".into(), kind.into());
     map.into()
 }
 
@@ -78,13 +86,17 @@ impl Status {
     }
 
     pub fn conflict(resource: &Resource, name: &str, why: &str) -> Status {
+        Status::conflict_on(resource.group, resource.plural, name, why)
+    }
+
+    /// `plural` may be a subresource's: `pods/binding`.
+    pub(crate) fn conflict_on(group: &str, plural: &str, name: &str, why: &str) -> Status {
         let message = format!(
             "Operation cannot be fulfilled on {} {name:?}: {why}",
-            qualified(resource)
+            dotted(group, plural)
         );
-        let details = Some(details(resource, name));
         Status {
-            details,
+            details: Some(details_of(group, plural, name)),
             ..Status::new(StatusCode::CONFLICT, "Conflict", message)
         }
     }
@@ -142,14 +154,23 @@ impl Status {
 
     /// Validation failed: one cause a field.
     pub fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Status {
+        Status::invalid_kind(resource.group, resource.kind, name, errors)
+    }
+
+    /// Of a kind that is no row's.
+    pub(crate) fn invalid_kind(
+        group: &str,
+        kind: &str,
+        name: &str,
+        errors: &[FieldError],
+    ) -> Status {
         let mut details = Map::new();
         details.insert("name".into(), name.into());
-        if !resource.group.is_empty() {
-            details.insert("group".into(), resource.group.into());
+        if !group.is_empty() {
+            details.insert("group".into(), group.into());
         }
-        details.insert("kind".into(), resource.kind.into());
-        let message =
-            vetch_api::field::invalid_message(resource.group, resource.kind, name, errors);
+        details.insert("kind".into(), kind.into());
+        let message = vetch_api::field::invalid_message(group, kind, name, errors);
         Status::invalid_with(message, details, errors)
     }
 

@@ -92,7 +92,7 @@ impl Request<'_> {
 }
 
 /// metadata.namespace must be the path's, and is filled from it.
-fn set_namespace(target: &Target, object: &mut Value) -> Result<()> {
+pub(crate) fn set_namespace(target: &Target, object: &mut Value) -> Result<()> {
     let Some(namespace) = &target.namespace else {
         if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("namespace");

@@ -39,20 +39,7 @@ impl Request<'_> {
     pub(crate) async fn update(&self, body: &Bytes) -> Result<Response> {
         let resource = self.target.resource;
         let (mut object, mut warnings) = decode(resource, self.query, body)?;
-        let name = self.name();
-        match object["metadata"]["name"].as_str().unwrap_or_default() {
-            "" => {
-                return Err(Status::bad_request(format!(
-                    "the name of the object ({name} based on URL) was undeterminable: name must be provided"
-                )));
-            }
-            own if own != name => {
-                return Err(Status::bad_request(format!(
-                    "the name of the object ({own}) does not match the name on the URL ({name})"
-                )));
-            }
-            _ => {}
-        }
+        self.check_name(&object)?;
         set_namespace(self.target, &mut object)?;
         let allow = Allow {
             create_missing: resource.create_on_update,
@@ -62,6 +49,20 @@ impl Request<'_> {
         warnings.extend(of_written(self, code, &stored));
         let response = object_response(code, resource, &stored, self.form, self.include());
         Ok(with_warnings(response, &warnings))
+    }
+
+    /// Whether the object is of the name in the path.
+    pub(crate) fn check_name(&self, object: &Value) -> Result<()> {
+        let name = self.name();
+        match object["metadata"]["name"].as_str().unwrap_or_default() {
+            "" => Err(Status::bad_request(format!(
+                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            ))),
+            own if own != name => Err(Status::bad_request(format!(
+                "the name of the object ({own}) does not match the name on the URL ({name})"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) async fn patch(&self, patch: &Patch, body: &Bytes) -> Result<Response> {

@@ -9,5 +9,6 @@ mod reads;
 mod refusals;
 mod serving;
 mod subresources;
+mod views;
 mod watches;
 mod writes;
