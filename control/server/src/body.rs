@@ -83,6 +83,12 @@ pub(crate) const SCALE: Asked = Asked {
     kind: "Scale",
 };
 
+pub(crate) const BINDING: Asked = Asked {
+    schema: "io.k8s.api.core.v1.Binding",
+    api_version: "v1",
+    kind: "Binding",
+};
+
 impl Asked {
     pub fn decode(&self, query: &Query, body: &[u8]) -> Result<(Value, Warnings)> {
         let (_, version) = self
@@ -261,6 +267,7 @@ mod tests {
         let query = Query::parse(&"/?fieldValidation=Strict".parse().unwrap());
         for (asked, body, told) in [
             (SCALE, r#"{"spec":{"replicas":2147483647}}"#, None),
+            (BINDING, r#"{"target":{"name":"n"}}"#, None),
             (
                 SCALE,
                 r#"{"spec":{"replicas":2147483648}}"#,
@@ -296,6 +303,20 @@ mod tests {
                 SCALE,
                 "",
                 Some("the object provided is unrecognized (must be of type Scale): "),
+            ),
+            (
+                BINDING,
+                r#"{"metadata":{"annotations":{"a":1}},"target":{"name":"n"}}"#,
+                Some(
+                    "Binding in version \"v1\" cannot be handled as a Binding: json: cannot unmarshal number into Go struct field ",
+                ),
+            ),
+            (
+                BINDING,
+                r#"{"target":{"name":["n"]}}"#,
+                Some(
+                    "Binding in version \"v1\" cannot be handled as a Binding: json: cannot unmarshal array into Go struct field ",
+                ),
             ),
         ] {
             let found = asked.decode(&query, body.as_bytes());

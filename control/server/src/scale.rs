@@ -1,5 +1,7 @@
 //! Subresources that are a view of the object: scale, binding, finalize, eviction.
 
+mod binding;
+
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
@@ -7,7 +9,8 @@ use serde_json::{Value, json};
 use vetch_api::field::Path;
 use vetch_api::resource::SubresourceKind;
 
-use crate::body::SCALE;
+use self::binding::Refused;
+use crate::body::{BINDING, SCALE};
 use crate::delete::Options;
 use crate::patch::Patch;
 use crate::read::{current, json_response};
@@ -205,51 +208,41 @@ impl Request<'_> {
 
     /// POST pods/binding: the scheduler's decision.
     pub(crate) async fn bind(&self, body: &Bytes) -> Result<Response> {
-        let binding: Value = serde_json::from_slice(body)
-            .map_err(|error| Status::bad_request(format!("error decoding Binding: {error}")))?;
-        let node = binding["target"]["name"]
-            .as_str()
-            .filter(|name| !name.is_empty())
-            .ok_or_else(|| {
-                Status::bad_request("Binding \"\" is invalid: target.name: Required value")
-            })?;
-        let name = self.name();
-        let refused = |why: &str| {
-            let message = format!("Operation cannot be fulfilled on pods/binding {name:?}: {why}");
-            Status {
-                details: Some(json!({"name": name, "kind": "pods/binding"})),
-                ..Status::new(StatusCode::CONFLICT, "Conflict", message)
-            }
-        };
+        let (mut binding, warnings) = BINDING.decode(self.query, body)?;
+        set_namespace(self.target, &mut binding)?;
+        let (resource, name) = (self.target.resource, self.name());
+        if binding["metadata"]["name"].as_str().unwrap_or_default() != name {
+            return Err(Status::bad_request(
+                "name in URL does not match name in Binding object",
+            ));
+        }
+        let errors = binding::validate(&binding);
+        if !errors.is_empty() {
+            return Err(Status::invalid_kind("", "Binding", name, &errors));
+        }
         self.change(
             |old| {
-                if let Some(bound) = old["spec"]["nodeName"].as_str().filter(|bound| !bound.is_empty()) {
-                    let why = format!("pod {name} is already assigned to node {bound:?}");
-                    return Err(refused(&why));
-                }
-                if !old["metadata"]["deletionTimestamp"].is_null() {
-                    let why = format!("pod {name} is being deleted, cannot be assigned to a host");
-                    return Err(refused(&why));
-                }
-                let wanted = binding["metadata"]["uid"].as_str().unwrap_or_default();
-                if !wanted.is_empty() && old["metadata"]["uid"] != wanted {
-                    let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {}", old["metadata"]["uid"].as_str().unwrap_or_default());
-                    return Err(refused(&why));
-                }
-                let mut new = old.clone();
-                new["spec"]["nodeName"] = node.into();
+                let mut new = binding::bound(old, &binding).map_err(|refused| match refused {
+                    Refused::Precondition(why) => Status::conflict(resource, name, &why),
+                    Refused::Pod(why) => self.conflict(&why),
+                })?;
                 set_condition(&mut new, "PodScheduled", "True", None);
-                for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
-                    new["metadata"]["annotations"][key] = value.clone();
-                }
-                drop(new["metadata"].as_object_mut().and_then(|map| map.remove("resourceVersion")));
+                drop(
+                    new["metadata"]
+                        .as_object_mut()
+                        .and_then(|map| map.remove("resourceVersion")),
+                );
                 Ok(new)
             },
-            Allow { any_version: true, ..Allow::default() },
+            Allow {
+                any_version: true,
+                ..Allow::default()
+            },
         )
         .await?;
         let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-        Ok(json_response(StatusCode::CREATED, answer.to_string()))
+        let response = json_response(StatusCode::CREATED, answer.to_string());
+        Ok(with_warnings(response, &warnings))
     }
 
     /// POST pods/eviction: a delete that a plugin may refuse, for the sake of a disruption budget.

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::cluster::{DEPLOYMENTS, cluster, deployment};
+use crate::cluster::{DEPLOYMENTS, PODS, cluster, deployment, pod};
 
 #[tokio::test]
 async fn a_scale_is_what_it_says_and_of_whom() {
@@ -133,4 +133,113 @@ async fn a_scale_is_what_it_says_and_of_whom() {
         let web = cluster.get(&format!("{DEPLOYMENTS}/web")).await.body;
         assert_eq!(web["spec"]["replicas"], wanted);
     }
+}
+
+#[tokio::test]
+async fn a_binding_is_of_its_pod_and_typed() {
+    let cluster = cluster().await;
+    let mut gated = pod("gated");
+    gated["spec"]["schedulingGates"] = json!([{"name": "example.com/g"}]);
+    for pod in [pod("p"), gated] {
+        cluster.post(PODS, pod).await.expect(201);
+    }
+    let before = cluster.get(&format!("{PODS}/p")).await.body;
+    let binding = |metadata: Value, target: Value| {
+        let mut binding = json!({"metadata": {"name": "p"}, "target": {"name": "n"}});
+        for (part, more) in [("metadata", metadata), ("target", target)] {
+            for (key, value) in more.as_object().unwrap() {
+                binding[part][key] = value.clone();
+            }
+        }
+        binding
+    };
+    let path = format!("{PODS}/p/binding");
+    for (body, code, told) in [
+        (
+            json!({}),
+            400,
+            "name in URL does not match name in Binding object",
+        ),
+        (
+            binding(json!({"name": "q"}), json!({})),
+            400,
+            "name in URL does not match name in Binding object",
+        ),
+        (
+            binding(json!({"namespace": "other"}), json!({})),
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            binding(json!({"annotations": {"a": 1}}), json!({})),
+            400,
+            "json: cannot unmarshal number into Go struct field ",
+        ),
+        (
+            binding(json!({}), json!({"name": 1})),
+            400,
+            "json: cannot unmarshal number into Go struct field ",
+        ),
+        (
+            pod("p"),
+            400,
+            "Pod in version \"v1\" cannot be handled as a Binding: ",
+        ),
+        (
+            binding(json!({}), json!({"name": ""})),
+            422,
+            "Binding \"p\" is invalid: target.name: Required value",
+        ),
+        (
+            binding(json!({}), json!({"name": "x y"})),
+            422,
+            "Binding \"p\" is invalid: target.name: Invalid value: \"x y\": ",
+        ),
+        (
+            binding(json!({}), json!({"kind": "Foo"})),
+            422,
+            "Binding \"p\" is invalid: target.kind: Unsupported value: \"Foo\": supported values: \"Node\", \"<empty>\"",
+        ),
+        (
+            binding(json!({"uid": "u"}), json!({})),
+            409,
+            "Operation cannot be fulfilled on pods \"p\": Precondition failed: UID in precondition: u, UID in object meta: ",
+        ),
+        (
+            binding(json!({"resourceVersion": "1"}), json!({})),
+            409,
+            "Operation cannot be fulfilled on pods \"p\": Precondition failed: ResourceVersion in precondition: 1, ResourceVersion in object meta: ",
+        ),
+    ] {
+        let refused = cluster.post(&path, body.clone()).await;
+        assert_eq!(refused.code, code, "{body}: {}", refused.body);
+        assert!(
+            refused.message().contains(told),
+            "{body}: {}",
+            refused.message()
+        );
+    }
+    assert_eq!(cluster.get(&format!("{PODS}/p")).await.body, before);
+    let refused = cluster
+        .post(
+            &format!("{PODS}/gated/binding"),
+            binding(json!({"name": "gated"}), json!({})),
+        )
+        .await
+        .expect(409);
+    assert_eq!(
+        refused.message(),
+        "Operation cannot be fulfilled on pods/binding \"gated\": pod gated has non-empty .spec.schedulingGates"
+    );
+    let own = json!({
+        "uid": before["metadata"]["uid"], "resourceVersion": before["metadata"]["resourceVersion"],
+        "annotations": {"a": "1"},
+    });
+    cluster
+        .post(&path, binding(own, json!({"kind": "Node"})))
+        .await
+        .expect(201);
+    let bound = cluster.get(&format!("{PODS}/p")).await.body;
+    assert_eq!(bound["spec"]["nodeName"], "n");
+    assert_eq!(bound["metadata"]["annotations"], json!({"a": "1"}));
 }
