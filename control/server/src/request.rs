@@ -150,14 +150,13 @@ impl Query {
             .unwrap_or_default()
             .split('&')
             .filter(|pair| !pair.is_empty());
-        Query(
-            pairs
-                .map(|pair| {
-                    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (decode(key), decode(value))
-                })
-                .collect(),
-        )
+        let mut query = HashMap::new();
+        for pair in pairs {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            // Of what is said twice the first counts, as in apimachinery.
+            query.entry(decode(key)).or_insert_with(|| decode(value));
+        }
+        Query(query)
     }
 
     pub fn text(&self, key: &str) -> Option<&str> {
@@ -168,9 +167,12 @@ impl Query {
     }
 
     pub fn flag(&self, key: &str) -> bool {
-        self.0
-            .get(key)
-            .is_some_and(|value| matches!(value.as_str(), "" | "1" | "true" | "True"))
+        self.told(key).unwrap_or(false)
+    }
+
+    /// A flag for which it matters whether it was there.
+    pub fn told(&self, key: &str) -> Option<bool> {
+        self.0.get(key).map(|value| truth(value))
     }
 
     pub fn number(&self, key: &str) -> Result<Option<i64>> {
@@ -221,6 +223,11 @@ impl Query {
     }
 }
 
+/// apimachinery's Convert_Slice_string_To_bool: what does not say no says yes, and so does nothing at all.
+fn truth(value: &str) -> bool {
+    value != "0" && !value.eq_ignore_ascii_case("false")
+}
+
 /// Undoes the escapes of a query.
 pub(crate) fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
@@ -250,6 +257,61 @@ pub(crate) fn decode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_are_read_as_apimachinery_reads_them() {
+        for (query, told) in [
+            ("", None),
+            ("watches=1", None),
+            ("Watch=1", None),
+            ("watch", Some(true)),
+            ("watch=", Some(true)),
+            ("watch=1", Some(true)),
+            ("watch=true", Some(true)),
+            ("watch=True", Some(true)),
+            ("watch=TRUE", Some(true)),
+            ("watch=t", Some(true)),
+            ("watch=yes", Some(true)),
+            ("watch=no", Some(true)),
+            ("watch=2", Some(true)),
+            ("watch=00", Some(true)),
+            ("watch=+false", Some(true)),
+            ("watch=0", Some(false)),
+            ("watch=%30", Some(false)),
+            ("watch=false", Some(false)),
+            ("watch=False", Some(false)),
+            ("watch=FALSE", Some(false)),
+            ("watch=f", Some(true)),
+            ("watch=true&watch=false", Some(true)),
+            ("watch=false&watch=true", Some(false)),
+            ("a=1&watch=0&watch", Some(false)),
+        ] {
+            let query = Query::parse(&format!("/?{query}").parse().unwrap());
+            assert_eq!(query.told("watch"), told, "{query:?}");
+            assert_eq!(query.flag("watch"), told == Some(true), "{query:?}");
+        }
+        let twice = Query::parse(&"/?limit=1&limit=2&dryRun=All&dryRun=x".parse().unwrap());
+        assert_eq!(twice.number("limit").unwrap(), Some(1));
+        assert!(twice.dry_run().unwrap());
+    }
+
+    #[test]
+    fn a_timeout_is_one_that_can_be_waited_for() {
+        for (query, wanted) in [
+            ("", None),
+            ("timeoutSeconds=-1", Some(Duration::ZERO)),
+            ("timeoutSeconds=5", Some(Duration::from_secs(5))),
+            (
+                "timeoutSeconds=9223372036854775807",
+                Some(vetch_api::time::LONGEST),
+            ),
+        ] {
+            let query = Query::parse(&format!("/?{query}").parse().unwrap());
+            assert_eq!(query.timeout().unwrap(), wanted, "{query:?}");
+        }
+        let past = Query::parse(&"/?timeoutSeconds=9223372036854775808".parse().unwrap());
+        assert_eq!(past.timeout().unwrap_err().code.as_u16(), 400);
+    }
 
     #[test]
     fn what_another_server_answers_keeps_its_path() {

@@ -60,9 +60,7 @@ pub(crate) async fn watch(
     let fields = query.fields()?;
     fields.check(&(target.resource.selectable_fields)(&Value::Null))?;
     let bookmarks = query.flag("allowWatchBookmarks");
-    let initial = query
-        .text("sendInitialEvents")
-        .map(|_| query.flag("sendInitialEvents"));
+    let initial = query.told("sendInitialEvents");
     if initial == Some(true)
         && (!bookmarks || query.text("resourceVersionMatch") != Some("NotOlderThan"))
     {

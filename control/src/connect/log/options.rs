@@ -8,13 +8,11 @@ use vetch_api::resource::FieldError;
 use vetch_server::request::Query;
 use vetch_server::status::{Result, Status};
 
-/// What the kubelet understands of them.
-const PASSED_ON: [&str; 8] = [
-    "follow",
-    "previous",
+/// What the kubelet understands of them: what is true, and what has a value.
+const FLAGS: [&str; 3] = ["follow", "previous", "timestamps"];
+const PASSED_ON: [&str; 5] = [
     "sinceSeconds",
     "sinceTime",
-    "timestamps",
     "tailLines",
     "limitBytes",
     "stream",
@@ -69,10 +67,13 @@ fn invalid(query: &Query) -> Result<Vec<FieldError>> {
 }
 
 pub fn passed_on(query: &Query) -> Vec<(&'static str, &str)> {
-    PASSED_ON
+    let flags = FLAGS
         .into_iter()
-        .filter_map(|key| Some((key, query.text(key)?)))
-        .collect()
+        .filter_map(|key| query.flag(key).then_some((key, "true")));
+    let rest = PASSED_ON
+        .into_iter()
+        .filter_map(|key| Some((key, query.text(key)?)));
+    flags.chain(rest).collect()
 }
 
 #[cfg(test)]
@@ -126,5 +127,8 @@ mod tests {
         );
         check(&query, "p").unwrap();
         assert_eq!(passed_on(&query), [("follow", "true"), ("tailLines", "0")]);
+        let query = self::query("previous=&timestamps=yes&follow=FALSE&stream=");
+        let told = [("previous", "true"), ("timestamps", "true")];
+        assert_eq!(passed_on(&query), told);
     }
 }
