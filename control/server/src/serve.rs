@@ -1,5 +1,6 @@
 //! HTTPS on bound listeners; the client's certificate becomes its user.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::pki_types::CertificateDer;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,12 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_LIMIT: Duration = Duration::from_secs(15);
+
+/// Go's listeners have the same, and so kube-apiserver: a client that vanished is known for it after 150 s.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(15))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(9);
 
 /// A bound socket; whoever binds it reports a taken port.
 pub type Listener = TcpListener;
@@ -47,7 +55,7 @@ pub async fn serve(
             loop {
                 let accepted = tokio::select! {
                     () = shutdown.cancelled() => return,
-                    accepted = listener.accept() => accepted,
+                    accepted = accept(&listener) => accepted,
                 };
                 match accepted {
                     Ok((stream, peer)) => {
@@ -72,13 +80,21 @@ pub async fn serve(
     while tasks.join_next().await.is_some() {}
 }
 
+/// Whoever vanishes without a word ends what follows something for them, whatever it speaks: HTTP/2 has its pings,
+/// HTTP/1.1 and WebSockets have nothing else.
+async fn accept(listener: &Listener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+    Ok((stream, peer))
+}
+
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     router: Router,
     certificate_user: CertificateUser,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    stream.set_nodelay(true)?;
     let peer: SocketAddr = stream.peer_addr()?;
     let stream = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await??;
     let user = stream
@@ -112,4 +128,27 @@ async fn connection(
     builder
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_vanishes_is_missed() {
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), accept(&listener));
+        let (stream, peer) = accepted.unwrap();
+        assert_eq!(peer, client.unwrap().local_addr().unwrap());
+        assert!(stream.nodelay().unwrap());
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        let seconds = Duration::from_secs(15);
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), seconds);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), seconds);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 9);
+    }
 }

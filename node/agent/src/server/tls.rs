@@ -1,6 +1,8 @@
 //! Connections: TLS with the node's certificate; a client certificate is
 //! welcome and verified, not required.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use hyper_util::server::conn::auto::Builder;
 use rustls::RootCertStore;
 use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use rustls_pki_types::CertificateDer;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
@@ -24,6 +27,12 @@ use super::user::User;
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// After an accept that failed: too many descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Go's listeners have the same, and so kubelets: a client that vanished is known for it after 150 s.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(15))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(9);
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -67,7 +76,7 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener) => accepted,
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
@@ -87,12 +96,19 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router
     }
 }
 
+/// Followers of logs that vanished without a word end with their connection, also over HTTP/1.1, which has no pings.
+async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+    Ok((stream, peer))
+}
+
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     router: Router,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await??;
     let user = stream
         .get_ref()
@@ -118,4 +134,27 @@ async fn connection(
     builder
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_vanishes_is_missed() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), accept(&listener));
+        let (stream, peer) = accepted.unwrap();
+        assert_eq!(peer, client.unwrap().local_addr().unwrap());
+        assert!(stream.nodelay().unwrap());
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        let seconds = Duration::from_secs(15);
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), seconds);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), seconds);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 9);
+    }
 }
