@@ -20,6 +20,8 @@ pub const KUBELET_CLIENT: Wanted = Wanted {
     usage: Usage::Client,
 };
 const KUBELET_PORT: u16 = 10250;
+/// Most bytes that are read of a refusal: Kubernetes' `maxReadLength`.
+const WORDS_LIMIT: usize = 50_000;
 
 /// A container of a pod.
 #[derive(Debug)]
@@ -80,6 +82,19 @@ async fn kubelet_of(server: &Server, pod: &Value) -> Result<Option<Kubelet>> {
 /// Kubernetes gives a failed request to a kubelet no reason, so that its own words are all there is to read.
 pub fn unreachable(words: impl Into<String>) -> Status {
     Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", words)
+}
+
+/// The body of a kubelet's refusal, up to [`WORDS_LIMIT`]: the node may send what it likes, as long as it likes.
+pub async fn words(mut answer: reqwest::Response) -> reqwest::Result<String> {
+    let mut words = Vec::new();
+    while words.len() < WORDS_LIMIT {
+        let Some(chunk) = answer.chunk().await? else {
+            break;
+        };
+        let room = WORDS_LIMIT - words.len();
+        words.extend_from_slice(&chunk[..chunk.len().min(room)]);
+    }
+    Ok(String::from_utf8_lossy(&words).trim_end().to_owned())
 }
 
 /// Where the node's kubelet listens: at an address or a name, and a port.
@@ -152,9 +167,47 @@ fn container(pod: &Value, asked: Option<&str>) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use futures::stream;
     use serde_json::json;
 
     use super::*;
+
+    fn answer<S>(pieces: S) -> reqwest::Response
+    where
+        S: futures::Stream<Item = io::Result<Vec<u8>>> + Send + 'static,
+    {
+        http::Response::new(reqwest::Body::wrap_stream(pieces)).into()
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_read_to_its_limit() {
+        let long = "x".repeat(49_999);
+        let longest = "x".repeat(50_000);
+        let table: [(&[&str], String); 7] = [
+            (&[], String::new()),
+            (&["no\n"], "no".to_owned()),
+            (&["a", "", "b"], "ab".to_owned()),
+            (&[&long, "x"], longest.clone()),
+            (&[&long, "xy"], longest.clone()),
+            (&[&longest, "y"], longest.clone()),
+            // A character that is cut is none.
+            (&[&long, "\u{e4}"], format!("{long}\u{fffd}")),
+        ];
+        for (pieces, wanted) in table {
+            let pieces: Vec<_> = pieces
+                .iter()
+                .map(|piece| Ok(piece.as_bytes().to_vec()))
+                .collect();
+            let told = words(answer(stream::iter(pieces))).await.unwrap();
+            assert!(told == wanted, "{} bytes: {told:.20}", told.len());
+        }
+        let endless = stream::repeat_with(|| Ok(vec![b'x'; 1000]));
+        assert_eq!(words(answer(endless)).await.unwrap().len(), 50_000);
+        let broken = [Ok(b"no".to_vec()), Err(io::Error::other("reset"))];
+        assert!(words(answer(stream::iter(broken))).await.is_err());
+    }
 
     #[test]
     fn which_container() {

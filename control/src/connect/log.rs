@@ -21,9 +21,6 @@ use super::ConnectError;
 use super::kubelet::{self, Kubelet, unreachable};
 use super::web_socket;
 
-/// Longest body of a refusal that is passed on.
-const WORDS_LIMIT: usize = 2048;
-
 pub struct PodLog {
     client: reqwest::Client,
 }
@@ -67,8 +64,8 @@ impl PodLog {
                 false => Ok(text(Body::from_stream(pieces))),
             };
         }
-        let words = answer.text().await.unwrap_or_default();
-        let words: String = words.trim_end().chars().take(WORDS_LIMIT).collect();
+        let words = kubelet::words(answer).await;
+        let words = words.map_err(|error| Status::internal(why(&host, &error)))?;
         Err(match code {
             StatusCode::BAD_REQUEST => Status::bad_request(words),
             StatusCode::INTERNAL_SERVER_ERROR => Status::internal(words),

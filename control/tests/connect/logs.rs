@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use super::cluster::{ADMIN, Cluster, cluster};
 use super::tls;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// What the next request gets: a code, and its body piece by piece.
 pub type Script = (u16, mpsc::UnboundedReceiver<&'static str>);
@@ -221,6 +223,20 @@ async fn what_the_kubelet_refuses_is_told_in_its_words() {
         assert_eq!((answer.code, answer.message()), (code, message.as_str()));
         assert_eq!(answer.body["reason"], reason);
     }
+
+    // Of one that never ends, as much as Kubernetes reads.
+    let (pieces, script) = mpsc::unbounded_channel();
+    let part: &'static str = "x".repeat(10_000).leak();
+    for _ in 0..6 {
+        pieces.send(part).unwrap();
+    }
+    seen.script.lock().unwrap().push((500, script));
+    let answer = tokio::time::timeout(LIMIT, cluster.get(&path)).await;
+    let answer = answer.expect("the end of it is waited for");
+    let words = part.repeat(5);
+    assert_eq!(answer.code, 500);
+    assert!(answer.message() == format!("Internal error occurred: {words}"));
+    drop(pieces);
 }
 
 #[tokio::test]
