@@ -47,8 +47,10 @@ impl PodLog {
         let located = kubelet::locate(server, &target, query.text("container")).await?;
         let container = located.container;
         let Some(Kubelet { node, host }) = located.kubelet else {
-            // Nobody has written anything yet.
-            return Ok(text(Body::empty()));
+            // Nobody has written anything yet: nor is there anything to change the protocol for.
+            let mut nothing = Response::new(Body::empty());
+            *nothing.status_mut() = StatusCode::NO_CONTENT;
+            return Ok(nothing);
         };
         let url = format!("https://{host}/containerLogs/{namespace}/{name}/{container}");
         let asked = self.client.get(&url).query(&options::passed_on(&query));

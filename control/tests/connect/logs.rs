@@ -28,6 +28,12 @@ use super::tls;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const LIMIT: Duration = Duration::from_secs(30);
+const HANDSHAKE: [(&str, &str); 4] = [
+    ("connection", "Upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
 
 /// What the next request gets: a code, and its body piece by piece.
 pub type Script = (u16, mpsc::UnboundedReceiver<&'static str>);
@@ -131,6 +137,14 @@ async fn logs_flow_from_the_kubelet_as_they_come() {
     assert_eq!(user.as_ref(), Some(&client));
 }
 
+fn handshake(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+    HANDSHAKE
+        .into_iter()
+        .fold(request, |request, (name, value)| {
+            request.header(name, value)
+        })
+}
+
 #[tokio::test]
 async fn a_web_socket_gets_each_piece_as_it_comes() {
     let cluster = cluster().await;
@@ -146,13 +160,7 @@ async fn a_web_socket_gets_each_piece_as_it_comes() {
     let ask = |protocol: &str| {
         let (pieces, script) = mpsc::unbounded_channel();
         seen.script.lock().unwrap().push((200, script));
-        let request = client
-            .get(&url)
-            .header("connection", "Upgrade")
-            .header("upgrade", "websocket")
-            .header("sec-websocket-version", "13")
-            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-            .header(SEC_WEBSOCKET_PROTOCOL, protocol);
+        let request = handshake(client.get(&url)).header(SEC_WEBSOCKET_PROTOCOL, protocol);
         (pieces, request.send())
     };
     for (protocol, wanted) in [
@@ -263,6 +271,15 @@ async fn who_has_no_logs_is_told_why() {
         assert_eq!((answer.code, answer.message()), (code, message));
     }
     // Not an error: nothing has been written yet.
-    let answer = cluster.get(&format!("{PODS}/pending/log")).await;
-    assert_eq!((answer.code, answer.body), (200, Value::from("")));
+    let plain: &[(&str, &str)] = &[];
+    for headers in [plain, &HANDSHAKE] {
+        let path = format!("{PODS}/pending/log?follow=true");
+        let answer = cluster
+            .send(ADMIN, "GET", &path, headers, Value::Null)
+            .await;
+        assert_eq!(answer.status(), 204, "{headers:?}");
+        assert!(!answer.headers().contains_key("content-type"));
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(body.is_empty(), "{body:?}");
+    }
 }
