@@ -15,6 +15,8 @@ mod references;
 mod rules;
 mod token;
 
+use std::borrow::Cow;
+
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::HeaderMap;
@@ -23,6 +25,7 @@ use tracing::debug;
 use vetch_identity::{Tokens, User};
 use vetch_server::Server;
 use vetch_server::guard::{Action, Guard};
+use vetch_server::upgrade;
 
 pub use decide::decide;
 pub use facts::Facts;
@@ -36,7 +39,8 @@ const AUTHENTICATED: &str = "system:authenticated";
 const ANONYMOUS: &str = "system:anonymous";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 
-/// The API server's guard: client certificates, bootstrap and service-account tokens, then [`decide`].
+/// The API server's guard: client certificates, bootstrap and service-account tokens (a WebSocket's among its
+/// subprotocols), then [`decide`].
 #[derive(Clone)]
 pub struct Access {
     tokens: Tokens,
@@ -84,17 +88,21 @@ impl Guard for Access {
             if let Some(user) = certificate {
                 return Some(authenticated(user));
             }
-            if !headers.contains_key(AUTHORIZATION) {
+            let shown = tokens(headers);
+            if shown.is_empty() {
                 return Some(User::new(ANONYMOUS, &[UNAUTHENTICATED]));
             }
-            let token = bearer(headers)?;
-            match self.bearer_of(server, token, &[]).await {
-                Ok((user, _)) => Some(user),
-                Err(why) => {
-                    debug!(why, "a bearer token is refused");
-                    None
+            for token in shown {
+                let judged = match token {
+                    Ok(token) => self.bearer_of(server, &token, &[]).await,
+                    Err(why) => Err(why.to_owned()),
+                };
+                match judged {
+                    Ok((user, _)) => return Some(user),
+                    Err(why) => debug!(why, "a bearer token is refused"),
                 }
             }
+            None
         }
         .boxed()
     }
@@ -132,6 +140,18 @@ fn authenticated(user: &User) -> User {
     user
 }
 
+/// What a request shows for its user, in the order it is asked about: the header's token, then a WebSocket's own, for a
+/// browser sends no header, or one for a proxy before this. `Err` says what is wrong with it.
+fn tokens(headers: &HeaderMap) -> Vec<Result<Cow<'_, str>, &'static str>> {
+    let header = headers.contains_key(AUTHORIZATION).then(|| {
+        let token = bearer(headers).map(Cow::Borrowed);
+        token.ok_or("the Authorization header has no bearer token")
+    });
+    let web_socket = upgrade::bearer(headers).transpose();
+    let web_socket = web_socket.map(|token| token.map(Cow::Owned));
+    header.into_iter().chain(web_socket).collect()
+}
+
 /// The token of an `Authorization: Bearer TOKEN` header.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
@@ -141,6 +161,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use http::header::HeaderName;
+
     use super::*;
 
     #[test]
@@ -156,6 +179,49 @@ mod tests {
             assert_eq!(bearer(&headers), token, "{header:?}");
         }
         assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_web_socket_has_a_second_place_for_it() {
+        let web_socket = [("connection", "Upgrade"), ("upgrade", "websocket")];
+        let header = ("authorization", "Bearer a");
+        let basic = ("authorization", "Basic a");
+        // Of `b`.
+        let offered = (
+            "sec-websocket-protocol",
+            "base64url.bearer.authorization.k8s.io.Yg, binary.k8s.io",
+        );
+        let alone = (
+            "sec-websocket-protocol",
+            "base64url.bearer.authorization.k8s.io.Yg",
+        );
+        let (no_bearer, missing) = (
+            Err("the Authorization header has no bearer token"),
+            Err("missing additional subprotocol"),
+        );
+        for (upgrades, others, wanted) in [
+            (false, &[][..], vec![]),
+            (true, &[], vec![]),
+            (false, &[header], vec![Ok("a")]),
+            (false, &[offered], vec![]),
+            (true, &[offered], vec![Ok("b")]),
+            (true, &[header, offered], vec![Ok("a"), Ok("b")]),
+            (true, &[basic, offered], vec![no_bearer, Ok("b")]),
+            (true, &[alone], vec![missing]),
+        ] {
+            let handshake = web_socket.iter().filter(|_| upgrades);
+            let pairs = handshake.chain(others);
+            let named = pairs.map(|&(name, value)| {
+                let name = HeaderName::from_static(name);
+                (name, HeaderValue::from_static(value))
+            });
+            let headers = HeaderMap::from_iter(named);
+            let wanted: Vec<_> = wanted
+                .into_iter()
+                .map(|token: Result<&str, _>| token.map(Cow::Borrowed))
+                .collect();
+            assert_eq!(tokens(&headers), wanted, "{upgrades} {others:?}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::state::Server;
 use crate::status::{Result, Status};
 use crate::warnings::with_warnings;
 use crate::write::Request;
-use crate::{discovery, health, impersonate, openapi, read, watch};
+use crate::{discovery, health, impersonate, openapi, read, upgrade, watch};
 
 /// kube-apiserver's limit for a request body.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -44,7 +44,7 @@ pub fn router(server: Server) -> Router {
 }
 
 async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let path = parts.uri.path();
     let query = Query::parse(&parts.uri);
     if let Some(answer) = open_path(server, path, &query).await {
@@ -66,6 +66,7 @@ async fn handle(server: &Server, request: HttpRequest<Body>) -> Result<Response>
                 })?
         }
     };
+    upgrade::strip_bearer(&mut parts.headers);
     let user = impersonate::stand_in(server, user, &parts.headers).await?;
     let target = Target::parse(server.registry, path);
     authorize(server, &user, &parts.method, path, target.as_ref(), &query).await?;

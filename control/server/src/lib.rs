@@ -26,6 +26,7 @@ mod state;
 pub mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod upgrade;
 mod warnings;
 mod watch;
 mod write;

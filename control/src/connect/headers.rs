@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, CONNECTION, HeaderName, UPGRADE};
 use http::{HeaderMap, HeaderValue};
+use vetch_server::upgrade;
 
 /// RFC 9110, 7.6.1: they are about one connection.
 const HOP_BY_HOP: [&str; 9] = [
@@ -20,29 +21,17 @@ const HOP_BY_HOP: [&str; 9] = [
 const IMPERSONATE: &str = "impersonate-";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The protocol a message is about to change to.
-pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let asked = words(headers).any(|word| word.eq_ignore_ascii_case("upgrade"));
-    headers.get(UPGRADE).filter(|_| asked).cloned()
-}
-
-/// The words of Connection headers.
-fn words(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(CONNECTION).iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(',').map(str::trim))
-}
-
 /// Takes out what is about this connection, but for a change of protocol.
 pub fn strip(headers: &mut HeaderMap) {
-    let upgrade = upgrade(headers);
-    let named: Vec<String> = words(headers).map(str::to_owned).collect();
+    let protocol = upgrade::protocol(headers);
+    let named: Vec<String> = upgrade::connection_options(headers)
+        .map(str::to_owned)
+        .collect();
     let named = named.iter().map(String::as_str);
     for name in HOP_BY_HOP.into_iter().chain(named) {
         headers.remove(name);
     }
-    if let Some(protocol) = upgrade {
+    if let Some(protocol) = protocol {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, protocol);
     }

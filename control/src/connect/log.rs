@@ -16,6 +16,7 @@ use vetch_server::Server;
 use vetch_server::connect::{Forward, Forwarded};
 use vetch_server::request::Query;
 use vetch_server::status::{Result, Status};
+use vetch_server::upgrade;
 
 use super::ConnectError;
 use super::kubelet::{self, Kubelet, unreachable};
@@ -61,7 +62,7 @@ impl PodLog {
         let code = answer.status();
         if code.is_success() {
             let pieces = answer.bytes_stream();
-            return match web_socket::is_asked(request.headers()) {
+            return match upgrade::is_web_socket(request.headers()) {
                 true => web_socket::answer(request, pieces),
                 false => Ok(text(Body::from_stream(pieces))),
             };

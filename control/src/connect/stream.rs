@@ -18,10 +18,11 @@ use vetch_server::Server;
 use vetch_server::connect::{Forward, Forwarded};
 use vetch_server::request::Query;
 use vetch_server::status::{Result, Status};
+use vetch_server::upgrade;
 
+use super::carry;
 use super::kubelet::{self, unreachable};
 use super::proxy::Place;
-use super::{carry, headers};
 
 /// What this answers.
 pub const KEYS: [&str; 3] = ["pods/exec", "pods/attach", "pods/portforward"];
@@ -67,7 +68,7 @@ impl Streams {
         let kubelet = kubelet.ok_or_else(|| {
             Status::bad_request(format!("pod {name} does not have a host assigned"))
         })?;
-        if headers::upgrade(request.headers()).is_none() {
+        if upgrade::protocol(request.headers()).is_none() {
             return Err(Status::bad_request("Upgrade request required"));
         }
         let failed = |why: String| unreachable(format!("error dialing backend: {why}"));

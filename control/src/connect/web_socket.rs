@@ -1,5 +1,6 @@
 //! A stream as the messages of a WebSocket, each piece in one of its own, for browsers: they read no binary stream as
-//! it comes. Kubernetes' names for it, its empty message at the start, and its close message at the end.
+//! it comes. Kubernetes' names for it, its empty message at the start, and its close message at the end. Their token is
+//! read, and taken out, before: see [`vetch_server::upgrade`].
 
 use std::fmt::Display;
 use std::pin::pin;
@@ -12,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{SinkExt as _, Stream, StreamExt as _};
 use http::header::SEC_WEBSOCKET_PROTOCOL;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -23,8 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::debug;
 use vetch_server::status::{Result, Status};
-
-use super::headers;
+use vetch_server::upgrade;
 
 /// What a client may ask to hear, by the names of subprotocols. Who names none hears bytes.
 const PROTOCOLS: [(&str, Form); 2] = [
@@ -56,11 +56,6 @@ impl Form {
     }
 }
 
-pub fn is_asked(headers: &HeaderMap) -> bool {
-    let protocol = headers::upgrade(headers);
-    protocol.is_some_and(|own| own.as_bytes().eq_ignore_ascii_case(b"websocket"))
-}
-
 /// The answer that changes the protocol; the stream follows it, until it ends or the client leaves.
 pub fn answer<S, E>(mut request: Request<Body>, pieces: S) -> Result<Response>
 where
@@ -68,9 +63,9 @@ where
     E: Display + Send + 'static,
 {
     let (response, form) = shake_hands(&request)?;
-    let upgrade = hyper::upgrade::on(&mut request);
+    let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
-        match upgrade.await {
+        match upgraded.await {
             Ok(connection) => {
                 if let Err(error) = say(TokioIo::new(connection), form, pieces).await {
                     debug!(%error, "the client of a WebSocket left");
@@ -85,15 +80,7 @@ where
 fn shake_hands(request: &Request<Body>) -> Result<(Response, Form)> {
     let mut response = create_response_with_body(request, Body::empty)
         .map_err(|error| Status::bad_request(format!("unable to upgrade: {error}")))?;
-    let asked: Vec<&str> = request
-        .headers()
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .collect();
+    let asked: Vec<&str> = upgrade::subprotocols(request.headers()).collect();
     if asked.is_empty() {
         return Ok((response, Form::Binary));
     }

@@ -14,6 +14,7 @@ use vetch_control::access::Access;
 use vetch_control::admission::{AdmissionConfig, RANGES, plugins};
 use vetch_control::connect::{KUBELET_CLIENT, connectors};
 use vetch_identity::{Kept, Pki};
+use vetch_server::guard::Guard;
 use vetch_server::testing::{ApiServer, Parts};
 use vetch_store::testing::Etcd;
 
@@ -47,6 +48,11 @@ impl Answer {
 }
 
 pub async fn cluster() -> Cluster {
+    guarded(|access| Arc::new(access)).await
+}
+
+/// `guard`: what stands before the API server, given its own.
+pub async fn guarded(guard: fn(Access) -> Arc<dyn Guard>) -> Cluster {
     let etcd = Etcd::start().await;
     let directory = TempDir::new().unwrap();
     let pki = Pki::open(directory.path()).unwrap();
@@ -60,7 +66,7 @@ pub async fn cluster() -> Cluster {
         prefixes: vec![RANGES.to_owned()],
         admission: plugins(config),
         connectors: connectors(&access, Arc::new(kubelet_client)).unwrap(),
-        guard: Arc::new(access),
+        guard: guard(access),
     };
     let api = ApiServer::start(&etcd, parts).await;
     let cluster = Cluster {

@@ -28,7 +28,7 @@ use super::tls;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const LIMIT: Duration = Duration::from_secs(30);
-const HANDSHAKE: [(&str, &str); 4] = [
+pub const HANDSHAKE: [(&str, &str); 4] = [
     ("connection", "Upgrade"),
     ("upgrade", "websocket"),
     ("sec-websocket-version", "13"),
@@ -41,6 +41,8 @@ pub type Script = (u16, mpsc::UnboundedReceiver<&'static str>);
 #[derive(Default)]
 pub struct Seen {
     pub requests: Mutex<Vec<(String, Option<User>)>>,
+    /// What each offered to speak.
+    pub subprotocols: Mutex<Vec<Option<String>>>,
     pub script: Mutex<Vec<Script>>,
 }
 
@@ -65,6 +67,9 @@ pub async fn kubelet(pki: &Pki, seen: Arc<Seen>) -> SocketAddr {
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                 let asked = (request.uri().to_string(), user.clone());
                 seen.requests.lock().unwrap().push(asked);
+                let offered = request.headers().get(SEC_WEBSOCKET_PROTOCOL);
+                let offered = offered.map(|own| own.to_str().unwrap().to_owned());
+                seen.subprotocols.lock().unwrap().push(offered);
                 let (code, pieces) = seen.script.lock().unwrap().pop().unwrap();
                 let pieces = futures::stream::unfold(pieces, async |mut pieces| {
                     Some((pieces.recv().await?, pieces))
@@ -137,7 +142,7 @@ async fn logs_flow_from_the_kubelet_as_they_come() {
     assert_eq!(user.as_ref(), Some(&client));
 }
 
-fn handshake(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+pub fn handshake(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
     HANDSHAKE
         .into_iter()
         .fold(request, |request, (name, value)| {

@@ -9,10 +9,11 @@ use http::{HeaderValue, Request, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use rustls::ClientConfig;
 use vetch_server::status::Result;
+use vetch_server::upgrade;
 
 use super::locate::{Place, unavailable};
 use super::rewrite::{self, Hosts};
-use crate::connect::{carry, headers};
+use crate::connect::carry;
 
 /// `behind`: what of the request's path is the server's.
 pub async fn forward(
@@ -25,7 +26,7 @@ pub async fn forward(
     let prefix = path[..path.len() - behind.len()].to_owned();
     let query = request.uri().query().map(|query| format!("?{query}"));
     let query = query.unwrap_or_default();
-    let upgrades = headers::upgrade(request.headers()).is_some();
+    let upgrades = upgrade::protocol(request.headers()).is_some();
     if behind.is_empty() && !upgrades {
         return Ok(with_slash(&format!("{path}/{query}")));
     }

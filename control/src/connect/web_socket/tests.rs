@@ -21,23 +21,6 @@ fn request(headers: &[(&str, &str)]) -> Request<Body> {
 }
 
 #[test]
-fn who_asks_for_a_web_socket() {
-    for (headers, asked) in [
-        (&HANDSHAKE[..], true),
-        (&HANDSHAKE[..2], true),
-        (&HANDSHAKE[..1], false),
-        (&HANDSHAKE[1..], false),
-        (
-            &[("connection", "Upgrade"), ("upgrade", "SPDY/3.1")][..],
-            false,
-        ),
-        (&[], false),
-    ] {
-        assert_eq!(is_asked(request(headers).headers()), asked, "{headers:?}");
-    }
-}
-
-#[test]
 fn what_both_speak() {
     for (asked, agreed, form) in [
         (None, None, Form::Binary),
