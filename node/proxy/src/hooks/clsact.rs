@@ -17,7 +17,7 @@ use netlink_packet_route::{
 };
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 
-use super::plan::{Direction, Place, Program};
+use super::plan::{Direction, Kind, Place, Program};
 use crate::netlink::Netlink;
 
 /// Behind filters of others that were given a low number, before those that
@@ -33,7 +33,7 @@ const KIND: &str = "clsact";
 
 /// What is in our slot at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
+enum Slot {
     Free,
     /// Ours, with the program's number.
     Ours(u32),
@@ -63,8 +63,23 @@ fn in_slot(mut message: TcMessage) -> TcMessage {
     message
 }
 
+/// Our filters and their programs' numbers.
+pub fn list(netlink: &mut Netlink) -> io::Result<Vec<(Place, u32)>> {
+    let mut found = Vec::new();
+    for ifindex in links(netlink)? {
+        let by_filter = |program: &Program| program.held_by(Kind::Clsact) == Kind::Clsact;
+        for program in Program::ALL.into_iter().filter(by_filter) {
+            let place = Place { program, ifindex };
+            if let Slot::Ours(id) = find(netlink, place)? {
+                found.push((place, id));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// The links that have a clsact qdisc, ours or not.
-pub fn links(netlink: &mut Netlink) -> io::Result<BTreeSet<u32>> {
+fn links(netlink: &mut Netlink) -> io::Result<BTreeSet<u32>> {
     let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
     let mut links = BTreeSet::new();
     for message in netlink.dump(&request)? {
@@ -78,7 +93,7 @@ pub fn links(netlink: &mut Netlink) -> io::Result<BTreeSet<u32>> {
 }
 
 /// Of a link that has a clsact qdisc.
-pub fn find(netlink: &mut Netlink, place: Place) -> io::Result<Slot> {
+fn find(netlink: &mut Netlink, place: Place) -> io::Result<Slot> {
     let request = RouteNetlinkMessage::GetTrafficFilter(filter(place));
     let mut slot = Slot::Free;
     for message in netlink.dump(&request)? {
