@@ -6,7 +6,6 @@ use super::admin_policy::{self, GROUP, Rules, VERSION, between};
 use crate::decode::decode_schema;
 use crate::field::Path;
 use crate::print::{AGE, NAME, age, column, name};
-use crate::registry::BASE;
 use crate::resource::{FieldError, Resource, Subresource};
 use crate::value::ValueExt;
 use crate::{meta, names};
@@ -21,19 +20,13 @@ const RULES: Rules = Rules {
 };
 
 pub const ROW: Resource = Resource {
-    group: GROUP,
-    version: VERSION,
     kind: KIND,
     plural: "adminnetworkpolicies",
     singular: "adminnetworkpolicy",
     short_names: &["anp"],
-    namespaced: false,
     storage_prefix: "policy.networking.k8s.io/adminnetworkpolicies",
     subresources: &[Subresource::status(GROUP, VERSION, KIND)],
     decode: |value| decode_schema(SCHEMA, "policy.networking.k8s.io/v1alpha1", KIND, value),
-    default: admin_policy::default,
-    prepare_create: admin_policy::prepare_create,
-    prepare_update: meta::next_generation,
     validate_create: |policy| {
         let mut errors = meta::validate(policy, false, names::subdomain);
         validate(policy, &mut errors);
@@ -44,21 +37,14 @@ pub const ROW: Resource = Resource {
         validate(new, &mut errors);
         errors
     },
-    validate_status: |new, old| {
-        let mut errors = meta::validate_update(new, old);
-        admin_policy::validate_status(new, &mut errors);
-        errors
-    },
     columns: &[NAME, column("Priority", ""), AGE],
     cells: |policy, now| {
         let priority = policy.pointer("/spec/priority");
         let priority = priority.map_or_else(String::new, ToString::to_string);
         vec![name(policy), priority.into(), age(policy, now)]
     },
-    unconditional_update: false,
     schema: SCHEMA,
-    types: admin_policy::register,
-    ..BASE
+    ..admin_policy::BASE
 };
 
 fn validate(policy: &Value, errors: &mut Vec<FieldError>) {

@@ -16,13 +16,29 @@ use serde_json::{Value, json};
 
 use super::selector;
 use crate::field::Path;
-use crate::resource::FieldError;
+use crate::resource::{FieldError, Resource};
 use crate::value::ValueExt;
-
-pub(super) use schema::register;
+use crate::{meta, names, registry};
 
 pub(super) const GROUP: &str = "policy.networking.k8s.io";
 pub(super) const VERSION: &str = "v1alpha1";
+
+pub(super) const BASE: Resource = Resource {
+    group: GROUP,
+    version: VERSION,
+    namespaced: false,
+    default,
+    prepare_create,
+    prepare_update: meta::next_generation,
+    validate_status: |new, old| {
+        let mut errors = meta::validate_update(new, old);
+        validate_status(new, &mut errors);
+        errors
+    },
+    unconditional_update: false,
+    types: schema::register,
+    ..registry::BASE
+};
 
 const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 
@@ -41,7 +57,7 @@ pub(super) struct Rules {
 
 const INGRESS_PEERS: &[&str] = &["namespaces", "pods"];
 
-pub(super) fn default(policy: &mut Value) {
+fn default(policy: &mut Value) {
     let Some(spec) = policy.get_mut("spec") else {
         return;
     };
@@ -58,9 +74,9 @@ pub(super) fn default(policy: &mut Value) {
     }
 }
 
-pub(super) fn prepare_create(policy: &mut Value) {
+fn prepare_create(policy: &mut Value) {
     policy.remove_key("status");
-    crate::meta::first_generation(policy);
+    meta::first_generation(policy);
 }
 
 pub(super) fn validate(policy: &Value, rules: &Rules, errors: &mut Vec<FieldError>) {
@@ -265,7 +281,7 @@ pub(super) fn between(
 }
 
 /// Conditions as metav1.Condition has them.
-pub(super) fn validate_status(policy: &Value, errors: &mut Vec<FieldError>) {
+fn validate_status(policy: &Value, errors: &mut Vec<FieldError>) {
     let Some(status) = policy.get("status") else {
         return;
     };
@@ -282,7 +298,7 @@ pub(super) fn validate_status(policy: &Value, errors: &mut Vec<FieldError>) {
             }
         }
         let kind = condition.str_at("/type");
-        if condition.has("/type") && !crate::names::qualified(kind).is_empty() {
+        if condition.has("/type") && !names::qualified(kind).is_empty() {
             let words = format!("{at}.type in body should be a condition's type");
             errors.push(at.child("type").invalid(kind, &words));
         }

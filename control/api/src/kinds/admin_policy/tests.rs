@@ -2,7 +2,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::kinds::{admin_network_policy, baseline_admin_network_policy};
-use crate::resource::Resource;
 
 /// As it is written: decoded, defaulted, validated.
 fn written(row: &Resource, spec: &Value) -> Result<Value, Vec<String>> {
