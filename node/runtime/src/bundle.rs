@@ -192,7 +192,7 @@ fn tree(image: &ImageMount, images: &MountedImages) -> Result<ImageTree, Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::tests_support::{container_spec, image_status};
+    use crate::types::tests_support::container_spec;
 
     fn words(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_owned()).collect()
@@ -209,7 +209,7 @@ mod tests {
         let image = ImageStatus {
             entrypoint: words(&["/entry"]),
             cmd: words(&["cmd"]),
-            ..image_status()
+            ..ImageStatus::default()
         };
         for [command, arguments, want] in table {
             let spec = ContainerSpec {
@@ -224,7 +224,7 @@ mod tests {
             );
         }
         assert!(matches!(
-            args(&container_spec(), &image_status()),
+            args(&container_spec(), &ImageStatus::default()),
             Err(Error::NoCommand)
         ));
     }
@@ -234,7 +234,7 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let image = ImageStatus {
             env: vec![pair("PATH", "/bin"), pair("A", "image")],
-            ..image_status()
+            ..ImageStatus::default()
         };
         let spec = ContainerSpec {
             env: vec![pair("A", "pod"), pair("B", "$(A)")],

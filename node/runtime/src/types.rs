@@ -366,7 +366,7 @@ pub struct RegistryAuth {
 }
 
 /// What an image's configuration says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ImageStatus {
     /// `sha256:<config digest>`
     pub id: String,
@@ -460,21 +460,6 @@ pub(crate) mod tests_support {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             log_path: "app/0.log".into(),
-            stop_signal: None,
-        }
-    }
-
-    pub fn image_status() -> ImageStatus {
-        ImageStatus {
-            id: "sha256:0".into(),
-            repo_tags: vec![],
-            repo_digests: vec![],
-            size_bytes: 0,
-            entrypoint: vec![],
-            cmd: vec![],
-            env: vec![],
-            working_dir: String::new(),
-            user: String::new(),
             stop_signal: None,
         }
     }

@@ -162,7 +162,6 @@ fn merge(into: &mut Vec<String>, from: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::tests_support::image_status;
 
     fn image(id: &str, tags: &[&str], digests: &[&str]) -> ImageRecord {
         ImageRecord {
@@ -170,7 +169,7 @@ mod tests {
                 id: format!("sha256:{id}"),
                 repo_tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
                 repo_digests: digests.iter().map(|digest| (*digest).to_owned()).collect(),
-                ..image_status()
+                ..ImageStatus::default()
             },
             layers: vec![],
             blobs: vec![],

@@ -7,15 +7,8 @@ fn at(second: i64) -> Timestamp {
 fn images(ids: &[&str]) -> Vec<ImageStatus> {
     let image = |id: &&str| ImageStatus {
         id: (*id).to_owned(),
-        repo_tags: Vec::new(),
-        repo_digests: Vec::new(),
         size_bytes: 1,
-        entrypoint: Vec::new(),
-        cmd: Vec::new(),
-        env: Vec::new(),
-        working_dir: String::new(),
-        user: String::new(),
-        stop_signal: None,
+        ..ImageStatus::default()
     };
     ids.iter().map(image).collect()
 }

@@ -27,12 +27,7 @@ fn image(id: &str, size_bytes: u64, tags: usize) -> ImageStatus {
         repo_tags: (0..tags).map(|tag| format!("{id}:{tag}")).collect(),
         repo_digests: vec![format!("{id}@sha256:1")],
         size_bytes,
-        entrypoint: vec![],
-        cmd: vec![],
-        env: vec![],
-        working_dir: String::new(),
-        user: String::new(),
-        stop_signal: None,
+        ..ImageStatus::default()
     }
 }
 
