@@ -163,7 +163,7 @@ impl Found {
             .filter_map(|one| {
                 Some((
                     u16::try_from(one.number).ok()?,
-                    names::protocol(one.protocol)?,
+                    Protocol::named(one.protocol)?,
                 ))
             })
             .filter(|(_, own)| protocol.is_none_or(|protocol| protocol == *own))

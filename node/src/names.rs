@@ -102,7 +102,7 @@ fn of(service: &Service, port: Option<&str>) -> Vec<Frontend> {
     ports
         .filter(|one| is_asked_for(one.name.as_deref(), one.port))
         .filter_map(|one| {
-            let protocol = protocol(one.protocol.as_deref())?;
+            let protocol = Protocol::named(one.protocol.as_deref())?;
             Some((u16::try_from(one.port).ok()?, protocol))
         })
         .flat_map(|(port, protocol)| {
@@ -120,16 +120,6 @@ pub fn addresses(service: &ServiceSpec) -> Vec<IpAddr> {
     let many = service.cluster_ips.iter().flatten();
     let texts = many.chain(&service.cluster_ip);
     texts.filter_map(|ip| ip.parse().ok()).collect()
-}
-
-/// By the API's word for it.
-pub fn protocol(word: Option<&str>) -> Option<Protocol> {
-    match word {
-        None | Some("TCP") => Some(Protocol::Tcp),
-        Some("UDP") => Some(Protocol::Udp),
-        Some("SCTP") => Some(Protocol::Sctp),
-        Some(_) => None,
-    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,18 @@ impl TryFrom<u8> for Protocol {
     }
 }
 
+impl Protocol {
+    /// By the API's word for it, which is TCP where nothing is said. None: nobody here speaks it.
+    pub fn named(word: Option<&str>) -> Option<Self> {
+        match word {
+            None | Some("TCP") => Some(Self::Tcp),
+            Some("UDP") => Some(Self::Udp),
+            Some("SCTP") => Some(Self::Sctp),
+            Some(_) => None,
+        }
+    }
+}
+
 /// What is dialled. A NodePort is dialled at [`Address::any`], which stands
 /// for every address of the node.
 #[repr(C)]
@@ -115,4 +127,25 @@ pub mod addresses {
     pub const ANNOUNCED: u32 = 4;
     /// Of another node: what comes from it in a tunnel is for pods of this one.
     pub const PEER: u32 = 8;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_by_the_apis_words() {
+        for (word, protocol) in [
+            (None, Some(Protocol::Tcp)),
+            (Some("TCP"), Some(Protocol::Tcp)),
+            (Some("UDP"), Some(Protocol::Udp)),
+            (Some("SCTP"), Some(Protocol::Sctp)),
+            // The API's words have one way to be written.
+            (Some("tcp"), None),
+            (Some("ICMP"), None),
+            (Some(""), None),
+        ] {
+            assert_eq!(Protocol::named(word), protocol, "{word:?}");
+        }
+    }
 }

@@ -150,13 +150,8 @@ fn port(value: &Value) -> Option<Vec<PortSpec>> {
 
 fn protocol(value: &Value) -> Option<Protocol> {
     match value {
-        Value::Null => Some(Protocol::Tcp),
-        value => match value.as_str()? {
-            "TCP" => Some(Protocol::Tcp),
-            "UDP" => Some(Protocol::Udp),
-            "SCTP" => Some(Protocol::Sctp),
-            _ => None,
-        },
+        Value::Null => Protocol::named(None),
+        value => Protocol::named(Some(value.as_str()?)),
     }
 }
 

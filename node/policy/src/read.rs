@@ -106,19 +106,17 @@ fn port(port: &NetworkPolicyPort) -> PortSpec {
             _ => Port::None,
         }
     };
-    let (protocol, known) = match port.protocol.as_deref() {
-        None | Some("TCP") => (Protocol::Tcp, true),
-        Some("UDP") => (Protocol::Udp, true),
-        Some("SCTP") => (Protocol::Sctp, true),
-        Some(_) => (Protocol::Tcp, false),
-    };
+    let protocol = Protocol::named(port.protocol.as_deref());
     let port = match &port.port {
-        _ if !known => Port::None,
+        _ if protocol.is_none() => Port::None,
         None => Port::All,
         Some(IntOrString::Int(first)) => range(*first),
         Some(IntOrString::String(name)) => Port::Named(name.clone()),
     };
-    PortSpec { protocol, port }
+    PortSpec {
+        protocol: protocol.unwrap_or(Protocol::Tcp),
+        port,
+    }
 }
 
 /// On a mirror: the uid that its static pod has on its node, where the mirror's own means nothing.
@@ -173,12 +171,7 @@ fn ports(spec: &core::PodSpec) -> Vec<PodPort> {
         .chain(sidecars)
         .flat_map(|container| container.ports.iter().flatten())
         .filter_map(|port| {
-            let protocol = match port.protocol.as_deref() {
-                None | Some("TCP") => Protocol::Tcp,
-                Some("UDP") => Protocol::Udp,
-                Some("SCTP") => Protocol::Sctp,
-                Some(_) => return None,
-            };
+            let protocol = Protocol::named(port.protocol.as_deref())?;
             Some(PodPort {
                 name: port.name.clone()?,
                 protocol: protocol as u8,

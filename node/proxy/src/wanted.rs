@@ -155,16 +155,6 @@ impl Family {
     }
 }
 
-/// None is a protocol that nobody here speaks.
-fn protocol(name: Option<&str>) -> Option<Protocol> {
-    match name {
-        None | Some("TCP") => Some(Protocol::Tcp),
-        Some("UDP") => Some(Protocol::Udp),
-        Some("SCTP") => Some(Protocol::Sctp),
-        Some(_) => None,
-    }
-}
-
 fn port_number(number: i32) -> Option<u16> {
     u16::try_from(number).ok().filter(|number| *number != 0)
 }

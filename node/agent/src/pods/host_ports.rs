@@ -26,12 +26,7 @@ fn read(port: &ContainerPort) -> Option<HostPort> {
             None | Some("" | "0.0.0.0") => None,
             Some(ip) => Some(ip.parse::<IpAddr>().ok()?.to_canonical()),
         },
-        protocol: match port.protocol.as_deref() {
-            None | Some("TCP") => Protocol::Tcp,
-            Some("UDP") => Protocol::Udp,
-            Some("SCTP") => Protocol::Sctp,
-            Some(_) => return None,
-        },
+        protocol: Protocol::named(port.protocol.as_deref())?,
         port: number(port.host_port?)?,
         container_port: number(port.container_port)?,
     })

@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 use vetch_ebpf_common::Protocol;
 
-use super::{Family, Problem, address, port_number, protocol};
+use super::{Family, Problem, address, port_number};
 use crate::model::{Balance, Exposure, Frontend};
 
 #[cfg(test)]
@@ -174,7 +174,7 @@ impl Port {
         let has_node_port = matches!(type_, Type::NodePort | Type::LoadBalancer);
         Some(Self {
             name: port.name.as_deref().unwrap_or_default().into(),
-            protocol: protocol(port.protocol.as_deref())?,
+            protocol: Protocol::named(port.protocol.as_deref())?,
             number,
             node_port: port
                 .node_port

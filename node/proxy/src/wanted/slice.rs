@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1;
 use vetch_ebpf_common::Protocol;
 
 use super::{
-    Family, Problem, address, port_number, protocol,
+    Family, Problem, address, port_number,
     weight::{NoWeight, Weight},
 };
 
@@ -74,7 +74,7 @@ impl Slice {
         let ports = slice.ports.iter().flatten().filter_map(|port| {
             Some(Port {
                 name: port.name.as_deref().unwrap_or_default().into(),
-                protocol: protocol(port.protocol.as_deref())?,
+                protocol: Protocol::named(port.protocol.as_deref())?,
                 number: port_number(port.port?)?,
             })
         });
