@@ -11,7 +11,7 @@ use serde::Serialize;
 use vetch_proxy::inspect::{self, Dropped};
 
 use crate::cli::{DropsArgs, Output};
-use crate::table;
+use crate::{single, table};
 
 /// How often a follower looks. The programs wake nobody: a drop costs no more
 /// while somebody follows.
@@ -54,22 +54,10 @@ pub fn main(args: &DropsArgs) -> Result<()> {
 }
 
 fn text(listing: &Listing) -> String {
-    let mut text: String = listing.drops.iter().map(|drop| line(drop) + "\n").collect();
-    if listing.missed > 0 {
-        text.push_str(&format!(
-            "{} more were counted only: see vetch-node maps\n",
-            listing.missed
-        ));
-    }
-    text
+    single::text(listing.drops.iter().map(line), listing.missed)
 }
 
 fn line(drop: &Dropped) -> String {
-    let end = |ip: Option<std::net::IpAddr>, port: Option<u16>| match (ip, port) {
-        (Some(ip), Some(port)) => std::net::SocketAddr::new(ip, port).to_string(),
-        (Some(ip), None) => ip.to_string(),
-        (None, _) => "-".into(),
-    };
     let service = drop.service.map(|number| format!("  service {number}"));
     let ifindex = drop.ifindex.map(|index| format!("  interface {index}"));
     format!(
@@ -79,8 +67,8 @@ fn line(drop: &Dropped) -> String {
         drop.outcome,
         drop.reason,
         drop.protocol.as_deref().unwrap_or("-"),
-        end(drop.source, drop.source_port),
-        end(drop.destination, drop.destination_port),
+        single::end(drop.source, drop.source_port),
+        single::end(drop.destination, drop.destination_port),
         service.unwrap_or_default(),
         ifindex.unwrap_or_default(),
     )

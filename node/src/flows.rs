@@ -3,7 +3,6 @@
 
 use std::{
     io::{ErrorKind, Write as _},
-    net::{IpAddr, SocketAddr},
     thread,
     time::Duration,
 };
@@ -13,7 +12,7 @@ use serde::Serialize;
 use vetch_proxy::inspect::{self, FlowEvent, FlowFilter};
 
 use crate::cli::{FlowsArgs, Output, ServiceQuery};
-use crate::{names, table};
+use crate::{names, single, table};
 
 /// How often a follower looks, and says that somebody does.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -93,23 +92,10 @@ fn filter(args: &FlowsArgs) -> Result<FlowFilter> {
 }
 
 fn text(listing: &Listing) -> String {
-    let events = listing.events.iter();
-    let mut text: String = events.map(|event| line(event) + "\n").collect();
-    if listing.missed > 0 {
-        text.push_str(&format!(
-            "{} more were counted only: see vetch-node maps\n",
-            listing.missed
-        ));
-    }
-    text
+    single::text(listing.events.iter().map(line), listing.missed)
 }
 
 fn line(event: &FlowEvent) -> String {
-    let end = |ip: Option<IpAddr>, port: Option<u16>| match (ip, port) {
-        (Some(ip), Some(port)) => SocketAddr::new(ip, port).to_string(),
-        (Some(ip), None) => ip.to_string(),
-        (None, _) => "-".into(),
-    };
     let mut line = format!(
         "{:.6}  {:<8}  {:<10}  {:<18}  {:<4}  {} -> {}",
         event.time,
@@ -117,8 +103,8 @@ fn line(event: &FlowEvent) -> String {
         event.verdict,
         event.reason.unwrap_or("-"),
         event.protocol.as_deref().unwrap_or("-"),
-        end(event.source, event.source_port),
-        end(event.destination, event.destination_port),
+        single::end(event.source, event.source_port),
+        single::end(event.destination, event.destination_port),
     );
     if let Some(backend) = event.backend {
         line.push_str(&format!("  at {backend}"));

@@ -20,6 +20,7 @@ mod names;
 mod policy;
 mod programs;
 mod service;
+mod single;
 mod status;
 mod table;
 mod trace;
