@@ -156,14 +156,16 @@ mod tests {
 
     #[test]
     fn names_are_kubelets() {
-        for (name, protocol) in NAMES.iter().zip([
+        let protocols = [
             Protocol::V5,
             Protocol::V4,
             Protocol::V4Base64,
             Protocol::V1,
             Protocol::V1Base64,
             Protocol::V1,
-        ]) {
+        ];
+        assert_eq!(NAMES.len(), protocols.len(), "{NAMES:?}");
+        for (name, protocol) in NAMES.iter().zip(protocols) {
             assert_eq!(Protocol::named(name), protocol, "{name:?}");
         }
     }
