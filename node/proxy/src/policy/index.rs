@@ -91,6 +91,7 @@ impl Index {
         self.changed |= !self.policies.listed || !self.policies.items.is_empty();
         self.policies = Mirror::default();
         self.policies.listed = true;
+        self.forget_peers();
     }
 
     pub fn namespace(&mut self, event: Event<core::v1::Namespace>) {
@@ -263,6 +264,46 @@ mod tests {
         assert!(!index.complete(), "pods are to be listed anew");
         index.no_policies();
         assert!(index.is_due());
+    }
+
+    /// However the last policy goes, peers are listed anew with the next.
+    #[test]
+    fn peers_go_with_the_last_policy() {
+        type Go = fn(&mut Index);
+        let by_admin = |index: &mut Index| {
+            index.no_policies();
+            let policy = admin_policy("a", json!({"subject": {"namespaces": {}}}));
+            index.admin_policy(AdminKind::Admin, Event::Apply(policy));
+        };
+        let by_namespace = |index: &mut Index| {
+            index.policy(Event::Init);
+            index.policy(Event::InitApply(policy()));
+            index.policy(Event::InitDone);
+        };
+        let cases: [(&str, Go, Go); 3] = [
+            ("deleted", by_namespace, |index| {
+                index.policy(Event::Delete(policy()));
+            }),
+            ("not served any more", by_namespace, Index::no_policies),
+            ("of a kind not served any more", by_admin, |index| {
+                index.no_admin_policies(AdminKind::Admin);
+            }),
+        ];
+        for (how, come, go) in cases {
+            let mut index = index();
+            come(&mut index);
+            index.namespace(Event::Init);
+            index.namespace(Event::InitDone);
+            index.pod(Event::Init);
+            index.pod(Event::InitApply(pod("Running", "")));
+            index.pod(Event::InitDone);
+            assert_eq!(index.take().pods.len(), 1, "{how}");
+            go(&mut index);
+            assert!(index.is_due() && !index.wants_peers(), "{how}");
+            assert!(index.take().pods.is_empty(), "{how}");
+            index.policy(Event::Apply(policy()));
+            assert!(index.wants_peers() && !index.complete(), "{how}");
+        }
     }
 
     fn admin_policy(name: &str, spec: Value) -> DynamicObject {
