@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
+use vetch_policy::container_ports;
 use vetch_proxy::Protocol;
 use vetch_proxy::inspect::{Opening, Question};
 
@@ -119,8 +120,7 @@ impl Found {
                 ports.collect()
             }
             Found::Pod(pod) => {
-                let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-                let ports = containers.flat_map(|container| container.ports.iter().flatten());
+                let ports = pod.spec.iter().flat_map(container_ports);
                 let ports = ports.map(|port| Port {
                     name: port.name.as_deref(),
                     number: port.container_port,

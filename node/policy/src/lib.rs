@@ -36,6 +36,7 @@ pub use model::{
     PortSpec, RuleSpec,
 };
 pub use number::number;
+pub use read::container_ports;
 pub use selector::{Labels, Selector};
 pub use tiers::Tier;
 pub use why::{Explained, ExplainedPart, ExplainedPeer, ExplainedSet, Why, explain};

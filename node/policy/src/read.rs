@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use k8s_openapi::{
     api::{
-        core::v1::{self as core, Container},
+        core::v1::{self as core, Container, ContainerPort},
         networking::v1::{IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort},
     },
     apimachinery::pkg::util::intstr::IntOrString,
@@ -161,15 +161,17 @@ impl Pod {
     }
 }
 
-/// Of containers, and of init containers that stay (sidecars, KEP-753).
-fn ports(spec: &core::PodSpec) -> Vec<PodPort> {
+/// Of containers, and of init containers that stay (sidecars, KEP-753): those by whose names ports are
+/// asked for.
+pub fn container_ports(spec: &core::PodSpec) -> impl Iterator<Item = &ContainerPort> {
     let stays = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
     let sidecars = spec.init_containers.iter().flatten().filter(stays);
-    let mut ports: Vec<PodPort> = spec
-        .containers
-        .iter()
-        .chain(sidecars)
-        .flat_map(|container| container.ports.iter().flatten())
+    let containers = spec.containers.iter().chain(sidecars);
+    containers.flat_map(|container| container.ports.iter().flatten())
+}
+
+fn ports(spec: &core::PodSpec) -> Vec<PodPort> {
+    let mut ports: Vec<PodPort> = container_ports(spec)
         .filter_map(|port| {
             let protocol = Protocol::named(port.protocol.as_deref())?;
             Some(PodPort {

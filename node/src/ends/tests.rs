@@ -163,6 +163,39 @@ fn a_services_port_by_name_by_number_or_its_only_one() {
     );
 }
 
+/// Init containers that end are not there to be spoken to.
+#[test]
+fn a_sidecars_port_by_name() {
+    let ports = |name: &str, port: u16| json!([{"name": name, "containerPort": port}]);
+    let pod = json!({
+        "metadata": {"name": "web-0", "namespace": "shop"},
+        "spec": {
+            "initContainers": [
+                {"name": "first", "ports": ports("setup", 1)},
+                {"name": "never", "ports": ports("once", 2), "restartPolicy": "Never"},
+                {"name": "beside", "ports": ports("metrics", 9090), "restartPolicy": "Always"},
+            ],
+            "containers": [{"name": "app", "ports": ports("http", 8080)}],
+        },
+        "status": {"phase": "Running", "podIPs": [{"ip": "10.244.1.2"}]},
+    });
+    let dst = Found::Pod(serde_json::from_value(pod).unwrap());
+    let refused = |name| {
+        format!(
+            "the pod shop/web-0 has no such port {name}: it has http 8080/TCP, metrics 9090/TCP"
+        )
+    };
+    for (port, want) in [
+        ("http", "10.0.0.1 > 10.244.1.2 Tcp 8080".to_owned()),
+        ("metrics", "10.0.0.1 > 10.244.1.2 Tcp 9090".to_owned()),
+        ("setup", refused("setup")),
+        ("once", refused("once")),
+    ] {
+        let got = asked(&address("10.0.0.1"), &dst, Some(port), None);
+        assert_eq!(got, want, "{port}");
+    }
+}
+
 #[test]
 fn a_pods_port_by_name_or_any_number() {
     let (src, dst) = (address("10.0.0.1"), pod("Running", &["10.244.1.2"]));
