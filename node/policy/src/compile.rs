@@ -9,9 +9,10 @@ use ipnet::IpNet;
 use vetch_ebpf_common::{MAX_BLOCKS, MAX_IDENTITIES, PolicyType, Protocol};
 
 use crate::{
-    AdminPolicy, AdminRule, PeerSpec, Pod, Policy, Port, RuleSpec, World,
+    AdminRule, PeerSpec, Pod, Policy, Port, RuleSpec, World,
     classes::{Classes, Trait, classes, peers},
     exact,
+    known::{Admin, Known},
     ports::prefixes,
     tiers::{Judged, Line, Rules, Tiers},
     why::Why,
@@ -101,7 +102,7 @@ pub fn compile(world: &World) -> Wanted {
         wanted.pods = world.local.keys().map(|ip| (*ip, free)).collect();
         return wanted;
     }
-    let admin = in_order(world);
+    let admin = Admin::of(world);
     let mut ingress = Sets::default();
     let mut egress = Sets::default();
     for (ip, local) in world.local() {
@@ -135,41 +136,29 @@ pub fn compile(world: &World) -> Wanted {
     wanted
 }
 
-/// AdminNetworkPolicies in the order in which they are asked.
-fn in_order(world: &World) -> Vec<(&str, &AdminPolicy)> {
-    let all = world.admin.iter();
-    let mut all: Vec<_> = all.map(|(name, one)| (name.as_str(), &**one)).collect();
-    all.sort_by_key(|(name, policy)| (policy.priority, *name));
-    all
-}
-
 /// None for a pod that may do as it likes.
-fn judged(
-    world: &World,
-    admin: &[(&str, &AdminPolicy)],
-    pod: &Pod,
-    of: PolicyType,
-) -> Option<Judged> {
-    let lines = |(name, policy): (&str, &AdminPolicy)| lines(world, name, policy, pod, of);
-    let admin: Vec<Line> = admin.iter().copied().flat_map(lines).collect();
+fn judged(world: &World, admin: &Admin<'_>, pod: &Pod, of: PolicyType) -> Option<Judged> {
+    let lines = |known: &Known<'_>| lines(world, known, pod, of);
+    let own: Vec<Line> = admin.policies.iter().flat_map(lines).collect();
     let policies = rules(world, pod, of);
-    let baseline = match (&policies, &world.baseline) {
-        (None, Some(baseline)) => self::lines(world, "default", baseline, pod, of),
+    let baseline = match (&policies, &admin.baseline) {
+        (None, Some(baseline)) => lines(baseline),
         // It has no say where they have.
         _ => Vec::new(),
     };
-    if admin.is_empty() && baseline.is_empty() {
+    if own.is_empty() && baseline.is_empty() {
         return policies.map(Judged::ByPolicies);
     }
     Some(Judged::ByTiers(Tiers {
-        admin,
+        admin: own,
         policies,
         baseline,
     }))
 }
 
 /// Of a policy whose subject the pod is.
-fn lines(world: &World, name: &str, policy: &AdminPolicy, pod: &Pod, of: PolicyType) -> Vec<Line> {
+fn lines(world: &World, known: &Known<'_>, pod: &Pod, of: PolicyType) -> Vec<Line> {
+    let Known { name, policy, .. } = known;
     let is_subject = policy.subject.as_ref().is_some_and(|(namespaces, pods)| {
         let labels = world.namespaces.get(&pod.namespace);
         labels.is_some_and(|labels| namespaces.matches(labels)) && pods.matches(&pod.labels)
@@ -177,47 +166,18 @@ fn lines(world: &World, name: &str, policy: &AdminPolicy, pod: &Pod, of: PolicyT
     if !is_subject {
         return Vec::new();
     }
-    let rules = match of {
-        PolicyType::Ingress => &policy.ingress,
-        PolicyType::Egress => &policy.egress,
+    let line = |(at, (one, rule)): (usize, (&AdminRule, &RuleSpec))| Line {
+        policy: (*name).to_owned(),
+        priority: policy.priority,
+        at,
+        name: one.name.clone(),
+        action: one.action,
+        rule: match of {
+            PolicyType::Ingress => resolved(rule, pod),
+            PolicyType::Egress => rule.clone(),
+        },
     };
-    let line = |(at, one): (usize, &AdminRule)| {
-        let rule = with_nodes(world, &one.rule);
-        Line {
-            policy: name.to_owned(),
-            priority: policy.priority,
-            at,
-            name: one.name.clone(),
-            action: one.action,
-            rule: match of {
-                PolicyType::Ingress => resolved(&rule, pod),
-                PolicyType::Egress => rule,
-            },
-        }
-    };
-    rules.iter().enumerate().map(line).collect()
-}
-
-/// With the addresses of the nodes that it is about; of none of them it is nobody.
-fn with_nodes(world: &World, rule: &RuleSpec) -> RuleSpec {
-    let mut peers = BTreeSet::new();
-    for peer in &rule.peers {
-        let PeerSpec::Nodes(selector) = peer else {
-            peers.insert(peer.clone());
-            continue;
-        };
-        let nodes = world.nodes.values();
-        let nodes = nodes.filter(|node| selector.matches(&node.labels));
-        peers.extend(nodes.flat_map(|node| &node.ips).map(|ip| PeerSpec::Block {
-            cidr: IpNet::from(*ip),
-            except: BTreeSet::new(),
-        }));
-        peers.insert(PeerSpec::Nobody);
-    }
-    RuleSpec {
-        peers,
-        ports: rule.ports.clone(),
-    }
+    known.rules(of).enumerate().map(line).collect()
 }
 
 /// None if no NetworkPolicy isolates the pod.

@@ -16,6 +16,7 @@ mod classes;
 mod compile;
 mod contents;
 mod exact;
+mod known;
 mod model;
 mod number;
 mod ports;

@@ -172,7 +172,8 @@ impl Index {
         let policies = self.policies.items.iter();
         let admin = self.admin.items.iter();
         let baseline = self.baseline.get(&ObjectName::new("", "default"));
-        let nodes = self.nodes.items.iter().filter(|_| self.wants_nodes());
+        let nodes = self.wants_nodes().then_some(&self.nodes.items);
+        let nodes = nodes.into_iter().flatten();
         let namespaces = self.namespaces.items.iter();
         World {
             node: self.node_name.clone(),
