@@ -6,11 +6,14 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use rustix::mount::{MountFlags, mount};
 
 use super::{VolumeError, mounts};
+use locks::Locks;
+
+mod locks;
 
 /// Made where neither the volume nor the device says another one.
 const DEFAULT: &str = "ext4";
@@ -19,8 +22,9 @@ const NOTHING_FOUND: i32 = 2;
 /// fsck's: what was wrong stays so.
 const UNCORRECTED: i32 = 4;
 
-/// Two pods of one volume must not both find it empty.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// Two pods of one volume must not both find it empty. Nobody waits for another device: making and checking
+/// have no limit of time.
+static ONE_AT_A_TIME: Locks = Locks::new();
 
 /// What is on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +55,8 @@ pub fn mount_at(
     if mounts::is_mount_point(target) {
         return Ok(());
     }
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = ONE_AT_A_TIME.of(locks::number(device)?);
+    let _alone = lock.lock().unwrap_or_else(PoisonError::into_inner);
     let refused = |what| VolumeError::Disk {
         path: device.to_owned(),
         what,
