@@ -11,7 +11,6 @@ pub mod meta;
 pub mod names;
 pub mod openapi;
 pub mod print;
-pub mod quantity;
 pub mod registry;
 pub mod resource;
 pub mod schema;
@@ -19,3 +18,4 @@ pub mod time;
 mod value;
 
 pub use registry::{find, registry};
+pub use vetch_quantity as quantity;

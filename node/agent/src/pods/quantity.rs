@@ -4,40 +4,35 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-const NANO: i128 = 1_000_000_000;
-
 pub type ResourceList = BTreeMap<String, Quantity>;
 
 /// In nanos; `None` for what is no quantity.
 pub fn nanos(quantity: &Quantity) -> Option<i128> {
-    vetch_network::quantity_nanos(&quantity.0)
+    Some(parsed(quantity)?.nanos())
 }
 
-fn div_up(value: i128, by: i128) -> i128 {
-    value.div_euclid(by) + i128::from(value.rem_euclid(by) != 0)
-}
-
-fn clamp(value: i128) -> i64 {
-    i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
+/// The API's JSON may have blanks around it.
+fn parsed(quantity: &Quantity) -> Option<vetch_quantity::Quantity> {
+    vetch_quantity::Quantity::parse(quantity.0.trim()).ok()
 }
 
 /// Rounded up, as `Value()`; zero for what is no quantity.
 pub fn value(quantity: &Quantity) -> i64 {
-    clamp(div_up(nanos(quantity).unwrap_or(0), NANO))
+    parsed(quantity).map_or(0, |own| own.value())
 }
 
 /// Rounded up, as `MilliValue()`.
 pub fn milli(quantity: &Quantity) -> i64 {
-    clamp(div_up(nanos(quantity).unwrap_or(0), NANO / 1000))
+    parsed(quantity).map_or(0, |own| own.milli_value())
 }
 
 /// `value / divisor`, rounded up; the downward API's rule.
 pub fn divided(quantity: &Quantity, divisor: &Quantity) -> i64 {
-    let divisor = match nanos(divisor) {
-        Some(divisor) if divisor > 0 => divisor,
-        _ => NANO,
+    let Some(own) = parsed(quantity) else {
+        return 0;
     };
-    clamp(div_up(nanos(quantity).unwrap_or(0), divisor))
+    let divided = parsed(divisor).and_then(|divisor| own.in_units_of(&divisor));
+    divided.unwrap_or_else(|| own.value())
 }
 
 /// Of one resource: CPU in thousandths, all others in units.
@@ -72,6 +67,8 @@ mod tests {
             ("1n", 1, 1),
             ("-1", -1, -1000),
             ("9999Ei", i64::MAX, i64::MAX),
+            ("1e2147483647", i64::MAX, i64::MAX),
+            (" 1.5 ", 2, 1500),
         ] {
             assert_eq!(value(&q(text)), want_value, "{text}");
             assert_eq!(milli(&q(text)), want_milli, "{text}");

@@ -1,15 +1,15 @@
 //! How fast a pod may receive and send, by its annotations.
 
+use vetch_quantity::Quantity;
+
 use super::Bandwidth;
-use crate::quantity::nanos;
 
 const INGRESS: &str = "kubernetes.io/ingress-bandwidth";
 const EGRESS: &str = "kubernetes.io/egress-bandwidth";
 
 /// What Kubernetes holds to be reasonable, in bits a second: 1k and 1P.
-const LEAST: i128 = 1_000;
-const MOST: i128 = 1_000_000_000_000_000;
-const NANO: i128 = 1_000_000_000;
+const LEAST: i64 = 1_000;
+const MOST: i64 = 1_000_000_000_000_000;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BandwidthError {
@@ -43,9 +43,8 @@ fn bits(key: &'static str, text: &str) -> Result<u64, BandwidthError> {
         key,
         value: value(),
     };
-    let nanos = nanos(text).ok_or_else(no_quantity)?;
-    // Up to whole ones, as Kubernetes counts.
-    let bits = nanos.div_euclid(NANO) + i128::from(nanos.rem_euclid(NANO) != 0);
+    let bits = Quantity::parse(text.trim()).map_err(|_| no_quantity())?;
+    let bits = bits.value();
     match bits {
         ..LEAST => Err(BandwidthError::TooSmall {
             key,
@@ -107,6 +106,8 @@ mod tests {
             ("0", "is \"0\": less than 1k"),
             ("-10M", "is \"-10M\": less than 1k"),
             ("2P", "is \"2P\": more than 1P"),
+            ("1e2147483647", "is \"1e2147483647\": more than 1P"),
+            ("1e-2147483648", "is \"1e-2147483648\": less than 1k"),
         ] {
             for key in [INGRESS, EGRESS] {
                 let said = of(&[(key, value)]).unwrap_err();
