@@ -127,7 +127,9 @@ pub fn with_overhead(
     let own = wanted(own)?;
     let more = wanted(overhead)?;
     let longer = |(quota, period): (i64, u64)| match more.cpu_max {
-        Some((more, of)) if quota > 0 && more > 0 && of == period => (quota + more, period),
+        Some((more, of)) if quota > 0 && more > 0 && of == period => {
+            (quota.saturating_add(more), period)
+        }
         _ => (quota, period),
     };
     let larger = |bytes: i64| match more.memory_max {

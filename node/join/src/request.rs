@@ -42,7 +42,7 @@ pub(crate) async fn certificate(
         .map_err(JoinError::during("ask for a certificate"))?;
     let name = made.metadata.name.clone().unwrap_or_default();
     debug!(request = name, "asked for a certificate");
-    let deadline = Instant::now() + limit;
+    let began = Instant::now();
     let mut seen = made;
     loop {
         match state(&seen) {
@@ -54,7 +54,7 @@ pub(crate) async fn certificate(
                     message,
                 });
             }
-            waiting if Instant::now() >= deadline => {
+            waiting if began.elapsed() >= limit => {
                 let seconds = limit.as_secs();
                 return Err(match waiting {
                     State::Approved => JoinError::NotSigned { name, seconds },
@@ -65,8 +65,8 @@ pub(crate) async fn certificate(
         }
         match limited(requests.get(&name)).await {
             Ok(newer) => seen = newer,
-            // Away for a moment, or for good: the deadline tells.
-            Err(error) if Instant::now() < deadline => debug!(%error, "look at the request"),
+            // Away for a moment, or for good: the limit tells.
+            Err(error) if began.elapsed() < limit => debug!(%error, "look at the request"),
             Err(error) => return Err(JoinError::during("read the request")(error)),
         }
     }

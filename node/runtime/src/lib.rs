@@ -83,7 +83,7 @@ pub use apparmor::AppArmorError;
 pub use devices::DeviceError;
 pub use error::{Chain, Error};
 pub use images::{ImageError, ImageStore};
-pub use runtime::{Attachment, ExecProcess, NO_LIMIT, Runtime};
+pub use runtime::{Attachment, ExecProcess, NO_LIMIT, Runtime, deadline};
 pub use seccomp::{ProfileError, SeccompError};
 pub use stats::{
     ContainerUsage, Counters, CpuUsage, DiskUsage, IoUsage, LinkUsage, MemoryUsage, Pressure,

@@ -30,7 +30,7 @@ use crate::types::*;
 use crate::users;
 
 pub use attach::Attachment;
-pub use exec::{ExecProcess, NO_LIMIT};
+pub use exec::{ExecProcess, NO_LIMIT, deadline};
 
 const SANDBOX_DIR: &str = "sandboxes";
 pub(crate) const WRITABLE_DIR: &str = "containers";

@@ -13,9 +13,9 @@ pub fn parse(name: &str) -> Result<i32, Error> {
         let short = upper.strip_prefix("SIG").unwrap_or(&upper);
         // The kernel's numbers: glibc keeps the first two for itself.
         if let Some(rest) = short.strip_prefix("RTMIN") {
-            34 + offset(rest).ok_or_else(unknown)?
+            realtime(34, rest).ok_or_else(unknown)?
         } else if let Some(rest) = short.strip_prefix("RTMAX") {
-            64 + offset(rest).ok_or_else(unknown)?
+            realtime(64, rest).ok_or_else(unknown)?
         } else {
             nix::sys::signal::Signal::from_str(&format!("SIG{short}")).map_err(|_| unknown())?
                 as i32
@@ -28,11 +28,12 @@ pub fn parse(name: &str) -> Result<i32, Error> {
     }
 }
 
-fn offset(text: &str) -> Option<i32> {
-    if text.is_empty() {
-        return Some(0);
+/// `offset` is nothing, or a number with a sign.
+fn realtime(from: i32, offset: &str) -> Option<i32> {
+    if offset.is_empty() {
+        return Some(from);
     }
-    text.parse().ok()
+    from.checked_add(offset.parse().ok()?)
 }
 
 #[cfg(test)]
@@ -48,6 +49,12 @@ mod tests {
             ("SIGRTMIN+3", Some(37)),
             ("RTMAX-1", Some(63)),
             ("SIGRTMAX+1", None),
+            ("SIGRTMIN+30", Some(64)),
+            ("SIGRTMIN+31", None),
+            ("SIGRTMIN+2147483647", None),
+            ("SIGRTMIN+2147483648", None),
+            ("SIGRTMAX-2147483648", None),
+            ("RTMAX+2147483647", None),
             ("0", None),
             ("SIGNOTHING", None),
             ("", None),

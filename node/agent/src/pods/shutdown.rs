@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
+use vetch_runtime::deadline;
 
 use super::context::Context;
 use super::preempt::CRITICAL;
@@ -115,7 +116,7 @@ fn tell(context: &Context, down: bool) {
 
 async fn end_all(context: &Context) {
     for (grace, pods) in groups(context.config.shutdown.periods, context.candidates()) {
-        let deadline = Instant::now() + grace;
+        let deadline = deadline(grace);
         for pod in &pods {
             let sentence = Sentence {
                 verdict: Verdict {

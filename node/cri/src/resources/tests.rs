@@ -181,6 +181,12 @@ fn what_a_sandbox_takes_itself() {
     assert_eq!(sum(of(100, 50), of(10, 5)), (Some(110), Some(55)));
     assert_eq!(sum(of(0, 0), of(10, 5)), (None, None));
     assert_eq!(sum(of(-1, -1), of(10, 5)), (Some(-1), Some(-1)));
+    // Of numbers that have no sum the largest there is.
+    let most = i64::MAX;
+    for (own, more) in [(most - 1, 1), (most, 0), (most, 1), (1, most), (most, most)] {
+        let got = sum(of(own, own), of(more, more));
+        assert_eq!(got, (Some(most), Some(most)), "{own} and {more}");
+    }
     let alone = with_overhead(Some(&of(100, 50)), None).unwrap();
     assert_eq!((alone.memory_max, alone.swap_max), (Some(100), None));
     let swaps = LinuxContainerResources {

@@ -140,7 +140,7 @@ fn image_record(
     let mut size = text.len() as u64;
     for (diff_id, member) in config.diff_ids().iter().zip(layers) {
         let blob = archive.open(member)?;
-        size += blob.limit();
+        size = size.saturating_add(blob.limit());
         if !layer::present(store, diff_id) {
             layer::unpack(store, diff_id, io::BufReader::new(blob))?;
         }

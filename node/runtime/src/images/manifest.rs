@@ -30,6 +30,12 @@ pub struct Descriptor {
     pub annotations: std::collections::BTreeMap<String, String>,
 }
 
+/// In bytes, as a manifest says it: of a layer that is there already nobody has counted them.
+pub fn whole_size(config: &Descriptor, layers: &[Descriptor]) -> u64 {
+    let sizes = layers.iter().map(|layer| layer.size);
+    sizes.fold(config.size, u64::saturating_add)
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Platform {
     #[serde(default)]
@@ -216,6 +222,26 @@ pub fn retain_blobs(dir: &Path, wanted: &BTreeSet<String>) -> Result<(), ImageEr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_size_of_all_that_a_manifest_names() {
+        let of = |size: u64| Descriptor {
+            digest: String::new(),
+            size,
+            platform: None,
+            annotations: Default::default(),
+        };
+        for (config, layers, want) in [
+            (1, &[][..], 1),
+            (1, &[2, 3], 6),
+            (1, &[u64::MAX - 1], u64::MAX),
+            (1, &[u64::MAX], u64::MAX),
+            (1, &[u64::MAX, u64::MAX], u64::MAX),
+        ] {
+            let named: Vec<Descriptor> = layers.iter().map(|size| of(*size)).collect();
+            assert_eq!(whole_size(&of(config), &named), want, "{layers:?}");
+        }
+    }
 
     #[test]
     fn the_machines_own_platform() {

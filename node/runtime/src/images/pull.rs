@@ -174,7 +174,7 @@ pub async fn pull(
     let parsed = manifest::parse_config(&text)?;
     unpack_layers(store, &source, &parsed, &layers).await?;
 
-    let size = config.size + layers.iter().map(|layer| layer.size).sum::<u64>();
+    let size = manifest::whole_size(&config, &layers);
     let tag = reference::tag(&reference);
     let digest = reference::digest(&reference, &digest);
     let status = layer::blocking(move || {

@@ -12,6 +12,7 @@ use rustix::net::{
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
+use tokio::time::Instant;
 use vetch_shim::protocol::{Exec, Reply, Request};
 
 use super::Runtime;
@@ -26,6 +27,11 @@ pub const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 const MAX_OUTPUT: usize = 1 << 20;
 /// pipe(7), unless somebody changes it.
 const PIPE_SIZE: usize = 64 * 1024;
+
+/// When what somebody gave so much time has to be over: however much it is, the clock can count to it.
+pub fn deadline(limit: Duration) -> Instant {
+    Instant::now() + limit.min(NO_LIMIT)
+}
 
 /// Killed when dropped.
 pub struct ExecProcess {
@@ -159,7 +165,7 @@ impl Runtime {
         let (mut stdout, stdout_writer) = pipe()?;
         let (mut stderr, stderr_writer) = pipe()?;
         let mut output = ExecOutput::default();
-        let deadline = tokio::time::Instant::now() + timeout;
+        let deadline = deadline(timeout);
         let started = self.exec_process(id, argv, [null.into(), stdout_writer, stderr_writer]);
         let mut process = match tokio::time::timeout_at(deadline, started).await {
             Ok(process) => process?,
@@ -233,4 +239,29 @@ fn take_rest(pipe: &Receiver, into: &mut Vec<u8>) {
 fn keep(bytes: &[u8], into: &mut Vec<u8>) {
     let room = MAX_OUTPUT - into.len();
     into.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_long_is_a_moment() {
+        let ask = |limit: Duration| {
+            let before = Instant::now();
+            (deadline(limit) - before, before.elapsed())
+        };
+        for (limit, want) in [
+            (Duration::ZERO, Duration::ZERO),
+            (Duration::from_secs(30), Duration::from_secs(30)),
+            (NO_LIMIT, NO_LIMIT),
+            (NO_LIMIT + Duration::from_secs(1), NO_LIMIT),
+            // What CRI's timeout and a pod's seconds may be.
+            (Duration::from_secs(i64::MAX.unsigned_abs()), NO_LIMIT),
+            (Duration::MAX, NO_LIMIT),
+        ] {
+            let (left, took) = ask(limit);
+            assert!(left >= want && left <= want + took, "{limit:?}: {left:?}");
+        }
+    }
 }

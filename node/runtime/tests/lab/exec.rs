@@ -81,6 +81,14 @@ fn a_timeout_kills() {
         let looks = "while ps | grep -q '[s]leep 4711'; do sleep 0.01; done";
         let output = runtime.exec(id, sh(looks), LONG).await.unwrap();
         assert!(!output.timed_out, "the process outlived its timeout");
+        // More than the clock counts to.
+        for endless in [Duration::from_secs(i64::MAX.unsigned_abs()), Duration::MAX] {
+            let output = runtime.exec(id, sh("echo over"), endless).await.unwrap();
+            assert_eq!(
+                (output.timed_out, &output.stdout[..]),
+                (false, &b"over\n"[..])
+            );
+        }
     });
 }
 
