@@ -109,8 +109,10 @@ async fn a_pod_is_bound_once() {
     assert!(
         cluster.get(&format!("{PODS}/p")).await.body["metadata"]["deletionTimestamp"].is_string()
     );
+    let mut nobodys = binding("one");
+    nobodys["metadata"]["name"] = json!("none");
     cluster
-        .post(&format!("{PODS}/none/binding"), binding("one"))
+        .post(&format!("{PODS}/none/binding"), nobodys)
         .await
         .expect(404);
     cluster
