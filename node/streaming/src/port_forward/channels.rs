@@ -180,6 +180,7 @@ mod tests {
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
+    use crate::port_forward::tests::closed;
     use crate::web_socket;
 
     const LIMIT: Duration = Duration::from_secs(15);
@@ -223,9 +224,7 @@ mod tests {
     async fn a_port_that_listens_and_one_that_does_not() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let open = listener.local_addr().unwrap().port();
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let closed = taken.local_addr().unwrap().port();
-        drop(taken);
+        let (_older, _newer, closed) = closed();
         for encoding in [Encoding::Binary, Encoding::Base64] {
             let mut client = start(encoding, vec![open, closed]).await;
             let (mut pod, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use vetch_spdy::testing::{Client, data};
@@ -24,6 +24,19 @@ async fn listen() -> (TcpListener, u16) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
+}
+
+/// A port of both loopbacks on which nobody listens while this holds it: other tests take ports of the machine, too.
+pub(super) fn closed() -> (TcpSocket, TcpSocket, u16) {
+    loop {
+        let older = TcpSocket::new_v4().unwrap();
+        older.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let port = older.local_addr().unwrap().port();
+        let newer = TcpSocket::new_v6().unwrap();
+        if newer.bind((Ipv6Addr::LOCALHOST, port).into()).is_ok() {
+            return (older, newer, port);
+        }
+    }
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
@@ -109,9 +122,10 @@ async fn each_side_may_end_first() {
 
 #[tokio::test]
 async fn who_listens_on_the_newer_loopback_is_found() {
-    let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
+    let (_closed, newer, port) = closed();
+    let listener = newer.listen(1).unwrap();
     let (mut client, _forwarded) = start();
-    open(&mut client, 1, listener.local_addr().unwrap().port()).await;
+    open(&mut client, 1, port).await;
     drop(accept(&listener).await);
     ends(&mut client, &[1, 3]).await;
 }
@@ -119,7 +133,7 @@ async fn who_listens_on_the_newer_loopback_is_found() {
 #[tokio::test]
 async fn a_port_nobody_listens_on_ends_no_other_connection() {
     let (listener, port) = listen().await;
-    let closed = listen().await.1;
+    let (_older, _newer, closed) = closed();
     let (mut client, _forwarded) = start();
     open(&mut client, 1, port).await;
     let mut pod = accept(&listener).await;
