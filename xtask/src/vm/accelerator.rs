@@ -11,8 +11,8 @@ use super::kernel::Kernel;
 use super::qemu::{Accelerator, PROCESSORS};
 use crate::process;
 
-/// A kernel that is run by the processor is there within two seconds.
-const LIMIT: Duration = Duration::from_secs(20);
+/// A kernel that is run by the processor is there within two seconds. Where it hangs, all of this is waited for.
+const LIMIT: Duration = Duration::from_secs(5);
 /// What a kernel without a disk ends with: until then it has needed interrupts, timers and each of its processors.
 const SIGN: &str = "Kernel panic - not syncing: VFS";
 
