@@ -5,11 +5,11 @@ use vetch_ebpf_common::{
     Protocol::{Tcp, Udp},
     Rule, State,
 };
-use vetch_ebpf_tests::{Body, Fragment, Frame, Quote, To, syn};
+use vetch_ebpf_tests::{Body, Fragment, Frame, Lab, Quote, To, syn};
 
 use super::{
-    BLOCK, IDENTITY, INTO_ONE, INTO_TWO, NET, ONE, SIDES, TWO, V4, echo, egress, ingress, lab,
-    no_port, passes,
+    BLOCK, IDENTITY, INTO_ONE, INTO_TWO, NET, ONE, SIDES, Side, TWO, V4, echo, egress, ingress,
+    lab, no_port, passes,
 };
 
 /// One that may do as it likes in one direction is answered in the other.
@@ -132,11 +132,9 @@ fn fragments_go_with_their_first() {
     }
 }
 
-/// What is not let pass any more ends, on both sides.
-#[test]
-fn conversations_follow_their_policies() {
+/// A conversation that a rule lets begin, and its answer, with `two` held in this direction as well: the lab, and the rule.
+fn begun(side: &Side, egress: u16) -> (Lab, Rule) {
     let mut lab = lab();
-    let side = V4;
     let rule = Rule::new(
         ingress(1),
         Peer::identity(IDENTITY),
@@ -144,8 +142,7 @@ fn conversations_follow_their_policies() {
         8080_u16.to_be_bytes(),
     );
     lab.set_rule(Rule::PORT, rule, true);
-    lab.hold(side.two, 1, 1);
-    let data = Frame::tcp(side.client, side.server, State::ACK);
+    lab.hold(side.two, 1, egress);
     let answer = Frame::tcp(side.server, side.client, State::ACK);
     passes(
         &lab,
@@ -155,6 +152,16 @@ fn conversations_follow_their_policies() {
         INTO_TWO,
     );
     passes(&lab, TWO, "answers", &answer, INTO_ONE);
+    (lab, rule)
+}
+
+/// What is not let pass any more ends, on both sides.
+#[test]
+fn conversations_follow_their_policies() {
+    let side = V4;
+    let (mut lab, rule) = begun(&side, 1);
+    let data = Frame::tcp(side.client, side.server, State::ACK);
+    let answer = Frame::tcp(side.server, side.client, State::ACK);
     passes(&lab, ONE, "goes on", &data, INTO_TWO);
     lab.conversations_age(60 * 60);
     passes(&lab, TWO, "after an hour", &answer, INTO_ONE);
@@ -189,26 +196,10 @@ fn conversations_follow_their_policies() {
 /// Also where the pod might dial the other end: who began it is known.
 #[test]
 fn who_may_be_dialled_may_not_go_on_for_that() {
-    let mut lab = lab();
     let side = V4;
-    let rule = Rule::new(
-        ingress(1),
-        Peer::identity(IDENTITY),
-        Tcp as u8,
-        8080_u16.to_be_bytes(),
-    );
-    lab.set_rule(Rule::PORT, rule, true);
-    lab.hold(side.two, 1, 0);
+    let (mut lab, rule) = begun(&side, 0);
     let data = Frame::tcp(side.client, side.server, State::ACK);
     let answer = Frame::tcp(side.server, side.client, State::ACK);
-    passes(
-        &lab,
-        ONE,
-        "begins",
-        &syn(side.client, side.server),
-        INTO_TWO,
-    );
-    passes(&lab, TWO, "answers", &answer, INTO_ONE);
     lab.set_rule(Rule::PORT, rule, false);
     lab.conversations_age(3);
     for time in ["at once", "and again"] {
